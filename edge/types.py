@@ -1,0 +1,110 @@
+"""What flows through the pipeline: small frozen records, each stamped with the capture time of its newest datum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+U8 = NDArray[np.uint8]
+F32 = NDArray[np.float32]
+
+Modality = Literal["face", "speech"]
+State = Literal["ok", "no_signal", "no_face", "no_speech"]
+DeviceState = Literal["ok", "lost", "muted", "absent"]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFrame:
+    """One picture: `grey` uint8 [H, W]. The face path never needs colour, so colour is never decoded."""
+
+    grey: U8
+    capture_time_ns: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class AudioBlock:
+    """Mono sound at the spec's rate: `samples` float32 [N] in [-1, 1]; the time is that of the first sample."""
+
+    samples: F32
+    capture_time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A tracked face: box in pixels of its frame, quality in [0, 1]. Ids are ephemeral and identify nobody."""
+
+    id: int
+    box_xywh: tuple[int, int, int, int]
+    quality: float
+
+
+@dataclass(frozen=True, slots=True)
+class FaceCrop:
+    """The primary face as the face branch wants it: `pixels` uint8 [S, S]."""
+
+    pixels: U8
+    capture_time_ns: int
+    quality: float
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureWindow:
+    """The last seconds of sound as the speech branch wants them: `features` float32 [T, C]."""
+
+    features: F32
+    capture_time_ns: int  # of the newest sample in the window
+
+
+@dataclass(frozen=True, slots=True)
+class BranchOutput:
+    """What one branch says of one crop or window.
+
+    `probabilities` float32 [8], calibrated, in label order; `embedding` float32 [D] stays in memory and is never
+    published; `usable` in [0, 1] says whether this was a face or speech at all; `quality` in [0, 1] is the input's.
+    """
+
+    modality: Modality
+    capture_time_ns: int
+    probabilities: F32
+    embedding: F32
+    usable: float
+    quality: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class BranchView:
+    """What an event says of one branch."""
+
+    label: str
+    probabilities: dict[str, float]
+    usable: float
+    age_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class EmotionEvent:
+    """`moodring.emotion.v1`: the fused answer at one tick. `label` is None wherever `state` is not ok.
+
+    `confidence` is the calibrated probability of `label`; `latency_ms` runs from the newest capture used to the publishing
+    and is None in replay, where everything derives from the input.
+    """
+
+    source: str
+    time_utc: str
+    seq: int
+    capture_time_ns: int
+    state: State
+    label: str | None
+    confidence: float | None
+    probabilities: dict[str, float] | None
+    modalities: tuple[Modality, ...]
+    face: BranchView | None
+    speech: BranchView | None
+    faces: tuple[Face, ...]
+    latency_ms: float | None
+    bundle_id: str
+    devices: dict[str, DeviceState] = field(default_factory=dict)
