@@ -4,9 +4,9 @@ The chain is pre-emphasis, framing, window, power spectrum, triangular mel filte
 Davis and Mermelstein (1980) and in the conventions of python_speech_features. A clip is a stream fed once: both go
 through `push`. Every table is computed once and every intermediate is preallocated.
 
-The last bits of a row of a matrix product depend on how many rows are computed at once. So products are always taken in
-blocks of exactly `BLOCK_FRAMES` rows (a multiple of what BLAS kernels unroll by), and any chunking of a signal gives the
-same bits.
+In most BLAS libraries the last bits of a row of a matrix product depend on how many rows are computed at once and on the
+row's place among them. So products are taken in blocks of a fixed number of rows, one for which `stable_block` has found
+every place to give the same bits on this machine: any chunking of a signal then gives the same bits.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from edge.features.spec import MfccSpec
 from edge.types import F32
 
-BLOCK_FRAMES = 12
-CHUNK_FRAMES = 4 * BLOCK_FRAMES
+CHUNK_FRAMES = 48
+_BLOCKS = (8, 4, 2, 1)
 _EPSILON = float(np.finfo(np.float64).eps)  # python_speech_features' guard against log(0)
 
 
@@ -68,10 +68,20 @@ def checked_samples(samples: NDArray[np.generic]) -> NDArray[np.generic]:
     return samples
 
 
-def _in_blocks(rows: F32) -> F32:
+def stable_block(*matrices: F32) -> int:
+    """Return how many rows to multiply at once so that a row's bits do not depend on its place (8, 4, 2 or 1)."""
+    rng = np.random.default_rng(0)
+    for block in _BLOCKS:
+        products = (np.tile(rng.random(len(m), np.float32), (block, 1)) @ m for m in matrices for _ in range(4))
+        if all((product == product[0]).all() for product in products):
+            return block
+    raise AssertionError("a product of one row equals itself")
+
+
+def _in_blocks(rows: F32, block: int) -> F32:
     """View [chunk, columns] as [chunk / block, block, columns]."""
-    shape = (len(rows) // BLOCK_FRAMES, BLOCK_FRAMES, rows.shape[1])
-    return np.lib.stride_tricks.as_strided(rows, shape, (BLOCK_FRAMES * rows.strides[0], *rows.strides))
+    shape = (len(rows) // block, block, rows.shape[1])
+    return np.lib.stride_tricks.as_strided(rows, shape, (block * rows.strides[0], *rows.strides))
 
 
 class Mfcc:
@@ -92,8 +102,10 @@ class Mfcc:
         self._spectrum = np.zeros((CHUNK_FRAMES, fft), np.float32)
         self._mel_work = np.zeros((CHUNK_FRAMES, spec.filters + 1), np.float32)
         self._cepstra_work = np.zeros((CHUNK_FRAMES, spec.cepstra), np.float32)
+        self._block = stable_block(self._mel, self._transform)
         self._blocks = [
-            _in_blocks(work) for work in (self._spectrum, self._mel_work, self._mel_work[:, :-1], self._cepstra_work)
+            _in_blocks(work, self._block)
+            for work in (self._spectrum, self._mel_work, self._mel_work[:, :-1], self._cepstra_work)
         ]
         self._cepstra = np.zeros((CHUNK_FRAMES, spec.cepstra), np.float32)
         self._log_mel = np.zeros((CHUNK_FRAMES, spec.filters), np.float32)
@@ -187,7 +199,7 @@ class Mfcc:
         np.multiply(self._framed[:count], self._window, out=frames[:, : self.spec.window_samples])
         cv2.dft(frames, spectrum, cv2.DFT_ROWS)
         np.multiply(spectrum, spectrum, out=spectrum)
-        used = -(-count // BLOCK_FRAMES)  # rows after the last are stale but finite, and not read
+        used = -(-count // self._block)  # rows after the last are stale but finite, and not read
         spectrum_blocks, mel_blocks, band_blocks, cepstra_blocks = (blocks[:used] for blocks in self._blocks)
         np.matmul(spectrum_blocks, self._mel, out=mel_blocks)
         np.maximum(mel, np.float32(_EPSILON), out=mel)
