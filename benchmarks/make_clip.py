@@ -2,9 +2,9 @@
 
 Usage: python benchmarks/make_clip.py OUT.mp4
 
-Needs scikit-image (the photographs), PyAV and espeak-ng (Debian's package of that name). The same versions of them write
-the same bytes. The camera wanders round a face, stays on it through a pause in the speech, and leaves it for the last
-second and a half while the voice goes on: a run over the clip sees both modalities, the face alone and the voice alone.
+Needs scikit-image (the photographs), PyAV and espeak-ng (Debian's package of that name); the same versions of them
+write the same bytes. The camera wanders round a face, stays on it through a pause in the speech, and leaves it for the
+last second and a half while the voice goes on: a run sees both modalities, the face alone and the voice alone.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         sys.exit(__doc__)
     if shutil.which("espeak-ng") is None:
-        sys.exit("make_clip: espeak-ng is missing; install it: sudo apt-get install espeak-ng, or brew install espeak-ng")
+        sys.exit("make_clip: espeak-ng is missing: sudo apt-get install espeak-ng, or brew install espeak-ng")
     path = Path(arguments[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     sound = make_sound()
