@@ -143,11 +143,14 @@ def no_openvino() -> Finding:
 
 
 def check_bundle(folder: Path = BUNDLE) -> Finding:
+    """Verify the bundle's files and load each of its networks."""
     try:
         bundle = importlib.import_module("edge.inference.bundle").load(folder)
-    except (MoodringError, ImportError) as error:
-        return Finding("bundle", "fail", str(error), REINSTALL if folder == BUNDLE else "export the bundle again")
-    return Finding("bundle", "ok", f"{bundle.id} in {folder}")
+        for model in bundle.models:
+            bundle.open(model)
+    except (MoodringError, ImportError, OSError) as error:
+        return Finding("bundle", "fail", str(error), "" if isinstance(error, MoodringError) else REINSTALL)
+    return Finding("bundle", "ok", f"{bundle.name} {bundle.id}: {', '.join(bundle.models)}")
 
 
 # --- devices: a missing one is no failure, since a run goes on with what is left ------------------------------------
