@@ -123,9 +123,9 @@ class Pipeline:
         state = _state(devices, used)
         probabilities, label, confidence = None, None, None
         if used:
-            fused = self._fuser.fuse(used.get("face"), used.get("speech"))
+            fused = self._published(self._fuser.fuse(used.get("face"), used.get("speech")))
             smoothed, index = self._smoother.update(fused, now_ns)
-            probabilities, label, confidence = self._named(smoothed, index)
+            probabilities, label, confidence = _by_label(smoothed), LABELS[index], float(smoothed[index])
         capture_time_ns = max((b.capture_time_ns for b in used.values()), default=now_ns)
         event = EmotionEvent(
             source=self._identity.source,
@@ -167,26 +167,20 @@ class Pipeline:
     def _is_usable(self, output: BranchOutput) -> bool:
         return output.usable >= self._bundle.models[output.modality].usable_threshold
 
-    def _merged(self, probabilities: F32) -> F32:
+    def _published(self, probabilities: F32) -> F32:
+        """Fold calm into neutral where the configuration says so: float32 [8] -> [8] or [7]."""
         if not self._config.labels.merge_calm:
             return probabilities
-        merged = probabilities.copy()
-        merged[NEUTRAL] += merged[CALM]
-        return merged[:CALM]
-
-    def _named(self, probabilities: F32, index: int) -> tuple[dict[str, float], str, float]:
-        merged = self._merged(probabilities)
-        index = NEUTRAL if index >= len(merged) else index
-        if merged[NEUTRAL] > merged[index]:  # calm and neutral together may outweigh the label that led
-            index = NEUTRAL if self._config.labels.merge_calm else index
-        return _by_label(merged), LABELS[index], float(merged[index])
+        merged = probabilities[:CALM].copy()
+        merged[NEUTRAL] += probabilities[CALM]
+        return merged
 
     def _view(self, output: BranchOutput | None, now_ns: int) -> BranchView | None:
         if output is None:
             return None
-        merged = self._merged(output.probabilities)
+        said = self._published(output.probabilities)
         age_ms = (now_ns - output.capture_time_ns) / NS_PER_MS
-        return BranchView(LABELS[int(merged.argmax())], _by_label(merged), output.usable, age_ms)
+        return BranchView(LABELS[int(said.argmax())], _by_label(said), output.usable, age_ms)
 
 
 def _by_label(probabilities: F32) -> dict[str, float]:
