@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,7 +89,7 @@ class Config:
     smoothing: SmoothingSettings = SmoothingSettings()
     labels: LabelsConfig = LabelsConfig()
     inference: InferenceConfig = InferenceConfig()
-    events: EventsConfig = field(default_factory=EventsConfig)
+    events: EventsConfig = EventsConfig()
 
 
 def load(path: Path) -> Config:
@@ -130,9 +129,7 @@ def _value(kind: Any, value: object, key: str, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         assert isinstance(kind, type)  # noqa: S101  for the type checker
         return _section(kind, value, key + ".", where)
-    if isinstance(kind, typing.TypeAliasType) if hasattr(typing, "TypeAliasType") else False:
-        kind = kind.__value__
-    if typing.get_origin(kind) in (Literal, types.UnionType):
+    if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
         if value not in choices:
             raise ConfigError(f"{where}: {key} must be one of {', '.join(map(str, choices))}; got {value!r}")
