@@ -33,7 +33,7 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def data_part(data: Path) -> Callable[[str], Path]:
-    """Return a function from a path within the recordings, such as `ravdess/Actor_01`, to that path; absent, it skips."""
+    """Return a function from a path within the recordings, such as `ravdess/Actor_01`, to that path, or a skip."""
 
     def part(name: str) -> Path:
         path = data / name
