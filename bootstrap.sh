@@ -34,9 +34,11 @@ as_root() {
     fi
 }
 
+may_apt() { has apt-get && as_root true; }
+
 apt_updated=
 apt_install() {
-    has apt-get || return 1
+    may_apt || return 1
     log=$(mktemp)
     if [ -z "$apt_updated" ]; then
         as_root apt-get -o Acquire::Retries=1 -o Acquire::http::Timeout=20 update >"$log" 2>&1 || true
@@ -64,7 +66,7 @@ find_python() {
 choose_python() {
     python=$(find_python) && return 0
     [ -z "${PYTHON:-}" ] || fail "PYTHON=$PYTHON is not Python 3.11 or newer; name one that is, or unset PYTHON"
-    say "no Python 3.11 or newer: trying to install one"
+    if may_apt || has brew; then say "no Python 3.11 or newer: trying to install one"; fi
     apt_install python3 python3-venv || true
     python=$(find_python) && return 0
     apt_install python3.11 python3.11-venv || true
@@ -117,10 +119,11 @@ prepare_microphone() {
     if $venv/bin/python -c 'import pyaudio' >/dev/null 2>&1 || can_build_pyaudio; then return 0; fi
     if has apt-get; then
         dev=$(python_dev_package)
-        say "installing portaudio19-dev gcc libc6-dev ${dev:+$dev }for the microphone"
-        # shellcheck disable=SC2086  # an empty name is no package
-        if apt_install portaudio19-dev gcc libc6-dev $dev && can_build_pyaudio; then return 0; fi
-        say "going on without the microphone; to have it: sudo apt-get install portaudio19-dev gcc libc6-dev $dev, then run this again"
+        packages="portaudio19-dev gcc libc6-dev${dev:+ $dev}"
+        if may_apt; then say "installing $packages for the microphone"; fi
+        # shellcheck disable=SC2086  # several names
+        if apt_install $packages && can_build_pyaudio; then return 0; fi
+        say "going on without the microphone; to have it: sudo apt-get install $packages, then run this again"
     elif has brew; then
         say "installing portaudio for the microphone"
         if brew install --quiet portaudio >&2 && can_build_pyaudio; then return 0; fi
@@ -170,7 +173,7 @@ microphone="no mic"
 if prepare_microphone; then microphone=mic; fi
 
 case $profile in
-    runtime) say "installing moodring into $venv (about 400 MB; once)" ;;
+    runtime) say "installing moodring into $venv (about 460 MB; once)" ;;
     dev) say "installing moodring, PyTorch for the CPU and the tests' tools into $venv (about 2 GB; once, some minutes)" ;;
 esac
 if [ "$microphone" = mic ] && ! pip_install "$(target "$extras,mic")"; then
