@@ -69,7 +69,8 @@ class FusionRecipe(Recipe):
     dropout: float
     label_smoothing: float
     fold: int | None
-    views: int  # augmented embeddings of each picture and each clip
+    views: int  # augmented windows of each recording
+    pictures: int  # training pictures used
     pairs: int  # an epoch
     modality_dropout: float  # probability that one of the two is absent
     embedding_noise: float  # in standard deviations of each embedding dimension
