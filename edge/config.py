@@ -21,7 +21,7 @@ from edge.fusion import Method
 from edge.inference.bundle import BackendName
 from edge.smoothing import SmoothingSettings
 
-# key: (lowest, highest)
+# The lowest and highest value of each number.
 RANGES: dict[str, tuple[float, float]] = {
     "face.rate_hz": (0.5, 60.0),
     "face.tracker.smallest_face": (0.02, 0.9),

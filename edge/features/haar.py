@@ -35,10 +35,8 @@ Box = tuple[float, float, float]  # centre x, centre y, side, in pixels of the f
 def load_cascade() -> cv2.CascadeClassifier:
     """Return OpenCV's frontal-face cascade; raise BackendError where this OpenCV has none."""
     if not hasattr(cv2, "CascadeClassifier"):
-        raise BackendError(
-            f"OpenCV {cv2.__version__} has no CascadeClassifier; install 'opencv-python-headless>=4.13,<5'"
-        )
-    path = Path(cv2.data.haarcascades) / CASCADE
+        raise BackendError(f"OpenCV {cv2.__version__} has no CascadeClassifier; install 'opencv-python-headless>=4.13,<5'")
+    path = Path(cv2.__file__).parent / "data" / CASCADE
     cascade = cv2.CascadeClassifier(str(path))
     if cascade.empty():
         raise BackendError(f"the face cascade {path} is missing or unreadable; reinstall opencv-python-headless")
@@ -137,9 +135,9 @@ class HaarTracker:
         if min(scaled.shape) < CASCADE_SIDE:
             return []
         low = max(CASCADE_SIDE, int(smallest * scale))
-        high = (int(largest * scale) + 1,) * 2 if largest else None
+        high = (int(largest * scale) + 1,) * 2 if largest else (0, 0)  # OpenCV reads 0 as no limit
         found: Sequence[Sequence[int]] = self._cascade.detectMultiScale(
-            scaled, factor, NEIGHBOURS, minSize=(low, low), **({"maxSize": high} if high else {})
+            scaled, factor, NEIGHBOURS, minSize=(low, low), maxSize=high
         )
         return [((x + w / 2) / scale, (y + h / 2) / scale, w / scale) for x, y, w, h in found]
 

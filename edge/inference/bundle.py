@@ -93,9 +93,7 @@ def load(path: Path) -> Bundle:
                 f"{spec.hash()[:12]}; export the model again with this version"
             )
         models = {name: _model_info(path, name, document["models"][name]) for name in MODELS}
-        return Bundle(
-            path, document["id"], document["name"], spec, models, document["accuracy"], document["training"]
-        )
+        return Bundle(path, document["id"], document["name"], spec, models, document["accuracy"], document["training"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path / 'bundle.json'} is incomplete ({error!r}); export the model again") from error
 
