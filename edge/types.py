@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.clock import NS_PER_S
+
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 
@@ -27,10 +29,16 @@ class VideoFrame:
 
 @dataclass(frozen=True, slots=True)
 class AudioBlock:
-    """Mono sound at the spec's rate: `samples` float32 [N] in [-1, 1]; the time is that of the first sample."""
+    """Mono sound: `samples` float32 [N] in [-1, 1]; the capture time is that of the first sample."""
 
     samples: F32
     capture_time_ns: int
+    rate_hz: int = 16_000
+
+    @property
+    def end_time_ns(self) -> int:
+        """When the block's last sample had been heard."""
+        return self.capture_time_ns + self.samples.size * NS_PER_S // self.rate_hz
 
 
 @dataclass(frozen=True, slots=True)

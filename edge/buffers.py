@@ -1,0 +1,111 @@
+"""What stands between a device's thread and the pipeline: preallocated, bounded, and every loss counted."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.clock import NS_PER_MS, NS_PER_S
+from edge.types import F32, AudioBlock
+
+T = TypeVar("T")
+
+REANCHOR_NS = 200 * NS_PER_MS
+
+
+class LatestSlot(Generic[T]):
+    """Holds the newest item only. Captured = taken + overwritten + what is waiting (0 or 1)."""
+
+    def __init__(self, ready: threading.Condition) -> None:
+        self._ready = ready
+        self._item: T | None = None
+        self.captured = 0
+        self.taken = 0
+        self.overwritten = 0
+
+    def put(self, item: T) -> None:
+        """Store the item; one that nobody took is lost and counted."""
+        with self._ready:
+            self.captured += 1
+            self.overwritten += self._item is not None
+            self._item = item
+            self._ready.notify_all()
+
+    def take(self) -> T | None:
+        """Return the newest item once, or None where there is none since the last take."""
+        with self._ready:
+            item, self._item = self._item, None
+            self.taken += item is not None
+            return item
+
+
+@dataclass(frozen=True, slots=True)
+class RingRead:
+    """What a read found: the samples (or None), and how many were overwritten before they could be read."""
+
+    block: AudioBlock | None
+    lost_samples: int
+
+
+class AudioRing:
+    """The last seconds of mono sound. One writer, one reader; an overrun is seen by the reader and counted.
+
+    Written = read + lost + what is waiting. Time is counted in samples from an anchor: the arrival of a block jitters, its
+    samples do not. Where arrival and count part by more than `REANCHOR_NS`, the device dropped sound or drifted, and the
+    count starts anew (counted).
+    """
+
+    def __init__(self, ready: threading.Condition, rate_hz: int, seconds: float) -> None:
+        self._ready = ready
+        self.rate_hz = rate_hz
+        self._samples: NDArray[np.float32] = np.zeros(max(1, round(rate_hz * seconds)), np.float32)
+        self._end_time_ns = 0
+        self.written = 0
+        self.read_samples = 0
+        self.lost = 0
+        self.reanchored = 0
+
+    @property
+    def capacity(self) -> int:
+        return self._samples.size
+
+    def write(self, samples: F32, end_time_ns: int) -> None:
+        """Append float32 [N]; `end_time_ns` is when the last of them had been captured."""
+        with self._ready:
+            kept = samples[-self.capacity :]
+            start = (self.written + samples.size - kept.size) % self.capacity
+            first = min(kept.size, self.capacity - start)
+            self._samples[start : start + first] = kept[:first]
+            self._samples[: kept.size - first] = kept[first:]
+            self.written += samples.size
+            self._end_time_ns = self._counted(samples.size, end_time_ns)
+            self._ready.notify_all()
+
+    def _counted(self, count: int, arrived_ns: int) -> int:
+        expected_ns = self._end_time_ns + count * NS_PER_S // self.rate_hz
+        if self.written == count:  # the first sound of all
+            return arrived_ns
+        if abs(arrived_ns - expected_ns) > REANCHOR_NS:
+            self.reanchored += 1
+            return arrived_ns
+        return expected_ns
+
+    def read(self) -> RingRead:
+        """Return everything that was written since the last read and is still there, as a copy."""
+        with self._ready:
+            position = self.read_samples + self.lost
+            lost = max(0, self.written - self.capacity - position)
+            self.lost += lost
+            count = self.written - position - lost
+            if not count:
+                return RingRead(None, lost)
+            start = (position + lost) % self.capacity
+            first = min(count, self.capacity - start)
+            samples = np.concatenate([self._samples[start : start + first], self._samples[: count - first]])
+            self.read_samples += count
+            time_ns = self._end_time_ns - count * NS_PER_S // self.rate_hz
+            return RingRead(AudioBlock(samples, time_ns, self.rate_hz), lost)

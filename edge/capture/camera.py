@@ -1,0 +1,73 @@
+"""A live camera: V4L2 index or path, or any address that OpenCV's FFmpeg opens (RTSP, HTTP MJPEG, UDP)."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Self
+
+import cv2
+
+from edge.errors import DeviceError
+from edge.types import VideoFrame
+
+READ_TIMEOUT_MS = 3000
+
+
+def default_camera() -> str | None:
+    """Return the first camera of this machine that may be opened, or None where there is none."""
+    for path in sorted(Path("/dev").glob("video*")):
+        if os.access(path, os.R_OK | os.W_OK):
+            return str(path)
+    return None
+
+
+class Camera:
+    """Reads grey frames, stamped on arrival. A camera that failed must be closed and opened again to heal."""
+
+    def __init__(self, source: str) -> None:
+        self.name = source
+        self._capture: cv2.VideoCapture | None = None
+        self._seq = 0
+
+    def open(self) -> None:
+        """Open the device; raise DeviceError where it is absent, busy or not permitted."""
+        self.close()
+        if self.name.startswith("/dev/") and not Path(self.name).exists():
+            raise DeviceError(f"camera {self.name} is not there; plug it in or name another with --video")
+        timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, READ_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
+        if "://" in self.name:
+            capture = cv2.VideoCapture(self.name, cv2.CAP_FFMPEG, timeouts)
+        else:
+            capture = cv2.VideoCapture(int(self.name) if self.name.isdigit() else self.name)
+        if not capture.isOpened():
+            capture.release()
+            raise DeviceError(
+                f"camera {self.name} cannot be opened: is another program using it, and may this user read it (group video)?"
+            )
+        self._capture = capture
+
+    def read(self) -> VideoFrame:
+        """Block for the next frame; raise DeviceError when the camera stops giving any."""
+        if self._capture is None:
+            raise DeviceError(f"camera {self.name} is not open")
+        ok, image = self._capture.read()
+        now_ns = time.monotonic_ns()
+        if not ok or image is None:
+            raise DeviceError(f"camera {self.name} gives no more frames")
+        grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        self._seq += 1
+        return VideoFrame(grey, now_ns, self._seq - 1)
+
+    def close(self) -> None:
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

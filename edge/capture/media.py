@@ -1,0 +1,217 @@
+"""Recordings and network streams through PyAV: pictures in grey, sound in mono at 16 kHz, each with its own time stamps.
+
+Times count from the start that the container states for all its streams, so picture and sound stay aligned. Each kind is
+read through a container of its own: a file whose streams are badly interleaved then needs no buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import av
+import av.container
+import av.error
+import numpy as np
+
+from edge.clock import NS_PER_MS, NS_PER_S
+from edge.errors import MediaError, UsageError
+from edge.types import U8, AudioBlock, VideoFrame
+
+OPEN_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 10.0
+REANCHOR_NS = 40 * NS_PER_MS  # sound whose stamps leave the sample count by more starts a new count
+MAX_DAMAGED_PACKETS = 100  # in a row
+# Containers that state a duration one can hold them to.
+EXACT_DURATION_FORMATS = ("mp4", "matroska", "flac")
+TRUNCATED_NS = NS_PER_S // 2
+
+
+@dataclass(slots=True)
+class MediaCounters:
+    """What reading a recording met: every damaged packet and every datum that was left out."""
+
+    frames: int = 0
+    samples: int = 0
+    damaged_packets: int = 0
+    out_of_order: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """What a recording holds."""
+
+    source: str
+    has_video: bool
+    has_audio: bool
+
+
+def is_url(source: str) -> bool:
+    return "://" in source
+
+
+def check_path(source: str) -> None:
+    """Raise UsageError where a named file cannot even be tried."""
+    if is_url(source):
+        return
+    path = Path(source)
+    if not path.exists():
+        raise UsageError(f"{source}: no such file")
+    if path.is_dir():
+        raise UsageError(f"{source} is a directory; name a media file or a stream URL")
+
+
+def open_container(source: str) -> av.container.InputContainer:
+    """Open a file or URL for reading; every failure is a UsageError or a MediaError that says what to check."""
+    check_path(source)
+    try:
+        return av.open(source, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        advice = "is the address right and the server up?" if is_url(source) else "is it a complete media file?"
+        raise MediaError(f"{source} cannot be opened as picture or sound ({reason}); {advice}") from error
+
+
+def probe(source: str) -> MediaInfo:
+    """Open a recording, say what it holds, and close it. Raises MediaError where it holds neither."""
+    with open_container(source) as container:
+        streams = container.streams
+        # An attached cover picture is no video.
+        pictures = [s for s in streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        info = MediaInfo(source, bool(pictures), bool(streams.audio))
+    if not (info.has_video or info.has_audio):
+        raise MediaError(f"{source} holds neither picture nor sound")
+    return info
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Decodes one kind of stream, tolerant of damaged packets, strict about a file that ends too early."""
+
+    source: str
+    counters: MediaCounters = field(default_factory=MediaCounters)
+    _container: av.container.InputContainer | None = None
+    _last_ns: int = -1
+
+    def close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _decode(self, kind: str) -> Iterator[tuple[Any, int | None]]:
+        """Yield decoded frames with their time in ns from the container's start, or None where they carry none."""
+        container = self._container = open_container(self.source)
+        streams = getattr(container.streams, kind)
+        if not streams:
+            raise MediaError(f"{self.source} holds no {'picture' if kind == 'video' else 'sound'}")
+        stream = streams[0]
+        stream.codec_context.thread_count = 1
+        start_ns = (container.start_time or 0) * 1000  # AV_TIME_BASE is microseconds
+        end_ns = 0
+        for frame in self._frames(container, stream):
+            time_ns = None
+            if frame.pts is not None:
+                time_ns = max(0, round(frame.pts * frame.time_base * NS_PER_S) - start_ns)
+                end_ns = max(end_ns, time_ns)
+            yield frame, time_ns
+        self._check_complete(container, stream, start_ns, end_ns)
+        self.close()
+
+    def _frames(self, container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
+        damaged_in_a_row = 0
+        try:
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except av.error.EOFError:
+                    return
+                except av.error.FFmpegError as error:
+                    self.counters.damaged_packets += 1
+                    damaged_in_a_row += 1
+                    if damaged_in_a_row > MAX_DAMAGED_PACKETS:
+                        raise MediaError(f"{self.source} cannot be decoded ({error.strerror}); is it damaged?") from error
+                    continue
+                if frames:
+                    damaged_in_a_row = 0
+                yield from frames
+        except (av.error.FFmpegError, OSError) as error:
+            raise MediaError(f"{self.source} broke off while reading ({error}); is it damaged, or the server gone?") from error
+
+    def _check_complete(self, container: Any, stream: Any, start_ns: int, end_ns: int) -> None:
+        """A file whose index promises more than it held was cut off: what it held was used, but say so."""
+        if is_url(self.source) or not any(name in container.format.name for name in EXACT_DURATION_FORMATS):
+            return
+        if stream.duration is None or stream.time_base is None:
+            return
+        stated_ns = round(((stream.start_time or 0) + stream.duration) * stream.time_base * NS_PER_S) - start_ns
+        if stated_ns - end_ns > TRUNCATED_NS + stated_ns // 20:
+            raise MediaError(
+                f"{self.source} ends after {end_ns / NS_PER_S:.1f} s of {stated_ns / NS_PER_S:.1f} s: "
+                "the file is truncated or damaged (what it held was used)"
+            )
+
+
+class VideoFile(_Reader):
+    """The pictures of a recording, in time order."""
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        for frame, time_ns in self._decode("video"):
+            if time_ns is None or time_ns <= self._last_ns:
+                self.counters.out_of_order += 1
+                continue
+            self._last_ns = time_ns
+            yield VideoFrame(_grey(frame), time_ns, self.counters.frames)
+            self.counters.frames += 1
+
+
+def _grey(frame: av.VideoFrame) -> U8:
+    """Return a decoded picture as uint8 [H, W], turned as its metadata says."""
+    grey = np.asarray(frame.to_ndarray(format="gray"), np.uint8)
+    quarter_turns = round((frame.rotation or 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(grey, quarter_turns)) if quarter_turns else grey
+
+
+class AudioFile(_Reader):
+    """The sound of a recording: mono float32 at `rate_hz`, whatever its own rate and channels."""
+
+    rate_hz: int = 16_000
+
+    def __iter__(self) -> Iterator[AudioBlock]:
+        resampler = self._resampler()
+        anchor_ns, since_anchor = 0, 0
+        input_ns: int | None = None  # where the input should be by its own sample count
+        for frame, time_ns in self._decode("audio"):
+            if time_ns is not None and (input_ns is None or abs(time_ns - input_ns) > REANCHOR_NS):
+                for block in self._blocks(resampler, None, anchor_ns, since_anchor):
+                    since_anchor += block.samples.size
+                    yield block
+                resampler, anchor_ns, since_anchor, input_ns = self._resampler(), time_ns, 0, time_ns
+            input_ns = (input_ns or 0) + frame.samples * NS_PER_S // frame.sample_rate
+            frame.pts = None
+            for block in self._blocks(resampler, frame, anchor_ns, since_anchor):
+                since_anchor += block.samples.size
+                yield block
+        yield from self._blocks(resampler, None, anchor_ns, since_anchor)
+        if not self.counters.samples:
+            raise MediaError(f"{self.source} holds no sound: its audio stream is empty")
+
+    def _resampler(self) -> av.AudioResampler:
+        return av.AudioResampler("flt", "mono", self.rate_hz)
+
+    def _blocks(self, resampler: av.AudioResampler, frame: Any, anchor_ns: int, offset: int) -> Iterator[AudioBlock]:
+        for resampled in resampler.resample(frame):
+            samples = np.ascontiguousarray(resampled.to_ndarray()[0], np.float32)
+            # A decoder of floating-point sound may hand on anything: what is no number is silence.
+            samples = np.clip(np.nan_to_num(samples, copy=False), -1.0, 1.0)
+            if samples.size:
+                yield AudioBlock(samples, anchor_ns + offset * NS_PER_S // self.rate_hz, self.rate_hz)
+                offset += samples.size
+                self.counters.samples += samples.size

@@ -1,0 +1,145 @@
+"""The configuration: YAML -> frozen dataclasses. What a key means stands beside it in configs/laptop.yaml.
+
+An unknown key, a wrong type or a value out of range is a ConfigError that names the file, the key and the nearest valid key.
+No dictionary of settings leaves this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from edge.errors import ConfigError
+from edge.features.haar import TrackerSettings
+from edge.fusion import Method
+from edge.inference.bundle import BackendName
+from edge.smoothing import SmoothingSettings
+
+# The lowest and highest value of each number.
+RANGES: dict[str, tuple[float, float]] = {
+    "face.rate_hz": (0.5, 60.0),
+    "face.tracker.smallest_face": (0.02, 0.9),
+    "face.tracker.confirm_hits": (1, 30),
+    "face.tracker.hold_s": (0.0, 10.0),
+    "face.tracker.rescan_s": (0.1, 60.0),
+    "face.tracker.search_s": (0.05, 60.0),
+    "fusion.rate_hz": (0.2, 50.0),
+    "fusion.face_stale_s": (0.1, 10.0),
+    "fusion.speech_stale_s": (0.5, 10.0),
+    "inference.threads": (1, 64),
+    "smoothing.time_constant_s": (0.0, 5.0),
+    "smoothing.switch_margin": (0.0, 0.5),
+    "smoothing.forget_s": (0.1, 60.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InputConfig:
+    """Where pictures or sound come from: a file, a URL, a device, `default` (the machine's own) or `none`."""
+
+    source: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class FaceConfig:
+    rate_hz: float = 15.0
+    tracker: TrackerSettings = TrackerSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class FusionConfig:
+    method: Method = "feature"
+    rate_hz: float = 5.0
+    face_stale_s: float = 0.5
+    speech_stale_s: float = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsConfig:
+    merge_calm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceConfig:
+    backend: BackendName = "onnx"
+    precision: Literal["fp32", "int8"] = "fp32"
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EventsConfig:
+    """Where events go: a file, `-` for standard output, or `none`."""
+
+    path: str = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    bundle: str = "default"
+    video: InputConfig = InputConfig()
+    audio: InputConfig = InputConfig()
+    face: FaceConfig = FaceConfig()
+    fusion: FusionConfig = FusionConfig()
+    smoothing: SmoothingSettings = SmoothingSettings()
+    labels: LabelsConfig = LabelsConfig()
+    inference: InferenceConfig = InferenceConfig()
+    events: EventsConfig = EventsConfig()
+
+
+def load(path: Path) -> Config:
+    """Read a YAML configuration; what it leaves out keeps its default."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"configuration {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration {path} is not valid YAML: {error}") from error
+    return parse({} if data is None else data, str(path))
+
+
+def parse(data: object, where: str) -> Config:
+    """Turn parsed YAML into a Config; `where` names its file in errors."""
+    config = _section(Config, data, "", where)
+    assert isinstance(config, Config)  # noqa: S101  for the type checker
+    return config
+
+
+def _section(kind: type[Any], data: object, prefix: str, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: {prefix.rstrip('.') or 'the configuration'} must hold keys, got {data!r}")
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind)]
+    values = {}
+    for key, value in data.items():
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.4)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else f"; there are: {', '.join(prefix + n for n in names)}"
+            raise ConfigError(f"{where}: unknown key {prefix}{key}{hint}")
+        values[key] = _value(hints[key], value, prefix + key, where)
+    return kind(**values)
+
+
+def _value(kind: Any, value: object, key: str, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        assert isinstance(kind, type)  # noqa: S101  for the type checker
+        return _section(kind, value, key + ".", where)
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if value not in choices:
+            raise ConfigError(f"{where}: {key} must be one of {', '.join(map(str, choices))}; got {value!r}")
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{where}: {key} must be of type {kind.__name__}, got {value!r}")
+    if key in RANGES:
+        low, high = RANGES[key]
+        if not low <= typing.cast("float", value) <= high:
+            raise ConfigError(f"{where}: {key} must lie in {low}..{high}, got {value!r}")
+    return value

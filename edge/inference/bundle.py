@@ -1,0 +1,139 @@
+"""The model bundle: a folder with bundle.json and the networks it names, verified before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edge.errors import BundleError
+from edge.features.spec import PreprocessSpec
+from edge.inference.base import Model
+from edge.inference.onnx import OnnxModel
+from edge.labels import LABELS
+
+SCHEMA = 1
+DEFAULT = Path(__file__).resolve().parent.parent / "bundles" / "default"
+MODELS = ("face", "speech", "fusion")
+
+BackendName = Literal["onnx", "openvino"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One network of the bundle: its interface, its calibration, and its verified files by precision."""
+
+    inputs: dict[str, tuple[int, ...]]
+    outputs: dict[str, tuple[int, ...]]
+    temperature: dict[str, float]
+    files: dict[str, Path]
+    usable_threshold: float = 0.5
+    published_head: str = "logits"
+    weights: dict[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle. `accuracy` and `training` are what its makers measured and said, as JSON."""
+
+    path: Path
+    id: str
+    name: str
+    spec: PreprocessSpec
+    models: dict[str, ModelInfo]
+    accuracy: dict[str, Any]
+    training: dict[str, Any]
+
+    def open(self, model: str, precision: str = "fp32", backend: BackendName = "onnx", threads: int = 1) -> Model:
+        """Load one network; raise BundleError where the bundle does not hold that precision."""
+        info = self.models[model]
+        if precision not in info.files:
+            raise BundleError(
+                f"bundle {self.path} holds {model} as {', '.join(sorted(info.files))}, not {precision}; choose one of these, "
+                f"or export it with --precision {precision}"
+            )
+        path = info.files[precision]
+        if backend == "openvino":
+            from edge.inference.openvino import OpenVinoModel  # noqa: PLC0415  an extra
+
+            return OpenVinoModel(path, info.inputs, info.outputs, threads)
+        return OnnxModel(path, info.inputs, info.outputs, threads)
+
+
+def bundle_id(document: dict[str, Any]) -> str:
+    """Return the id that belongs to a bundle.json: 16 hex digits of the SHA-256 of its canonical form without `id`."""
+    rest = {key: value for key, value in document.items() if key != "id"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def resolve(name: str) -> Path:
+    """Return the folder that a configuration's `bundle` names: `default` is the one that ships."""
+    return DEFAULT if name == "default" else Path(name)
+
+
+def load(path: Path) -> Bundle:
+    """Read and verify a bundle: schema, labels, spec, every file's hash. Raises BundleError saying what to do."""
+    document = _read_document(path)
+    if document.get("schema") != SCHEMA:
+        raise BundleError(
+            f"bundle {path} has schema {document.get('schema')!r}, this moodring reads {SCHEMA}; "
+            "update moodring, or export the model again with this version"
+        )
+    try:
+        if document["id"] != bundle_id(document):
+            raise BundleError(f"{path / 'bundle.json'} was changed after it was written; restore it or export again")
+        if tuple(document["labels"]) != LABELS:
+            raise BundleError(f"bundle {path} answers {document['labels']}; this moodring speaks of {list(LABELS)}")
+        spec = PreprocessSpec.from_dict(document["spec"])
+        if spec.hash() != document["spec_hash"]:
+            raise BundleError(
+                f"bundle {path} was made for preprocessing {document['spec_hash'][:12]}, this runtime computes "
+                f"{spec.hash()[:12]}; export the model again with this version"
+            )
+        models = {name: _model_info(path, name, document["models"][name]) for name in MODELS}
+        return Bundle(path, document["id"], document["name"], spec, models, document["accuracy"], document["training"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{path / 'bundle.json'} is incomplete ({error!r}); export the model again") from error
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    file = path / "bundle.json"
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is no model bundle: there is no {file}; make one with `moodring export`") from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{file} cannot be read ({error}); restore it or export again") from error
+    if not isinstance(document, dict):
+        raise BundleError(f"{file} holds no JSON object; restore it or export again")
+    return document
+
+
+def _model_info(path: Path, name: str, data: dict[str, Any]) -> ModelInfo:
+    files = {precision: _verified(path / entry["path"], entry["sha256"]) for precision, entry in data["files"].items()}
+    if not files:
+        raise BundleError(f"bundle {path} names no file for {name}; export it again")
+    return ModelInfo(
+        inputs={key: tuple(shape) for key, shape in data["inputs"].items()},
+        outputs={key: tuple(shape) for key, shape in data["outputs"].items()},
+        temperature={key: float(value) for key, value in data["temperature"].items()},
+        files=files,
+        usable_threshold=float(data.get("usable_threshold", 0.5)),
+        published_head=str(data.get("published_head", "logits")),
+        weights=data.get("weights"),
+    )
+
+
+def _verified(file: Path, sha256: str) -> Path:
+    try:
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BundleError(f"the bundle's file {file} cannot be read ({error.strerror}); restore it or export again") from error
+    if found != sha256:
+        raise BundleError(
+            f"{file} is not the file the bundle was made with (sha256 {found[:12]}, expected {sha256[:12]}); "
+            "restore it or export again"
+        )
+    return file

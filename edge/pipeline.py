@@ -1,0 +1,201 @@
+"""The synchronous chain, in the order in which a datum travels.
+
+    capture -> features -> inference -> fusion -> smoothing -> publish
+
+`see` and `hear` take what was captured, `tick` says what it amounts to. The pipeline owns no thread and reads no clock: given
+a replayed recording it gives the same events twice, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge.clock import NS_PER_MS, NS_PER_S
+from edge.config import Config
+from edge.features.face_crop import crop_face
+from edge.features.haar import HaarTracker
+from edge.features.speech_window import SpeechFrontEnd
+from edge.fusion import Fuser, open_fuser
+from edge.inference.branches import FaceBranch, SpeechBranch
+from edge.inference.bundle import Bundle
+from edge.labels import CALM, LABELS, NEUTRAL
+from edge.smoothing import Smoother
+from edge.types import (
+    F32,
+    AudioBlock,
+    BranchOutput,
+    BranchView,
+    DeviceState,
+    EmotionEvent,
+    Face,
+    FaceCrop,
+    Modality,
+    State,
+    VideoFrame,
+)  # fmt: skip
+
+GAP_NS = 20 * NS_PER_MS  # sound further than this from where it should be starts a new signal
+
+
+@dataclass(slots=True)
+class Counters:
+    """What became of everything captured: seen = frames tracked + frames_skipped, and so on."""
+
+    frames_seen: int = 0
+    frames_tracked: int = 0
+    frames_skipped_rate: int = 0  # faster than the face branch's rate
+    faces_read: int = 0
+    samples_heard: int = 0
+    sound_gaps: int = 0
+    windows_read: int = 0
+    events: int = 0
+    events_with_both: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EventIdentity:
+    """How a stream's events name themselves: the CloudEvents source, and UTC text for a monotonic time."""
+
+    source: str
+    utc: Callable[[int], str]
+
+
+class Pipeline:
+    """One stream: a camera and a microphone, or a recording of both."""
+
+    def __init__(self, config: Config, bundle: Bundle, identity: EventIdentity) -> None:
+        engine = config.inference
+        models = {name: bundle.open(name, engine.precision, engine.backend, engine.threads) for name in ("face", "speech")}
+        self._config = config
+        self._bundle = bundle
+        self._identity = identity
+        self._tracker = HaarTracker(config.face.tracker)
+        self._face_branch = FaceBranch(models["face"], bundle.models["face"])
+        self._speech_front_end = SpeechFrontEnd(bundle.spec.speech)
+        self._speech_branch = SpeechBranch(models["speech"], bundle.models["speech"])
+        self._fuser: Fuser = open_fuser(bundle, config.fusion.method, engine.precision, engine.backend, engine.threads)
+        self._smoother = Smoother(config.smoothing)
+        self._faces: tuple[Face, ...] = ()
+        self._newest: dict[Modality, BranchOutput] = {}
+        self._face_due_ns = 0
+        self._sound_end_ns: int | None = None
+        self._seq = 0
+        self.counters = Counters()
+
+    @property
+    def level_dbfs(self) -> float:
+        """Level of the newest sound, for whoever watches."""
+        return self._speech_front_end.level_dbfs
+
+    # capture -> features -> inference
+
+    def see(self, frame: VideoFrame) -> None:
+        """Take a captured frame: track faces, and let the face branch read the largest one, at no more than its rate."""
+        self.counters.frames_seen += 1
+        if frame.capture_time_ns < self._face_due_ns:
+            self.counters.frames_skipped_rate += 1
+            return
+        self._face_due_ns = self._next_due_ns(frame.capture_time_ns)
+        self._faces = self._tracker.update(frame)
+        self.counters.frames_tracked += 1
+        if self._faces:
+            primary = self._faces[0]
+            pixels = crop_face(frame.grey, primary.box_xywh, self._bundle.spec.face)
+            crop = FaceCrop(pixels, frame.capture_time_ns, primary.quality)
+            self._newest["face"] = self._face_branch.run(crop)
+            self.counters.faces_read += 1
+
+    def hear(self, block: AudioBlock) -> None:
+        """Take captured sound: the speech branch reads each window that is due while somebody speaks."""
+        if self._sound_end_ns is not None and abs(block.capture_time_ns - self._sound_end_ns) > GAP_NS:
+            self._speech_front_end.reset()
+            self.counters.sound_gaps += 1
+        self._sound_end_ns = block.end_time_ns
+        self.counters.samples_heard += block.samples.size
+        for window in self._speech_front_end.push(block):
+            self._newest["speech"] = self._speech_branch.run(window)
+            self.counters.windows_read += 1
+
+    # fusion -> smoothing -> an event to publish
+
+    def tick(self, now_ns: int, devices: Mapping[str, DeviceState], clock_ns: Callable[[], int] | None = None) -> EmotionEvent:
+        """Say what is known at `now_ns`. `clock_ns` measures the latency of a live event; in replay there is none."""
+        face = self._fresh("face", now_ns, self._config.fusion.face_stale_s)
+        speech = self._fresh("speech", now_ns, self._config.fusion.speech_stale_s)
+        used = {b.modality: b for b in (face, speech) if b is not None and self._is_usable(b)}
+        state = _state(devices, used)
+        probabilities, label, confidence = None, None, None
+        if used:
+            fused = self._published(self._fuser.fuse(used.get("face"), used.get("speech")))
+            smoothed, index = self._smoother.update(fused, now_ns)
+            probabilities, label, confidence = _by_label(smoothed), LABELS[index], float(smoothed[index])
+        capture_time_ns = max((b.capture_time_ns for b in used.values()), default=now_ns)
+        event = EmotionEvent(
+            source=self._identity.source,
+            time_utc=self._identity.utc(now_ns),
+            seq=self._seq,
+            capture_time_ns=capture_time_ns,
+            state=state,
+            label=label,
+            confidence=confidence,
+            probabilities=probabilities,
+            modalities=tuple(used),
+            face=self._view(face, now_ns),
+            speech=self._view(speech, now_ns),
+            faces=self._faces if self._tracked_recently(now_ns) else (),
+            latency_ms=(clock_ns() - capture_time_ns) / NS_PER_MS if clock_ns and used else None,
+            bundle_id=self._bundle.id,
+            devices=dict(devices),
+        )
+        self._seq += 1
+        self.counters.events += 1
+        self.counters.events_with_both += len(used) == 2
+        return event
+
+    def _next_due_ns(self, now_ns: int) -> int:
+        """Keep the rate on average: a frame that came late does not push all later ones back."""
+        period_ns = int(NS_PER_S / self._config.face.rate_hz)
+        on_time = self._face_due_ns + period_ns
+        return on_time if on_time > now_ns else now_ns + period_ns // 2
+
+    def _fresh(self, modality: Modality, now_ns: int, stale_s: float) -> BranchOutput | None:
+        output = self._newest.get(modality)
+        if output is None or now_ns - output.capture_time_ns > stale_s * NS_PER_S:
+            return None
+        return output
+
+    def _tracked_recently(self, now_ns: int) -> bool:
+        return now_ns - self._face_due_ns <= self._config.fusion.face_stale_s * NS_PER_S
+
+    def _is_usable(self, output: BranchOutput) -> bool:
+        return output.usable >= self._bundle.models[output.modality].usable_threshold
+
+    def _published(self, probabilities: F32) -> F32:
+        """Fold calm into neutral where the configuration says so: float32 [8] -> [8] or [7]."""
+        if not self._config.labels.merge_calm:
+            return probabilities
+        merged = probabilities[:CALM].copy()
+        merged[NEUTRAL] += probabilities[CALM]
+        return merged
+
+    def _view(self, output: BranchOutput | None, now_ns: int) -> BranchView | None:
+        if output is None:
+            return None
+        said = self._published(output.probabilities)
+        age_ms = (now_ns - output.capture_time_ns) / NS_PER_MS
+        return BranchView(LABELS[int(said.argmax())], _by_label(said), output.usable, age_ms)
+
+
+def _by_label(probabilities: F32) -> dict[str, float]:
+    return dict(zip(LABELS, np.asarray(probabilities, np.float64).tolist(), strict=False))
+
+
+def _state(devices: Mapping[str, DeviceState], used: Mapping[Modality, BranchOutput]) -> State:
+    if used:
+        return "ok"
+    if "ok" not in devices.values():
+        return "no_signal"
+    return "no_face" if devices["camera"] == "ok" else "no_speech"

@@ -1,0 +1,78 @@
+"""A small live panel for people: what face, voice and both together suggest, and how sure and how fast."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from edge.types import BranchView, EmotionEvent
+
+BAR_WIDTH = 24
+STATES = {
+    "ok": "",
+    "no_signal": "no camera and no microphone answer",
+    "no_face": "no face in view, nobody speaks",
+    "no_speech": "nobody speaks",
+}
+COLOURS = {
+    "angry": "red", "disgust": "green", "fear": "magenta", "happy": "yellow", "sad": "blue", "surprise": "bright_cyan",
+    "neutral": "white", "calm": "cyan",
+}  # fmt: skip
+
+
+class TerminalView:
+    """Redraws one panel for every event. `level_dbfs` tells the sound level of the moment."""
+
+    def __init__(self, title: str, level_dbfs: Callable[[], float], console: Console | None = None) -> None:
+        self._title = title
+        self._level_dbfs = level_dbfs
+        self._live = Live(console=console or Console(file=sys.stdout), auto_refresh=False, transient=False)
+        self._live.start()
+
+    def publish(self, event: EmotionEvent) -> None:
+        self._live.update(panel(event, self._title, self._level_dbfs()), refresh=True)
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+def panel(event: EmotionEvent, title: str, level_dbfs: float) -> Panel:
+    """Draw one event."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(width=8)
+    table.add_column(width=9)
+    table.add_column(width=BAR_WIDTH + 5)
+    table.add_column(no_wrap=True)
+    table.add_row("face", *_branch(event.face, "face" in event.modalities, event.devices.get("camera", "absent")))
+    table.add_row("voice", *_branch(event.speech, "speech" in event.modalities, event.devices.get("microphone", "absent")))
+    if event.label is not None and event.confidence is not None:
+        fused = Text(event.label, style=f"bold {COLOURS[event.label]}")
+        table.add_row(Text("together", style="bold"), fused, bar(event.confidence, COLOURS[event.label]), "")
+    else:
+        table.add_row(Text("together", style="bold"), "-", Text(""), STATES[event.state])
+    latency = "" if event.latency_ms is None else f"   {event.latency_ms:.0f} ms from capture"
+    level = "" if level_dbfs < -100 else f"   sound {level_dbfs:.0f} dB"
+    foot = Text(f"{len(event.faces)} in view{level}{latency}", style="dim")
+    return Panel(Group(table, foot), title=title, title_align="left", expand=False)
+
+
+def bar(fraction: float, colour: str) -> Text:
+    filled = round(fraction * BAR_WIDTH)
+    text = Text("█" * filled, style=colour)
+    text.append("░" * (BAR_WIDTH - filled), style="dim")
+    text.append(f" {100 * fraction:3.0f}%", style="default")
+    return text
+
+
+def _branch(view: BranchView | None, used: bool, device: str) -> tuple[Text, Text, Text]:
+    if view is None:
+        return Text("-"), Text(""), Text({"ok": "", "absent": "not there"}.get(device, device), style="dim")
+    note = f"{view.age_ms:4.0f} ms old" if used else "not usable"
+    colour = COLOURS[view.label] if used else "dim"
+    return Text(view.label, style=colour), bar(view.probabilities[view.label], colour), Text(note, style="dim")
