@@ -9,10 +9,12 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.clock import NS_PER_S
+from edge.clock import NS_PER_MS, NS_PER_S
 from edge.types import F32, AudioBlock
 
 T = TypeVar("T")
+
+REANCHOR_NS = 200 * NS_PER_MS
 
 
 class LatestSlot(Generic[T]):
@@ -52,8 +54,9 @@ class RingRead:
 class AudioRing:
     """The last seconds of mono sound. One writer, one reader; an overrun is seen by the reader and counted.
 
-    Written = read + lost + what is waiting. The writer says when its samples were captured; the time of a read is counted
-    back in samples from the newest write.
+    Written = read + lost + what is waiting. Time is counted in samples from an anchor: the arrival of a block jitters, its
+    samples do not. Where arrival and count part by more than `REANCHOR_NS`, the device dropped sound or drifted, and the
+    count starts anew (counted).
     """
 
     def __init__(self, ready: threading.Condition, rate_hz: int, seconds: float) -> None:
@@ -64,6 +67,7 @@ class AudioRing:
         self.written = 0
         self.read_samples = 0
         self.lost = 0
+        self.reanchored = 0
 
     @property
     def capacity(self) -> int:
@@ -78,8 +82,17 @@ class AudioRing:
             self._samples[start : start + first] = kept[:first]
             self._samples[: kept.size - first] = kept[first:]
             self.written += samples.size
-            self._end_time_ns = end_time_ns
+            self._end_time_ns = self._counted(samples.size, end_time_ns)
             self._ready.notify_all()
+
+    def _counted(self, count: int, arrived_ns: int) -> int:
+        expected_ns = self._end_time_ns + count * NS_PER_S // self.rate_hz
+        if self.written == count:  # the first sound of all
+            return arrived_ns
+        if abs(arrived_ns - expected_ns) > REANCHOR_NS:
+            self.reanchored += 1
+            return arrived_ns
+        return expected_ns
 
     def read(self) -> RingRead:
         """Return everything that was written since the last read and is still there, as a copy."""

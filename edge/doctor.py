@@ -11,13 +11,13 @@ import dataclasses
 import importlib
 import importlib.util
 import io
-import json
 import os
 import platform
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,9 +34,7 @@ PACKAGE = Path(__file__).resolve().parent
 BUNDLE = PACKAGE / "bundles" / "default"
 CLIP = PACKAGE / "samples" / "clip.mp4"
 CASCADE = "haarcascade_frontalface_default.xml"
-REINSTALL = (
-    "install moodring again: in a clone remove .venv and say make run, else pip install --force-reinstall moodring"
-)
+REINSTALL = "install moodring again: in a clone remove .venv and say make run, else pip install --force-reinstall moodring"
 
 # y = x + x over two float32, as ONNX opset 13: enough to see that an engine loads, compiles and runs.
 TINY_MODEL = (
@@ -262,13 +260,13 @@ def print_table(findings: list[Finding]) -> None:
 
 def to_json(findings: list[Finding]) -> str:
     ok = all(finding.status != "fail" for finding in findings)
-    return json.dumps({"ok": ok, "findings": [dataclasses.asdict(finding) for finding in findings]}, indent=2)
+    return dumps({"ok": ok, "findings": [dataclasses.asdict(finding) for finding in findings]}, indent=2)
 
 
-def main(as_json: bool) -> int:
+def main(json: bool) -> int:
     """Run `moodring doctor`; return 0 if nothing failed, else 1. Warnings do not count."""
     findings = diagnose()
-    if as_json:
+    if json:
         print(to_json(findings))
     else:
         print_table(findings)

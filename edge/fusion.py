@@ -13,7 +13,7 @@ import numpy as np
 from edge.errors import BundleError
 from edge.inference.base import Model
 from edge.inference.branches import softmax
-from edge.inference.bundle import BackendName, Bundle, ModelInfo
+from edge.inference.bundle import BackendName, Bundle, ModelInfo, Precision
 from edge.types import F32, BranchOutput
 
 Method = Literal["feature", "weighted", "voting"]
@@ -31,9 +31,7 @@ class FeatureFusion:
     def __init__(self, model: Model, info: ModelInfo) -> None:
         self._model = model
         self._temperature = info.temperature["logits"]
-        self._absent = {
-            name: np.zeros(info.inputs[f"{name}_embedding"], np.float32) for name in ("face", "speech")
-        }
+        self._absent = {name: np.zeros(info.inputs[f"{name}_embedding"], np.float32) for name in ("face", "speech")}
 
     def fuse(self, face: BranchOutput | None, speech: BranchOutput | None) -> F32:
         _require_one(face, speech)
@@ -68,12 +66,12 @@ class Voting:
         _require_one(face, speech)
         answers = [b.probabilities for b in (face, speech) if b is not None]
         winner = int(max(answers, key=lambda answer: float(answer.max())).argmax())
-        mean = np.mean(answers, axis=0, dtype=np.float32)
+        mean: F32 = np.asarray(np.mean(answers, axis=0), np.float32)
         mean[winner] = max(mean[winner], mean.max() * 1.0001)
         return np.asarray(mean / mean.sum(), np.float32)
 
 
-def open_fuser(bundle: Bundle, method: Method, precision: str, backend: BackendName, threads: int = 1) -> Fuser:
+def open_fuser(bundle: Bundle, method: Method, precision: Precision, backend: BackendName, threads: int = 1) -> Fuser:
     """Build the fuser that a configuration names from a bundle's network or weights."""
     info = bundle.models["fusion"]
     if method == "feature":

@@ -1,4 +1,4 @@
-"""The synchronous chain, in the order in which a datum travels:
+"""The synchronous chain, in the order in which a datum travels.
 
     capture -> features -> inference -> fusion -> smoothing -> publish
 
@@ -24,7 +24,17 @@ from edge.inference.bundle import Bundle
 from edge.labels import CALM, LABELS, NEUTRAL
 from edge.smoothing import Smoother
 from edge.types import (
-    F32, AudioBlock, BranchOutput, BranchView, DeviceState, EmotionEvent, Face, FaceCrop, Modality, State, VideoFrame,
+    F32,
+    AudioBlock,
+    BranchOutput,
+    BranchView,
+    DeviceState,
+    EmotionEvent,
+    Face,
+    FaceCrop,
+    Modality,
+    State,
+    VideoFrame,
 )  # fmt: skip
 
 GAP_NS = 20 * NS_PER_MS  # sound further than this from where it should be starts a new signal
@@ -58,9 +68,7 @@ class Pipeline:
 
     def __init__(self, config: Config, bundle: Bundle, identity: EventIdentity) -> None:
         engine = config.inference
-        models = {
-            name: bundle.open(name, engine.precision, engine.backend, engine.threads) for name in ("face", "speech")
-        }
+        models = {name: bundle.open(name, engine.precision, engine.backend, engine.threads) for name in ("face", "speech")}
         self._config = config
         self._bundle = bundle
         self._identity = identity
@@ -70,6 +78,13 @@ class Pipeline:
         self._speech_branch = SpeechBranch(models["speech"], bundle.models["speech"])
         self._fuser: Fuser = open_fuser(bundle, config.fusion.method, engine.precision, engine.backend, engine.threads)
         self._smoother = Smoother(config.smoothing)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was seen and heard: the next datum starts a new stream."""
+        self._tracker.reset()
+        self._speech_front_end.reset()
+        self._smoother.reset()
         self._faces: tuple[Face, ...] = ()
         self._newest: dict[Modality, BranchOutput] = {}
         self._face_due_ns = 0
@@ -113,9 +128,7 @@ class Pipeline:
 
     # fusion -> smoothing -> an event to publish
 
-    def tick(
-        self, now_ns: int, devices: Mapping[str, DeviceState], clock_ns: Callable[[], int] | None = None
-    ) -> EmotionEvent:
+    def tick(self, now_ns: int, devices: Mapping[str, DeviceState], clock_ns: Callable[[], int] | None = None) -> EmotionEvent:
         """Say what is known at `now_ns`. `clock_ns` measures the latency of a live event; in replay there is none."""
         face = self._fresh("face", now_ns, self._config.fusion.face_stale_s)
         speech = self._fresh("speech", now_ns, self._config.fusion.speech_stale_s)

@@ -54,7 +54,6 @@ def replay(
     arrived_ns = 0
     for arrived_ns, datum in _in_order(video, audio):
         if until_ns is not None and arrived_ns > until_ns:
-            arrived_ns = until_ns
             break
         tick_until(arrived_ns - 1)
         if pace:
@@ -63,7 +62,7 @@ def replay(
             pipeline.see(datum)
         else:
             pipeline.hear(datum)
-    tick_until(arrived_ns)
+    tick_until(arrived_ns if until_ns is None else min(arrived_ns, until_ns))
 
 
 def _in_order(video: VideoSource | None, audio: AudioSource | None) -> Iterator[tuple[int, VideoFrame | AudioBlock]]:

@@ -44,8 +44,7 @@ class Camera:
         if not capture.isOpened():
             capture.release()
             raise DeviceError(
-                f"camera {self.name} cannot be opened: is another program using it, and may this user read it "
-                "(group video)?"
+                f"camera {self.name} cannot be opened: is another program using it, and may this user read it (group video)?"
             )
         self._capture = capture
 

@@ -174,7 +174,7 @@ class VideoFile(_Reader):
 
 def _grey(frame: av.VideoFrame) -> U8:
     """Return a decoded picture as uint8 [H, W], turned as its metadata says."""
-    grey: U8 = frame.to_ndarray(format="gray")
+    grey = np.asarray(frame.to_ndarray(format="gray"), np.uint8)
     quarter_turns = round((frame.rotation or 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(grey, quarter_turns)) if quarter_turns else grey
 

@@ -25,6 +25,8 @@ REGION_FACE_SIDE = 48  # pixels a known face is scaled to before its region is s
 REGION_PAD = 0.4  # of the face's side, on every side
 REGION_FACTOR = 1.1
 NEIGHBOURS = 4
+STILL_SIDE = 640  # pixels the longer side of a still is scaled to
+STILL_NEIGHBOURS = 6
 BOX_GAIN = 0.5  # share of the new box in the smoothed one
 SAME_FACE_OVERLAP = 0.3
 SHARP_DEVIATION = 40.0  # grey levels: a crop at least this contrasty has full quality
@@ -35,14 +37,28 @@ Box = tuple[float, float, float]  # centre x, centre y, side, in pixels of the f
 def load_cascade() -> cv2.CascadeClassifier:
     """Return OpenCV's frontal-face cascade; raise BackendError where this OpenCV has none."""
     if not hasattr(cv2, "CascadeClassifier"):
-        raise BackendError(
-            f"OpenCV {cv2.__version__} has no CascadeClassifier; install 'opencv-python-headless>=4.13,<5'"
-        )
-    path = Path(cv2.data.haarcascades) / CASCADE
+        raise BackendError(f"OpenCV {cv2.__version__} has no CascadeClassifier; install 'opencv-python-headless>=4.13,<5'")
+    path = Path(cv2.__file__).parent / "data" / CASCADE
     cascade = cv2.CascadeClassifier(str(path))
     if cascade.empty():
         raise BackendError(f"the face cascade {path} is missing or unreadable; reinstall opencv-python-headless")
     return cascade
+
+
+def detect_in_still(cascade: cv2.CascadeClassifier, grey: U8) -> list[tuple[int, int, int, int]]:
+    """Return the faces of a single picture as boxes x, y, width, height in its pixels, largest first.
+
+    A small picture is enlarged, and its edge repeated round it, so that a face that fills it is found as well.
+    """
+    scale = STILL_SIDE / max(grey.shape)
+    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+    scaled = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    pad = STILL_SIDE // 8
+    padded = cv2.copyMakeBorder(scaled, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    smallest = STILL_SIDE // 12
+    found = cascade.detectMultiScale(padded, REGION_FACTOR, STILL_NEIGHBOURS, minSize=(smallest, smallest))
+    boxes = [tuple(round(v / scale) for v in (x - pad, y - pad, w, h)) for x, y, w, h in found]
+    return sorted(boxes, key=lambda box: -box[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +153,9 @@ class HaarTracker:
         if min(scaled.shape) < CASCADE_SIDE:
             return []
         low = max(CASCADE_SIDE, int(smallest * scale))
-        high = (int(largest * scale) + 1,) * 2 if largest else None
+        high = (int(largest * scale) + 1,) * 2 if largest else (0, 0)  # OpenCV reads 0 as no limit
         found: Sequence[Sequence[int]] = self._cascade.detectMultiScale(
-            scaled, factor, NEIGHBOURS, minSize=(low, low), **({"maxSize": high} if high else {})
+            scaled, factor, NEIGHBOURS, minSize=(low, low), maxSize=high
         )
         return [((x + w / 2) / scale, (y + h / 2) / scale, w / scale) for x, y, w, h in found]
 

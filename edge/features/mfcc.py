@@ -95,9 +95,7 @@ class Mfcc:
         self._transform = cepstral_transform(spec).astype(np.float32)
         self._pending = np.zeros(window + CHUNK_FRAMES * hop, np.float32)  # pre-emphasised, not yet framed
         self._raw = np.zeros(len(self._pending) + 1, np.float32)  # [0] carries the sample before this piece
-        self._framed = np.lib.stride_tricks.as_strided(
-            self._pending, (CHUNK_FRAMES, window), (4 * hop, 4), writeable=False
-        )
+        self._framed = np.lib.stride_tricks.as_strided(self._pending, (CHUNK_FRAMES, window), (4 * hop, 4), writeable=False)
         self._frames = np.zeros((CHUNK_FRAMES, fft), np.float32)
         self._spectrum = np.zeros((CHUNK_FRAMES, fft), np.float32)
         self._mel_work = np.zeros((CHUNK_FRAMES, spec.filters + 1), np.float32)
@@ -211,4 +209,3 @@ class Mfcc:
         self._cepstra[start:stop] = cepstra
         self._log_mel[start:stop] = mel[:, :-1]
         self._produced = stop
-

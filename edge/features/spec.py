@@ -49,24 +49,18 @@ class MfccSpec:
             0 < self.window_samples <= self.fft_size,
             f"window_samples ({self.window_samples}) must lie in 1..fft_size ({self.fft_size})",
         )
-        _require(
-            self.fft_size & (self.fft_size - 1) == 0, f"fft_size must be a power of two, got {self.fft_size}"
-        )
+        _require(self.fft_size & (self.fft_size - 1) == 0, f"fft_size must be a power of two, got {self.fft_size}")
         _require(
             0 < self.hop_samples <= self.window_samples,
             f"hop_samples ({self.hop_samples}) must lie in 1..window_samples ({self.window_samples})",
         )
-        _require(
-            0 < self.cepstra <= self.filters, f"cepstra ({self.cepstra}) must lie in 1..filters ({self.filters})"
-        )
+        _require(0 < self.cepstra <= self.filters, f"cepstra ({self.cepstra}) must lie in 1..filters ({self.filters})")
         _require(
             0 <= self.low_hz < self.high_hz <= self.rate_hz / 2,
             f"low_hz ({self.low_hz}) < high_hz ({self.high_hz}) <= half of rate_hz ({self.rate_hz / 2}) must hold",
         )
         _require(0.0 <= self.pre_emphasis < 1.0, f"pre_emphasis must lie in [0, 1), got {self.pre_emphasis}")
-        _require(
-            self.window in ("hamming", "rectangular"), f"window must be hamming or rectangular, got {self.window!r}"
-        )
+        _require(self.window in ("hamming", "rectangular"), f"window must be hamming or rectangular, got {self.window!r}")
         _require(self.lifter >= 0, f"lifter must not be negative, got {self.lifter}")
 
 

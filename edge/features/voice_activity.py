@@ -29,7 +29,8 @@ class VoiceActivity:
     """Speech or not, for each frame of log mel energies."""
 
     def __init__(self, spec: MfccSpec) -> None:
-        mel_edges = np.linspace(*(2595.0 * math.log10(1.0 + hz / 700.0) for hz in (spec.low_hz, spec.high_hz)), spec.filters + 2)
+        mel_low, mel_high = (2595.0 * math.log10(1.0 + hz / 700.0) for hz in (spec.low_hz, spec.high_hz))
+        mel_edges = np.linspace(mel_low, mel_high, spec.filters + 2)
         centres_hz = 700.0 * (10.0 ** (mel_edges[1:-1] / 2595.0) - 1.0)
         inside = np.flatnonzero((centres_hz >= BAND_HZ[0]) & (centres_hz <= BAND_HZ[1]))
         self._band = slice(int(inside[0]), int(inside[-1]) + 1)

@@ -23,9 +23,7 @@ def check_interface(path: Path, kind: str, wanted: Shapes, found: Shapes) -> Non
     if set(wanted) != set(found):
         raise BackendError(f"{path}: {kind} are {sorted(found)}, but the bundle says {sorted(wanted)}; export it again")
     for name, shape in wanted.items():
-        fits = len(shape) == len(found[name]) and all(
-            have in (want, -1) for want, have in zip(shape, found[name], strict=True)
-        )
+        fits = len(shape) == len(found[name]) and all(have in (want, -1) for want, have in zip(shape, found[name], strict=True))
         if not fits:
             raise BackendError(
                 f"{path}: {kind[:-1]} {name!r} has shape {found[name]}, but the bundle says {shape}; export it again"

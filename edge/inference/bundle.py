@@ -19,6 +19,7 @@ DEFAULT = Path(__file__).resolve().parent.parent / "bundles" / "default"
 MODELS = ("face", "speech", "fusion")
 
 BackendName = Literal["onnx", "openvino"]
+Precision = Literal["fp32", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Bundle:
     accuracy: dict[str, Any]
     training: dict[str, Any]
 
-    def open(self, model: str, precision: str = "fp32", backend: BackendName = "onnx", threads: int = 1) -> Model:
+    def open(self, model: str, precision: Precision = "fp32", backend: BackendName = "onnx", threads: int = 1) -> Model:
         """Load one network; raise BundleError where the bundle does not hold that precision."""
         info = self.models[model]
         if precision not in info.files:
@@ -93,9 +94,7 @@ def load(path: Path) -> Bundle:
                 f"{spec.hash()[:12]}; export the model again with this version"
             )
         models = {name: _model_info(path, name, document["models"][name]) for name in MODELS}
-        return Bundle(
-            path, document["id"], document["name"], spec, models, document["accuracy"], document["training"]
-        )
+        return Bundle(path, document["id"], document["name"], spec, models, document["accuracy"], document["training"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path / 'bundle.json'} is incomplete ({error!r}); export the model again") from error
 

@@ -24,7 +24,7 @@ class OnnxModel:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001  onnxruntime's own errors share no public base class
+        except Exception as error:
             raise BackendError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {error}") from error
         check_interface(path, "inputs", inputs, _shapes(self._session.get_inputs()))
         check_interface(path, "outputs", outputs, _shapes(self._session.get_outputs()))

@@ -36,6 +36,4 @@ class OpenVinoModel:
 
 
 def _shapes(ports: Any) -> dict[str, tuple[int, ...]]:
-    return {
-        port.any_name: tuple(d.get_length() if d.is_static else -1 for d in port.get_partial_shape()) for port in ports
-    }
+    return {port.any_name: tuple(d.get_length() if d.is_static else -1 for d in port.get_partial_shape()) for port in ports}

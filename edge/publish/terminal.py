@@ -57,7 +57,7 @@ def panel(event: EmotionEvent, title: str, level_dbfs: float) -> Panel:
     else:
         table.add_row(Text("together", style="bold"), "-", Text(""), STATES[event.state])
     latency = "" if event.latency_ms is None else f"   {event.latency_ms:.0f} ms from capture"
-    level = "" if level_dbfs < -100 else f"   sound {level_dbfs:.0f} dB"  # noqa: PLR2004  silence has no level worth a number
+    level = "" if level_dbfs < -100 else f"   sound {level_dbfs:.0f} dB"
     foot = Text(f"{len(event.faces)} in view{level}{latency}", style="dim")
     return Panel(Group(table, foot), title=title, title_align="left", expand=False)
 

@@ -163,7 +163,7 @@ def test_only_a_failure_makes_the_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], findings: list[Finding], code: int
 ):
     monkeypatch.setattr(doctor, "diagnose", lambda: findings)
-    assert doctor.main(as_json=True) == code
+    assert doctor.main(json=True) == code
     document = json.loads(capsys.readouterr().out)
     assert document["ok"] is (code == 0)
     assert [entry["name"] for entry in document["findings"]] == [finding.name for finding in findings]

@@ -1,0 +1,185 @@
+"""`moodring run`: from arguments to sources, a pipeline, publishers, and a summary at the end."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import datetime as dt
+import hashlib
+import re
+import socket
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge import config as configuration
+from edge.capture.camera import Camera, default_camera
+from edge.capture.media import AudioFile, VideoFile, check_path, is_url, probe
+from edge.capture.microphone import Microphone, default_microphone
+from edge.clock import NS_PER_S, MonotonicClock
+from edge.config import Config
+from edge.errors import UsageError
+from edge.inference import bundle as bundles
+from edge.pipeline import EventIdentity, Pipeline
+from edge.publish.base import Publisher
+from edge.publish.jsonl import JsonLines
+from edge.runtime import LiveRun, publish_to, replay
+
+SAMPLE_CLIP = Path(__file__).resolve().parent / "samples" / "clip.mp4"
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def log(message: str) -> None:
+    """Say something to people, on standard error."""
+    print(f"moodring: {message}", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where picture and sound come from; None is absent. A recording is replayed, a device is live."""
+
+    video: str | None
+    audio: str | None
+    live: bool
+    title: str
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run until the sources end, the time is up or the user interrupts; exit code 0 where everything was delivered."""
+    config = _configured(arguments)
+    bundle = bundles.load(bundles.resolve(config.bundle))
+    sources = choose_sources(arguments.source, config)
+    pipeline = Pipeline(config, bundle, _identity(sources, config, bundle.id))
+    tick_ns = int(NS_PER_S / config.fusion.rate_hz)
+    with contextlib.ExitStack() as stack:
+        publishers = _publishers(config, arguments.events, sources, pipeline)
+        for publisher in publishers:
+            stack.callback(publisher.close)
+        stack.callback(lambda: _summarise(pipeline, sources))
+        publish = publish_to(publishers)
+        if sources.live:
+            camera = Camera(sources.video) if sources.video else None
+            microphone = Microphone(sources.audio) if sources.audio else None
+            live = LiveRun(pipeline, camera, microphone, MonotonicClock(), log)
+            live.run(publish, tick_ns=tick_ns, seconds=arguments.seconds)
+            return 0
+        video = stack.enter_context(VideoFile(sources.video)) if sources.video else None
+        audio = stack.enter_context(AudioFile(sources.audio)) if sources.audio else None
+        replay(
+            pipeline,
+            video,
+            audio,
+            publish,
+            tick_ns=tick_ns,
+            pace=MonotonicClock() if arguments.pace == "realtime" else None,
+            until_ns=None if arguments.seconds is None else int(arguments.seconds * NS_PER_S),
+        )
+    return 0
+
+
+def _configured(arguments: argparse.Namespace) -> Config:
+    config = configuration.load(arguments.config) if arguments.config else Config()
+    if arguments.source and (arguments.video or arguments.audio):
+        raise UsageError("name either one SOURCE, or --video and --audio, not both")
+    if arguments.video:
+        config = dataclasses.replace(config, video=configuration.InputConfig(arguments.video))
+    if arguments.audio:
+        config = dataclasses.replace(config, audio=configuration.InputConfig(arguments.audio))
+    if arguments.video and not arguments.audio and _is_recording(arguments.video):
+        config = dataclasses.replace(config, audio=configuration.InputConfig("none"))
+    if arguments.audio and not arguments.video and _is_recording(arguments.audio):
+        config = dataclasses.replace(config, video=configuration.InputConfig("none"))
+    return config
+
+
+def _is_recording(source: str) -> bool:
+    return Path(source).is_file()
+
+
+def choose_sources(source: str | None, config: Config) -> Sources:
+    """Decide what to read: the named recording or stream, the configured inputs, this machine's own, or the bundled clip."""
+    if source is not None:
+        info = probe(source)
+        return Sources(source if info.has_video else None, source if info.has_audio else None, live=False, title=source)
+    video, audio = config.video.source, config.audio.source
+    if video == audio == "none":
+        raise UsageError("neither picture nor sound is wanted: name at least one of --video and --audio")
+    if _is_recording(video) or _is_recording(audio):
+        for named in (video, audio):
+            if named not in ("none", "default"):
+                check_path(named)
+        return Sources(
+            video if _is_recording(video) else None,
+            audio if _is_recording(audio) else None,
+            live=False,
+            title="recording",
+        )
+    camera = default_camera() if video == "default" else None if video == "none" else video
+    microphone = default_microphone() if audio == "default" else None if audio == "none" else audio
+    if camera is None and microphone is None:
+        log("there is no camera and no microphone on this machine; playing the bundled clip instead")
+        return Sources(str(SAMPLE_CLIP), str(SAMPLE_CLIP), live=False, title="bundled clip")
+    for what, named, found in (("camera", video, camera), ("microphone", audio, microphone)):
+        if found is None and named == "default":
+            log(f"there is no {what} on this machine; going on without")
+    if microphone is not None and audio == "default":
+        microphone = "default"
+    log(f"sensing expression from camera {camera or '-'} and microphone {microphone or '-'}; nothing is stored")
+    return Sources(camera, microphone, live=True, title="live")
+
+
+def _publishers(config: Config, events: str | None, sources: Sources, pipeline: Pipeline) -> list[Publisher]:
+    """Events go where --events says; without it, to a panel on a terminal, or as the configuration says."""
+    publishers: list[Publisher] = []
+    path = events or config.events.path
+    on_terminal = sys.stdout.isatty()
+    to_stdout = path == "-" and (events == "-" or not on_terminal)
+    if to_stdout or path not in ("-", "none"):
+        publishers.append(JsonLines(path))
+    if on_terminal and not to_stdout:
+        from edge.publish.terminal import TerminalView  # noqa: PLC0415  rich costs start-up time
+
+        publishers.append(TerminalView(f"moodring: {sources.title}", lambda: pipeline.level_dbfs))
+    return publishers
+
+
+def _identity(sources: Sources, config: Config, bundle_id: str) -> EventIdentity:
+    """Name a stream's events. In replay everything derives from the input: name, run and time."""
+    if not sources.live:
+        digest = hashlib.sha256(repr((config, bundle_id)).encode())
+        for source in dict.fromkeys((sources.video, sources.audio)):
+            if source is not None:
+                digest.update(Path(source).name.encode() if is_url(source) else _file_digest(Path(source)))
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", Path(sources.video or sources.audio or "").name) or "stream"
+        return EventIdentity(f"/moodring/replay/{name}/{digest.hexdigest()[:12]}", lambda ns: _utc_text(0, ns))
+    offset_ns = time.time_ns() - time.monotonic_ns()
+    host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname()) or "host"
+    return EventIdentity(f"/moodring/{host}/live/{uuid.uuid4().hex[:12]}", lambda ns: _utc_text(offset_ns, ns))
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _utc_text(offset_ns: int, time_ns: int) -> str:
+    moment = EPOCH + dt.timedelta(microseconds=(offset_ns + time_ns) // 1000)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _summarise(pipeline: Pipeline, sources: Sources) -> None:
+    """Close with a line that accounts for what was captured, and says what was missing."""
+    c = pipeline.counters
+    log(
+        f"{c.events} events ({c.events_with_both} from face and voice together); {c.frames_seen} frames: "
+        f"{c.frames_tracked} searched, {c.frames_skipped_rate} skipped above the face rate, {c.faces_read} faces read; "
+        f"{c.samples_heard / 16_000:.1f} s of sound: {c.windows_read} windows read"
+        + (f", {c.sound_gaps} gaps" if c.sound_gaps else "")
+    )
+    if sources.video and c.frames_tracked and not c.faces_read:
+        log("no face was found in any frame")
+    if sources.audio and c.samples_heard and not c.windows_read:
+        log("nobody was heard to speak")

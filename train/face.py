@@ -1,0 +1,162 @@
+"""Train the face branch on FER2013 with FER+'s votes beside its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge.evaluation.metrics import classification_metrics
+from edge.features.face_crop import normalise_crops
+from edge.labels import FACE_CLASSES, LABELS
+from train.augment import erase_patches, mix, soften_faces, warp_faces
+from train.datasets import FaceData, load_faces, nonfaces
+from train.loop import Task, fit
+from train.models.face import OUTPUTS, FaceNet
+from train.recipe import FaceRecipe
+from train.report import fit_temperature, plot_confusion, plot_curves, save_weights, softmax, write_json
+
+U8 = NDArray[np.uint8]
+F32 = NDArray[np.float32]
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # crops [B,1,48,48], official [B,7], ferplus [B,7], usable [B]
+
+DATA = [
+    {"name": "FER2013", "licence": "Kaggle challenge 2013, research use", "part": "Training without copies of test pictures"},
+    {"name": "FER+", "licence": "MIT", "part": "votes for the same pictures"},
+]
+
+
+def network_input(crops: F32) -> Tensor:
+    return torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
+
+
+def batches(data: FaceData, pool: U8, recipe: FaceRecipe, epoch: int) -> Iterator[Batch]:
+    """Yield an epoch of augmented faces, each batch with a few pictures that are none."""
+    rng = np.random.default_rng([recipe.seed, epoch])
+    order = rng.permutation(data.split.train)
+    for start in range(0, len(order) - recipe.batch + 1, recipe.batch):
+        rows = order[start : start + recipe.batch]
+        others = pool[rng.integers(0, len(pool), recipe.nonfaces)]
+        grey = soften_faces(warp_faces(np.concatenate([data.faces[rows], others]), rng, recipe), rng)
+        crops = torch.from_numpy(erase_patches(normalise_crops(grey), rng, recipe.erase))
+        official, ferplus, usable = (torch.from_numpy(part[rows]) for part in (data.official, data.ferplus, data.usable))
+        faces, official, ferplus, usable = mix((crops[: recipe.batch], official, ferplus, usable), rng, recipe.mixup)
+        nothing = torch.zeros(recipe.nonfaces, FACE_CLASSES)
+        yield (
+            torch.cat([faces, crops[recipe.batch :]]).contiguous(memory_format=torch.channels_last),
+            torch.cat([official, nothing]),
+            torch.cat([ferplus, nothing]),
+            torch.cat([usable, torch.zeros(recipe.nonfaces)]),
+        )
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy with distributions [B, C]; a row counts by its sum, so that a row of zeros does not count."""
+    weight = targets.sum(dim=1, keepdim=True)
+    smooth = targets * (1 - smoothing) + weight * smoothing / targets.shape[1]
+    return -(smooth * torch.log_softmax(logits, dim=1)).sum() / weight.sum().clamp(min=1.0)
+
+
+def loss(model: nn.Module, batch: Batch, recipe: FaceRecipe) -> tuple[Tensor, dict[str, float]]:
+    crops, official, ferplus, usable = batch
+    _, official_logits, ferplus_logits, usable_logit = model(crops)
+    by_label = soft_cross_entropy(official_logits, official, recipe.label_smoothing)
+    by_votes = soft_cross_entropy(ferplus_logits, ferplus)
+    by_use = functional.binary_cross_entropy_with_logits(usable_logit[:, 0], usable)
+    total = by_label + recipe.ferplus_weight * by_votes + recipe.usable_weight * by_use
+    parts = {"loss_official": by_label.item(), "loss_ferplus": by_votes.item(), "loss_usable": by_use.item()}
+    return total, parts
+
+
+@torch.no_grad()
+def answers(model: nn.Module, faces: U8, batch: int = 256) -> dict[str, F32]:
+    """Run the network over uint8 [N, 48, 48]; return its outputs by name."""
+    pieces: list[list[F32]] = [[], [], [], []]
+    for start in range(0, len(faces), batch):
+        outputs = model(network_input(normalise_crops(faces[start : start + batch])))
+        for piece, output in zip(pieces, outputs, strict=True):
+            piece.append(output.numpy())
+    return {name: np.concatenate(piece) for name, piece in zip(OUTPUTS, pieces, strict=True)}
+
+
+def validate(model: nn.Module, data: FaceData, pool: U8) -> dict[str, float]:
+    """Figures on the validation pictures. The score is the mean of both heads' accuracies."""
+    rows = data.split.validation
+    outs = answers(model, data.faces[rows])
+    labelled = data.official[rows].sum(axis=1) > 0
+    voted = data.ferplus[rows].sum(axis=1) > 0
+    target = torch.from_numpy(data.official[rows][labelled])
+    official = float((outs["official"].argmax(1) == data.labels[rows])[labelled].mean())
+    ferplus = float((outs["ferplus"].argmax(1) == data.ferplus[rows].argmax(1))[voted].mean()) if voted.any() else 0.0
+    nothing = answers(model, pool)["usable"]
+    return {
+        "validation_loss": soft_cross_entropy(torch.from_numpy(outs["official"][labelled]), target).item(),
+        "official": official,
+        "ferplus": ferplus,
+        "faces_usable": float((outs["usable"][labelled] > 0).mean()),
+        "nonfaces_refused": float((nothing <= 0).mean()),
+        "score": (official + ferplus) / (2 if voted.any() else 1),
+    }
+
+
+def summarise(model: nn.Module, data: FaceData) -> dict[str, Any]:
+    """Calibrate on the validation pictures and measure there: temperatures and figures for both heads."""
+    rows = data.split.validation
+    outs = answers(model, data.faces[rows])
+    heads: dict[str, Any] = {"temperature": {}, "validation": {}}
+    for head, targets in (("official", data.official[rows]), ("ferplus", data.ferplus[rows])):
+        known = targets.sum(axis=1) > 0
+        if not known.any():
+            heads["temperature"][head] = 1.0
+            continue
+        heads["temperature"][head] = fit_temperature(outs[head][known], targets[known])
+        probabilities = softmax(outs[head][known], heads["temperature"][head])
+        heads["validation"][head] = classification_metrics(
+            probabilities, targets[known].argmax(axis=1), LABELS[:FACE_CLASSES]
+        )
+    return heads
+
+
+def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path) -> bool:
+    """Train, write OUT/face.safetensors, its card and the run folder OUT/face; return whether every epoch was done."""
+    run_dir = out_dir / "face"
+    data = load_faces(data_dir, out_dir / "cache")
+    pool, pool_validation = nonfaces(data, data_dir, recipe.seed)
+    split = data.split
+    print(
+        f"face: {len(split.train)} pictures train, {len(split.validation)} validate, {len(split.dropped)} dropped as copies "
+        f"of test pictures, {len(pool)} that are no face",
+        flush=True,
+    )
+    torch.manual_seed(recipe.seed)
+    model = FaceNet(width=recipe.width, dropout=recipe.dropout).to(memory_format=torch.channels_last)
+    task = Task(
+        model=model,
+        steps=len(split.train) // recipe.batch,
+        batches=lambda epoch: batches(data, pool, recipe, epoch),
+        loss=lambda net, batch: loss(net, batch, recipe),
+        validate=lambda net: validate(net, data, pool_validation),
+    )
+    history, finished = fit(task, recipe, run_dir)
+    summary = summarise(model, data)
+    write_json(run_dir / "metrics.json", {"history": history, **summary})
+    plot_curves(run_dir / "curves.png", history)
+    plot_confusion(
+        run_dir / "confusion.png", summary["validation"]["official"]["confusion"], LABELS[:FACE_CLASSES], "face, validation"
+    )
+    card = {
+        "network": {"width": recipe.width},
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "data": DATA,
+        "protocol": "official parts; PublicTest never used; a tenth of Training, by duplicate group, chose and calibrated",
+        **summary,
+    }
+    save_weights(out_dir, "face", model, {"recipe": asdict(recipe), **card})
+    return finished

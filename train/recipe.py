@@ -1,0 +1,116 @@
+"""Recipes: configs/train/*.yaml as frozen dataclasses. A key that is unknown, missing or of the wrong type is one clear error."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edge.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What every kind of training needs. Rates are AdamW's; `averaging` is the weight of the past in the averaged weights."""
+
+    kind: str
+    seed: int
+    threads: int
+    epochs: int
+    batch: int
+    learning_rate: float
+    weight_decay: float
+    warmup_epochs: float
+    averaging: float
+
+
+@dataclass(frozen=True, slots=True)
+class FaceRecipe(Recipe):
+    width: int
+    dropout: float
+    label_smoothing: float
+    mixup: float  # Beta(a, a) of the mixing weight; 0 switches it off
+    rotation_degrees: float
+    zoom: float
+    shift: float  # of the picture's side
+    light: float
+    erase: float  # probability that a patch is erased
+    nonfaces: int  # beside each batch of faces
+    ferplus_weight: float
+    usable_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRecipe(Recipe):
+    width: int
+    dropout: float
+    label_smoothing: float
+    mixup: float
+    fold: int | None  # whose test actors are held out; null trains on everyone but the validation actors
+    views: int  # windows drawn from each clip and epoch
+    shortest_s: float
+    speed: float  # pitch and tempo together, plus or minus
+    tempo: float  # tempo alone, plus or minus
+    mel_shift: float  # in mel filters, plus or minus
+    gain_db: float
+    noise: float  # probability that noise is mixed in
+    snr_db: tuple[float, float]
+    nonspeech: int  # beside each batch of speech
+    usable_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class FusionRecipe(Recipe):
+    hidden: int
+    dropout: float
+    label_smoothing: float
+    fold: int | None
+    views: int  # augmented windows of each recording
+    pictures: int  # training pictures used
+    pairs: int  # an epoch
+    modality_dropout: float  # probability that one of the two is absent
+    embedding_noise: float  # in standard deviations of each embedding dimension
+    validation_pairs: int
+
+
+KINDS: dict[str, type[Recipe]] = {"face": FaceRecipe, "speech": SpeechRecipe, "fusion": FusionRecipe}
+
+
+def _value(path: Path, key: str, annotation: str, value: Any) -> Any:
+    if annotation == "int | None" and value is None:
+        return None
+    if annotation == "tuple[float, float]":
+        if isinstance(value, list) and len(value) == 2 and all(isinstance(item, int | float) for item in value):
+            return (float(value[0]), float(value[1]))
+    elif annotation == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif annotation.startswith("int") and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    elif annotation == "str" and isinstance(value, str):
+        return value
+    raise ConfigError(f"{path}: {key} must be {annotation}, found {value!r}")
+
+
+def read_recipe(path: Path, kind: str) -> Any:
+    """Read a recipe of `kind`; every key must be there, because a recipe is the record of what was trained."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML ({error})") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: must hold keys and values")
+    fields = {field.name: str(field.type) for field in dataclasses.fields(KINDS[kind])}
+    for key in document:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, 1)
+            raise ConfigError(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    missing = [key for key in fields if key not in document]
+    if missing:
+        raise ConfigError(f"{path}: lacks {', '.join(missing)}")
+    if document["kind"] != kind:
+        raise ConfigError(f"{path}: is a recipe for {document['kind']!r}, not for {kind}")
+    return KINDS[kind](**{key: _value(path, key, fields[key], value) for key, value in document.items()})

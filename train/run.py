@@ -1,0 +1,27 @@
+"""`moodring train face|speech|fusion`: read the recipe, train, leave the weights and a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from train.face import train_face
+from train.fusion import train_fusion
+from train.recipe import read_recipe
+from train.speech import train_speech
+
+TRAINERS = {"face": train_face, "speech": train_speech, "fusion": train_fusion}
+INTERRUPTED = 130
+
+
+def train(kind: str, config_path: Path, data_dir: Path, out_dir: Path) -> int:
+    """Train one branch. OUT gets KIND.safetensors with its card KIND.json, and the run folder OUT/KIND.
+
+    Returns the exit code: 0 when every epoch was done, 130 after Ctrl-C (the best weights are kept).
+    """
+    recipe = read_recipe(Path(config_path), kind)
+    torch.set_num_threads(recipe.threads)
+    torch.use_deterministic_algorithms(mode=True)
+    finished = TRAINERS[kind](recipe, Path(data_dir), Path(out_dir))
+    return 0 if finished else INTERRUPTED

@@ -1,0 +1,156 @@
+"""Train the speech branch on RAVDESS voices, actors kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge.evaluation.metrics import classification_metrics
+from edge.features.spec import SpeechSpec
+from edge.labels import CLASSES, LABELS
+from train.augment import mix
+from train.augment_sound import SoundAugmenter
+from train.face import soft_cross_entropy
+from train.loop import Task, fit
+from train.models.speech import OUTPUTS, SpeechNet
+from train.recipe import SpeechRecipe
+from train.report import fit_temperature, plot_confusion, plot_curves, save_weights, softmax, write_json
+from train.splits import split_actors
+from train.voices import Voice, clip_windows, load_noises, load_voices
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+Batch = tuple[Tensor, Tensor, Tensor]  # windows [B,300,40], targets [B,8], usable [B]
+
+DATA = [{"name": "RAVDESS speech", "licence": "CC BY-NC-SA 4.0", "part": "training actors"}]
+NOISE_DATA = {"name": "ESC-10", "licence": "CC BY 3.0", "part": "all but the last fold at hand, as noise"}
+
+
+@dataclass(frozen=True, slots=True)
+class Hops:
+    """The windows the runtime would see of some clips: `windows` [W, 300, 40], `clip` [W] says whose, `labels` [clips]."""
+
+    windows: F32
+    clip: I64
+    labels: I64
+
+
+def hops_of(voices: list[Voice], spec: SpeechSpec) -> Hops:
+    pieces = [clip_windows(voice.samples, spec) for voice in voices]
+    clip = np.repeat(np.arange(len(voices)), [len(piece) for piece in pieces])
+    return Hops(np.concatenate(pieces), clip, np.array([voice.clip.label for voice in voices], np.int64))
+
+
+def batches(
+    voices: list[Voice], augmenter: SoundAugmenter, recipe: SpeechRecipe, epoch: int
+) -> Iterator[Batch]:
+    """Yield an epoch: `views` windows of every recording, each batch with a few windows that hold no speech."""
+    rng = np.random.default_rng([recipe.seed, epoch])
+    order = rng.permutation(np.tile(np.arange(len(voices)), recipe.views))
+    for start in range(0, len(order) - recipe.batch + 1, recipe.batch):
+        rows = order[start : start + recipe.batch]
+        speech = torch.from_numpy(np.stack([augmenter.voice(voices[row], rng) for row in rows]))
+        others = torch.from_numpy(np.stack([augmenter.nonspeech(rng) for _ in range(recipe.nonspeech)]))
+        targets = torch.eye(CLASSES)[[voices[row].clip.label for row in rows]]
+        speech, targets = mix((speech, targets), rng, recipe.mixup)
+        yield (
+            torch.cat([speech, others]),
+            torch.cat([targets, torch.zeros(recipe.nonspeech, CLASSES)]),
+            torch.cat([torch.ones(recipe.batch), torch.zeros(recipe.nonspeech)]),
+        )
+
+
+def loss(model: nn.Module, batch: Batch, recipe: SpeechRecipe) -> tuple[Tensor, dict[str, float]]:
+    windows, targets, usable = batch
+    _, logits, usable_logit = model(windows)
+    by_class = soft_cross_entropy(logits, targets, recipe.label_smoothing)
+    by_use = functional.binary_cross_entropy_with_logits(usable_logit[:, 0], usable)
+    return by_class + recipe.usable_weight * by_use, {"loss_class": by_class.item(), "loss_usable": by_use.item()}
+
+
+@torch.no_grad()
+def answers(model: nn.Module, windows: F32, batch: int = 128) -> dict[str, F32]:
+    """Run the network over windows [N, 300, 40]; return its outputs by name."""
+    pieces: list[list[F32]] = [[], [], []]
+    for start in range(0, len(windows), batch):
+        for piece, output in zip(pieces, model(torch.from_numpy(windows[start : start + batch])), strict=True):
+            piece.append(output.numpy())
+    return {name: np.concatenate(piece) for name, piece in zip(OUTPUTS, pieces, strict=True)}
+
+
+def clip_probabilities(logits: F32, hops: Hops, temperature: float = 1.0) -> tuple[NDArray[np.float64], I64]:
+    """Average the hops of each clip that has any; return probabilities [C, 8] and the clips' labels [C]."""
+    sums = np.zeros((len(hops.labels), CLASSES))
+    np.add.at(sums, hops.clip, softmax(logits, temperature))
+    heard = sums.sum(axis=1) > 0
+    return sums[heard] / sums[heard].sum(axis=1, keepdims=True), hops.labels[heard]
+
+
+def validate(model: nn.Module, hops: Hops, nonspeech: F32) -> dict[str, float]:
+    """Figures on the validation actors' clips. The score is accuracy, the loss deciding near-ties."""
+    outs = answers(model, hops.windows)
+    probabilities, labels = clip_probabilities(outs["logits"], hops)
+    negative_log = float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-9)).mean())
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    return {
+        "validation_loss": negative_log,
+        "accuracy": accuracy,
+        "speech_usable": float((outs["usable"] > 0).mean()),
+        "nonspeech_refused": float((answers(model, nonspeech)["usable"] <= 0).mean()),
+        "score": accuracy - 0.1 * negative_log,
+    }
+
+
+def summarise(model: nn.Module, hops: Hops) -> dict[str, Any]:
+    """Calibrate on the validation actors' windows and measure their clips."""
+    logits = answers(model, hops.windows)["logits"]
+    temperature = fit_temperature(logits, np.eye(CLASSES, dtype=np.float32)[hops.labels[hops.clip]])
+    probabilities, labels = clip_probabilities(logits, hops, temperature)
+    return {"temperature": {"logits": temperature}, "validation": {"logits": classification_metrics(probabilities, labels)}}
+
+
+def train_speech(recipe: SpeechRecipe, data_dir: Path, out_dir: Path) -> bool:
+    """Train, write OUT/speech.safetensors, its card and the run folder OUT/speech; return whether every epoch was done."""
+    run_dir, spec = out_dir / "speech", SpeechSpec()
+    voices = load_voices(data_dir, spec)
+    split = split_actors([voice.clip.actor for voice in voices], recipe.fold)
+    training = [voice for voice in voices if voice.clip.actor in split.train]
+    hops = hops_of([voice for voice in voices if voice.clip.actor in split.validation], spec)
+    noises = load_noises(data_dir, spec.mfcc.rate_hz)
+    augmenter = SoundAugmenter(recipe, spec, noises)
+    rng = np.random.default_rng([recipe.seed, 77])
+    nonspeech = np.stack([augmenter.nonspeech(rng) for _ in range(200)])
+    print(f"speech: {len(training)} recordings of actors {split.train} train, {split.validation} validate, "
+          f"{split.test} unheard; {len(noises)} noise recordings", flush=True)  # fmt: skip
+    torch.manual_seed(recipe.seed)
+    model = SpeechNet(spec.mfcc.cepstra, recipe.width, recipe.dropout)
+    task = Task(
+        model=model,
+        steps=len(training) * recipe.views // recipe.batch,
+        batches=lambda epoch: batches(training, augmenter, recipe, epoch),
+        loss=lambda net, batch: loss(net, batch, recipe),
+        validate=lambda net: validate(net, hops, nonspeech),
+    )
+    history, finished = fit(task, recipe, run_dir)
+    summary = summarise(model, hops)
+    write_json(run_dir / "metrics.json", {"history": history, **summary})
+    plot_curves(run_dir / "curves.png", history)
+    plot_confusion(run_dir / "confusion.png", summary["validation"]["logits"]["confusion"], LABELS, "speech, validation")
+    card = {
+        "network": {"width": recipe.width},
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "data": [*DATA, *([NOISE_DATA] if noises else [])],
+        "protocol": f"actors apart: {list(split.test)} unheard, {list(split.validation)} chose and calibrated",
+        "actors": {"train": split.train, "validation": split.validation, "test": split.test},
+        **summary,
+    }
+    save_weights(out_dir, "speech", model, {"recipe": asdict(recipe), **card})
+    return finished
