@@ -56,10 +56,11 @@ need-data:
 
 data: need-data $(FER)  ## unpack FER2013 into build/data
 
-$(FER): | dev
-	@test -f "$(DATA)/unpack_fer2013.py" || { echo "make: $(DATA)/unpack_fer2013.py is missing; or put the published fer2013.csv and fer2013new.csv into build/data" >&2; exit 2; }
-	@mkdir -p build && rm -rf build/data.part
-	$(BIN)/python "$(DATA)/unpack_fer2013.py" build/data.part
+$(FER): | dev need-data
+	@rm -rf build/data.part && mkdir -p build/data.part
+	@if test -f "$(DATA)/unpack_fer2013.py"; then $(BIN)/python "$(DATA)/unpack_fer2013.py" build/data.part; \
+	elif test -f "$(DATA)/fer2013/fer2013.csv"; then cp "$(DATA)"/fer2013/fer2013*.csv build/data.part/; \
+	else echo "make: $(DATA) holds neither unpack_fer2013.py nor fer2013/fer2013.csv" >&2; exit 2; fi
 	@rm -rf build/data && mv build/data.part build/data
 
 models-quick: need-data data dev  ## train, export and evaluate the shipped models (at most an hour on two cores)
