@@ -27,7 +27,7 @@ FERPLUS := build/data/fer2013new.csv
 SPLIT := PublicTest
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick clip clean runtime dev need-data
+.PHONY: help run test check data models models-quick evaluate clip clean runtime dev need-data
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -56,14 +56,14 @@ need-data:
 
 data: need-data $(FER)  ## unpack FER2013 into build/data
 
-$(FER): | dev need-data
+$(FER): | runtime need-data
 	@rm -rf build/data.part && mkdir -p build/data.part
 	@if test -f "$(DATA)/unpack_fer2013.py"; then $(BIN)/python "$(DATA)/unpack_fer2013.py" build/data.part; \
 	elif test -f "$(DATA)/fer2013/fer2013.csv"; then cp "$(DATA)"/fer2013/fer2013*.csv build/data.part/; \
 	else echo "make: $(DATA) holds neither unpack_fer2013.py nor fer2013/fer2013.csv" >&2; exit 2; fi
 	@rm -rf build/data && mv build/data.part build/data
 
-models-quick: need-data data dev  ## train, export and evaluate the shipped models (at most an hour on two cores)
+models-quick: need-data dev data  ## train, export and evaluate the shipped models (at most an hour on two cores)
 	$(BIN)/moodring train speech --config configs/train/speech.yaml --data "$(DATA)" --out build/train
 	$(BIN)/moodring train face --config configs/train/face.yaml --data "$(DATA)" --out build/train
 	$(BIN)/moodring train fusion --config configs/train/fusion.yaml --data "$(DATA)" --out build/train
@@ -72,8 +72,7 @@ models-quick: need-data data dev  ## train, export and evaluate the shipped mode
 	$(BIN)/moodring export $(CHECKPOINTS) --out $(BUNDLE) --data "$(DATA)"
 	@$(MAKE) --no-print-directory evaluate DATA="$(DATA)"
 
-.PHONY: evaluate
-evaluate: need-data data  ## measure the shipped bundle on the held-out parts, into docs/models/*.json
+evaluate: need-data runtime data  ## measure the shipped bundle on the held-out parts, into docs/models/*.json
 	@mkdir -p docs/models
 	$(BIN)/moodring evaluate face --bundle $(BUNDLE) --fer2013 $(FER) --ferplus $(FERPLUS) --split $(SPLIT) --json docs/models/face.json
 	$(BIN)/moodring evaluate speech --bundle $(BUNDLE) --ravdess "$(DATA)/ravdess" --actors $(ACTORS) --json docs/models/speech.json
