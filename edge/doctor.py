@@ -177,7 +177,8 @@ def read_line(path: Path) -> str:
 
 def check_microphones(sound: Path = Path("/dev/snd")) -> Finding:
     if not is_installed("pyaudio"):
-        advice = "sudo apt-get install portaudio19-dev gcc python3-dev (macOS: brew install portaudio), then make run"
+        packages = "sudo apt-get install portaudio19-dev gcc python3-dev (macOS: brew install portaudio)"
+        advice = f"{packages}, then pip install 'moodring[mic]'; in a clone, make run does both"
         return Finding("microphone", "warn", "PyAudio is not installed", advice)
     try:
         default, names = list_microphones()
