@@ -10,6 +10,7 @@
 set -eu
 
 cd "$(dirname "$0")"
+home=$(pwd -P)  # scripts in .venv hold this path, so a clone that was moved is set up anew
 venv=.venv
 profile=${1:-}
 
@@ -79,7 +80,7 @@ choose_python() {
 }
 
 make_venv() {
-    if [ -x $venv/bin/python ] && is_new_enough $venv/bin/python && [ "$(cat $venv/.home 2>/dev/null)" = "$PWD" ]; then
+    if [ -x $venv/bin/python ] && is_new_enough $venv/bin/python && [ "$(cat $venv/.home 2>/dev/null)" = "$home" ]; then
         return 0
     fi
     choose_python
@@ -91,7 +92,7 @@ make_venv() {
     fi
     say "making $venv with $("$python" --version)"
     "$python" -m venv $venv || fail "$python could not make $venv; is the disk full or the folder read-only?"
-    printf '%s\n' "$PWD" >$venv/.home
+    printf '%s\n' "$home" >$venv/.home
 }
 
 # --- the microphone: PyAudio has no Linux wheel, so it needs PortAudio's header, a compiler and Python's headers ----
@@ -149,12 +150,12 @@ target() {  # the project with these extras, the empty ones left out
     printf '.%s' "${joined:+[$joined]}"
 }
 
-fingerprint() { printf '%s\n' "$PWD"; cksum pyproject.toml bootstrap.sh; }
+fingerprint() { printf '%s\n' "$home"; cksum pyproject.toml bootstrap.sh; }
 
 # A stamp holds the fingerprint and "mic" or "no mic"; the development set-up contains the runtime's.
 is_current() {
     for stamp in "$venv/.stamp-dev" "$venv/.stamp-$profile"; do
-        [ -e "$stamp" ] && [ -x $venv/bin/python ] || continue
+        if ! [ -e "$stamp" ] || ! [ -x $venv/bin/python ]; then continue; fi
         case $(cat "$stamp") in
             "$(fingerprint)
 mic") return 0 ;;
