@@ -30,7 +30,7 @@ ACTORS := 1,2,3,4
 .PHONY: help run test check data models models-quick evaluate clip clean runtime dev need-data
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 runtime:
 	@./bootstrap.sh runtime
@@ -42,6 +42,7 @@ run: runtime  ## watch and listen (camera and microphone, or the bundled clip), 
 	@$(BIN)/moodring run $(ARGS)
 
 test: dev  ## run the whole test suite; DATA=DIR names the real recordings
+	-@$(if $(strip $(DATA)),$(MAKE) --no-print-directory data)
 	@$(BIN)/python -m pytest $(TESTS)
 
 check: dev  ## format, lint, types and the import contract

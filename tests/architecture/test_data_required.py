@@ -14,7 +14,7 @@ CONFTEST = Path(__file__).resolve().parents[1] / "conftest.py"
 TESTS = """
 import pytest
 
-def test_asks_for_the_folder(data):
+def test_asks_for_the_folder(data_dir):
     pass
 
 def test_asks_for_a_part(data_part):
