@@ -18,7 +18,7 @@ import yaml
 from edge.errors import ConfigError
 from edge.features.haar import TrackerSettings
 from edge.fusion import Method
-from edge.inference.bundle import BackendName
+from edge.inference.bundle import BackendName, Precision
 from edge.smoothing import SmoothingSettings
 
 # The lowest and highest value of each number.
@@ -68,7 +68,7 @@ class LabelsConfig:
 @dataclass(frozen=True, slots=True)
 class InferenceConfig:
     backend: BackendName = "onnx"
-    precision: Literal["fp32", "int8"] = "fp32"
+    precision: Precision = "fp32"
     threads: int = 1
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from edge.errors import BundleError
 from edge.inference.base import Model
 from edge.inference.branches import softmax
-from edge.inference.bundle import BackendName, Bundle, ModelInfo
+from edge.inference.bundle import BackendName, Bundle, ModelInfo, Precision
 from edge.types import F32, BranchOutput
 
 Method = Literal["feature", "weighted", "voting"]
@@ -71,7 +71,7 @@ class Voting:
         return np.asarray(mean / mean.sum(), np.float32)
 
 
-def open_fuser(bundle: Bundle, method: Method, precision: str, backend: BackendName, threads: int = 1) -> Fuser:
+def open_fuser(bundle: Bundle, method: Method, precision: Precision, backend: BackendName, threads: int = 1) -> Fuser:
     """Build the fuser that a configuration names from a bundle's network or weights."""
     info = bundle.models["fusion"]
     if method == "feature":

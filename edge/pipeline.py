@@ -78,6 +78,13 @@ class Pipeline:
         self._speech_branch = SpeechBranch(models["speech"], bundle.models["speech"])
         self._fuser: Fuser = open_fuser(bundle, config.fusion.method, engine.precision, engine.backend, engine.threads)
         self._smoother = Smoother(config.smoothing)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was seen and heard: the next datum starts a new stream."""
+        self._tracker.reset()
+        self._speech_front_end.reset()
+        self._smoother.reset()
         self._faces: tuple[Face, ...] = ()
         self._newest: dict[Modality, BranchOutput] = {}
         self._face_due_ns = 0

@@ -33,9 +33,7 @@ def _ratio(numerator: F64, denominator: F64) -> F64:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
-def classification_metrics(
-    probabilities: NDArray[Any], truth: I64, labels: Sequence[str] = LABELS
-) -> dict[str, Any]:
+def classification_metrics(probabilities: NDArray[Any], truth: I64, labels: Sequence[str] = LABELS) -> dict[str, Any]:
     """Return every figure an evaluation reports, from probabilities [N, C] and labels [N] in label order.
 
     A class that is present but never predicted has precision 0 (as scikit-learn's zero_division=0).

@@ -41,7 +41,7 @@ class Fer2013:
 
 @dataclass(frozen=True, slots=True)
 class FerPlus:
-    """FER+'s votes, row by row beside FER2013's: `votes` uint8 [N, 10], `named` bool [N]: False where it removed the picture."""
+    """FER+'s votes, row by row beside FER2013's: `votes` uint8 [N, 10], `named` bool [N]: False where it was removed."""
 
     votes: U8
     named: Bool

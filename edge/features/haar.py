@@ -25,6 +25,8 @@ REGION_FACE_SIDE = 48  # pixels a known face is scaled to before its region is s
 REGION_PAD = 0.4  # of the face's side, on every side
 REGION_FACTOR = 1.1
 NEIGHBOURS = 4
+STILL_SIDE = 640  # pixels the longer side of a still is scaled to
+STILL_NEIGHBOURS = 6
 BOX_GAIN = 0.5  # share of the new box in the smoothed one
 SAME_FACE_OVERLAP = 0.3
 SHARP_DEVIATION = 40.0  # grey levels: a crop at least this contrasty has full quality
@@ -41,6 +43,22 @@ def load_cascade() -> cv2.CascadeClassifier:
     if cascade.empty():
         raise BackendError(f"the face cascade {path} is missing or unreadable; reinstall opencv-python-headless")
     return cascade
+
+
+def detect_in_still(cascade: cv2.CascadeClassifier, grey: U8) -> list[tuple[int, int, int, int]]:
+    """Return the faces of a single picture as boxes x, y, width, height in its pixels, largest first.
+
+    A small picture is enlarged, and its edge repeated round it, so that a face that fills it is found as well.
+    """
+    scale = STILL_SIDE / max(grey.shape)
+    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+    scaled = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    pad = STILL_SIDE // 8
+    padded = cv2.copyMakeBorder(scaled, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    smallest = STILL_SIDE // 12
+    found = cascade.detectMultiScale(padded, REGION_FACTOR, STILL_NEIGHBOURS, minSize=(smallest, smallest))
+    boxes = [tuple(round(v / scale) for v in (x - pad, y - pad, w, h)) for x, y, w, h in found]
+    return sorted(boxes, key=lambda box: -box[2])
 
 
 @dataclass(frozen=True, slots=True)

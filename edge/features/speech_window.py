@@ -80,6 +80,10 @@ class SpeechFrontEnd:
                 offset_ns = (end_sample - block_start) * NS_PER_S // self.spec.mfcc.rate_hz
                 yield FeatureWindow(fit_window(self._recent(), self.spec), block.capture_time_ns + offset_ns)
 
+    def last_window(self) -> F32 | None:
+        """Return the newest window whether or not anybody speaks, float32 [window_frames, cepstra]; None before any frame."""
+        return fit_window(self._recent(), self.spec) if self._frames else None
+
     def _recent(self) -> F32:
         count = min(self._frames, self.spec.window_frames)
         stop = (self._frames - 1) % self.spec.window_frames + 1 + self.spec.window_frames

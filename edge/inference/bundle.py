@@ -19,6 +19,7 @@ DEFAULT = Path(__file__).resolve().parent.parent / "bundles" / "default"
 MODELS = ("face", "speech", "fusion")
 
 BackendName = Literal["onnx", "openvino"]
+Precision = Literal["fp32", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Bundle:
     accuracy: dict[str, Any]
     training: dict[str, Any]
 
-    def open(self, model: str, precision: str = "fp32", backend: BackendName = "onnx", threads: int = 1) -> Model:
+    def open(self, model: str, precision: Precision = "fp32", backend: BackendName = "onnx", threads: int = 1) -> Model:
         """Load one network; raise BundleError where the bundle does not hold that precision."""
         info = self.models[model]
         if precision not in info.files:

@@ -1,0 +1,105 @@
+"""How well the face branch reads pictures: FER2013 with both label sets, and photographs through detection and crop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import DataError
+from edge.evaluation.engine import Engine, progress
+from edge.evaluation.metrics import classification_metrics
+from edge.evaluation.readers import Fer2013, list_class_folders, read_fer2013, read_ferplus, read_grey
+from edge.features.face_crop import crop_face, resize_crop
+from edge.features.haar import detect_in_still, load_cascade
+from edge.inference.branches import FaceBranch
+from edge.labels import FERPLUS
+from edge.types import F32, U8, FaceCrop
+
+I64 = NDArray[np.int64]
+
+
+def ferplus_majority(votes: NDArray[np.uint8]) -> I64:
+    """Return the label that most of FER+'s ten raters chose, int64 [N]; -1 where it ties or is no class of ours."""
+    top = votes.max(axis=1)
+    tied = (votes == top[:, None]).sum(axis=1) > 1
+    ours = np.array([-1 if label is None else label for label in FERPLUS])
+    return np.where(tied | (top == 0), -1, ours[votes.argmax(axis=1)])
+
+
+def evaluate_fer2013(engine: Engine, csv: Path, ferplus: Path | None, split: str) -> dict[str, Any]:
+    """Evaluate one part of FER2013; the top-level figures are those of the official labels.
+
+    Pictures that stand, byte for byte, in Training as well are counted, and the figures are given without them too.
+    """
+    data = read_fer2013(csv)
+    rows = _rows(data, split, csv)
+    faces, truth = data.faces[rows], data.labels[rows]
+    official, usable = _answers(engine.face("official"), faces, engine, f"official labels, {split}")
+    figures = classification_metrics(official, truth)
+    result = figures | {"split": split, "usable_rate": float((usable >= 0.5).mean()), "by_label_set": {"official": figures}}
+    copies = _copies_of_training(data, rows) if split != "Training" else np.zeros(len(rows), np.bool_)
+    if copies.any():
+        result["without_training_copies"] = {"copies": int(copies.sum())} | classification_metrics(
+            official[~copies], truth[~copies]
+        )
+    if ferplus is not None:
+        votes = read_ferplus(ferplus, len(data.labels)).votes[rows]
+        result["by_label_set"]["ferplus"] = _evaluate_ferplus(engine, faces, votes, split)
+    return result
+
+
+def _evaluate_ferplus(engine: Engine, faces: U8, votes: NDArray[np.uint8], split: str) -> dict[str, Any]:
+    majority = ferplus_majority(votes)
+    counted = majority >= 0
+    if not counted.any():
+        raise DataError(f"no picture of {split} has a majority among its FER+ votes")
+    answers, _ = _answers(engine.face("ferplus"), faces[counted], engine, f"FER+ majority, {split}")
+    left_out = {"left_out": int((~counted).sum()), "left_out_why": "tied votes, or contempt, unknown, not a face"}
+    return classification_metrics(answers, majority[counted]) | left_out
+
+
+def _rows(data: Fer2013, split: str, csv: Path) -> I64:
+    rows = np.flatnonzero(data.usage == split)
+    if not len(rows):
+        raise DataError(f"{csv}: has no rows of {split}; it may be a partial download")
+    return rows
+
+
+def _copies_of_training(data: Fer2013, rows: I64) -> NDArray[np.bool_]:
+    training = {face.tobytes() for face in data.faces[data.usage == "Training"]}
+    return np.array([data.faces[row].tobytes() in training for row in rows])
+
+
+def _answers(branch: FaceBranch, faces: U8, engine: Engine, what: str) -> tuple[F32, F32]:
+    """Return probabilities float32 [N, 8] and usable [N] for pictures that are crops already, uint8 [N, H, W]."""
+    size = engine.bundle.spec.face.size
+    outputs = [branch.run(FaceCrop(resize_crop(face, size), 0, 1.0)) for face in progress(list(faces), what)]
+    return np.stack([o.probabilities for o in outputs]), np.array([o.usable for o in outputs], np.float32)
+
+
+def evaluate_photographs(engine: Engine, folder: Path) -> dict[str, Any]:
+    """Evaluate class folders of photographs through detection and crop.
+
+    A picture in which no face is found is read whole, so that every picture counts; `detected` gives the figures of the others.
+    """
+    listed = list_class_folders(folder)
+    branch, cascade, spec = engine.face("ferplus"), load_cascade(), engine.bundle.spec.face
+    answers, found = [], []
+    for path in progress(listed.paths, "photographs"):
+        grey = read_grey(path)
+        boxes = detect_in_still(cascade, grey)
+        found.append(bool(boxes))
+        box = boxes[0] if boxes else (0, 0, grey.shape[1], grey.shape[0])
+        answers.append(branch.run(FaceCrop(crop_face(grey, box, spec), 0, 1.0)).probabilities)
+    probabilities, detected = np.stack(answers), np.array(found)
+    result = classification_metrics(probabilities, listed.labels) | {
+        "head": "ferplus",
+        "detection_rate": float(detected.mean()),
+        "skipped_folders": list(listed.skipped),
+    }
+    if detected.any():
+        result["detected"] = classification_metrics(probabilities[detected], listed.labels[detected])
+    return result

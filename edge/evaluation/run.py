@@ -1,0 +1,76 @@
+"""`moodring evaluate`: run a bundle over published data with the runtime's own code, print the figures, write them as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from edge import __version__
+from edge.errors import UsageError
+from edge.evaluation import face, fusion, speech, stream
+from edge.evaluation.engine import Engine
+from edge.inference import bundle as bundles
+
+FIGURES = ("n", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Run one evaluation, print its main figures and write all of them to --json."""
+    bundle = bundles.load(bundles.resolve(arguments.bundle))
+    engine = Engine(bundle, arguments.precision, arguments.backend)
+    if arguments.what == "face":
+        if arguments.images:
+            figures = face.evaluate_photographs(engine, arguments.images)
+        else:
+            figures = face.evaluate_fer2013(engine, arguments.fer2013, arguments.ferplus, arguments.split)
+    elif arguments.what == "speech":
+        figures = speech.evaluate_ravdess(engine, arguments.ravdess, arguments.actors, arguments.noise, arguments.snr)
+    elif arguments.what == "stream":
+        figures = stream.evaluate_ravdess(engine, arguments.ravdess, arguments.actors)
+    else:
+        figures = fusion.evaluate_pairs(
+            engine,
+            fusion.Pairing(arguments.fer2013, arguments.split, arguments.ravdess, arguments.actors),
+            pairs=arguments.pairs,
+            seed=arguments.seed,
+            method=arguments.method,
+        )
+    header = {
+        "what": arguments.what,
+        "bundle": bundle.id,
+        "precision": arguments.precision,
+        "backend": arguments.backend,
+        "moodring": __version__,
+        "command": _command(sys.argv[1:]),
+    }
+    _write(arguments.json, header | figures)
+    _print(header | figures)
+    return 0
+
+
+def _command(arguments: list[str]) -> str:
+    """Return the command with the names of files, not where they lie."""
+    return shlex.join(["moodring", *(Path(a).name if "/" in a else a for a in arguments)])
+
+
+def _write(path: Path, figures: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the figures cannot be written to {path}: {error.strerror}") from error
+
+
+def _print(figures: dict[str, Any]) -> None:
+    table = Table("figure", "value", title=f"{figures['what']}: bundle {figures['bundle']}, {figures['precision']}")
+    for name in FIGURES:
+        value = figures[name]
+        table.add_row(name, str(value) if name == "n" else f"{100 * value:.2f} %")
+    Console(stderr=True).print(table)

@@ -1,0 +1,95 @@
+"""How well the speech branch reads RAVDESS clips: a clip's answer is the mean over its hops, clean and in noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import DataError
+from edge.evaluation.engine import Engine, progress
+from edge.evaluation.metrics import classification_metrics
+from edge.evaluation.readers import SOUND_SUFFIXES, RavdessClip, list_ravdess, read_sound
+from edge.features.spec import SpeechSpec
+from edge.features.speech_window import SpeechFrontEnd
+from edge.inference.branches import SpeechBranch
+from edge.types import F32, AudioBlock, BranchOutput, FeatureWindow
+
+NOISE_SEED = 0
+
+
+def select_clips(folder: Path, actors: Sequence[int] | None) -> tuple[RavdessClip, ...]:
+    """List the RAVDESS speech clips of the wanted actors; raise DataError where one of them has none."""
+    clips = list_ravdess(folder)
+    if actors is None:
+        return clips
+    missing = set(actors) - {clip.actor for clip in clips}
+    if missing:
+        raise DataError(f"{folder}: holds no clips of actor {', '.join(map(str, sorted(missing)))}")
+    return tuple(clip for clip in clips if clip.actor in actors)
+
+
+def clip_windows(samples: F32, spec: SpeechSpec) -> list[FeatureWindow]:
+    """Return the windows that the runtime would read of a clip; the last one there is where it hears no voice."""
+    front_end = SpeechFrontEnd(spec)
+    windows = list(front_end.push(AudioBlock(samples, 0, spec.mfcc.rate_hz)))
+    if windows:
+        return windows
+    last = front_end.last_window()
+    return [] if last is None else [FeatureWindow(last, 0)]
+
+
+def clip_outputs(branch: SpeechBranch, samples: F32, spec: SpeechSpec) -> list[BranchOutput]:
+    """Return what the branch says at each hop of a clip; never empty: DataError where the clip is too short for one window."""
+    outputs = [branch.run(window) for window in clip_windows(samples, spec)]
+    if not outputs:
+        raise DataError(f"a clip of {samples.size} samples is too short for one analysis window")
+    return outputs
+
+
+def evaluate_ravdess(
+    engine: Engine, folder: Path, actors: Sequence[int] | None, noise: Path | None, snr_db: Sequence[float]
+) -> dict[str, Any]:
+    """Evaluate RAVDESS speech, and with `noise` the same clips with each of its recordings mixed in at each SNR."""
+    clips = select_clips(folder, actors)
+    truth = np.array([clip.label for clip in clips], np.int64)
+    sounds = [read_sound(clip.path) for clip in progress(clips, "reading clips")]
+    branch, spec = engine.speech(), engine.bundle.spec.speech
+
+    def figures(signals: Sequence[F32], what: str) -> dict[str, Any]:
+        answers = []
+        for signal in progress(signals, what):
+            outputs = clip_outputs(branch, signal, spec)
+            answers.append(np.mean([o.probabilities for o in outputs], axis=0))
+        return classification_metrics(np.stack(answers), truth)
+
+    result = figures(sounds, "clean") | {"actors": sorted({clip.actor for clip in clips})}
+    if noise is not None:
+        result["by_noise"] = {
+            path.stem: {
+                f"{snr:g}": figures(mixed(sounds, read_sound(path), snr), f"{path.stem} at {snr:g} dB") for snr in snr_db
+            }
+            for path in _recordings(noise)
+        }
+    return result
+
+
+def mixed(sounds: Sequence[F32], noise: F32, snr_db: float) -> list[F32]:
+    """Add noise to each clip at a signal-to-noise ratio of mean powers; each clip gets its own, repeatable part of it."""
+    rng = np.random.default_rng(NOISE_SEED)
+    result = []
+    for sound in sounds:
+        part = np.take(noise, np.arange(sound.size) + rng.integers(noise.size), mode="wrap")
+        wanted_power = float(np.mean(sound**2)) / 10.0 ** (snr_db / 10.0)
+        gain = np.sqrt(wanted_power / max(float(np.mean(part**2)), 1e-12))
+        result.append(np.asarray(np.clip(sound + gain * part, -1.0, 1.0), np.float32))
+    return result
+
+
+def _recordings(folder: Path) -> list[Path]:
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SOUND_SUFFIXES)
+    if not paths:
+        raise DataError(f"{folder}: holds no noise recordings (.wav or .flac)")
+    return paths
