@@ -15,6 +15,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+
 from edge import config as configuration
 from edge.capture.camera import Camera, default_camera
 from edge.capture.media import AudioFile, VideoFile, check_path, is_url, probe
@@ -49,6 +51,7 @@ class Sources:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run until the sources end, the time is up or the user interrupts; exit code 0 where everything was delivered."""
+    cv2.setNumThreads(1)  # pictures this small are not worth waking other cores for
     config = _configured(arguments)
     bundle = bundles.load(bundles.resolve(config.bundle))
     sources = choose_sources(arguments.source, config)
