@@ -92,7 +92,7 @@ class AudioRing:
         if abs(arrived_ns - expected_ns) > REANCHOR_NS:
             self.reanchored += 1
             return arrived_ns
-        return expected_ns
+        return min(expected_ns, arrived_ns)  # nothing is captured later than it arrives
 
     def read(self) -> RingRead:
         """Return everything that was written since the last read and is still there, as a copy."""
