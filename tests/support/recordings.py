@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ def write_recording(
     *,
     pictures: Iterable[np.ndarray] | None = None,
     times_ms: Iterable[int] | None = None,
+    last_ms: int | None = None,
     fps: int = 25,
     sound: np.ndarray | None = None,
     rate_hz: int = RATE_HZ,
@@ -26,9 +28,10 @@ def write_recording(
     sound_starts_ms: int = 0,
     video_codec: str = "mpeg4",
     audio_codec: str | None = None,
+    turned: int = 0,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Write grey pictures (at `fps` or at `times_ms`) and/or float32 sound [N] (the same in every channel)."""
+    """Write grey pictures (at `fps` or at `times_ms`, the last one for `last_ms`) and/or float32 sound [N] (the same in every channel)."""
     with av.open(str(path), "w", options=options or {}) as container:
         video = audio = None
         pictures = None if pictures is None else list(pictures)
@@ -37,6 +40,8 @@ def write_recording(
             video.height, video.width = pictures[0].shape
             video.pix_fmt = "yuv420p" if video_codec != "ffv1" else "gray"
             video.codec_context.time_base = MILLISECONDS
+            if turned:
+                video.set_display_rotation(turned)
         if sound is not None:
             audio = container.add_stream(audio_codec or _default_codec(path), rate=rate_hz, layout=layout)
         packets = []
@@ -47,8 +52,10 @@ def write_recording(
                 frame.pts, frame.time_base = time_ms, MILLISECONDS
                 packets += video.encode(frame)
             packets += video.encode(None)
+            if last_ms is not None:
+                packets[-1].duration = int(last_ms * MILLISECONDS / packets[-1].time_base)
         if audio is not None:
-            packets += _encoded_sound(audio, sound, rate_hz, layout, sound_starts_ms)
+            packets += encoded_sound(audio, sound, rate_hz, layout, sound_starts_ms)
         for packet in sorted(packets, key=lambda p: float((p.dts or 0) * p.time_base)):
             container.mux(packet)
     return path
@@ -58,7 +65,7 @@ def _default_codec(path: Path) -> str:
     return {".wav": "pcm_s16le", ".flac": "flac", ".mp3": "mp3", ".mkv": "pcm_s16le"}.get(path.suffix, "aac")
 
 
-def _encoded_sound(audio, sound: np.ndarray, rate_hz: int, layout: str, starts_ms: int) -> list:
+def encoded_sound(audio, sound: np.ndarray, rate_hz: int, layout: str, starts_ms: int, last: bool = True) -> list:
     channels = av.AudioLayout(layout).nb_channels
     resampler = av.AudioResampler(audio.format, layout, rate_hz, audio.frame_size or None)
     packets = []
@@ -72,10 +79,19 @@ def _encoded_sound(audio, sound: np.ndarray, rate_hz: int, layout: str, starts_m
     if sound.size:
         for ready in resampler.resample(None):
             packets += audio.encode(ready)
-    return packets + list(audio.encode(None))
+    return packets + (list(audio.encode(None)) if last else [])
 
 
 def write_talking_face(path: Path, seconds: float = 3.0, **options) -> Path:
     """A face that moves and a voice that speaks."""
     pictures = (face_picture(index) for index in range(round(25 * seconds)))
     return write_recording(path, pictures=pictures, sound=voice(seconds), **options)
+
+
+def write_empty_wav(path: Path) -> Path:
+    """A header, and not one sample."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE_HZ)
+    return path
