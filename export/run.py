@@ -20,7 +20,7 @@ FORMATS = ("onnx",)
 PRECISIONS = ("fp32",)
 
 
-def export(
+def export(  # noqa: PLR0917  the command line's order
     checkpoints: Path,
     out: Path,
     data_dir: Path,

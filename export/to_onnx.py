@@ -25,7 +25,7 @@ def to_onnx(network: Network) -> bytes:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                network.module.eval().to(memory_format=torch.contiguous_format),
+                network.module.eval(),
                 network.zeros(),
                 dynamo=True,
                 external_data=False,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -91,12 +89,22 @@ def write_bundle(out: Path, document: dict[str, Any], files: dict[str, dict[str,
                 for precision, data in by_precision.items():
                     (fresh / document["models"][kind]["files"][precision]["path"]).write_bytes(data)
             (fresh / DOCUMENT).write_text(_text(document), encoding="utf-8")
-            if out.exists():
-                shutil.copystat(out, fresh)
-                os.replace(out, old)
-            os.replace(fresh, out)
+            _swap(fresh, out, old)
     except OSError as error:
         raise ExportError(f"{out}: the bundle cannot be written ({error.strerror}); what was there is unchanged") from error
+
+
+def _swap(fresh: Path, out: Path, old: Path) -> None:
+    """Put `fresh` where `out` is, and `out`, if there is one, where `old` is; put it back where that fails."""
+    replaced = out.exists()
+    if replaced:
+        out.replace(old)
+    try:
+        fresh.replace(out)
+    except OSError:
+        if replaced:
+            old.replace(out)
+        raise
 
 
 def record_accuracy(bundle_dir: Path, evaluations: Iterable[Path]) -> str:
@@ -114,7 +122,7 @@ def record_accuracy(bundle_dir: Path, evaluations: Iterable[Path]) -> str:
     document["id"] = bundle_id(document)
     part = path.with_name(f".{DOCUMENT}.part")
     part.write_text(_text(document), encoding="utf-8")
-    os.replace(part, path)
+    part.replace(path)
     return str(document["id"])
 
 
