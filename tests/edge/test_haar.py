@@ -149,15 +149,15 @@ def test_where_nobody_is_nobody_is_seen(data_part):
 
 
 @pytest.mark.data
-def test_photographs_hold_the_faces_their_manifest_counts(data_part):
+def test_photographs_hold_faces_where_their_manifest_counts_some(data_part):
     folder = data_part("face_images")
     with (folder / "manifest.csv").open(newline="") as handle:
-        names = [row for row in csv.DictReader(handle)]
-    assert names
+        listed = {row["file"]: int(row["haar_faces"]) > 0 for row in csv.DictReader(handle)}
     cascade = load_cascade()
-    single = detect_in_still(cascade, cv2.imread(str(folder / "pyfeat_single_face.jpg"), cv2.IMREAD_GRAYSCALE))
-    assert single
-    assert not detect_in_still(cascade, cv2.imread(str(folder / "pyfeat_noface_mountain.jpg"), cv2.IMREAD_GRAYSCALE))
+    found = {name: bool(detect_in_still(cascade, cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE))) for name in listed}
+    assert len(listed) >= 15
+    assert {name for name in listed if listed[name] and not found[name]} == set()
+    assert sum(found.values()) - sum(listed.values()) <= 2  # a small picture is enlarged, so a few more are found
 
 
 def test_a_frame_is_not_changed():

@@ -92,7 +92,9 @@ def test_int16_and_float_give_the_same():
 
 @pytest.mark.data
 def test_real_speech_gives_the_cepstra_of_the_reference(data_part):
-    paths = sorted(data_part("ravdess").glob("Actor_0[1-4]/*-01.flac"))[:4] + sorted(data_part("ravdess/Actor_20").iterdir())[:4]
+    paths = (
+        sorted(data_part("ravdess").glob("Actor_0[1-4]/*-01.flac"))[:4] + sorted(data_part("ravdess/Actor_20").iterdir())[:4]
+    )
     assert len(paths) >= 4
     for path in paths:
         samples = read_sound(path)

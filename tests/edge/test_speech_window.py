@@ -129,5 +129,5 @@ def test_a_short_window_repeats_itself_with_the_newest_frame_last(count: int):
 
 @pytest.mark.parametrize("count", [0, 301])
 def test_a_window_of_the_wrong_length_is_refused(count: int):
-    with pytest.raises(ValueError, match="a window holds 1..300 frames"):
+    with pytest.raises(ValueError, match=r"a window holds 1\.\.300 frames"):
         fit_window(np.zeros((count, 40), np.float32), SPEC)

@@ -31,7 +31,7 @@ def write_recording(
     turned: int = 0,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Write grey pictures (at `fps` or at `times_ms`, the last one for `last_ms`) and/or float32 sound [N] (the same in every channel)."""
+    """Write grey pictures (at `fps` or `times_ms`, the last for `last_ms`) and/or sound float32 [N], alike in all channels."""
     with av.open(str(path), "w", options=options or {}) as container:
         video = audio = None
         pictures = None if pictures is None else list(pictures)

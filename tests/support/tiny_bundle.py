@@ -43,9 +43,8 @@ def network(kind: str, usable_logit: float = SURE) -> bytes:
     """Return an ONNX file: every output is a random linear map of the flattened inputs."""
     rng = np.random.default_rng(len(kind))
     inputs, outputs = INPUTS[kind], OUTPUTS[kind]
-    nodes, weights = [], []
-    for name in inputs:
-        nodes.append(helper.make_node("Flatten", [name], [f"{name}_flat"]))
+    weights = []
+    nodes = [helper.make_node("Flatten", [name], [f"{name}_flat"]) for name in inputs]
     nodes.append(helper.make_node("Concat", [f"{name}_flat" for name in inputs], ["flat"], axis=1))
     size = sum(int(np.prod(shape)) for shape in inputs.values())
     for name, shape in outputs.items():
