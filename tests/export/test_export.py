@@ -221,7 +221,9 @@ def test_nothing_is_written_where_outputs_differ(
     tmp_path: Path, checkpoints: Path, data_dir: Path, fer2013_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert fer2013_csv.is_file()
-    inputs = real_inputs(load_networks(checkpoints, SPEC), fer2013_csv.parent if (fer2013_csv.parent / "ravdess").is_dir() else data_dir, SPEC)
+    inputs = real_inputs(
+        load_networks(checkpoints, SPEC), fer2013_csv.parent if (fer2013_csv.parent / "ravdess").is_dir() else data_dir, SPEC
+    )
     monkeypatch.setattr(run, "real_inputs", lambda *_: inputs)
     other = {"face": FaceNet(width=4).eval(), "speech": SpeechNet(width=16).eval(), "fusion": FusionNet(8).eval()}
 
