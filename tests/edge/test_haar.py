@@ -157,7 +157,7 @@ def test_photographs_hold_faces_where_their_manifest_counts_some(data_part):
     found = {name: bool(detect_in_still(cascade, cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE))) for name in listed}
     assert len(listed) >= 15
     assert {name for name in listed if listed[name] and not found[name]} == set()
-    assert sum(found.values()) - sum(listed.values()) <= 2  # a small picture is enlarged, so a few more are found
+    assert not found["pyfeat_noface_mountain.jpg"]
 
 
 def test_a_frame_is_not_changed():
