@@ -219,7 +219,8 @@ def test_a_missing_configuration(run, talking_face: Path):
     [
         [], ["dance"], ["run", "--pace", "slow"], ["run", "--seconds", "0"], ["run", "--seconds", "-1"],
         ["run", "--seconds", "nan"], ["run", "--seconds", "inf"], ["run", "--seconds", "soon"], ["run", "a", "b"],
-        ["run", "--colour"], ["evaluate"], ["evaluate", "speech"], ["evaluate", "speech", "--ravdess", "x", "--json", "y", "--actors", "one"],
+        ["run", "--colour"], ["evaluate"], ["evaluate", "speech"],
+        ["evaluate", "speech", "--ravdess", "x", "--json", "y", "--actors", "one"],
         ["evaluate", "speech", "--ravdess", "x", "--json", "y", "--actors", "1,,2"],
         ["evaluate", "speech", "--ravdess", "x", "--json", "y", "--actors", "0"],
         ["evaluate", "speech", "--ravdess", "x", "--json", "y", "--actors", "25"],
