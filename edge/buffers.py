@@ -27,6 +27,11 @@ class LatestSlot(Generic[T]):
         self.taken = 0
         self.overwritten = 0
 
+    @property
+    def waiting(self) -> bool:
+        """Whether something was put since the last take."""
+        return self._item is not None
+
     def put(self, item: T) -> None:
         """Store the item; one that nobody took is lost and counted."""
         with self._ready:
@@ -72,6 +77,11 @@ class AudioRing:
     @property
     def capacity(self) -> int:
         return self._samples.size
+
+    @property
+    def waiting(self) -> int:
+        """How many samples were written and neither read nor seen to be lost."""
+        return self.written - self.read_samples - self.lost
 
     def write(self, samples: F32, end_time_ns: int) -> None:
         """Append float32 [N]; `end_time_ns` is when the last of them had been captured."""

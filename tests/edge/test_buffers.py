@@ -26,7 +26,8 @@ def test_slot_captured_is_taken_and_overwritten_and_waiting(actions: list[str]):
         else:
             assert slot.take() == waiting
             waiting = None
-        assert slot.captured == slot.taken + slot.overwritten + (waiting is not None)
+        assert slot.waiting == (waiting is not None)
+        assert slot.captured == slot.taken + slot.overwritten + slot.waiting
     assert slot.captured == actions.count("put")
 
 
@@ -64,8 +65,7 @@ def test_ring_written_is_read_and_lost_and_waiting_in_order(actions: list[str | 
             ring.write(np.arange(written, written + action, dtype=np.float32), (written + action) * NS_PER_MS)
             written += action
         assert ring.written == written
-        waiting = written - ring.read_samples - ring.lost
-        assert waiting >= 0
+        assert ring.waiting == written - ring.read_samples - ring.lost >= 0
     assert written == ring.read_samples + ring.lost
     assert ring.reanchored == 0
 

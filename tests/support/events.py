@@ -16,11 +16,12 @@ from edge.inference.bundle import load
 from edge.pipeline import EventIdentity, Pipeline
 
 SCHEMA = Path(edge.__file__).parent / "publish" / "schemas" / "moodring.emotion.v1.schema.json"
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 BOTH = {"camera": "ok", "microphone": "ok"}
 
 
 def make_pipeline(bundle: Path, config: Config | None = None) -> Pipeline:
-    identity = EventIdentity("/moodring/test/clip/0", lambda ns: f"1970-01-01T00:00:{ns / 1e9:09.6f}Z")
+    identity = EventIdentity("/moodring/test/clip/0", lambda ns: f"{EPOCH + dt.timedelta(microseconds=ns // 1000):%FT%T.%fZ}")
     return Pipeline(config or Config(), load(bundle), identity)
 
 
