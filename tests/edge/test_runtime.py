@@ -63,7 +63,7 @@ class Listening:
     def hear(self, block: AudioBlock) -> None:
         self.samples += block.samples.size
 
-    def tick(self, now_ns: int, devices: dict[str, str], clock_ns: Callable[[], int]) -> dict[str, str]:
+    def tick(self, _now_ns: int, devices: dict[str, str], _clock_ns: Callable[[], int]) -> dict[str, str]:
         return devices
 
 

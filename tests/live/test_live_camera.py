@@ -117,8 +117,7 @@ def test_a_camera_that_stops_fails_and_is_well_again_once_reopened():
         reader.read()
         camera.unplug()
         with pytest.raises(DeviceError, match="gives no more frames"):
-            for _ in range(100):
-                reader.read()
+            [reader.read() for _ in range(100)]
         camera.plug_in()
         reader.open()
         assert reader.read().grey.shape == (240, 320)
