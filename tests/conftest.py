@@ -12,10 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_DATA = "no data"
+
+# How long an example takes depends on who else uses the machine.
+hypothesis.settings.register_profile("moodring", deadline=None)
+hypothesis.settings.load_profile("moodring")
 
 
 def find_data() -> Path | None:

@@ -130,7 +130,7 @@ signals = st.builds(
 cuts = st.lists(st.one_of(st.integers(0, 30), st.integers(100, 900), st.integers(3000, 9000)), max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(signal=signals, sizes=cuts)
 def test_any_chunking_gives_the_same_bits(signal: np.ndarray, sizes: list[int]):
     spec = MfccSpec()

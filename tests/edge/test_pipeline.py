@@ -132,7 +132,7 @@ def test_a_face_that_left_is_not_read_again(tiny_bundle: Path):
     assert tick(pipeline, 2.0).state == "no_face"
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(fps=st.floats(2, 70), rate_hz=st.floats(1, 30))
 def test_frames_are_read_at_no_more_than_the_rate_and_every_one_is_counted(tiny_bundle: Path, fps: float, rate_hz: float):
     pipeline = make_pipeline(tiny_bundle, Config(face=FaceConfig(rate_hz=rate_hz)))
@@ -189,6 +189,24 @@ def test_reset_starts_anew_and_forgetting_it_shows(tiny_bundle: Path):
     pipeline.reset()
     assert pipeline.counters.events == 0
     assert run(pipeline) == first
+
+
+def test_after_reset_the_next_stream_is_read_as_by_a_new_pipeline(tiny_bundle: Path):
+    """It follows at once, so that neither a gap nor a pause makes the stages forget by themselves."""
+
+    def second_stream(pipeline: Pipeline) -> list[dict]:
+        for piece in in_blocks(voice(1.2, level=0.05), [320] * 60, 2 * NS_PER_S):
+            pipeline.hear(piece)
+        for frame in frames((face_picture(i + 40) for i in range(18)), start_ns=2 * NS_PER_S):
+            pipeline.see(frame)
+        return [to_document(pipeline.tick(round(t * NS_PER_S), BOTH))["data"] for t in (2.15, 2.25, 3.1, 3.2)]
+
+    pipeline = make_pipeline(tiny_bundle)
+    show_faces(pipeline, 2.0)
+    say(pipeline, 2.0)
+    tick(pipeline, 2.0)
+    pipeline.reset()
+    assert second_stream(pipeline) == second_stream(make_pipeline(tiny_bundle))
 
 
 def test_calm_is_folded_into_neutral_where_the_configuration_says_so(tiny_bundle: Path):

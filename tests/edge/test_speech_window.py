@@ -29,7 +29,7 @@ def same(a: list[FeatureWindow], b: list[FeatureWindow]) -> bool:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seconds=st.floats(0.0, 5.0),
     sizes=st.lists(st.one_of(st.integers(0, 400), st.integers(5_000, 20_000)), max_size=30),
@@ -90,6 +90,17 @@ def test_forgetting_reset_changes_the_windows():
     assert not same(list(front_end.push(AudioBlock(sound, 0))), first)
 
 
+@pytest.mark.parametrize("before", [voice(3.3), noise(6.0, 0.2), noise(6.0, 0.0001)], ids=["voice", "loud", "quiet"])
+@pytest.mark.parametrize("after", [voice(2.1, level=0.01), noise(2.1, 0.002), noise(2.1, 0.05)], ids=["voice", "quiet", "loud"])
+def test_reset_forgets_everything(before: np.ndarray, after: np.ndarray):
+    front_end = SpeechFrontEnd(SPEC)
+    list(front_end.push(AudioBlock(before, 0)))
+    front_end.reset()
+    assert not front_end.speaking
+    assert front_end.last_window() is None
+    assert same(list(front_end.push(AudioBlock(after, 0))), windows_of(after))
+
+
 def test_windows_do_not_change_after_they_were_given():
     front_end = SpeechFrontEnd(SPEC)
     (first, *_) = list(front_end.push(AudioBlock(voice(1.2), 0)))
@@ -114,7 +125,7 @@ def test_the_last_window_is_there_even_where_nobody_speaks():
 
 
 @given(count=st.integers(1, 300))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_short_window_repeats_itself_with_the_newest_frame_last(count: int):
     cepstra = np.random.default_rng(count).normal(size=(count, 40)).astype(np.float32)
     window = fit_window(cepstra, SPEC)

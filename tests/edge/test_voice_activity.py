@@ -59,7 +59,7 @@ def test_real_speech_is_voiced(data_part):
 
 
 @given(sizes=st.lists(st.integers(0, 120), max_size=30))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_chunking_gives_the_same(sizes: list[int]):
     stream = VoiceActivity(MfccSpec())
     pieces, position = [], 0
@@ -80,6 +80,13 @@ def test_reset_forgets_the_floor_and_forgetting_it_shows():
     assert not np.array_equal(activity.update(quiet_after_loud), first)
     activity.reset()
     np.testing.assert_array_equal(activity.update(quiet_after_loud), first)
+
+
+def test_reset_forgets_that_somebody_just_spoke():
+    activity = VoiceActivity(MfccSpec())
+    assert activity.update(log_mel_of(voice(1.0)[:14_000]))[-1]
+    activity.reset()
+    assert not activity.update(log_mel_of(np.zeros(8000, np.float32))).any()
 
 
 def test_the_level_is_relative_to_a_full_scale_sine():
