@@ -79,6 +79,8 @@ def test_no_actor_of_the_test_fold_is_trained_on(data_dir: Path) -> None:
     clips = list_ravdess(data_dir / "ravdess")
     for fold in range(FOLDS):
         split = split_actors([clip.actor for clip in clips], fold)
-        names = {side: {clip.path.stem[-2:] for clip in clips if clip.actor in getattr(split, side)} for side in ("train", "test")}
+        names = {
+            side: {clip.path.stem[-2:] for clip in clips if clip.actor in getattr(split, side)} for side in ("train", "test")
+        }
         assert not names["train"] & names["test"]
         assert len(names["test"]) == 4
