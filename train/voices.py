@@ -65,7 +65,7 @@ def load_voices(data_dir: Path, spec: SpeechSpec) -> list[Voice]:
 
 def clip_windows(samples: F32, spec: SpeechSpec) -> F32:
     """Return the windows the runtime would see of one clip, float32 [hops, window_frames, cepstra], perhaps none."""
-    windows = [window.features.copy() for window in SpeechFrontEnd(spec).push(AudioBlock(samples, 0))]
+    windows = [window.features.copy() for window in SpeechFrontEnd(spec).push(AudioBlock(samples, 0, spec.mfcc.rate_hz))]
     return np.array(windows, np.float32).reshape(-1, spec.window_frames, spec.mfcc.cepstra)
 
 
