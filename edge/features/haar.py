@@ -28,7 +28,8 @@ NEIGHBOURS = 4
 STILL_SIDE = 640  # pixels the longer side of a still is scaled to
 STILL_NEIGHBOURS = 6
 BOX_GAIN = 0.5  # share of the new box in the smoothed one
-SAME_FACE_OVERLAP = 0.3
+SAME_FACE_OVERLAP = 0.3  # of a box found with one that is followed
+ONE_FACE_OVERLAP = 0.5  # of two that are followed
 SHARP_DEVIATION = 40.0  # grey levels: a crop at least this contrasty has full quality
 
 Box = tuple[float, float, float]  # centre x, centre y, side, in pixels of the frame
@@ -102,6 +103,7 @@ class HaarTracker:
             self._shape, self._tracks, self._last_scan_ns = frame.grey.shape, [], None
         for track in self._tracks:
             self._follow(track, frame)
+        self._tracks = _distinct(self._tracks, now_ns)
         if self._scan_due(now_ns):
             self._last_scan_ns = now_ns
             self._scan(frame)
@@ -161,6 +163,15 @@ class HaarTracker:
             scaled, factor, NEIGHBOURS, minSize=(low, low), maxSize=high
         )
         return [((x + w / 2) / scale, (y + h / 2) / scale, w / scale) for x, y, w, h in found]
+
+
+def _distinct(tracks: list[_Track], now_ns: int) -> list[_Track]:
+    """Where two tracks have come to follow one face, as when people cross, leave it to the one seen more often."""
+    kept: list[_Track] = []
+    for track in sorted(tracks, key=lambda t: (t.seen_ns != now_ns, -t.hits)):
+        if all(_overlap(track.box, other.box) < ONE_FACE_OVERLAP for other in kept):
+            kept.append(track)
+    return kept
 
 
 def _box_xywh(box: Box) -> tuple[int, int, int, int]:

@@ -85,6 +85,22 @@ def test_two_faces_come_largest_first_with_ids_of_their_own():
     assert first.id != second.id
 
 
+@pytest.mark.parametrize("speed", [5, 8, 12, 16])
+def test_when_two_cross_and_one_goes_one_is_left(speed: int):
+    head = face_picture(0)[40:220, 80:240]
+
+    def crossing(i: int) -> np.ndarray:
+        scene = np.full((240, 480), 120, np.uint8)
+        scene[30:210, 300:460] = head
+        if speed * i <= 320:
+            scene[30:210, speed * i : speed * i + 160] = head
+        return scene
+
+    seen = track(HaarTracker(), [crossing(i) for i in range(320 // speed + 20)])
+    assert len(seen[6]) == 2
+    assert len(seen[-1]) == 1
+
+
 def test_reset_starts_anew_and_forgetting_it_shows():
     tracker = HaarTracker()
     first = track(tracker, faces_of(6))
