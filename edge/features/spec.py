@@ -24,6 +24,14 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def _typed(kind: type[Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields as they are; raise TypeError where one is of another type than its default (JSON has no types)."""
+    for field in dataclasses.fields(kind):
+        if field.name in data and type(data[field.name]) is not type(field.default):
+            raise TypeError(f"{field.name} must be of type {type(field.default).__name__}, got {data[field.name]!r}")
+    return data
+
+
 @dataclass(frozen=True, slots=True)
 class MfccSpec:
     """Mel-frequency cepstra of mono sound, in the terms of python_speech_features.
@@ -63,6 +71,7 @@ class MfccSpec:
         )
         _require(0.0 <= self.pre_emphasis < 1.0, f"pre_emphasis must lie in [0, 1), got {self.pre_emphasis}")
         _require(self.window in ("hamming", "rectangular"), f"window must be hamming or rectangular, got {self.window!r}")
+        _require(self.sample_scale > 0.0, f"sample_scale must be positive, got {self.sample_scale}")
         _require(self.lifter >= 0, f"lifter must not be negative, got {self.lifter}")
 
 
@@ -132,8 +141,9 @@ class PreprocessSpec:
         """Read what `to_dict` wrote; raise BundleError where this runtime does not implement what it asks for."""
         try:
             speech = dict(data["speech"])
-            speech["mfcc"] = MfccSpec(**speech["mfcc"])
-            return cls(version=data["version"], speech=SpeechSpec(**speech), face=FaceSpec(**data["face"]))
+            mfcc = MfccSpec(**_typed(MfccSpec, speech.pop("mfcc")))
+            speech_spec = SpeechSpec(mfcc, **_typed(SpeechSpec, speech))
+            return cls(version=data["version"], speech=speech_spec, face=FaceSpec(**_typed(FaceSpec, data["face"])))
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
                 f"the model bundle's preprocessing spec is not one this runtime implements ({error}); "
