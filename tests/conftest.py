@@ -8,6 +8,7 @@ pass by skipping.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -76,6 +77,11 @@ def pytest_runtest_makereport(item, call):
             report.outcome = "failed"
             report.longrepr = f"{item.nodeid} was skipped though MOODRING_REQUIRE_DATA=1: {reason}"
     return report
+
+
+def pytest_configure():
+    """A suite that runs in the background has Ctrl-C switched off, and so would the commands that it starts and interrupts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item):
