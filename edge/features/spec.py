@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from edge.errors import BundleError
 
-WindowFunction = Literal["hamming", "rectangular"]
+WindowFunction = Literal["hamming", "hann", "rectangular"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -41,6 +41,8 @@ class MfccSpec:
     window: WindowFunction = "hamming"
     lifter: int = 22
     energy_as_c0: bool = False
+    mel_scale: Literal["htk", "slaney"] = "htk"
+    output: Literal["cepstra", "log_mel"] = "cepstra"
     sample_scale: float = 32768.0
 
     def __post_init__(self) -> None:
@@ -60,8 +62,15 @@ class MfccSpec:
             f"low_hz ({self.low_hz}) < high_hz ({self.high_hz}) <= half of rate_hz ({self.rate_hz / 2}) must hold",
         )
         _require(0.0 <= self.pre_emphasis < 1.0, f"pre_emphasis must lie in [0, 1), got {self.pre_emphasis}")
-        _require(self.window in ("hamming", "rectangular"), f"window must be hamming or rectangular, got {self.window!r}")
+        _require(
+            self.window in ("hamming", "hann", "rectangular"),
+            f"window must be hamming, hann or rectangular, got {self.window!r}",
+        )
         _require(self.lifter >= 0, f"lifter must not be negative, got {self.lifter}")
+        _require(self.mel_scale in ("htk", "slaney"), f"mel_scale must be htk or slaney, got {self.mel_scale!r}")
+        _require(self.output in ("cepstra", "log_mel"), f"output must be cepstra or log_mel, got {self.output!r}")
+        _require(not (self.output == "log_mel" and self.energy_as_c0), "energy_as_c0 belongs to cepstra, not to output log_mel")
+        _require(self.sample_scale > 0.0, f"sample_scale must be positive, got {self.sample_scale}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.features.mfcc import analysis_window
+from edge.features.filterbank import band_edges_hz, full_scale_db
 from edge.features.spec import MfccSpec
 from edge.types import F32
 
@@ -29,13 +29,10 @@ class VoiceActivity:
     """Speech or not, for each frame of log mel energies."""
 
     def __init__(self, spec: MfccSpec) -> None:
-        mel_low, mel_high = (2595.0 * math.log10(1.0 + hz / 700.0) for hz in (spec.low_hz, spec.high_hz))
-        mel_edges = np.linspace(mel_low, mel_high, spec.filters + 2)
-        centres_hz = 700.0 * (10.0 ** (mel_edges[1:-1] / 2595.0) - 1.0)
+        centres_hz = band_edges_hz(spec)[1:-1]
         inside = np.flatnonzero((centres_hz >= BAND_HZ[0]) & (centres_hz <= BAND_HZ[1]))
         self._band = slice(int(inside[0]), int(inside[-1]) + 1)
-        # A full-scale sine has this energy in the half spectrum (1/N |X|^2 summed).
-        self._full_scale_db = 10.0 * math.log10(0.25 * spec.sample_scale**2 * float(np.sum(analysis_window(spec) ** 2)))
+        self._full_scale_db = full_scale_db(spec)
         self.level_dbfs = -math.inf
         self.reset()
 
