@@ -108,7 +108,7 @@ class Pipeline:
         self._face_due_ns = self._next_due_ns(frame.capture_time_ns)
         self._faces = self._tracker.update(frame)
         self.counters.frames_tracked += 1
-        if self._faces:
+        if self._faces and not self._faces[0].held:
             primary = self._faces[0]
             pixels = crop_face(frame.grey, primary.box_xywh, self._bundle.spec.face)
             crop = FaceCrop(pixels, frame.capture_time_ns, primary.quality)

@@ -43,11 +43,15 @@ class AudioBlock:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """A tracked face: box in pixels of its frame, quality in [0, 1]. Ids are ephemeral and identify nobody."""
+    """A tracked face: box in pixels of its frame, quality in [0, 1]. Ids are ephemeral and identify nobody.
+
+    `held` says that this frame did not show it: the box is the last one known, and there is nothing to read.
+    """
 
     id: int
     box_xywh: tuple[int, int, int, int]
     quality: float
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
-from edge.evaluation.readers import FER_SIDE, Fer2013, FerPlus, list_ravdess, read_fer2013, read_ferplus, read_sound
+from edge.evaluation.readers import FER_SIDE, Fer2013, FerPlus, read_fer2013, read_ferplus
 from edge.labels import FACE_CLASSES, FERPLUS, FERPLUS_COLUMNS
 from train.augment import shuffle_patches, textures
 from train.loop import write_atomically

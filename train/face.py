@@ -118,9 +118,7 @@ def summarise(model: nn.Module, data: FaceData) -> dict[str, Any]:
             continue
         heads["temperature"][head] = fit_temperature(outs[head][known], targets[known])
         probabilities = softmax(outs[head][known], heads["temperature"][head])
-        heads["validation"][head] = classification_metrics(
-            probabilities, targets[known].argmax(axis=1), LABELS[:FACE_CLASSES]
-        )
+        heads["validation"][head] = classification_metrics(probabilities, targets[known].argmax(axis=1), LABELS[:FACE_CLASSES])
     return heads
 
 

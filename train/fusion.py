@@ -28,7 +28,16 @@ from train.models.face import FaceNet
 from train.models.fusion import FusionNet
 from train.models.speech import SpeechNet
 from train.recipe import FaceRecipe, FusionRecipe, SpeechRecipe
-from train.report import fit_temperature, load_weights, plot_confusion, plot_curves, read_card, save_weights, softmax, write_json
+from train.report import (
+    fit_temperature,
+    load_weights,
+    plot_confusion,
+    plot_curves,
+    read_card,
+    save_weights,
+    softmax,
+    write_json,
+)
 from train.splits import split_actors
 from train.voices import load_noises, load_voices
 
@@ -110,9 +119,7 @@ def validation_sides(branches: Branches, data: FaceData, data_dir: Path, recipe:
     voices = load_voices(data_dir, spec)
     actors = split_actors([voice.clip.actor for voice in voices], recipe.fold).validation
     hops = speech.hops_of([voice for voice in voices if voice.clip.actor in actors], spec)
-    return face_side(branches, data.faces[rows], data.labels[rows]), speech_side(
-        branches, hops.windows, hops.labels[hops.clip]
-    )
+    return face_side(branches, data.faces[rows], data.labels[rows]), speech_side(branches, hops.windows, hops.labels[hops.clip])
 
 
 def draw_pairs(faces: Side, voices: Side, count: int, rng: np.random.Generator) -> tuple[I64, I64, I64]:

@@ -6,7 +6,6 @@ Every epoch's chance comes from (seed, epoch) alone, so a run that was killed an
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -59,7 +58,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a file beside `path`, then rename it there: a killed run never leaves half a file."""
     part = path.with_name(path.name + ".part")
     write(part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def seed_everything(seed: int, epoch: int) -> np.random.Generator:

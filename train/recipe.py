@@ -1,4 +1,4 @@
-"""Recipes: configs/train/*.yaml as frozen dataclasses. A key that is unknown, missing or of the wrong type is one clear error."""
+"""Recipes: configs/train/*.yaml as frozen dataclasses. An unknown or missing key or a wrong type is one clear error."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ def _value(path: Path, key: str, annotation: str, value: Any) -> Any:
             return (float(value[0]), float(value[1]))
     elif annotation == "float" and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    elif annotation.startswith("int") and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    elif annotation == "str" and isinstance(value, str):
+    elif (annotation.startswith("int") and isinstance(value, int) and not isinstance(value, bool)) or (
+        annotation == "str" and isinstance(value, str)
+    ):
         return value
     raise ConfigError(f"{path}: {key} must be {annotation}, found {value!r}")
 

@@ -66,7 +66,7 @@ def sha256(path: Path) -> str:
 def commit() -> str | None:
     """Return the commit that the working tree stands on, or None outside a repository."""
     try:
-        answer = subprocess.run(("git", "rev-parse", "HEAD"), capture_output=True, text=True, check=False)  # noqa: S603
+        answer = subprocess.run(("git", "rev-parse", "HEAD"), capture_output=True, text=True, check=False)  # noqa: S607
     except OSError:
         return None
     return answer.stdout.strip() or None
@@ -108,7 +108,10 @@ def load_weights(folder: Path, kind: str, model: nn.Module) -> nn.Module:
 
 
 def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.float32]) -> float:
-    """Return the temperature that minimises cross-entropy of logits [N, C] with target distributions [N, C] (Guo et al. 2017)."""
+    """Return the temperature that minimises cross-entropy of logits [N, C] with target distributions [N, C].
+
+    After Guo et al. 2017.
+    """
     scores, goals = torch.from_numpy(np.asarray(logits)).double(), torch.from_numpy(np.asarray(targets)).double()
     grid = np.exp(np.linspace(np.log(0.25), np.log(4.0), 401))
     losses = [float(-(goals * torch.log_softmax(scores / t, dim=1)).sum(dim=1).mean()) for t in grid]

@@ -49,9 +49,7 @@ def hops_of(voices: list[Voice], spec: SpeechSpec) -> Hops:
     return Hops(np.concatenate(pieces), clip, np.array([voice.clip.label for voice in voices], np.int64))
 
 
-def batches(
-    voices: list[Voice], augmenter: SoundAugmenter, recipe: SpeechRecipe, epoch: int
-) -> Iterator[Batch]:
+def batches(voices: list[Voice], augmenter: SoundAugmenter, recipe: SpeechRecipe, epoch: int) -> Iterator[Batch]:
     """Yield an epoch: `views` windows of every recording, each batch with a few windows that hold no speech."""
     rng = np.random.default_rng([recipe.seed, epoch])
     order = rng.permutation(np.tile(np.arange(len(voices)), recipe.views))

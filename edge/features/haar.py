@@ -110,7 +110,7 @@ class HaarTracker:
         ]  # fmt: skip
         confirmed = [t for t in self._tracks if t.hits >= self.settings.confirm_hits]
         confirmed.sort(key=lambda track: -track.box[2])
-        return tuple(Face(t.id, _box_xywh(t.box), _quality(frame.grey, t.box)) for t in confirmed)
+        return tuple(Face(t.id, _box_xywh(t.box), _quality(frame.grey, t.box), held=t.seen_ns != now_ns) for t in confirmed)
 
     def _scan_due(self, now_ns: int) -> bool:
         if self._last_scan_ns is None:

@@ -1,0 +1,88 @@
+# Every target sets up what it needs first; a second run opens no connection. `make help` lists them.
+#
+#   make run ARGS="clip.mp4 --pace max"     arguments for `moodring run`
+#   make test DATA=/path/to/data            real recordings (default: ../shared/data where it exists)
+#   make test TESTS=tests/features          a part of the tests
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= $(or $(MOODRING_DATA),$(if $(wildcard ../shared/data/.),../shared/data))
+ARGS ?=
+TESTS ?=
+
+# Tests and evaluations find the recordings by this one variable, absolute; unset where there are none.
+ifneq ($(strip $(DATA)),)
+export MOODRING_DATA := $(abspath $(DATA))
+endif
+
+CHECKPOINTS := train/checkpoints
+BUNDLE := edge/bundles/default
+FER := build/data/fer2013.csv
+FERPLUS := build/data/fer2013new.csv
+# The held-out parts, which no training of the shipped models saw: configs/train/speech.yaml keeps fold 0 unheard.
+SPLIT := PublicTest
+ACTORS := 1,2,3,4
+
+.PHONY: help run test check data models models-quick evaluate clip clean runtime dev need-data
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+
+runtime:
+	@./bootstrap.sh runtime
+
+dev:
+	@./bootstrap.sh dev
+
+run: runtime  ## watch and listen (camera and microphone, or the bundled clip), or ARGS="clip.mp4 ..."
+	@$(BIN)/moodring run $(ARGS)
+
+test: dev  ## run the whole test suite; DATA=DIR names the real recordings
+	-@$(if $(strip $(DATA)),$(MAKE) --no-print-directory data)
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: dev  ## format, lint, types and the import contract
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/architecture
+
+need-data:
+	@test -n "$(strip $(DATA))" || { echo "make: no recordings: say DATA=DIR (a folder with fer2013/ and ravdess/)" >&2; exit 2; }
+	@test -d "$(DATA)" || { echo "make: DATA=$(DATA) is not a folder" >&2; exit 2; }
+
+data: need-data $(FER)  ## unpack FER2013 into build/data
+
+$(FER): | runtime need-data
+	@rm -rf build/data.part && mkdir -p build/data.part
+	@if test -f "$(DATA)/unpack_fer2013.py"; then $(BIN)/python "$(DATA)/unpack_fer2013.py" build/data.part; \
+	elif test -f "$(DATA)/fer2013/fer2013.csv"; then cp "$(DATA)"/fer2013/fer2013*.csv build/data.part/; \
+	else echo "make: $(DATA) holds neither unpack_fer2013.py nor fer2013/fer2013.csv" >&2; exit 2; fi
+	@rm -rf build/data && mv build/data.part build/data
+
+models-quick: need-data dev data  ## train, export and evaluate the shipped models (at most an hour on two cores)
+	$(BIN)/moodring train speech --config configs/train/speech.yaml --data "$(DATA)" --out build/train
+	$(BIN)/moodring train face --config configs/train/face.yaml --data "$(DATA)" --out build/train
+	$(BIN)/moodring train fusion --config configs/train/fusion.yaml --data "$(DATA)" --out build/train
+	@mkdir -p $(CHECKPOINTS) docs/models
+	for kind in speech face fusion; do cp build/train/$$kind.safetensors build/train/$$kind.json $(CHECKPOINTS)/ || exit 1; done
+	$(BIN)/moodring export $(CHECKPOINTS) --out $(BUNDLE) --data "$(DATA)"
+	@$(MAKE) --no-print-directory evaluate DATA="$(DATA)"
+
+evaluate: need-data runtime data  ## measure the shipped bundle on the held-out parts, into docs/models/*.json
+	@mkdir -p docs/models
+	$(BIN)/moodring evaluate face --bundle $(BUNDLE) --fer2013 $(FER) --ferplus $(FERPLUS) --split $(SPLIT) --json docs/models/face.json
+	$(BIN)/moodring evaluate speech --bundle $(BUNDLE) --ravdess "$(DATA)/ravdess" --actors $(ACTORS) --json docs/models/speech.json
+	$(BIN)/moodring evaluate fusion --bundle $(BUNDLE) --fer2013 $(FER) --split $(SPLIT) --ravdess "$(DATA)/ravdess" --actors $(ACTORS) --json docs/models/fusion.json
+
+models: models-quick  ## the full recipe; for now the quick one
+
+clip: dev  ## make the bundled clip again (needs espeak-ng)
+	$(BIN)/python benchmarks/make_clip.py edge/samples/clip.mp4
+
+clean:  ## remove what was built, but not .venv
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

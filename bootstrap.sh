@@ -1,0 +1,187 @@
+#!/bin/sh
+# Sets up everything moodring needs on a bare Debian, Ubuntu or macOS machine; the Makefile calls it before every target.
+#
+# usage: ./bootstrap.sh runtime    what `moodring run` needs: light packages, the microphone where it can be had
+#        ./bootstrap.sh dev        that, and what training, exporting and the tests need (PyTorch for the CPU, about 2 GB)
+#
+# A stamp in .venv says what was installed from which pyproject.toml, so a second call returns at once and opens no
+# connection. Nothing here is required: without the microphone's system library everything else still works.
+# Set PYTHON to choose an interpreter. Everything is said on stderr: stdout belongs to the program that runs next.
+set -eu
+
+cd "$(dirname "$0")"
+home=$(pwd -P)  # scripts in .venv hold this path, so a clone that was moved is set up anew
+venv=.venv
+profile=${1:-}
+
+say() { printf '==> %s\n' "$*" >&2; }
+fail() { printf 'moodring set-up: %s\n' "$*" >&2; exit 1; }
+
+case $profile in
+    runtime) extras= ;;
+    dev) extras=dev,openvino ;;
+    *) fail "say what to set up: ./bootstrap.sh runtime, or ./bootstrap.sh dev" ;;
+esac
+
+# --- system packages ------------------------------------------------------------------------------------------------
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# Run a command as root, where that is possible without asking anybody for a password.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif has sudo && sudo -n true 2>/dev/null; then sudo -n "$@"
+    else return 1
+    fi
+}
+
+may_apt() { has apt-get && as_root true; }
+
+apt_updated=
+apt_install() {
+    may_apt || return 1
+    log=$(mktemp)
+    if [ -z "$apt_updated" ]; then
+        as_root apt-get -o Acquire::Retries=1 -o Acquire::http::Timeout=20 update >"$log" 2>&1 || true
+        apt_updated=1
+    fi
+    if as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >"$log" 2>&1; then
+        rm -f "$log"
+        return 0
+    fi
+    rm -f "$log"
+    return 1
+}
+
+# --- Python ---------------------------------------------------------------------------------------------------------
+
+is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+
+find_python() {
+    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.14}; do
+        if is_new_enough "$candidate"; then command -v "$candidate"; return 0; fi
+    done
+    return 1
+}
+
+choose_python() {
+    python=$(find_python) && return 0
+    [ -z "${PYTHON:-}" ] || fail "PYTHON=$PYTHON is not Python 3.11 or newer; name one that is, or unset PYTHON"
+    if may_apt || has brew; then say "no Python 3.11 or newer: trying to install one"; fi
+    apt_install python3 python3-venv || true
+    python=$(find_python) && return 0
+    apt_install python3.11 python3.11-venv || true
+    python=$(find_python) && return 0
+    if has brew; then brew install --quiet python@3.13 >&2 || true; fi
+    python=$(find_python) && return 0
+    found=$(python3 --version 2>&1) || found="no python3"
+    fail "needs Python 3.11 or newer, found $found; install it (Debian 12, Ubuntu 24.04: sudo apt-get install python3" \
+        "python3-venv; macOS: brew install python) or name one: make run PYTHON=/path/to/python3.11"
+}
+
+make_venv() {
+    if [ -x $venv/bin/python ] && is_new_enough $venv/bin/python && [ "$(cat $venv/.home 2>/dev/null)" = "$home" ]; then
+        return 0
+    fi
+    choose_python
+    rm -rf $venv
+    if ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
+        version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+        apt_install "python$version-venv" ||
+            fail "$python has no venv module; install it: sudo apt-get install python$version-venv"
+    fi
+    say "making $venv with $("$python" --version)"
+    "$python" -m venv $venv || fail "$python could not make $venv; is the disk full or the folder read-only?"
+    printf '%s\n' "$home" >$venv/.home
+}
+
+# --- the microphone: PyAudio has no Linux wheel, so it needs PortAudio's header, a compiler and Python's headers ----
+
+has_portaudio() {
+    for prefix in /usr /usr/local /opt/homebrew ${HOMEBREW_PREFIX:-}; do
+        if [ -e "$prefix/include/portaudio.h" ]; then return 0; fi
+    done
+    return 1
+}
+
+has_python_headers() {
+    $venv/bin/python -c 'import os, sysconfig
+raise SystemExit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))'
+}
+
+can_build_pyaudio() { has_portaudio && { has gcc || has cc; } && has_python_headers; }
+
+python_dev_package() {  # the headers of the system's own Python; any other brings its own
+    $venv/bin/python -c 'import sys
+print("python%d.%d-dev" % sys.version_info[:2] if sys.base_prefix == "/usr" else "")'
+}
+
+prepare_microphone() {
+    if $venv/bin/python -c 'import pyaudio' >/dev/null 2>&1 || can_build_pyaudio; then return 0; fi
+    if has apt-get; then
+        dev=$(python_dev_package)
+        packages="portaudio19-dev gcc libc6-dev${dev:+ $dev}"
+        if may_apt; then say "installing $packages for the microphone"; fi
+        # shellcheck disable=SC2086  # several names
+        if apt_install $packages && can_build_pyaudio; then return 0; fi
+        say "going on without the microphone; to have it: sudo apt-get install $packages, then run this again"
+    elif has brew; then
+        say "installing portaudio for the microphone"
+        if brew install --quiet portaudio >&2 && can_build_pyaudio; then return 0; fi
+        say "going on without the microphone; to have it: xcode-select --install and brew install portaudio, then run this again"
+    else
+        say "going on without the microphone; to have it install PortAudio's development files and a C compiler, then run this again"
+    fi
+    return 1
+}
+
+# --- the packages ---------------------------------------------------------------------------------------------------
+
+pip_install() {
+    quiet=--quiet
+    if [ -t 2 ]; then quiet=; fi
+    CFLAGS="${HOMEBREW_PREFIX:+-I$HOMEBREW_PREFIX/include }${CFLAGS:-}" \
+    LDFLAGS="${HOMEBREW_PREFIX:+-L$HOMEBREW_PREFIX/lib }${LDFLAGS:-}" \
+        $venv/bin/python -m pip install --disable-pip-version-check --no-input $quiet --editable "$1" >&2
+}
+
+target() {  # the project with these extras, the empty ones left out
+    joined=$(printf '%s' "$1" | sed 's/^,*//; s/,*$//')
+    printf '.%s' "${joined:+[$joined]}"
+}
+
+fingerprint() { printf '%s\n' "$home"; cksum pyproject.toml bootstrap.sh; }
+
+# A stamp holds the fingerprint and "mic" or "no mic"; the development set-up contains the runtime's.
+is_current() {
+    for stamp in "$venv/.stamp-dev" "$venv/.stamp-$profile"; do
+        if ! [ -e "$stamp" ] || ! [ -x $venv/bin/python ]; then continue; fi
+        case $(cat "$stamp") in
+            "$(fingerprint)
+mic") return 0 ;;
+            "$(fingerprint)
+no mic") if ! has_portaudio; then return 0; fi ;;
+        esac
+    done
+    return 1
+}
+
+if is_current; then exit 0; fi
+
+make_venv
+rm -f "$venv/.stamp-$profile"
+microphone="no mic"
+if prepare_microphone; then microphone=mic; fi
+
+case $profile in
+    runtime) say "installing moodring into $venv (about 460 MB; once)" ;;
+    dev) say "installing moodring, PyTorch for the CPU and the tests' tools into $venv (about 2 GB; once, some minutes)" ;;
+esac
+if [ "$microphone" = mic ] && ! pip_install "$(target "$extras,mic")"; then
+    say "PyAudio or another package did not install (its message is above): trying without the microphone"
+    microphone="no mic"
+    pip_install "$(target "$extras")" || fail "pip could not install moodring; its message is above. Is there a network?"
+elif [ "$microphone" = "no mic" ]; then
+    pip_install "$(target "$extras")" || fail "pip could not install moodring; its message is above. Is there a network?"
+fi
+{ fingerprint; printf '%s\n' "$microphone"; } >"$venv/.stamp-$profile"

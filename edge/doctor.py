@@ -1,0 +1,274 @@
+"""`moodring doctor`: what of this machine works, what does not, and what to do about it.
+
+Looks, and opens next to nothing: no camera, no microphone stream, no socket. Every check answers with findings and none
+raises, so that one broken part does not hide the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import importlib.util
+import io
+import os
+import platform
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from json import dumps
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edge.errors import MoodringError
+
+Status = Literal["ok", "warn", "fail"]
+
+PACKAGE = Path(__file__).resolve().parent
+BUNDLE = PACKAGE / "bundles" / "default"
+CLIP = PACKAGE / "samples" / "clip.mp4"
+CASCADE = "haarcascade_frontalface_default.xml"
+REINSTALL = "install moodring again: in a clone remove .venv and say make run, else pip install --force-reinstall moodring"
+
+# y = x + x over two float32, as ONNX opset 13: enough to see that an engine loads, compiles and runs.
+TINY_MODEL = (
+    b"\x08\x08\x12\x00:5\n\x0e\n\x01x\n\x01x\x12\x01y\x22\x03Add\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n"
+    b"\x02\x08\x02b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x02B\x04\n\x00\x10\r"
+)
+TINY_INPUT = np.array([1.0, 2.0], dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `advice` says what to do and is empty where nothing needs doing."""
+
+    name: str
+    status: Status
+    detail: str
+    advice: str = ""
+
+
+def diagnose() -> list[Finding]:
+    """Look at everything, in the order in which a run needs it."""
+    return [
+        check_python(),
+        *check_libraries(),
+        check_cascade(),
+        check_backend("onnxruntime", run_onnxruntime),
+        check_backend("openvino", run_openvino) if is_installed("openvino") else no_openvino(),
+        check_bundle(),
+        check_cameras(),
+        check_microphones(),
+        check_clip(),
+    ]
+
+
+# --- the machine and its libraries ----------------------------------------------------------------------------------
+
+
+def check_python() -> Finding:
+    detail = f"{platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores"
+    if sys.version_info < (3, 11):  # noqa: UP036  (a machine may run the sources with another Python than the installed)
+        return Finding("python", "fail", detail, "install Python 3.11 or newer")
+    return Finding("python", "ok", detail)
+
+
+def check_libraries() -> list[Finding]:
+    return [check_library(name) for name in ("numpy", "cv2", "av", "yaml", "onnxruntime")]
+
+
+def check_library(name: str) -> Finding:
+    try:
+        version = str(getattr(importlib.import_module(name), "__version__", "unknown version"))
+    except (ImportError, OSError) as error:
+        return Finding(name, "fail", f"cannot be imported: {error}", REINSTALL)
+    if name == "cv2" and int(version.split(".", maxsplit=1)[0]) >= 5:
+        advice = "pip install 'opencv-python-headless>=4.13,<5'"
+        return Finding(name, "fail", f"{version}: OpenCV 5 has no cascade classifier", advice)
+    return Finding(name, "ok", version)
+
+
+def is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def check_cascade() -> Finding:
+    try:
+        cv2 = importlib.import_module("cv2")
+        path = Path(cv2.data.haarcascades) / CASCADE
+        loaded = path.is_file() and not cv2.CascadeClassifier(str(path)).empty()
+    except (ImportError, OSError, AttributeError) as error:
+        return Finding("cascade", "fail", f"OpenCV cannot load {CASCADE}: {error}", REINSTALL)
+    if not loaded:
+        return Finding("cascade", "fail", f"{path} is missing or damaged", REINSTALL)
+    return Finding("cascade", "ok", CASCADE)
+
+
+# --- inference ------------------------------------------------------------------------------------------------------
+
+
+def run_onnxruntime() -> Any:
+    onnxruntime = importlib.import_module("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(TINY_MODEL, options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": TINY_INPUT})[0]
+
+
+def run_openvino() -> Any:
+    core = importlib.import_module("openvino").Core()
+    return core.compile_model(core.read_model(io.BytesIO(TINY_MODEL)), "CPU")([TINY_INPUT])[0]
+
+
+def check_backend(name: str, run: Any) -> Finding:
+    try:
+        answer = run()
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        return Finding(f"backend {name}", "fail", f"cannot run a model of one node: {error}", REINSTALL)
+    if not np.array_equal(answer, TINY_INPUT + TINY_INPUT):
+        return Finding(f"backend {name}", "fail", f"computes 1+1, 2+2 as {answer}", REINSTALL)
+    return Finding(f"backend {name}", "ok", "runs")
+
+
+def no_openvino() -> Finding:
+    return Finding("backend openvino", "ok", "not installed (optional)", "pip install 'moodring[openvino]' to have it")
+
+
+def check_bundle(folder: Path = BUNDLE) -> Finding:
+    """Verify the bundle's files and load each of its networks."""
+    try:
+        bundle = importlib.import_module("edge.inference.bundle").load(folder)
+        for model in bundle.models:
+            bundle.open(model)
+    except (MoodringError, ImportError, OSError) as error:
+        return Finding("bundle", "fail", str(error), "" if isinstance(error, MoodringError) else REINSTALL)
+    return Finding("bundle", "ok", f"{bundle.name} {bundle.id}: {', '.join(bundle.models)}")
+
+
+# --- devices: a missing one is no failure, since a run goes on with what is left ------------------------------------
+
+
+def check_cameras(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/video4linux")) -> Finding:
+    if sys.platform == "darwin":
+        return Finding("camera", "ok", "macOS asks for permission at the first `moodring run`")
+    nodes = [node for node in sorted(dev.glob("video[0-9]*")) if read_line(classes / node.name / "index") in ("0", "")]
+    if not nodes:
+        return Finding("camera", "warn", f"no {dev}/video*", "connect a camera, or give a recording: moodring run FILE")
+    described = ", ".join(f"{node} {read_line(classes / node.name / 'name')}".strip() for node in nodes)
+    if not any(os.access(node, os.R_OK | os.W_OK) for node in nodes):
+        advice = "sudo usermod -aG video $USER, then log in again"
+        return Finding("camera", "warn", f"{described}: this user may not open it", advice)
+    return Finding("camera", "ok", described)
+
+
+def read_line(path: Path) -> str:
+    """Return a small file's text, or nothing where there is none."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def check_microphones(sound: Path = Path("/dev/snd")) -> Finding:
+    if not is_installed("pyaudio"):
+        packages = "sudo apt-get install portaudio19-dev gcc python3-dev (macOS: brew install portaudio)"
+        advice = f"{packages}, then pip install 'moodring[mic]'; in a clone, make run does both"
+        return Finding("microphone", "warn", "PyAudio is not installed", advice)
+    try:
+        default, names = list_microphones()
+    except (ImportError, OSError) as error:
+        return Finding("microphone", "warn", f"PyAudio cannot list devices: {error}", "is a sound server running?")
+    if names and default:
+        return Finding("microphone", "ok", f"{default} (default), {len(names)} in all")
+    if names:
+        return Finding("microphone", "warn", f"no default input among {', '.join(names)}", "choose one: --audio NAME")
+    if sound.is_dir() and not any(os.access(node, os.R_OK) for node in sound.glob("pcmC*c")):
+        advice = "sudo usermod -aG audio $USER, then log in again"
+        return Finding("microphone", "warn", f"none found, and this user may not read {sound}", advice)
+    return Finding("microphone", "warn", "none found", "connect a microphone, or give a recording: moodring run FILE")
+
+
+def list_microphones() -> tuple[str | None, list[str]]:
+    """Return the default input's name, if there is one, and the names of all inputs. Opens no stream."""
+    pyaudio = importlib.import_module("pyaudio")
+    with quiet_stderr():  # ALSA's library writes its search for cards there
+        audio = pyaudio.PyAudio()
+        try:
+            devices = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
+            names = [str(device["name"]) for device in devices if device["maxInputChannels"] > 0]
+            try:
+                default = str(audio.get_default_input_device_info()["name"])
+            except OSError:
+                default = None
+        finally:
+            audio.terminate()
+    return default, names
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Send what C libraries write to file descriptor 2 nowhere, for as long as this lasts."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(nowhere)
+        os.close(saved)
+
+
+def check_clip(path: Path = CLIP) -> Finding:
+    if not path.is_file():
+        return Finding("bundled clip", "fail", f"{path} is missing", REINSTALL)
+    try:
+        av = importlib.import_module("av")
+        with av.open(str(path)) as container:
+            kinds = [stream.type for stream in container.streams]
+            next(container.decode(video=0))
+            seconds = (container.duration or 0) / av.time_base
+    except (ImportError, OSError, ValueError, StopIteration) as error:  # PyAV's errors are OSError or ValueError
+        return Finding("bundled clip", "fail", f"{path} cannot be decoded: {error}", REINSTALL)
+    return Finding("bundled clip", "ok", f"{seconds:.0f} s of {' and '.join(kinds)}")
+
+
+# --- what is said ---------------------------------------------------------------------------------------------------
+
+PIPED_WIDTH = 200  # a line stays a line for grep
+STYLES: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def print_table(findings: list[Finding]) -> None:
+    """Print one line a finding, and below it what to do."""
+    table = Table("", "what", "found", box=None, pad_edge=False)
+    for finding in findings:  # as Text: a name in square brackets is not markup
+        table.add_row(Text(finding.status, STYLES[finding.status]), finding.name, Text(finding.detail))
+        if finding.advice:
+            table.add_row("", "", Text(f"-> {finding.advice}"))
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    console.print(table)
+    counts = Counter(finding.status for finding in findings)
+    console.print(f"{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failed")
+
+
+def to_json(findings: list[Finding]) -> str:
+    ok = all(finding.status != "fail" for finding in findings)
+    return dumps({"ok": ok, "findings": [dataclasses.asdict(finding) for finding in findings]}, indent=2)
+
+
+def main(json: bool) -> int:
+    """Run `moodring doctor`; return 0 if nothing failed, else 1. Warnings do not count."""
+    findings = diagnose()
+    if json:
+        print(to_json(findings))
+    else:
+        print_table(findings)
+    return int(any(finding.status == "fail" for finding in findings))

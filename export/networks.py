@@ -1,0 +1,65 @@
+"""The networks to export, as their checkpoints hold them: module, named inputs and outputs with their shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from edge.features.spec import PreprocessSpec
+from edge.labels import CLASSES, FACE_CLASSES
+from train.models import face, fusion, speech
+from train.report import load_weights, read_card
+
+Shapes = dict[str, tuple[int, ...]]
+
+BATCH = 1
+
+
+@dataclass(frozen=True)
+class Network:
+    """One trained network: `inputs` and `outputs` name float32 tensors in calling order; `card` is its checkpoint's."""
+
+    kind: str
+    module: nn.Module
+    inputs: Shapes
+    outputs: Shapes
+    card: dict[str, Any]
+
+    def zeros(self) -> tuple[torch.Tensor, ...]:
+        """Return arguments of the right shapes."""
+        return tuple(torch.zeros(shape) for shape in self.inputs.values())
+
+
+def load_networks(checkpoints: Path, spec: PreprocessSpec) -> dict[str, Network]:
+    """Load face, speech and fusion; raise DataError on a checkpoint that is absent or does not fit its card."""
+    size, window = spec.face.size, (BATCH, spec.speech.window_frames, spec.speech.mfcc.cepstra)
+    cards = {kind: dict(read_card(checkpoints, kind)) for kind in ("face", "speech", "fusion")}
+    embedding = (BATCH, fusion.EMBEDDING)
+    modules = {
+        "face": face.FaceNet(**cards["face"]["network"]),
+        "speech": speech.SpeechNet(cepstra=spec.speech.mfcc.cepstra, **cards["speech"]["network"]),
+        "fusion": fusion.FusionNet(**cards["fusion"]["network"]),
+    }
+    inputs: dict[str, Shapes] = {
+        "face": {"crop": (BATCH, 1, size, size)},
+        "speech": {"window": window},
+        "fusion": {"face_embedding": embedding, "speech_embedding": embedding, "presence": (BATCH, 2)},
+    }
+    outputs: dict[str, Shapes] = {
+        "face": {
+            "embedding": embedding,
+            "official": (BATCH, FACE_CLASSES),
+            "ferplus": (BATCH, FACE_CLASSES),
+            "usable": (BATCH, 1),
+        },
+        "speech": {"embedding": embedding, "logits": (BATCH, CLASSES), "usable": (BATCH, 1)},
+        "fusion": {"logits": (BATCH, CLASSES)},
+    }
+    return {
+        kind: Network(kind, load_weights(checkpoints, kind, modules[kind]), inputs[kind], outputs[kind], cards[kind])
+        for kind in cards
+    }

@@ -1,0 +1,99 @@
+"""Does an exported network answer as its original does? Names, shapes and numbers over real inputs, before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+
+from edge.errors import ExportError
+from edge.evaluation.readers import list_ravdess, read_fer2013, read_sound
+from edge.features.face_crop import normalise_crops
+from edge.features.spec import PreprocessSpec
+from export.networks import Network
+from train.datasets import find_fer2013
+from train.voices import clip_windows, find_ravdess
+
+F32 = NDArray[np.float32]
+Inputs = list[dict[str, F32]]  # each as the network takes it: batch 1
+
+TOLERANCE = 1e-4  # largest absolute difference of any output
+PICTURES = 128
+CLIPS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """An export that answers as its original: its bytes, and the largest difference seen over `compared` inputs."""
+
+    onnx: bytes
+    max_abs_difference: float
+    compared: int
+
+
+def real_inputs(networks: dict[str, Network], data_dir: Path, spec: PreprocessSpec) -> dict[str, Inputs]:
+    """Read training pictures and voices, spread over their data sets; fusion gets their embeddings, whole and one-sided."""
+    fer = read_fer2013(find_fer2013(data_dir)[0])
+    rows = np.linspace(0, int((fer.usage == "Training").sum()) - 1, PICTURES).astype(np.int64)
+    crops = normalise_crops(fer.faces[rows])
+    clips = list_ravdess(find_ravdess(data_dir))
+    chosen = [clips[int(index)] for index in np.linspace(0, len(clips) - 1, min(CLIPS, len(clips)))]
+    windows: F32 = np.concatenate([clip_windows(read_sound(clip.path), spec.speech) for clip in chosen])
+    inputs: dict[str, Inputs] = {
+        "face": [{"crop": crop[None]} for crop in crops],
+        "speech": [{"window": window[None]} for window in windows],
+    }
+    sides = [[answer(networks[kind], one)["embedding"] for one in inputs[kind]] for kind in ("face", "speech")]
+    presences = ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0))
+    inputs["fusion"] = [
+        {"face_embedding": face, "speech_embedding": voice, "presence": np.array([presences[i % 3]], np.float32)}
+        for i, (face, voice) in enumerate(zip(*sides, strict=False))
+    ]
+    return inputs
+
+
+@torch.no_grad()
+def answer(network: Network, inputs: dict[str, F32]) -> dict[str, F32]:
+    """Return what the PyTorch network says, by output name."""
+    outputs: Any = network.module(*(torch.from_numpy(inputs[name]) for name in network.inputs))
+    if isinstance(outputs, torch.Tensor):
+        outputs = (outputs,)
+    return {name: output.numpy() for name, output in zip(network.outputs, outputs, strict=True)}
+
+
+def verify(network: Network, exported: bytes, inputs: Inputs, tolerance: float = TOLERANCE) -> Verified:
+    """Compare an export with its original; raise ExportError on any name, shape or number that differs."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    try:
+        session = ort.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions share no public base class
+        raise ExportError(f"{network.kind}: ONNX Runtime refuses the exported file ({error})") from error
+    _same_interface(network, "inputs", {node.name: tuple(node.shape) for node in session.get_inputs()})
+    _same_interface(network, "outputs", {node.name: tuple(node.shape) for node in session.get_outputs()})
+    if not inputs:
+        raise ExportError(f"{network.kind}: there are no real inputs to compare on")
+    worst = 0.0
+    for one in inputs:
+        expected = answer(network, one)
+        found = dict(zip(network.outputs, session.run(list(network.outputs), one), strict=True))
+        for name, value in expected.items():
+            difference = float(np.abs(found[name] - value).max())
+            if not difference <= tolerance:  # NaN is refused too
+                raise ExportError(
+                    f"{network.kind}: output {name!r} differs from PyTorch's by {difference:.2g} (allowed {tolerance:g}); "
+                    "nothing was written"
+                )
+            worst = max(worst, difference)
+    return Verified(exported, worst, len(inputs))
+
+
+def _same_interface(network: Network, which: str, found: dict[str, tuple[Any, ...]]) -> None:
+    expected = network.inputs if which == "inputs" else network.outputs
+    if found != expected:
+        raise ExportError(f"{network.kind}: the exported {which} are {found}, expected {expected}; nothing was written")

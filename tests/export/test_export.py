@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from edge.errors import BundleError, DataError, ExportError, UsageError
+from edge.features.spec import PreprocessSpec
+from edge.inference import bundle as reader
+from export import run, write
+from export.networks import Network, load_networks
+from export.to_onnx import OPSET, to_onnx
+from export.verify import answer, real_inputs, verify
+from train.models.face import FaceNet
+from train.models.fusion import FusionNet
+from train.models.speech import SpeechNet
+from train.report import save_weights
+
+SPEC = PreprocessSpec()
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write checkpoints of small untrained networks, with cards like those of trained ones."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    torch.manual_seed(0)
+    for kind, model, network, extra in (
+        ("face", FaceNet(width=4), {"width": 4}, {"temperature": {"official": 1.1, "ferplus": 0.9}}),
+        ("speech", SpeechNet(width=16), {"width": 16}, {"temperature": {"logits": 1.2}}),
+        ("fusion", FusionNet(8), {"hidden": 8}, {"temperature": {"logits": 1.0}, "weights": {"face": 0.4, "speech": 0.6}}),
+    ):
+        data = [{"name": "toy", "licence": "none", "part": kind}]
+        save_weights(folder, kind, model.eval(), {"network": network, "data": data, "recipe": {}, "protocol": "none", **extra})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def networks(checkpoints: Path) -> dict[str, Network]:
+    return load_networks(checkpoints, SPEC)
+
+
+@pytest.fixture(scope="session")
+def exported(networks: dict[str, Network]) -> dict[str, bytes]:
+    return {kind: to_onnx(network) for kind, network in networks.items()}
+
+
+def some_inputs(network: Network, count: int = 3) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    return [{name: rng.standard_normal(shape, np.float32) for name, shape in network.inputs.items()} for _ in range(count)]
+
+
+@pytest.mark.parametrize("kind", ["face", "speech", "fusion"])
+def test_an_export_answers_as_its_original(kind: str, networks: dict[str, Network], exported: dict[str, bytes]) -> None:
+    done = verify(networks[kind], exported[kind], some_inputs(networks[kind]))
+    assert done.max_abs_difference <= 1e-4
+    assert done.compared == 3
+    model = onnx.load_from_string(exported[kind])
+    assert model.opset_import[0].version == OPSET
+    assert not model.metadata_props
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+    assert {node.op_type for node in model.graph.node}.isdisjoint({"HardSwish", "HardSigmoid", "LSTM", "GRU", "Loop", "If"})
+
+
+def test_the_same_network_gives_the_same_bytes(networks: dict[str, Network], exported: dict[str, bytes]) -> None:
+    assert to_onnx(networks["fusion"]) == exported["fusion"]
+
+
+@pytest.mark.parametrize("value", [1e-2, float("nan")])
+def test_outputs_that_differ_are_refused(value: float, networks: dict[str, Network], exported: dict[str, bytes]) -> None:
+    model = onnx.load_from_string(exported["fusion"])
+    (bias,) = (part for part in model.graph.initializer if part.name == "linear.bias")
+    changed = numpy_helper.to_array(bias).copy()
+    changed[3] += value
+    bias.CopyFrom(numpy_helper.from_array(changed, bias.name))
+    with pytest.raises(ExportError, match="fusion: output 'logits' differs from PyTorch's by"):
+        verify(networks["fusion"], model.SerializeToString(), some_inputs(networks["fusion"]))
+
+
+def test_other_names_shapes_or_no_model_are_refused(networks: dict[str, Network], exported: dict[str, bytes]) -> None:
+    with pytest.raises(ExportError, match="speech: the exported inputs are"):
+        verify(networks["speech"], exported["face"], some_inputs(networks["speech"]))
+    with pytest.raises(ExportError, match="face: ONNX Runtime refuses"):
+        verify(networks["face"], b"no model", some_inputs(networks["face"]))
+    with pytest.raises(ExportError, match="no real inputs"):
+        verify(networks["face"], exported["face"], [])
+
+
+def test_absence_counts_as_zeros(networks: dict[str, Network]) -> None:
+    one = some_inputs(networks["fusion"], 1)[0]
+    one["presence"] = np.array([[1.0, 0.0]], np.float32)
+    silent = {**one, "speech_embedding": np.zeros_like(one["speech_embedding"])}
+    assert np.array_equal(answer(networks["fusion"], one)["logits"], answer(networks["fusion"], silent)["logits"])
+
+
+def test_fusion_starts_as_the_product_of_both_branches() -> None:
+    torch.manual_seed(0)
+    face, speech = FaceNet(width=4).official, SpeechNet(width=16).logits
+    prior = torch.tensor([0.1, 0.05, 0.15, 0.25, 0.15, 0.1, 0.2])
+    net = FusionNet().eval()
+    net.start_from(face, speech, (1.5, 0.8), prior)
+    ef, es = torch.rand(2, 128), torch.rand(2, 128)
+    with torch.no_grad():
+        log_face = torch.log_softmax(face(ef) / 1.5, 1)[:, [*range(7), 6]]
+        log_speech = torch.log_softmax(speech(es) / 0.8, 1)
+        expected = torch.softmax(log_face + log_speech - torch.log(prior)[[*range(7), 6]], 1)
+        both = torch.softmax(net(ef, es, torch.ones(2, 2)), 1)
+        alone = torch.softmax(net(ef, es, torch.tensor([[1.0, 0.0]]).expand(2, 2)), 1)
+        voice = torch.softmax(net(ef, es, torch.tensor([[0.0, 1.0]]).expand(2, 2)), 1)
+    assert torch.allclose(both, expected, atol=1e-5)
+    assert torch.allclose(alone[:, :7], torch.softmax(face(ef) / 1.5, 1), atol=1e-4)
+    assert alone[:, 7].max() < 1e-4  # nobody is calm without a voice
+    assert torch.allclose(voice, torch.softmax(speech(es) / 0.8, 1), atol=1e-5)
+
+
+def written(tmp_path: Path, networks: dict[str, Network], exported: dict[str, bytes]) -> Path:
+    files = {kind: {"fp32": data} for kind, data in exported.items()}
+    out = tmp_path / "bundle"
+    write.write_bundle(out, write.describe(networks, files, SPEC, "toy"), files)
+    return out
+
+
+def test_a_bundle_is_what_the_runtime_reads(tmp_path: Path, networks: dict[str, Network], exported: dict[str, bytes]) -> None:
+    out = written(tmp_path, networks, exported)
+    bundle = reader.load(out)
+    assert bundle.name == "toy"
+    assert bundle.models["face"].published_head == "ferplus"
+    assert bundle.models["fusion"].weights == {"face": 0.4, "speech": 0.6}
+    assert bundle.training["pairing"] == "paired by class, different people"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    written(tmp_path, networks, exported)  # over the old one
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    for kind in ("face", "speech", "fusion"):
+        model = bundle.open(kind)
+        inputs = some_inputs(networks[kind], 1)[0]
+        for name, value in answer(networks[kind], inputs).items():
+            assert np.allclose(model.run(inputs)[name], value, atol=1e-4)
+
+
+def test_what_is_no_bundle_is_not_replaced(tmp_path: Path, networks: dict[str, Network], exported: dict[str, bytes]) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ExportError, match="is no model bundle"):
+        written(tmp_path, networks, exported)
+    assert (tmp_path / "bundle" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_failing_disk_leaves_the_old_bundle(
+    tmp_path: Path, networks: dict[str, Network], exported: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = written(tmp_path, networks, exported)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    real, calls = Path.write_bytes, []
+
+    def full(path: Path, data: bytes) -> int:
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        return real(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ExportError, match="No space left on device"):
+        written(tmp_path, networks, exported)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_measured_accuracy_goes_into_the_bundle_and_its_id(
+    tmp_path: Path, networks: dict[str, Network], exported: dict[str, bytes]
+) -> None:
+    out = written(tmp_path, networks, exported)
+    first = reader.load(out).id
+    evaluation = tmp_path / "face.json"
+    evaluation.write_text(json.dumps({"n": 10, "accuracy": 0.6, "bundle": first, "seconds": 3.1}))
+    second = write.record_accuracy(out, [evaluation])
+    assert second != first
+    assert reader.load(out).id == second
+    assert reader.load(out).accuracy == {"face": {"n": 10, "accuracy": 0.6}}
+    assert write.record_accuracy(out, [evaluation]) == second
+    with pytest.raises(BundleError, match="cannot be read"):
+        write.record_accuracy(out, [tmp_path / "nothing.json"])
+
+
+def test_absent_or_changed_checkpoints_are_one_clear_error(tmp_path: Path, checkpoints: Path) -> None:
+    with pytest.raises(DataError, match="run `moodring train face` first"):
+        load_networks(tmp_path, SPEC)
+    for path in checkpoints.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "face.safetensors").write_bytes((tmp_path / "speech.safetensors").read_bytes())
+    with pytest.raises(DataError, match="sha256 differs"):
+        load_networks(tmp_path, SPEC)
+
+
+def test_unknown_forms_are_wrong_usage(tmp_path: Path, checkpoints: Path) -> None:
+    with pytest.raises(UsageError, match="--format must be of onnx, got coreml"):
+        run.export(checkpoints, tmp_path / "out", tmp_path, formats=("coreml",))
+
+
+@pytest.mark.data
+def test_export_on_real_inputs(
+    tmp_path: Path, checkpoints: Path, data_dir: Path, fer2013_csv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = tmp_path / "data"
+    real.mkdir()
+    (real / "fer2013.csv").symlink_to(fer2013_csv)
+    (real / "ravdess").symlink_to(data_dir / "ravdess")
+    assert run.export(checkpoints, tmp_path / "out", real, json_path=tmp_path / "export.json") == 0
+    assert "real inputs" in capsys.readouterr().out
+    measured = json.loads((tmp_path / "export.json").read_text())
+    assert measured["bundle"] == reader.load(tmp_path / "out").id
+    assert all(model["compared"] >= 100 and model["max_abs_difference"] <= 1e-4 for model in measured["models"].values())
+
+
+@pytest.mark.data
+def test_nothing_is_written_where_outputs_differ(
+    tmp_path: Path, checkpoints: Path, data_dir: Path, fer2013_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fer2013_csv.is_file()
+    inputs = real_inputs(
+        load_networks(checkpoints, SPEC), fer2013_csv.parent if (fer2013_csv.parent / "ravdess").is_dir() else data_dir, SPEC
+    )
+    monkeypatch.setattr(run, "real_inputs", lambda *_: inputs)
+    other = {"face": FaceNet(width=4).eval(), "speech": SpeechNet(width=16).eval(), "fusion": FusionNet(8).eval()}
+
+    def of_other_weights(network: Network) -> bytes:
+        return to_onnx(Network(network.kind, other[network.kind], network.inputs, network.outputs, network.card))
+
+    monkeypatch.setattr(run, "to_onnx", of_other_weights)
+    with pytest.raises(ExportError, match="differs from PyTorch's"):
+        run.export(checkpoints, tmp_path / "out", data_dir)
+    assert not list(tmp_path.iterdir())

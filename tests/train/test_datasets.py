@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.errors import DataError
+from edge.evaluation.readers import Fer2013, FerPlus
+from edge.features.spec import SpeechSpec
+from edge.labels import FERPLUS_COLUMNS, INDEX
+from train.datasets import ferplus_targets, find_fer2013, load_faces, official_targets, prepare_faces, scene_crops
+from train.splits import picture_hashes
+from train.voices import clip_windows, find_ravdess, load_noises, load_voices, window_ends
+
+
+def votes(**given: int) -> np.ndarray:
+    return np.array([given.get(name, 0) for name in FERPLUS_COLUMNS], np.uint8)
+
+
+def test_votes_become_shares_over_our_classes() -> None:
+    rows = np.stack([
+        votes(neutral=4, anger=4, contempt=2),
+        votes(happiness=3, unknown=7),  # unknown won
+        votes(contempt=6, neutral=4),  # contempt won
+        votes(NF=10),
+        votes(fear=10),
+    ])  # fmt: skip
+    targets = ferplus_targets(rows, np.array([True, True, True, True, False]))
+    assert targets[0, INDEX["neutral"]] == targets[0, INDEX["angry"]] == 0.5
+    assert targets[0].sum() == 1.0
+    assert not targets[1:].any()  # the last was removed by FER+
+
+
+def test_copies_with_different_labels_share_them() -> None:
+    faces = np.stack([np.full((48, 48), value, np.uint8) for value in (1, 1, 2, 1)])
+    targets = official_targets(np.array([0, 3, 5, 3]), picture_hashes(faces))
+    assert targets[0, 0] == pytest.approx(1 / 3)
+    assert targets[0, 3] == pytest.approx(2 / 3)
+    assert targets[2, 5] == 1.0
+    assert (targets[0] == targets[1]).all()
+
+
+def test_black_and_voted_out_pictures_teach_no_class_and_test_labels_teach_nothing() -> None:
+    rng = np.random.default_rng(0)
+    faces = rng.integers(0, 256, (5, 48, 48), dtype=np.uint8)
+    faces[1] = 0
+    fer = Fer2013(faces, np.array([0, 1, 2, 3, 4]), np.array(["Training"] * 4 + ["PublicTest"]))
+    plus = FerPlus(np.stack([votes(anger=10), votes(anger=10), votes(NF=9, fear=1), votes(happiness=10), votes(sadness=10)]),
+                   np.ones(5, np.bool_))  # fmt: skip
+    data = prepare_faces(fer, plus)
+    assert data.usable.tolist() == [1, 0, 0, 1, 1]
+    assert data.official.sum(axis=1).tolist() == [1, 0, 0, 1, 0]
+    assert data.ferplus.sum(axis=1).tolist() == [1, 0, 0, 1, 0]
+
+
+def test_absent_data_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"fer2013\.csv is in none of"):
+        find_fer2013(tmp_path)
+    (tmp_path / "unpack_fer2013.py").touch()
+    with pytest.raises(DataError, match="run `make data` first"):
+        find_fer2013(tmp_path)
+    with pytest.raises(DataError, match="holds no RAVDESS recordings"):
+        find_ravdess(tmp_path)
+    assert load_noises(tmp_path, 16_000) == []
+    assert scene_crops(tmp_path, 10, np.random.default_rng(0)).shape == (0, 48, 48)
+
+
+@pytest.mark.data
+def test_faces_load_once_and_then_from_the_cache(fer2013_csv: Path, tmp_path: Path) -> None:
+    data = load_faces(fer2013_csv.parent, tmp_path)
+    again = load_faces(fer2013_csv.parent, tmp_path)
+    assert len(list(tmp_path.glob("fer2013-*.npz"))) == 1
+    assert (data.faces == again.faces).all()
+    rows = data.split.train
+    assert (data.usable[rows] == 0).sum() > 10  # black, or voted not a face
+    labelled = data.official[rows].sum(axis=1)
+    assert np.allclose(labelled[labelled > 0], 1.0)
+    voted = data.ferplus[rows].sum(axis=1)
+    assert np.allclose(voted[voted > 0], 1.0)
+    assert 0.9 < (voted > 0).mean() < 1.0
+
+
+@pytest.mark.data
+def test_voices_count_exact_copies_once(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "Actor_07").symlink_to(data_dir / "ravdess" / "Actor_07")
+    voices = load_voices(tmp_path, SpeechSpec())
+    assert len(voices) == 59  # Actor_07's 03-01-03-01-02-01-07 and -02-07 are the same bytes
+    for voice in voices[::10]:
+        assert len(voice.ends) > 50
+        assert voice.ends.min() >= SpeechSpec().min_frames
+
+
+@pytest.mark.data
+def test_training_windows_end_where_the_runtime_would_look(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "Actor_01").symlink_to(data_dir / "ravdess" / "Actor_01")
+    spec = SpeechSpec()
+    for voice in load_voices(tmp_path, spec)[::20]:
+        ends = window_ends(voice.samples, spec)
+        assert len(clip_windows(voice.samples, spec)) == (ends % spec.hop_frames == 0).sum()
+
+
+@pytest.mark.data
+def test_noise_kept_for_evaluation_is_not_trained_on(data_dir: Path) -> None:
+    assert len(load_noises(data_dir, 16_000)) == 80  # esc10's fold 1; fold 2 and the long recordings are held out

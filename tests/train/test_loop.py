@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edge.errors import ConfigError, MoodringError
+from train import loop
+from train.loop import CHECKPOINT, Task, average_into, fit, learning_rate
+from train.recipe import Recipe, read_recipe
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "train"
+
+
+def recipe(epochs: int = 4, **changes: object) -> Recipe:
+    values: dict[str, object] = {
+        "kind": "toy", "seed": 3, "threads": 1, "epochs": epochs, "batch": 8, "learning_rate": 1e-2, "weight_decay": 0.01,
+        "warmup_epochs": 1.0, "averaging": 0.9,
+    }  # fmt: skip
+    return Recipe(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def toy(stop_at: int | None = None, error: type[BaseException] = KeyboardInterrupt) -> Task:
+    """Build a tiny network with dropout and batch statistics; `stop_at` raises in the middle of that epoch."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 2))
+
+    def batches(epoch: int):  # noqa: ANN202
+        rng = np.random.default_rng([3, epoch])
+        for step in range(5):
+            if epoch == stop_at and step == 3:
+                raise error
+            x = torch.from_numpy(rng.standard_normal((8, 4), np.float32))
+            yield x, (x.sum(dim=1) > 0).long()
+
+    def loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
+        return nn.functional.cross_entropy(net(batch[0]), batch[1]), {}
+
+    def validate(net: nn.Module) -> dict[str, float]:
+        assert not net.training
+        with torch.no_grad():
+            return {"score": -float(net(torch.ones(2, 4))[:, 0].sum())}
+
+    return Task(model, 5, batches, loss, validate)
+
+
+def test_a_run_killed_and_resumed_is_the_run_unbroken(tmp_path: Path) -> None:
+    whole, finished = fit(toy(), recipe(), tmp_path / "whole")
+    assert finished
+    with pytest.raises(RuntimeError):  # dies in the middle of epoch 3, as by kill -9: no clean end
+        fit(toy(2, RuntimeError), recipe(), tmp_path / "broken")
+    task = toy()
+    resumed, finished = fit(task, recipe(), tmp_path / "broken")
+    assert finished
+    assert resumed == whole
+    ours, theirs = (torch.load(tmp_path / run / CHECKPOINT) for run in ("broken", "whole"))
+    for name, value in theirs["model"].items():
+        assert torch.equal(value, ours["model"][name])
+    for name, value in theirs["averaged"].items():
+        assert torch.equal(value, ours["averaged"][name])
+
+
+def test_ctrl_c_ends_cleanly_and_keeps_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = toy(2)
+    history, finished = fit(task, recipe(), tmp_path)
+    assert not finished
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert "interrupted: the best weights so far are kept" in capsys.readouterr().out
+    best = torch.load(tmp_path / loop.BEST)
+    assert all(torch.equal(value, best[name]) for name, value in task.model.state_dict().items())
+    assert len(fit(toy(), recipe(), tmp_path)[0]) == 4
+
+
+def test_ctrl_c_before_the_first_epoch_keeps_nothing_and_says_so(tmp_path: Path) -> None:
+    with pytest.raises(MoodringError, match="before the first epoch"):
+        fit(toy(0), recipe(), tmp_path)
+
+
+def test_another_recipe_does_not_go_on(tmp_path: Path) -> None:
+    fit(toy(), recipe(1), tmp_path)
+    with pytest.raises(MoodringError, match="another recipe"):
+        fit(toy(), recipe(2), tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops(tmp_path: Path) -> None:
+    with pytest.raises(MoodringError, match="lower learning_rate"):
+        fit(toy(), recipe(learning_rate=float("inf")), tmp_path)
+
+
+def test_rate_warms_up_and_falls_to_nothing() -> None:
+    rates = [learning_rate(recipe(), step, 5) for step in range(20)]
+    assert rates[0] == pytest.approx(1e-2 / 5)
+    assert max(rates) == pytest.approx(1e-2)
+    assert rates[-1] < 1e-3
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+
+
+def test_averaged_weights_follow(tmp_path: Path) -> None:
+    model, averaged = nn.Linear(1, 1), nn.Linear(1, 1)
+    nn.init.ones_(model.weight)
+    nn.init.zeros_(averaged.weight)
+    average_into(averaged, model, 1000, 0.9)
+    assert averaged.weight.item() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("kind", ["face", "speech", "fusion"])
+def test_the_shipped_recipes_are_read(kind: str) -> None:
+    assert read_recipe(CONFIGS / f"{kind}.yaml", kind).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("epochz: 3", r"unknown key 'epochz'; did you mean 'epochs'\?"),
+        ("seed: many", "seed must be int, found 'many'"),
+        ("mixup: true", "mixup must be float, found True"),
+        ("kind: speech", "is a recipe for 'speech', not for face"),
+    ],
+)
+def test_a_wrong_recipe_is_one_clear_error(tmp_path: Path, change: str, says: str) -> None:
+    path = tmp_path / "face.yaml"
+    key = change.split(":")[0]
+    kept = [line for line in (CONFIGS / "face.yaml").read_text().splitlines() if not line.startswith(f"{key}:")]
+    path.write_text("\n".join([*kept, change]) + "\n")
+    with pytest.raises(ConfigError, match=says):
+        read_recipe(path, "face")
+    path.write_text("\n".join(line for line in kept if not line.startswith("width")) + "\n")
+    with pytest.raises(ConfigError, match=r"lacks|unknown"):
+        read_recipe(path, "face")
