@@ -8,13 +8,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.features.mfcc import Mfcc, cepstral_transform
+from edge.features.filterbank import cepstral_transform
 from edge.features.spec import SpeechSpec
-from edge.features.speech_window import fit_window
+from edge.features.speech_window import fit_window, open_mfcc
 from train.recipe import SpeechRecipe
 from train.voices import Voice
 
 F32 = NDArray[np.float32]
+
+LEAD_SAMPLES = 16_000  # before a window: a stream's noise floor is known before the window begins
 
 
 def resample(samples: F32, count: int) -> F32:
@@ -39,15 +41,16 @@ def excerpt(samples: F32, count: int, rng: np.random.Generator) -> F32:
 
 
 class SoundAugmenter:
-    """Draws network inputs float32 [window_frames, cepstra] from voices and from sounds that are none."""
+    """Draws network inputs float32 [window_frames, columns] from voices and from sounds that are none."""
 
     def __init__(self, recipe: SpeechRecipe, spec: SpeechSpec, noises: list[F32]) -> None:
         self.recipe = recipe
         self.spec = spec
         self.noises = noises
-        self._mfcc = Mfcc(spec.mfcc)
-        self._to_cepstra = cepstral_transform(spec.mfcc)  # [filters, cepstra]
-        self._to_mel = np.linalg.pinv(self._to_cepstra)  # [cepstra, filters]
+        self._mfcc = open_mfcc(spec)
+        log_mel = spec.mfcc.output == "log_mel"
+        self._to_features = np.eye(spec.mfcc.filters) if log_mel else cepstral_transform(spec.mfcc)  # [filters, features]
+        self._to_mel = np.linalg.pinv(self._to_features)  # [features, filters]
 
     def voice(self, voice: Voice, rng: np.random.Generator) -> F32:
         """Draw one window of a recording, changed as a recipe allows."""
@@ -59,18 +62,19 @@ class SoundAugmenter:
         speed = 1.0 + rng.uniform(-self.recipe.speed, self.recipe.speed)
         wanted = (frames - 1) * mfcc.hop_samples + mfcc.window_samples
         stop = (end - 1) * mfcc.hop_samples + mfcc.window_samples
-        piece = voice.samples[max(0, stop - round(wanted * speed)) : stop]
+        lead = LEAD_SAMPLES + int(rng.integers(mfcc.hop_samples))
+        piece = voice.samples[max(0, stop - round((wanted + lead) * speed)) : stop]
         samples = resample(piece, max(mfcc.window_samples, round(len(piece) / speed)))
         if rng.random() < self.recipe.noise:
             samples = samples + self._noise_for(samples, rng)
         gain = 10.0 ** (rng.uniform(-self.recipe.gain_db, self.recipe.gain_db) / 20.0)
-        return self._window(np.clip(samples * gain, -1.0, 1.0).astype(np.float32), rng)
+        return self._window(np.clip(samples * gain, -1.0, 1.0).astype(np.float32), frames, rng)
 
     def nonspeech(self, rng: np.random.Generator) -> F32:
         """Draw a window of silence, noise, recorded sounds or music-like tones."""
         mfcc = self.spec.mfcc
         frames = int(rng.integers(self.spec.min_frames, self.spec.window_frames + 1))
-        count = (frames - 1) * mfcc.hop_samples + mfcc.window_samples
+        count = LEAD_SAMPLES + (frames - 1) * mfcc.hop_samples + mfcc.window_samples
         kind = rng.integers(4)
         if kind == 0 and self.noises:
             sound = excerpt(self.noises[int(rng.integers(len(self.noises)))], count, rng)
@@ -83,7 +87,7 @@ class SoundAugmenter:
         level = 10.0 ** (rng.uniform(-60, -6) / 20.0)
         sound = sound * (level / max(1e-6, float(np.abs(sound).max())))
         sound = sound + rng.standard_normal(count, dtype=np.float32) * 10.0 ** (rng.uniform(-100, -70) / 20.0)
-        return self._window(sound.astype(np.float32), rng)
+        return self._window(sound.astype(np.float32), frames, rng)
 
     def _noise_for(self, samples: F32, rng: np.random.Generator) -> F32:
         """Return noise as long as `samples`, at a drawn ratio to their level."""
@@ -109,10 +113,10 @@ class SoundAugmenter:
                     out += envelope * np.sin(2 * np.pi * pitch_hz * harmonic * time_s) / harmonic
         return out.astype(np.float32)
 
-    def _window(self, samples: F32, rng: np.random.Generator) -> F32:
-        """Sound to a network input, with the changes that act on cepstra."""
+    def _window(self, samples: F32, most_frames: int, rng: np.random.Generator) -> F32:
+        """Sound to a network input, of its last frames, with the changes that act on cepstra."""
         self._mfcc.reset()
-        cepstra = self._mfcc.push(samples)
+        cepstra = self._mfcc.push(samples)[-most_frames:]
         tempo = 1.0 + rng.uniform(-self.recipe.tempo, self.recipe.tempo)
         frames = len(cepstra)
         count = min(self.spec.window_frames, max(1, round(frames * tempo)))
@@ -123,7 +127,7 @@ class SoundAugmenter:
         mel = self._warp_mel(cepstra @ self._to_mel, rng)  # [count, filters]
         mel += self._channel(rng)
         self._mask(mel, rng)
-        return fit_window((mel @ self._to_cepstra).astype(np.float32), self.spec)
+        return fit_window((mel @ self._to_features).astype(np.float32), self.spec)
 
     def _warp_mel(self, mel: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
         """Shift the spectrum by a fraction of a few filters, as a longer or shorter vocal tract does."""

@@ -129,7 +129,7 @@ def train_speech(recipe: SpeechRecipe, data_dir: Path, out_dir: Path) -> bool:
     print(f"speech: {len(training)} recordings of actors {split.train} train, {split.validation} validate, "
           f"{split.test} unheard; {len(noises)} noise recordings", flush=True)  # fmt: skip
     torch.manual_seed(recipe.seed)
-    model = SpeechNet(spec.mfcc.cepstra, recipe.width, recipe.dropout)
+    model = SpeechNet(spec.columns, recipe.width, recipe.dropout)
     task = Task(
         model=model,
         steps=len(training) * recipe.views // recipe.batch,

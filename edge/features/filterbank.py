@@ -72,6 +72,14 @@ def analysis_window(spec: MfccSpec) -> F64:
     return np.asarray(shapes[spec.window](spec.window_samples))
 
 
+def bands_within(spec: MfccSpec, low_hz: float, high_hz: float) -> slice:
+    """Return the filters whose centres lie in a range of frequencies; at least one."""
+    centres_hz = band_edges_hz(spec)[1:-1]
+    inside = np.flatnonzero((centres_hz >= low_hz) & (centres_hz <= high_hz))
+    first, last = (inside[0], inside[-1]) if inside.size else (0, spec.filters - 1)
+    return slice(int(first), int(last) + 1)
+
+
 def full_scale_db(spec: MfccSpec) -> float:
     """Return the energy (summed power spectrum, in dB) of a full-scale sine in one frame: what levels are relative to."""
     return 10.0 * math.log10(0.25 * spec.sample_scale**2 * float(np.sum(analysis_window(spec) ** 2)))

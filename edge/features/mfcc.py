@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.features.denoise import NoiseReduction
 from edge.features.filterbank import analysis_window, cepstral_transform, mel_filters
 from edge.features.products import Product, Step
 from edge.features.spec import MfccSpec
@@ -53,6 +54,7 @@ class _Plan:
     floor: NDArray[Any]
     bands: NDArray[Any]
     log_mel: NDArray[Any]
+    likelihood: NDArray[np.float64]
     to_cepstra: list[Step]
     cepstra: NDArray[Any]
 
@@ -61,18 +63,21 @@ class Mfcc(Generic[Real]):
     """A stream's features, of the spec's `output`: cepstra or log mel energies.
 
     `push` and `flush` return [frames, columns] of the precision asked for (float32 or float64): a view that is valid until
-    the next push. `kernel` names the way to the spectrum (see `edge.features.spectrum`).
+    the next push. With `noise`, noise is followed (and reduced, if it says so) in the mel energies, and `likelihood` tells of
+    each frame how likely it is speech. `kernel` names the way to the spectrum (see `edge.features.spectrum`).
     """
 
     def __init__(
         self,
         spec: MfccSpec,
         *,
-        precision: type[Real] = np.float32,
-        kernel: KernelName = "auto",  # type: ignore[assignment]
+        noise: NoiseReduction | None = None,
+        precision: type[Real] = np.float32,  # type: ignore[assignment]
+        kernel: KernelName = "auto",
     ) -> None:
         self.spec = spec
         self.precision = precision
+        self._noise = noise
         self._kernel = make_kernel(kernel, spec.fft_size, CHUNK_FRAMES, precision)
         scaled_window = analysis_window(spec) * spec.sample_scale  # samples stay in [-1, 1] until here
         self._window = np.tile(scaled_window.astype(precision), (CHUNK_FRAMES, 1))
@@ -103,8 +108,15 @@ class Mfcc(Generic[Real]):
         """Natural log of the mel energies of the frames of the last push, [frames, filters], a view."""
         return self._log_mel[: self._produced]
 
+    @property
+    def likelihood(self) -> NDArray[np.float64]:
+        """Log likelihood ratio of speech for each frame of the last push, [frames], a view; zeros without `noise`."""
+        return self._likelihood[: self._produced]
+
     def reset(self) -> None:
         """Forget everything heard: the next push starts a new signal."""
+        if self._noise is not None:
+            self._noise.reset()
         self._filled = 0
         self._produced = 0
         self._raw[0] = 0.0
@@ -144,6 +156,7 @@ class Mfcc(Generic[Real]):
         rows = -(-frames // CHUNK_FRAMES) * CHUNK_FRAMES
         self._log_mel = np.zeros((rows, self.spec.filters), self.precision)
         self._cepstra = np.zeros((rows, self.spec.cepstra), self.precision)
+        self._likelihood = np.zeros(rows)
         self._plans: dict[tuple[int, int], _Plan] = {}
         self._output = self._log_mel if self.spec.output == "log_mel" else self._cepstra
 
@@ -187,6 +200,8 @@ class Mfcc(Generic[Real]):
         plan.spectrum()
         for rows, matrix, out in plan.to_mel:
             np.dot(rows, matrix, out)
+        if self._noise is not None:
+            self._noise.apply(plan.bands, plan.likelihood)
         np.maximum(plan.mel, plan.floor, plan.mel)
         np.log(plan.bands, plan.log_mel)
         for rows, matrix, out in plan.to_cepstra:
@@ -209,6 +224,7 @@ class Mfcc(Generic[Real]):
             floor=self._floor[:count],
             bands=self._mel[:count, : self.spec.filters],
             log_mel=log_mel,
+            likelihood=self._likelihood[start : start + count],
             to_cepstra=self._to_cepstra.plan(self._log_mel[start:], self._cepstra[start:], count) if cepstra else [],
             cepstra=self._cepstra[start : start + count],
         )

@@ -81,8 +81,15 @@ class SpeechSpec:
     window_frames: int = 300
     min_frames: int = 98  # one second of sound: 98 whole windows
     hop_frames: int = 50
+    noise_reduction: Literal["none", "wiener"] = "none"
     normalisation: Literal["level"] = "level"
     padding: Literal["repeat"] = "repeat"
+    deltas: Literal[0, 1, 2] = 0  # how many orders of them stand beside the features
+
+    @property
+    def columns(self) -> int:
+        """How many numbers describe one frame of a window."""
+        return (self.mfcc.filters if self.mfcc.output == "log_mel" else self.mfcc.cepstra) * (1 + self.deltas)
 
     def __post_init__(self) -> None:
         _require(
@@ -90,8 +97,12 @@ class SpeechSpec:
             f"min_frames ({self.min_frames}) must lie in 1..window_frames ({self.window_frames})",
         )
         _require(self.hop_frames > 0, f"hop_frames must be positive, got {self.hop_frames}")
+        _require(
+            self.noise_reduction in ("none", "wiener"), f"noise_reduction must be none or wiener, got {self.noise_reduction!r}"
+        )
         _require(self.normalisation == "level", f"normalisation must be level, got {self.normalisation!r}")
         _require(self.padding == "repeat", f"padding must be repeat, got {self.padding!r}")
+        _require(self.deltas in (0, 1, 2), f"deltas must be 0, 1 or 2, got {self.deltas!r}")
 
 
 @dataclass(frozen=True, slots=True)
