@@ -22,10 +22,9 @@ import numpy as np
 from benchmarks.report import machine, write_json
 from edge.features.filterbank import mel_filters
 from edge.features.mfcc import CHUNK_FRAMES, Mfcc
-from edge.features.spec import MfccSpec
+from edge.features.spec import MfccSpec, SpeechSpec
 from edge.features.spectrum import Cv2Kernel, fastest
 from edge.features.speech_window import SpeechFrontEnd
-from edge.features.spec import SpeechSpec
 from edge.types import AudioBlock
 
 SPEC = MfccSpec(filters=26, cepstra=13, low_hz=0.0, lifter=22)

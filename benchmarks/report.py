@@ -58,8 +58,8 @@ def _version(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    run = subprocess.run(  # noqa: S603
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
+    run = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
         cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return run.stdout.strip() or None

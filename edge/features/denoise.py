@@ -2,8 +2,8 @@
 
 The noise floor follows Cohen and Berdugo, "Noise estimation by minima controlled recursive averaging" (2002): where a band
 is well above its recent minimum there is speech, and the floor stands still. The gain is Wiener's on the a priori SNR by
-Ephraim and Malah's decision-directed rule (1984), with a floor so that silence keeps a trace of its noise. The same two ratios give
-the likelihood that a frame holds speech (Sohn, Kim and Sung, "A statistical model-based voice activity detection", 1999).
+Ephraim and Malah's decision-directed rule (1984), with a floor so that silence keeps a trace of its noise. The same two
+ratios give the likelihood that a frame holds speech (Sohn, Kim and Sung, "A statistical model-based voice activity detection", 1999).
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ PRIOR_SMOOTHING = 0.92  # decision-directed
 GAIN_FLOOR = 0.1  # of the amplitude: -20 dB
 MOST_LIKELIHOOD = 20.0  # of one band
 _TINY = 1e-10
+
+Array = NDArray[Any]
 
 
 class NoiseReduction:
@@ -46,12 +48,7 @@ class NoiseReduction:
         """Forget the noise: the next frame starts a new signal, and is taken for noise."""
         self._frame = 0
 
-    @property
-    def noise(self) -> NDArray[Any]:
-        """The estimated noise energy in each band, [bands]."""
-        return self._noise
-
-    def apply(self, energies: NDArray[Any], likelihood: NDArray[Any]) -> None:
+    def apply(self, energies: Array, likelihood: Array) -> None:
         """Follow the noise in [frames, bands] and attenuate it in place; write each frame's likelihood, [frames]."""
         for index, energy in enumerate(energies):
             if self._frame == 0:
@@ -62,13 +59,13 @@ class NoiseReduction:
             likelihood[index] = self._speech_likelihood()
             self._frame += 1
 
-    def _start(self, energy: NDArray[Any]) -> None:
+    def _start(self, energy: Array) -> None:
         for state in (self._smoothed, self._minimum, self._next_minimum, self._noise):
             np.maximum(energy, _TINY, state)
         self._presence[:] = 0.0
         self._clean[:] = 0.0
 
-    def _follow(self, energy: NDArray[Any]) -> None:
+    def _follow(self, energy: Array) -> None:
         """Move the floor towards the energy, in each band as far as there is no speech."""
         smoothed, weight = self._smoothed, self._a
         np.subtract(smoothed, energy, self._b)
@@ -94,7 +91,7 @@ class NoiseReduction:
         np.minimum(self._noise, self._b, self._noise)  # a stream may begin in the middle of a word
         np.maximum(self._noise, _TINY, self._noise)
 
-    def _attenuate(self, energy: NDArray[Any]) -> None:
+    def _attenuate(self, energy: Array) -> None:
         """Multiply the energy by the squared gain; keep it as the clean energy of the next frame's prior."""
         prior, gain = self._a, self._b
         np.subtract(energy, self._noise, prior)
@@ -120,4 +117,4 @@ class NoiseReduction:
         np.log(other, other)
         np.subtract(self._ratio, other, self._ratio)
         np.minimum(self._ratio, MOST_LIKELIHOOD, self._ratio)
-        return float(np.add.reduce(self._ratio[self._voice_bands])) / (self._voice_bands.stop - self._voice_bands.start)
+        return float(np.mean(self._ratio[self._voice_bands]))

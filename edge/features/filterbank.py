@@ -68,8 +68,9 @@ def cepstral_transform(spec: MfccSpec) -> F64:
 
 def analysis_window(spec: MfccSpec) -> F64:
     """Return the frame's window function, float64 [window_samples]."""
-    shapes = {"hamming": np.hamming, "hann": np.hanning, "rectangular": np.ones}
-    return np.asarray(shapes[spec.window](spec.window_samples))
+    if spec.window == "rectangular":
+        return np.ones(spec.window_samples)
+    return np.hamming(spec.window_samples) if spec.window == "hamming" else np.hanning(spec.window_samples)
 
 
 def bands_within(spec: MfccSpec, low_hz: float, high_hz: float) -> slice:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,15 +20,17 @@ from edge.features.denoise import NoiseReduction
 from edge.features.filterbank import analysis_window, cepstral_transform, mel_filters
 from edge.features.products import Product, Step
 from edge.features.spec import MfccSpec
-from edge.features.spectrum import KernelName, Real, make_kernel
+from edge.features.spectrum import KernelName, make_kernel
 
 MOST_PLANS = 128  # kept; a live stream repeats a few, a clip one for each of its chunks
 CHUNK_FRAMES = 48  # a multiple of every block size that `products` may choose
+Array = NDArray[Any]  # of the precision asked for
+
 _INT16, _FLOAT32 = np.dtype(np.int16), np.dtype(np.float32)  # NumPy keeps one object for each native type
 _EPSILON = float(np.finfo(np.float64).eps)  # python_speech_features' guard against log(0)
 
 
-def check_samples(samples: NDArray[np.generic]) -> None:
+def check_samples(samples: Array) -> None:
     """Raise ValueError unless the samples are mono int16 or float32 and finite."""
     if samples.ndim != 1:
         raise ValueError(f"samples must be mono, one dimension; got shape {samples.shape}")
@@ -45,21 +47,21 @@ def check_samples(samples: NDArray[np.generic]) -> None:
 class _Plan:
     """Views of the buffers for some number of frames."""
 
-    overlapping: NDArray[Any]
-    window: NDArray[Any]
-    windowed: NDArray[Any]
+    overlapping: Array
+    window: Array
+    windowed: Array
     spectrum: Callable[[], None]
     to_mel: list[Step]
-    mel: NDArray[Any]
-    floor: NDArray[Any]
-    bands: NDArray[Any]
-    log_mel: NDArray[Any]
-    likelihood: NDArray[np.float64]
+    mel: Array
+    floor: Array
+    bands: Array
+    log_mel: Array
+    likelihood: Array
     to_cepstra: list[Step]
-    cepstra: NDArray[Any]
+    cepstra: Array
 
 
-class Mfcc(Generic[Real]):
+class Mfcc:
     """A stream's features, of the spec's `output`: cepstra or log mel energies.
 
     `push` and `flush` return [frames, columns] of the precision asked for (float32 or float64): a view that is valid until
@@ -72,7 +74,7 @@ class Mfcc(Generic[Real]):
         spec: MfccSpec,
         *,
         noise: NoiseReduction | None = None,
-        precision: type[Real] = np.float32,  # type: ignore[assignment]
+        precision: type[np.float32 | np.float64] = np.float32,
         kernel: KernelName = "auto",
     ) -> None:
         self.spec = spec
@@ -97,19 +99,19 @@ class Mfcc(Generic[Real]):
             writeable=False,
         )
         self._raw = np.zeros(self._pending.size + 1, precision)  # one piece, and before it the last sample of the one before
-        self._appends: dict[tuple[int, int], tuple[NDArray[Real], NDArray[Real], NDArray[Real]]] = {}
+        self._appends: dict[tuple[int, int], tuple[Array, Array, Array]] = {}
         self._mel = np.zeros((CHUNK_FRAMES, len(weights)), precision)
         self._floor = np.full_like(self._mel, _EPSILON)  # whole: NumPy is slower with a scalar
         self._reserve(CHUNK_FRAMES)
         self.reset()
 
     @property
-    def log_mel(self) -> NDArray[Real]:
+    def log_mel(self) -> Array:
         """Natural log of the mel energies of the frames of the last push, [frames, filters], a view."""
         return self._log_mel[: self._produced]
 
     @property
-    def likelihood(self) -> NDArray[np.float64]:
+    def likelihood(self) -> Array:
         """Log likelihood ratio of speech for each frame of the last push, [frames], a view; zeros without `noise`."""
         return self._likelihood[: self._produced]
 
@@ -121,7 +123,7 @@ class Mfcc(Generic[Real]):
         self._produced = 0
         self._raw[0] = 0.0
 
-    def push(self, samples: NDArray[np.generic]) -> NDArray[Real]:
+    def push(self, samples: Array) -> Array:
         """Take samples (int16, or float32 in [-1, 1]; [N]) and return the features of the frames they completed.
 
         Raises ValueError on another dtype or rank, NaN or infinity, and is then as if the push had not happened.
@@ -139,7 +141,7 @@ class Mfcc(Generic[Real]):
             position += piece.size
         return self._output[: self._produced]
 
-    def flush(self) -> NDArray[Real]:
+    def flush(self) -> Array:
         """Pad what is left with zeros to one last frame, as python_speech_features does, return it, and reset."""
         self._produced = 0
         if self._filled > self.spec.window_samples - self.spec.hop_samples:
@@ -160,7 +162,7 @@ class Mfcc(Generic[Real]):
         self._plans: dict[tuple[int, int], _Plan] = {}
         self._output = self._log_mel if self.spec.output == "log_mel" else self._cepstra
 
-    def _append(self, piece: NDArray[np.generic]) -> None:
+    def _append(self, piece: Array) -> None:
         """Add y[t] = x[t] - a x[t-1] to the pending samples; the last x is carried to the next piece."""
         size = piece.size
         views = self._appends.get((self._filled, size))

@@ -9,14 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 KernelName = Literal["auto", "cv2", "numpy"]
-Real = TypeVar("Real", np.float32, np.float64)
 
 _TRIALS = 15
 _TRIAL_FRAMES = 10
@@ -82,7 +81,7 @@ class NumpyKernel:
         return np.repeat(weights.T, 2, axis=0).astype(self.frames.dtype)
 
 
-_KERNELS: dict[str, type[Cv2Kernel] | type[NumpyKernel]] = {"cv2": Cv2Kernel, "numpy": NumpyKernel}
+_KERNELS: dict[str, type[Cv2Kernel | NumpyKernel]] = {"cv2": Cv2Kernel, "numpy": NumpyKernel}
 
 
 def make_kernel(name: KernelName, fft_size: int, rows: int, precision: type[Any]) -> Kernel:
@@ -92,7 +91,7 @@ def make_kernel(name: KernelName, fft_size: int, rows: int, precision: type[Any]
 
 
 @lru_cache(maxsize=8)
-def fastest(fft_size: int, precision: type[Any]) -> Literal["cv2", "numpy"]:
+def fastest(fft_size: int, precision: type[np.float32 | np.float64]) -> Literal["cv2", "numpy"]:
     """Measure both kernels side by side, a few frames at a time, and return the faster by median."""
     kernels = {name: kind(fft_size, _TRIAL_FRAMES, precision) for name, kind in _KERNELS.items()}
     noise = np.random.default_rng(0).standard_normal((_TRIAL_FRAMES, fft_size)).astype(precision)

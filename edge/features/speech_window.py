@@ -51,7 +51,7 @@ def fit_window(features: F32, spec: SpeechSpec) -> F32:
     return np.take(whole, np.arange(-spec.window_frames, 0) % count, axis=0)
 
 
-def open_mfcc(spec: SpeechSpec, kernel: KernelName = "auto") -> Mfcc[np.float32]:
+def open_mfcc(spec: SpeechSpec, kernel: KernelName = "auto") -> Mfcc:
     """Return the spec's MFCC with its noise tracking: what training and runtime both put sound through."""
     reduce = spec.noise_reduction == "wiener"
     noise = NoiseReduction(spec.mfcc.filters, voice_bands(spec.mfcc), np.float32, reduce=reduce)

@@ -72,7 +72,7 @@ def test_ferplus_gives_votes_and_which_pictures_it_kept(tmp_path: Path) -> None:
     plus = readers.read_ferplus(path, 2)
     assert plus.votes.tolist() == [[4, 0, 0, 1, 3, 2, 0, 0, 0, 0], [0] * 9 + [10]]
     assert plus.named.tolist() == [True, False]
-    with pytest.raises(DataError, match="has 2 rows where fer2013.csv has 3: they do not belong together"):
+    with pytest.raises(DataError, match=r"has 2 rows where fer2013\.csv has 3: they do not belong together"):
         readers.read_ferplus(path, 3)
     path.write_text(PLUS_HEADER + "Training,fer0000000.png,4,0,0,1,3,2,0,many,0,0\n")
     with pytest.raises(DataError, match="row 1: contempt must be a whole number"):

@@ -28,7 +28,7 @@ def toy(stop_at: int | None = None, error: type[BaseException] = KeyboardInterru
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 2))
 
-    def batches(epoch: int):  # noqa: ANN202
+    def batches(epoch: int):
         rng = np.random.default_rng([3, epoch])
         for step in range(5):
             if epoch == stop_at and step == 3:
@@ -122,7 +122,7 @@ def test_the_shipped_recipes_are_read(kind: str) -> None:
 )
 def test_a_wrong_recipe_is_one_clear_error(tmp_path: Path, change: str, says: str) -> None:
     path = tmp_path / "face.yaml"
-    key = change.split(":")[0]
+    key = change.split(":", maxsplit=1)[0]
     kept = [line for line in (CONFIGS / "face.yaml").read_text().splitlines() if not line.startswith(f"{key}:")]
     path.write_text("\n".join([*kept, change]) + "\n")
     with pytest.raises(ConfigError, match=says):
