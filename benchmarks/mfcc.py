@@ -205,7 +205,7 @@ def measure(seconds: float) -> dict[str, Any]:
         "benchmark": "mfcc",
         "machine": machine(),
         "clip_seconds": seconds,
-        "kernel": fastest(SPEC.fft_size, np.float32),
+        "kernel": fastest(SPEC.fft_size, "float32"),
         "clip": clip,
         "clip_times_faster_than": {n: t["median_us"] / ours for n, t in clip.items() if n not in ("moodring", "floor")},
         "clip_multiple_of_floor": ours / clip["floor"]["median_us"],

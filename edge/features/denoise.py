@@ -2,8 +2,9 @@
 
 The noise floor follows Cohen and Berdugo, "Noise estimation by minima controlled recursive averaging" (2002): where a band
 is well above its recent minimum there is speech, and the floor stands still. The gain is Wiener's on the a priori SNR by
-Ephraim and Malah's decision-directed rule (1984), with a floor so that silence keeps a trace of its noise. The same two
-ratios give the likelihood that a frame holds speech (Sohn, Kim and Sung, "A statistical model-based voice activity detection", 1999).
+Ephraim and Malah's decision-directed rule (1984), with a floor so that silence keeps a trace of its noise. Both ratios
+together give the likelihood that a frame holds speech (Sohn, Kim and Sung, "A statistical model-based voice activity
+detection", 1999).
 """
 
 from __future__ import annotations

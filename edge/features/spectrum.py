@@ -86,15 +86,15 @@ _KERNELS: dict[str, type[Cv2Kernel | NumpyKernel]] = {"cv2": Cv2Kernel, "numpy":
 
 def make_kernel(name: KernelName, fft_size: int, rows: int, precision: type[Any]) -> Kernel:
     """Build the named kernel; `auto` is the one that is faster here."""
-    chosen = fastest(fft_size, precision) if name == "auto" else name
+    chosen = fastest(fft_size, np.dtype(precision).name) if name == "auto" else name
     return _KERNELS[chosen](fft_size, rows, precision)
 
 
 @lru_cache(maxsize=8)
-def fastest(fft_size: int, precision: type[np.float32 | np.float64]) -> Literal["cv2", "numpy"]:
+def fastest(fft_size: int, precision: str) -> Literal["cv2", "numpy"]:
     """Measure both kernels side by side, a few frames at a time, and return the faster by median."""
-    kernels = {name: kind(fft_size, _TRIAL_FRAMES, precision) for name, kind in _KERNELS.items()}
-    noise = np.random.default_rng(0).standard_normal((_TRIAL_FRAMES, fft_size)).astype(precision)
+    kernels = {name: kind(fft_size, _TRIAL_FRAMES, np.dtype(precision).type) for name, kind in _KERNELS.items()}
+    noise = np.random.default_rng(0).standard_normal((_TRIAL_FRAMES, fft_size)).astype(np.dtype(precision))
     times_ns: dict[str, list[int]] = {name: [] for name in kernels}
     plans = {name: kernel.plan(_TRIAL_FRAMES) for name, kernel in kernels.items()}
     for name, run in plans.items():
