@@ -27,6 +27,11 @@ class LatestSlot(Generic[T]):
         self.taken = 0
         self.overwritten = 0
 
+    @property
+    def waiting(self) -> bool:
+        """Whether something was put since the last take."""
+        return self._item is not None
+
     def put(self, item: T) -> None:
         """Store the item; one that nobody took is lost and counted."""
         with self._ready:
@@ -73,6 +78,11 @@ class AudioRing:
     def capacity(self) -> int:
         return self._samples.size
 
+    @property
+    def waiting(self) -> int:
+        """How many samples were written and neither read nor seen to be lost."""
+        return self.written - self.read_samples - self.lost
+
     def write(self, samples: F32, end_time_ns: int) -> None:
         """Append float32 [N]; `end_time_ns` is when the last of them had been captured."""
         with self._ready:
@@ -92,7 +102,7 @@ class AudioRing:
         if abs(arrived_ns - expected_ns) > REANCHOR_NS:
             self.reanchored += 1
             return arrived_ns
-        return expected_ns
+        return min(expected_ns, arrived_ns)  # nothing is captured later than it arrives
 
     def read(self) -> RingRead:
         """Return everything that was written since the last read and is still there, as a copy."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from edge import __version__
 from edge.errors import MoodringError, UsageError
 
+T = TypeVar("T", int, float)
+
 INTERRUPTED = 130
+ACTORS = 24
 PRECISIONS = ("fp32", "int8")
 BACKENDS = ("onnx", "openvino")
 
@@ -152,8 +156,8 @@ def _add_evaluate(commands: Any) -> None:
     fusion.add_argument("--fer2013", type=Path, required=True, metavar="CSV")
     _split(fusion)
     _ravdess(fusion)
-    fusion.add_argument("--pairs", type=int, default=4000, metavar="N")
-    fusion.add_argument("--seed", type=int, default=0, metavar="K")
+    fusion.add_argument("--pairs", type=_whole(1), default=4000, metavar="N")
+    fusion.add_argument("--seed", type=_whole(0), default=0, metavar="K")
     fusion.add_argument("--method", choices=("feature", "weighted", "voting"), default="feature")
     for kind in kinds.choices.values():
         kind.add_argument("--bundle", default="default", metavar="DIR", help="model bundle (default: the one that ships)")
@@ -182,19 +186,43 @@ def _extra(name: str) -> Any:
         raise UsageError(f"`moodring {name}` needs {error.name}: pip install 'moodring[{name}]'") from error
 
 
+def _number(kind: type[T], text: str) -> T:
+    try:
+        return kind(text)
+    except ValueError as error:
+        what = "whole number" if kind is int else "number"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {what}") from error
+
+
 def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
+    value = _number(float, text)
+    if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
     return value
 
 
 def _floats(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
+    values = tuple(_number(float, part) for part in text.split(","))
+    if not all(map(math.isfinite, values)):
+        raise argparse.ArgumentTypeError(f"must be numbers, got {text}")
+    return values
+
+
+def _whole(lowest: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        value = _number(int, text)
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"must be at least {lowest}, got {text}")
+        return value
+
+    return whole
 
 
 def _actors(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    actors = tuple(_number(int, part) for part in text.split(","))
+    if not all(1 <= actor <= ACTORS for actor in actors):
+        raise argparse.ArgumentTypeError(f"RAVDESS has the actors 1 to {ACTORS}, got {text}")
+    return actors
 
 
 def _names(*known: str) -> Any:

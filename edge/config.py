@@ -98,8 +98,8 @@ def load(path: Path) -> Config:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"configuration {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration {path} is not valid YAML: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no such date
+        raise ConfigError(f"configuration {path} is not valid YAML: {' '.join(str(error).split())}") from error
     return parse({} if data is None else data, str(path))
 
 

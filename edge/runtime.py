@@ -194,7 +194,10 @@ class LiveRun:
                 self._pipeline.hear(block)
             if frame is None and block is None:
                 with self._ready:
-                    self._ready.wait(min(remaining_ns / NS_PER_S, 0.05))
+                    self._ready.wait_for(self._is_something_there, remaining_ns / NS_PER_S)
+
+    def _is_something_there(self) -> bool:
+        return self._slot.waiting or self._ring.waiting > 0
 
     def _check_readers(self) -> None:
         for what, reader in self._readers.items():

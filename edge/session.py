@@ -15,6 +15,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+
 from edge import config as configuration
 from edge.capture.camera import Camera, default_camera
 from edge.capture.media import AudioFile, VideoFile, check_path, is_url, probe
@@ -29,6 +31,10 @@ from edge.publish.jsonl import JsonLines
 from edge.runtime import LiveRun, publish_to, replay
 
 SAMPLE_CLIP = Path(__file__).resolve().parent / "samples" / "clip.mp4"
+MEDIA_SUFFIXES = frozenset({
+    ".aac", ".avi", ".flac", ".m4a", ".m4v", ".mkv", ".mov", ".mp3", ".mp4", ".mpeg", ".mpg", ".ogg", ".opus", ".ts", ".wav",
+    ".webm", ".wma", ".wmv",
+})  # fmt: skip
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -49,6 +55,7 @@ class Sources:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run until the sources end, the time is up or the user interrupts; exit code 0 where everything was delivered."""
+    cv2.setNumThreads(1)  # pictures this small are not worth waking other cores for
     config = _configured(arguments)
     bundle = bundles.load(bundles.resolve(config.bundle))
     sources = choose_sources(arguments.source, config)
@@ -58,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         publishers = _publishers(config, arguments.events, sources, pipeline)
         for publisher in publishers:
             stack.callback(publisher.close)
-        stack.callback(lambda: _summarise(pipeline, sources))
+        stack.push(lambda kind, _error, _where: _summarise(pipeline, sources) if _may_summarise(kind) else None)
         publish = publish_to(publishers)
         if sources.live:
             camera = Camera(sources.video) if sources.video else None
@@ -80,6 +87,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _may_summarise(raised: type[BaseException] | None) -> bool:
+    """A failure ends with its own message, and with that alone."""
+    return raised is None or issubclass(raised, KeyboardInterrupt)
+
+
 def _configured(arguments: argparse.Namespace) -> Config:
     config = configuration.load(arguments.config) if arguments.config else Config()
     if arguments.source and (arguments.video or arguments.audio):
@@ -99,6 +111,13 @@ def _is_recording(source: str) -> bool:
     return Path(source).is_file()
 
 
+def _means_file(named: str, may_be_a_name: bool) -> bool:
+    """Whether what was named can only be a file; a microphone may have any name, but hardly one that looks like a file's."""
+    if named in ("default", "none") or named.isdigit() or named.startswith("/dev/") or is_url(named):
+        return False
+    return not may_be_a_name or "/" in named or Path(named).suffix.lower() in MEDIA_SUFFIXES
+
+
 def choose_sources(source: str | None, config: Config) -> Sources:
     """Decide what to read: the named recording or stream, the configured inputs, this machine's own, or the bundled clip."""
     if source is not None:
@@ -107,10 +126,10 @@ def choose_sources(source: str | None, config: Config) -> Sources:
     video, audio = config.video.source, config.audio.source
     if video == audio == "none":
         raise UsageError("neither picture nor sound is wanted: name at least one of --video and --audio")
+    for named, may_be_a_name in ((video, False), (audio, True)):
+        if _means_file(named, may_be_a_name):
+            check_path(named)
     if _is_recording(video) or _is_recording(audio):
-        for named in (video, audio):
-            if named not in ("none", "default"):
-                check_path(named)
         return Sources(
             video if _is_recording(video) else None,
             audio if _is_recording(audio) else None,
@@ -135,7 +154,7 @@ def _publishers(config: Config, events: str | None, sources: Sources, pipeline: 
     """Events go where --events says; without it, to a panel on a terminal, or as the configuration says."""
     publishers: list[Publisher] = []
     path = events or config.events.path
-    on_terminal = sys.stdout.isatty()
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()  # None: closed before we began
     to_stdout = path == "-" and (events == "-" or not on_terminal)
     if to_stdout or path not in ("-", "none"):
         publishers.append(JsonLines(path))

@@ -1,4 +1,4 @@
-"""Does an exported network answer as its original? Names, shapes and numbers over real inputs, before anything is written."""
+"""Does an exported network answer as its original does? Names, shapes and numbers, over real inputs, before it is written."""
 
 from __future__ import annotations
 

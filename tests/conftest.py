@@ -12,10 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_DATA = "no data"
+
+# How long an example takes depends on who else uses the machine.
+hypothesis.settings.register_profile("moodring", deadline=None)
+hypothesis.settings.load_profile("moodring")
 
 
 def find_data() -> Path | None:
@@ -77,3 +82,19 @@ def pytest_runtest_setup(item):
     """A test marked `data` needs the folder even where it does not ask for the fixture."""
     if item.get_closest_marker("data") and find_data() is None:
         skip("run `make test DATA=DIR`, or set MOODRING_DATA")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory) -> Path:
+    """Return a complete bundle of tiny random networks; not to be changed (tests/support/tiny_bundle.py)."""
+    from tests.support.tiny_bundle import write_tiny_bundle  # noqa: PLC0415  needs onnx
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def talking_face(tmp_path_factory) -> Path:
+    """Return three seconds of a face and a voice; not to be changed."""
+    from tests.support.recordings import write_talking_face  # noqa: PLC0415  needs scikit-image
+
+    return write_talking_face(tmp_path_factory.mktemp("recordings") / "talking_face.mp4")

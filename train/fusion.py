@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edge.errors import DataError
 from edge.evaluation.metrics import classification_metrics
 from edge.features.spec import SpeechSpec
 from edge.labels import CALM, CLASSES, FACE_CLASSES, LABELS, NEUTRAL
@@ -128,8 +129,10 @@ def draw_pairs(faces: Side, voices: Side, count: int, rng: np.random.Generator) 
     face_rows, voice_rows = np.empty(count, np.int64), np.empty(count, np.int64)
     for label in range(CLASSES):
         where = labels == label
-        face_rows[where] = rng.choice(faces.rows_of(NEUTRAL if label == CALM else label), where.sum())
-        voice_rows[where] = rng.choice(voices.rows_of(label), where.sum())
+        matching = faces.rows_of(NEUTRAL if label == CALM else label), voices.rows_of(label)
+        if not (len(matching[0]) and len(matching[1])):
+            raise DataError(f"no pairs can be drawn for {LABELS[label]}: {len(matching[0])} faces, {len(matching[1])} voices")
+        face_rows[where], voice_rows[where] = (rng.choice(rows, where.sum()) for rows in matching)
     return face_rows, voice_rows, labels
 
 

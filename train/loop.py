@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,14 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=recipe.learning_rate)
 
 
+def identity(recipe: Recipe) -> str:
+    """Return what makes a recipe another one: everything but how many threads do the work."""
+    return repr(replace(recipe, threads=0))
+
+
 def save_state(folder: Path, model: nn.Module, state: State, recipe: Recipe) -> None:
     document = {
-        "recipe": repr(recipe),
+        "recipe": identity(recipe),
         "epoch": state.epoch,
         "model": model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
@@ -116,7 +121,7 @@ def load_state(folder: Path, model: nn.Module, state: State, recipe: Recipe) -> 
         document = torch.load(path, weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it to start over") from error
-    if document["recipe"] != repr(recipe):
+    if document["recipe"] != identity(recipe):
         raise MoodringError(f"{path}: was made by another recipe; give another --out, or delete it to start over")
     model.load_state_dict(document["model"])
     state.optimizer.load_state_dict(document["optimizer"])

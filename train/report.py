@@ -113,7 +113,7 @@ def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.float32]) -
     After Guo et al. 2017.
     """
     scores, goals = torch.from_numpy(np.asarray(logits)).double(), torch.from_numpy(np.asarray(targets)).double()
-    grid = np.exp(np.linspace(np.log(0.25), np.log(4.0), 401))
+    grid = np.exp(np.linspace(np.log(0.25), np.log(4.0), 201))
     losses = [float(-(goals * torch.log_softmax(scores / t, dim=1)).sum(dim=1).mean()) for t in grid]
     return round(float(grid[int(np.argmin(losses))]), 4)
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
+from edge.evaluation import speech
 from edge.evaluation.readers import RavdessClip, list_ravdess, read_sound
 from edge.features.spec import SpeechSpec
-from edge.features.speech_window import RECENT_FRAMES, RECENT_VOICED_FRAMES, SpeechFrontEnd, open_mfcc
+from edge.features.speech_window import RECENT_FRAMES, RECENT_VOICED_FRAMES, open_mfcc
 from edge.features.voice_activity import VoiceActivity
-from edge.types import AudioBlock
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -63,8 +63,8 @@ def load_voices(data_dir: Path, spec: SpeechSpec) -> list[Voice]:
 
 
 def clip_windows(samples: F32, spec: SpeechSpec) -> F32:
-    """Return the windows the runtime would see of one clip, float32 [hops, window_frames, columns], perhaps none."""
-    windows = [window.features.copy() for window in SpeechFrontEnd(spec).push(AudioBlock(samples, 0))]
+    """Return the windows by which a clip is evaluated, float32 [hops, window_frames, columns]."""
+    windows = [window.features.copy() for window in speech.clip_windows(samples, spec)]
     return np.array(windows, np.float32).reshape(-1, spec.window_frames, spec.columns)
 
 

@@ -23,6 +23,12 @@ def default_camera() -> str | None:
     return None
 
 
+def _quiet() -> None:
+    """OpenCV and its FFmpeg would print a line of their own for every failed attempt; what failed is said once, by us."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
 class Camera:
     """Reads grey frames, stamped on arrival. A camera that failed must be closed and opened again to heal."""
 
@@ -34,6 +40,7 @@ class Camera:
     def open(self) -> None:
         """Open the device; raise DeviceError where it is absent, busy or not permitted."""
         self.close()
+        _quiet()
         if self.name.startswith("/dev/") and not Path(self.name).exists():
             raise DeviceError(f"camera {self.name} is not there; plug it in or name another with --video")
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, READ_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]

@@ -120,7 +120,7 @@ class _Reader:
             time_ns = None
             if frame.pts is not None:
                 time_ns = max(0, round(frame.pts * frame.time_base * NS_PER_S) - start_ns)
-                end_ns = max(end_ns, time_ns)
+                end_ns = max(end_ns, time_ns + round((frame.duration or 0) * frame.time_base * NS_PER_S))
             yield frame, time_ns
         self._check_complete(container, stream, start_ns, end_ns)
         self.close()
@@ -187,14 +187,18 @@ class AudioFile(_Reader):
     def __iter__(self) -> Iterator[AudioBlock]:
         resampler = self._resampler()
         anchor_ns, since_anchor = 0, 0
-        input_ns: int | None = None  # where the input should be by its own sample count
+        input_ns = 0  # where the input should be by its own sample count
+        was: tuple[object, ...] | None = None
         for frame, time_ns in self._decode("audio"):
-            if time_ns is not None and (input_ns is None or abs(time_ns - input_ns) > REANCHOR_NS):
+            jumps = time_ns is not None and abs(time_ns - input_ns) > REANCHOR_NS
+            form = (frame.sample_rate, frame.layout.name, frame.format.name)
+            if jumps or form != was:
                 for block in self._blocks(resampler, None, anchor_ns, since_anchor):
                     since_anchor += block.samples.size
                     yield block
-                resampler, anchor_ns, since_anchor, input_ns = self._resampler(), time_ns, 0, time_ns
-            input_ns = (input_ns or 0) + frame.samples * NS_PER_S // frame.sample_rate
+                input_ns = input_ns if time_ns is None else time_ns
+                resampler, anchor_ns, since_anchor, was = self._resampler(), input_ns, 0, form
+            input_ns += frame.samples * NS_PER_S // frame.sample_rate
             frame.pts = None
             for block in self._blocks(resampler, frame, anchor_ns, since_anchor):
                 since_anchor += block.samples.size

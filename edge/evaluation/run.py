@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +24,7 @@ FIGURES = ("n", "accuracy", "balanced_accuracy", "macro_precision", "macro_recal
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Run one evaluation, print its main figures and write all of them to --json."""
+    cv2.setNumThreads(1)
     bundle = bundles.load(bundles.resolve(arguments.bundle))
     engine = Engine(bundle, arguments.precision, arguments.backend)
     if arguments.what == "face":

@@ -21,6 +21,7 @@ PRESENCE_SMOOTHING = 0.2
 NOISE_SMOOTHING = 0.95
 PRIOR_SMOOTHING = 0.92  # decision-directed
 GAIN_FLOOR = 0.1  # of the amplitude: -20 dB
+MOST_RATIO = 1e6  # of energy to noise: digital silence has none
 MOST_LIKELIHOOD = 20.0  # of one band
 _TINY = 1e-10
 
@@ -56,6 +57,7 @@ class NoiseReduction:
                 self._start(energy)
             self._follow(energy)
             np.divide(energy, self._noise, self._ratio)
+            np.minimum(self._ratio, MOST_RATIO, self._ratio)
             self._attenuate(energy)
             likelihood[index] = self._speech_likelihood()
             self._frame += 1
@@ -112,6 +114,7 @@ class NoiseReduction:
         """Mean over the voice's bands of g x / (1 + x) - log(1 + x), g the posterior and x the prior SNR."""
         prior, other = self._a, self._b
         np.divide(self._clean, self._noise, prior)
+        np.minimum(prior, MOST_RATIO, prior)
         np.add(prior, 1.0, other)
         np.multiply(self._ratio, prior, self._ratio)
         np.divide(self._ratio, other, self._ratio)

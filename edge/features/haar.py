@@ -91,12 +91,15 @@ class HaarTracker:
     def reset(self) -> None:
         """Forget every face; ids start again at 1."""
         self._tracks: list[_Track] = []
+        self._shape: tuple[int, ...] = ()
         self._next_id = 1
         self._last_scan_ns: int | None = None
 
     def update(self, frame: VideoFrame) -> tuple[Face, ...]:
         """Return the confirmed faces of this frame, largest first. A face held over a short miss keeps its last box."""
         now_ns = frame.capture_time_ns
+        if frame.grey.shape != self._shape:  # a source that changes its size: old boxes mean nothing in the new picture
+            self._shape, self._tracks, self._last_scan_ns = frame.grey.shape, [], None
         for track in self._tracks:
             self._follow(track, frame)
         if self._scan_due(now_ns):

@@ -14,6 +14,8 @@ from typing import Any, Literal, Self
 
 from edge.errors import BundleError
 
+RATE_HZ = 16_000
+
 WindowFunction = Literal["hamming", "hann", "rectangular"]
 
 
@@ -134,6 +136,8 @@ class PreprocessSpec:
 
     def __post_init__(self) -> None:
         _require(self.version == 1, f"this runtime implements preprocessing version 1, not {self.version}")
+        rate_hz = self.speech.mfcc.rate_hz
+        _require(rate_hz == RATE_HZ, f"every source gives sound at {RATE_HZ} Hz, not at {rate_hz}")
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

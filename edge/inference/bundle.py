@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from edge.errors import BundleError
 from edge.features.spec import PreprocessSpec
-from edge.inference.base import Model
+from edge.inference.base import Model, Shapes
 from edge.inference.onnx import OnnxModel
-from edge.labels import LABELS
+from edge.labels import CLASSES, FACE_CLASSES, LABELS
 
 SCHEMA = 1
 DEFAULT = Path(__file__).resolve().parent.parent / "bundles" / "default"
@@ -94,6 +94,7 @@ def load(path: Path) -> Bundle:
                 f"{spec.hash()[:12]}; export the model again with this version"
             )
         models = {name: _model_info(path, name, document["models"][name]) for name in MODELS}
+        _check_fit(path, spec, models)
         return Bundle(path, document["id"], document["name"], spec, models, document["accuracy"], document["training"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path / 'bundle.json'} is incomplete ({error!r}); export the model again") from error
@@ -105,7 +106,7 @@ def _read_document(path: Path) -> dict[str, Any]:
         document = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BundleError(f"{path} is no model bundle: there is no {file}; make one with `moodring export`") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{file} cannot be read ({error}); restore it or export again") from error
     if not isinstance(document, dict):
         raise BundleError(f"{file} holds no JSON object; restore it or export again")
@@ -125,6 +126,38 @@ def _model_info(path: Path, name: str, data: dict[str, Any]) -> ModelInfo:
         published_head=str(data.get("published_head", "logits")),
         weights=data.get("weights"),
     )
+
+
+def _check_fit(path: Path, spec: PreprocessSpec, models: dict[str, ModelInfo]) -> None:
+    """Raise BundleError unless the networks take what the spec makes and give what the branches and the fuser read."""
+    face, speech = models["face"], models["speech"]
+    size, speech_spec = spec.face.size, spec.speech
+    inputs: dict[str, Shapes] = {
+        "face": {"crop": (1, 1, size, size)},
+        "speech": {"window": (1, speech_spec.window_frames, speech_spec.columns)},
+        "fusion": {
+            "face_embedding": face.outputs["embedding"],
+            "speech_embedding": speech.outputs["embedding"],
+            "presence": (1, 2),
+        },
+    }
+    outputs: dict[str, Shapes] = {
+        "face": {face.published_head: (1, FACE_CLASSES), "usable": (1, 1)},
+        "speech": {"logits": (1, CLASSES), "usable": (1, 1)},
+        "fusion": {"logits": (1, CLASSES)},
+    }
+    for name, model in models.items():
+        if model.inputs != inputs[name]:
+            raise BundleError(f"bundle {path}: {name} takes {model.inputs}, which does not fit {inputs[name]}; export it again")
+        for output, shape in outputs[name].items():
+            if model.outputs[output] != shape:
+                found = model.outputs[output]
+                raise BundleError(
+                    f"bundle {path}: {name} gives {output} as {found}, which does not fit {shape}; export it again"
+                )
+    for name, head in (("face", face.published_head), ("speech", "logits"), ("fusion", "logits")):
+        if not models[name].temperature[head] > 0:
+            raise BundleError(f"bundle {path}: the temperature of {name} must be more than 0; export it again")
 
 
 def _verified(file: Path, sha256: str) -> Path:

@@ -22,6 +22,8 @@ class JsonLines:
 
     def __init__(self, path: str) -> None:
         self.name = "standard output" if path == "-" else path
+        if path == "-" and sys.stdout is None:
+            raise PublishError(f"events cannot be written to {self.name}: it is closed")
         try:
             self._fd = (
                 os.dup(sys.stdout.fileno())

@@ -201,14 +201,20 @@ def test_unknown_forms_are_wrong_usage(tmp_path: Path, checkpoints: Path) -> Non
         run.export(checkpoints, tmp_path / "out", tmp_path, formats=("coreml",))
 
 
+def real_folder(tmp_path: Path, data_dir: Path, fer2013_csv: Path) -> Path:
+    """Bring the unpacked FER2013 and RAVDESS together, as `make data` does."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "fer2013.csv").symlink_to(fer2013_csv)
+    (folder / "ravdess").symlink_to(data_dir / "ravdess")
+    return folder
+
+
 @pytest.mark.data
 def test_export_on_real_inputs(
     tmp_path: Path, checkpoints: Path, data_dir: Path, fer2013_csv: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = tmp_path / "data"
-    real.mkdir()
-    (real / "fer2013.csv").symlink_to(fer2013_csv)
-    (real / "ravdess").symlink_to(data_dir / "ravdess")
+    real = real_folder(tmp_path, data_dir, fer2013_csv)
     assert run.export(checkpoints, tmp_path / "out", real, json_path=tmp_path / "export.json") == 0
     assert "real inputs" in capsys.readouterr().out
     measured = json.loads((tmp_path / "export.json").read_text())
@@ -220,10 +226,8 @@ def test_export_on_real_inputs(
 def test_nothing_is_written_where_outputs_differ(
     tmp_path: Path, checkpoints: Path, data_dir: Path, fer2013_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert fer2013_csv.is_file()
-    inputs = real_inputs(
-        load_networks(checkpoints, SPEC), fer2013_csv.parent if (fer2013_csv.parent / "ravdess").is_dir() else data_dir, SPEC
-    )
+    real = real_folder(tmp_path, data_dir, fer2013_csv)
+    inputs = real_inputs(load_networks(checkpoints, SPEC), real, SPEC)
     monkeypatch.setattr(run, "real_inputs", lambda *_: inputs)
     other = {"face": FaceNet(width=4).eval(), "speech": SpeechNet(width=16).eval(), "fusion": FusionNet(8).eval()}
 
@@ -232,5 +236,5 @@ def test_nothing_is_written_where_outputs_differ(
 
     monkeypatch.setattr(run, "to_onnx", of_other_weights)
     with pytest.raises(ExportError, match="differs from PyTorch's"):
-        run.export(checkpoints, tmp_path / "out", data_dir)
-    assert not list(tmp_path.iterdir())
+        run.export(checkpoints, tmp_path / "out", real)
+    assert list(tmp_path.iterdir()) == [real]

@@ -1,0 +1,153 @@
+"""Buffers: nothing lost unseen, nothing out of order, and the counters add up exactly."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.buffers import REANCHOR_NS, AudioRing, LatestSlot
+from edge.clock import NS_PER_MS, NS_PER_S
+
+RATE_HZ = 1000  # one sample a millisecond: times can be read off
+
+
+@given(actions=st.lists(st.sampled_from(["put", "take"]), max_size=60))
+def test_slot_captured_is_taken_and_overwritten_and_waiting(actions: list[str]):
+    slot: LatestSlot[int] = LatestSlot(threading.Condition())
+    waiting: int | None = None
+    for number, action in enumerate(actions):
+        if action == "put":
+            slot.put(number)
+            waiting = number
+        else:
+            assert slot.take() == waiting
+            waiting = None
+        assert slot.waiting == (waiting is not None)
+        assert slot.captured == slot.taken + slot.overwritten + slot.waiting
+    assert slot.captured == actions.count("put")
+
+
+def test_slot_keeps_an_item_that_counts_as_false():
+    slot: LatestSlot[int] = LatestSlot(threading.Condition())
+    slot.put(0)
+    slot.put(0)
+    assert slot.overwritten == 1
+    assert slot.take() == 0
+    assert (slot.taken, slot.captured) == (1, 2)
+
+
+ring_actions = st.lists(st.one_of(st.just("read"), st.integers(0, 25)), max_size=60)
+
+
+@settings(max_examples=200)
+@given(actions=ring_actions, seconds=st.sampled_from([0.001, 0.007, 0.01, 0.03]))
+def test_ring_written_is_read_and_lost_and_waiting_in_order(actions: list[str | int], seconds: float):
+    ring = AudioRing(threading.Condition(), RATE_HZ, seconds)
+    written = 0
+    for action in [*actions, "read"]:
+        if action == "read":
+            before = ring.read_samples + ring.lost
+            found = ring.read()
+            lost = max(0, written - ring.capacity - before)
+            assert found.lost_samples == lost
+            expected = np.arange(before + lost, written, dtype=np.float32)
+            if expected.size:
+                np.testing.assert_array_equal(found.block.samples, expected)
+                # The samples are numbered by their millisecond: the block's time is that of its first.
+                assert found.block.capture_time_ns == int(expected[0]) * NS_PER_MS
+            else:
+                assert found.block is None
+        else:
+            ring.write(np.arange(written, written + action, dtype=np.float32), (written + action) * NS_PER_MS)
+            written += action
+        assert ring.written == written
+        assert ring.waiting == written - ring.read_samples - ring.lost >= 0
+    assert written == ring.read_samples + ring.lost
+    assert ring.reanchored == 0
+
+
+def test_what_was_read_is_a_copy():
+    ring = AudioRing(threading.Condition(), RATE_HZ, 0.01)
+    ring.write(np.arange(5, dtype=np.float32), 5 * NS_PER_MS)
+    block = ring.read().block
+    ring.write(np.full(10, 9, np.float32), 15 * NS_PER_MS)
+    np.testing.assert_array_equal(block.samples, np.arange(5))
+
+
+def times_of(ring: AudioRing, arrivals_ms: list[float]) -> list[float]:
+    """Write 20 ms at each arrival and return the end times of the blocks read."""
+    ends = []
+    for arrival_ms in arrivals_ms:
+        ring.write(np.zeros(20, np.float32), round(arrival_ms * NS_PER_MS))
+        ends.append(ring.read().block.end_time_ns / NS_PER_MS)
+    return ends
+
+
+def test_samples_are_timed_by_their_count_not_by_jittering_arrivals():
+    rng = np.random.default_rng(0)
+    true_ms = 20.0 * np.arange(1, 200)
+    arrivals = true_ms + rng.uniform(0, 15, true_ms.size)
+    arrivals[0] = true_ms[0]
+    ring = AudioRing(threading.Condition(), RATE_HZ, 1.0)
+    np.testing.assert_allclose(times_of(ring, list(arrivals)), true_ms)
+    assert ring.reanchored == 0
+
+
+@given(delays_ms=st.lists(st.floats(0, 150), min_size=2, max_size=50))
+def test_no_sample_is_stamped_later_than_it_arrived(delays_ms: list[float]):
+    arrivals = [20.0 * (i + 1) + delay for i, delay in enumerate(delays_ms)]
+    ends = times_of(AudioRing(threading.Condition(), RATE_HZ, 1.0), arrivals)
+    assert all(end <= arrival + 1e-3 for end, arrival in zip(ends, arrivals, strict=True))
+
+
+def test_a_gap_starts_the_count_anew():
+    ring = AudioRing(threading.Condition(), RATE_HZ, 1.0)
+    gap_ms = REANCHOR_NS / NS_PER_MS + 100
+    ends = times_of(ring, [20, 40, 60 + gap_ms, 80 + gap_ms])
+    assert ends == [20, 40, 60 + gap_ms, 80 + gap_ms]
+    assert ring.reanchored == 1
+
+
+def test_a_write_longer_than_the_ring_keeps_its_newest_part():
+    ring = AudioRing(threading.Condition(), RATE_HZ, 0.01)
+    ring.write(np.arange(37, dtype=np.float32), 37 * NS_PER_MS)
+    found = ring.read()
+    np.testing.assert_array_equal(found.block.samples, np.arange(27, 37))
+    assert (found.lost_samples, ring.lost, ring.read_samples) == (27, 27, 10)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 5.0])
+def test_one_writer_and_one_reader_at_once_lose_nothing_unseen(seconds: float):
+    ready = threading.Condition()
+    ring = AudioRing(ready, 16_000, seconds)
+    total, size = 400_000, 320
+    done = threading.Event()
+
+    def write() -> None:
+        for start in range(0, total, size):
+            ring.write(np.arange(start, start + size, dtype=np.float32), start * NS_PER_S // 16_000)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    position = 0
+    while True:
+        finished = done.is_set()
+        found = ring.read()
+        position += found.lost_samples
+        if found.block is not None:
+            samples = found.block.samples
+            assert samples[0] == position
+            np.testing.assert_array_equal(np.diff(samples), 1)
+            position += samples.size
+        elif finished:
+            break
+        else:
+            with ready:
+                ready.wait(0.001)
+    writer.join()
+    assert position == total == ring.read_samples + ring.lost

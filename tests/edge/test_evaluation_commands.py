@@ -1,0 +1,284 @@
+"""`moodring evaluate`: every kind, over small data sets in the published layouts, without torch."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.cli import main
+from edge.evaluation.face import ferplus_majority
+from edge.evaluation.fusion import draw_pairs
+from edge.evaluation.readers import FERPLUS_COLUMNS
+from edge.evaluation.speech import mixed
+from edge.labels import CALM, INDEX, LABELS, NEUTRAL
+from tests.support.recordings import write_recording
+from tests.support.signals import empty_picture, face_picture, noise, voice
+
+REQUIRED = {
+    "n", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece", "per_class", "confusion",
+    "bundle", "precision", "backend",
+}  # fmt: skip
+FRACTIONS = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def check_figures(figures: dict[str, Any], n: int) -> None:
+    assert figures["n"] == n
+    for name in FRACTIONS:
+        assert 0.0 <= figures[name] <= 1.0, name
+    confusion = np.array(figures["confusion"])
+    assert confusion.shape == (8, 8)
+    assert confusion.sum() == n
+    assert figures["accuracy"] == pytest.approx(np.trace(confusion) / n)
+    assert list(figures["per_class"]) == list(LABELS)
+    assert [entry["n"] for entry in figures["per_class"].values()] == confusion.sum(axis=1).tolist()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [cv2.resize(face_picture(i), (48, 48)) // 2 + rng.integers(0, 128, (48, 48), np.uint8) for i in range(20)]
+
+
+@pytest.fixture(scope="module")
+def fer2013(tmp_path_factory, pictures: list[np.ndarray]) -> Path:
+    """Twenty pictures: ten of Training, ten of PublicTest of which one is an exact copy of a Training picture."""
+    path = tmp_path_factory.mktemp("fer") / "fer2013.csv"
+    rows = [(i % 7, pictures[i], "Training") for i in range(10)]
+    rows += [(i % 7, pictures[i], "PublicTest") for i in range(10, 19)] + [(3, pictures[3], "PublicTest")]
+    with path.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(("emotion", "pixels", "Usage"))
+        writer.writerows((label, " ".join(map(str, face.ravel())), usage) for label, face, usage in rows)
+    with path.with_name("fer2013new.csv").open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(("Usage", "Image name", *FERPLUS_COLUMNS))
+        for i, (_, _, usage) in enumerate(rows):
+            votes = [0] * 10
+            votes[i % 10] = 10  # neutral .. fear, contempt, unknown, not a face
+            writer.writerow((usage, f"fer{i:07d}.png", *votes))
+    return path
+
+
+@pytest.fixture(scope="module")
+def ravdess(tmp_path_factory) -> Path:
+    """All eight emotions of two actors, a second and a half each."""
+    folder = tmp_path_factory.mktemp("ravdess")
+    for actor in (1, 2):
+        (folder / f"Actor_{actor:02d}").mkdir()
+        for emotion in range(1, 9):
+            path = folder / f"Actor_{actor:02d}" / f"03-01-{emotion:02d}-01-01-01-{actor:02d}.wav"
+            write_recording(path, sound=voice(1.6, level=0.05 * emotion) + noise(1.6, 0.005, emotion))
+    return folder
+
+
+@pytest.fixture
+def evaluate(tiny_bundle: Path, tmp_path: Path, capsys) -> Callable[..., dict[str, Any]]:
+    """Return a function that runs `moodring evaluate` and returns what it wrote."""
+
+    def run(*arguments: object) -> dict[str, Any]:
+        out = tmp_path / "new" / "figures.json"
+        out.unlink(missing_ok=True)
+        assert main(["evaluate", *map(str, arguments), "--bundle", str(tiny_bundle), "--json", str(out)]) == 0
+        assert capsys.readouterr().out == ""
+        figures = json.loads(out.read_text())
+        assert figures.keys() >= REQUIRED
+        assert (figures["what"], figures["precision"], figures["backend"]) == (arguments[0], "fp32", "onnx")
+        assert figures["bundle"] == json.loads((tiny_bundle / "bundle.json").read_text())["id"]
+        return figures
+
+    return run
+
+
+def fails(capsys, *arguments: object) -> tuple[int, str]:
+    code = main([str(argument) for argument in arguments])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("moodring: ")]
+    assert len(lines) == 1
+    return code, lines[0]
+
+
+def test_face_gives_official_figures_on_top_and_says_what_was_seen_before(evaluate, fer2013: Path):
+    figures = evaluate("face", "--fer2013", fer2013)
+    check_figures(figures, 10)
+    assert figures["split"] == "PublicTest"
+    assert figures["without_training_copies"]["copies"] == 1
+    check_figures(figures["without_training_copies"], 9)
+    assert set(figures["by_label_set"]) == {"official"}
+    assert np.array(figures["confusion"])[:, CALM].sum() == 0
+
+
+def test_face_gives_both_label_sets(evaluate, fer2013: Path):
+    figures = evaluate("face", "--fer2013", fer2013, "--ferplus", fer2013.with_name("fer2013new.csv"))
+    check_figures(figures["by_label_set"]["official"], 10)
+    check_figures(figures["by_label_set"]["ferplus"], 7)
+    assert figures["by_label_set"]["ferplus"]["left_out"] == 3
+    assert figures["accuracy"] == figures["by_label_set"]["official"]["accuracy"]
+
+
+def test_face_of_training_itself_has_no_copies_to_leave_out(evaluate, fer2013: Path):
+    figures = evaluate("face", "--fer2013", fer2013, "--split", "Training")
+    check_figures(figures, 10)
+    assert "without_training_copies" not in figures
+
+
+def test_photographs_go_through_detection_and_all_count(evaluate, tmp_path: Path):
+    for folder in ("happy", "anger", "contempt"):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "photos/happy/one.png"), face_picture(0))
+    cv2.imwrite(str(tmp_path / "photos/anger/two.jpg"), face_picture(5))
+    cv2.imwrite(str(tmp_path / "photos/anger/nobody.png"), empty_picture(0))
+    cv2.imwrite(str(tmp_path / "photos/contempt/three.png"), face_picture(9))
+    figures = evaluate("face", "--images", tmp_path / "photos")
+    check_figures(figures, 3)
+    assert figures["detection_rate"] == pytest.approx(2 / 3)
+    assert figures["skipped_folders"] == ["contempt"]
+    check_figures(figures["detected"], 2)
+
+
+def test_speech_is_over_clips_not_windows(evaluate, ravdess: Path):
+    figures = evaluate("speech", "--ravdess", ravdess)
+    check_figures(figures, 16)
+    assert figures["actors"] == [1, 2]
+    assert [entry["n"] for entry in figures["per_class"].values()] == [2] * 8
+
+
+def test_speech_of_chosen_actors(evaluate, ravdess: Path):
+    figures = evaluate("speech", "--ravdess", ravdess, "--actors", "2")
+    check_figures(figures, 8)
+    assert figures["actors"] == [2]
+
+
+def test_speech_in_noise_is_given_by_recording_and_level(evaluate, ravdess: Path, tmp_path: Path):
+    (tmp_path / "noise").mkdir()
+    write_recording(tmp_path / "noise" / "tap.wav", sound=noise(0.7, 0.01))
+    figures = evaluate("speech", "--ravdess", ravdess, "--actors", "1", "--noise", tmp_path / "noise", "--snr", "20,0,-5.5")
+    assert set(figures["by_noise"]) == {"tap"}
+    assert list(figures["by_noise"]["tap"]) == ["20", "0", "-5.5"]
+    for part in figures["by_noise"]["tap"].values():
+        check_figures(part, 8)
+
+
+def test_noise_is_mixed_at_the_level_asked_for_and_alike_twice():
+    sounds, hum = [voice(1.0), voice(1.5, level=0.05)], noise(0.4, 0.2)
+    for snr_db in (20.0, 0.0):
+        noisy = mixed(sounds, hum, snr_db)
+        for clean, loud in zip(sounds, noisy, strict=True):
+            assert loud.dtype == np.float32
+            measured = 10 * np.log10(np.mean(clean**2) / np.mean((loud - clean) ** 2))
+            assert measured == pytest.approx(snr_db, abs=0.5)
+        for one, other in zip(noisy, mixed(sounds, hum, snr_db), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_stream_counts_the_clips_without_an_answer(evaluate, ravdess: Path):
+    figures = evaluate("stream", "--ravdess", ravdess, "--actors", "1")
+    check_figures(figures, 8)
+    assert figures["no_answer"] == 0
+    assert figures["accuracy_of_all"] == pytest.approx(figures["accuracy"])
+
+
+@pytest.mark.parametrize("method", ["feature", "weighted", "voting"])
+def test_fusion_stands_beside_each_branch_on_the_same_pairs(evaluate, fer2013: Path, ravdess: Path, method: str):
+    arguments = ["fusion", "--fer2013", fer2013, "--split", "Training", "--ravdess", ravdess, "--pairs", "40"]
+    figures = evaluate(*arguments, "--method", method)
+    check_figures(figures, 40)
+    assert figures["pairing"] == "paired by class, different people"
+    assert (figures["method"], figures["pairs"], figures["seed"]) == (method, 40, 0)
+    for part in ("merged_calm", "face_alone", "speech_alone", "speech_missing", "face_missing"):
+        check_figures(figures[part], 40)
+    assert np.array(figures["merged_calm"]["confusion"])[CALM].sum() == 0
+    if method != "feature":
+        assert figures["face_missing"]["confusion"] == figures["speech_alone"]["confusion"]
+        assert figures["speech_missing"]["confusion"] == figures["face_alone"]["confusion"]
+
+
+def test_the_same_seed_gives_the_same_file_and_another_seed_another_one(evaluate, fer2013: Path, ravdess: Path):
+    arguments = ["fusion", "--fer2013", fer2013, "--split", "Training", "--ravdess", ravdess, "--pairs", "30"]
+    first, again, other = evaluate(*arguments), evaluate(*arguments), evaluate(*arguments, "--seed", "1")
+    assert first == again
+    assert first["per_class"] != other["per_class"]
+
+
+def test_pairs_are_of_one_class_and_calm_goes_with_neutral():
+    faces, clips = np.arange(7).repeat(3), np.arange(8)
+    pictures, chosen = draw_pairs(faces, clips, 500, seed=3)
+    wanted = np.where(clips[chosen] == CALM, NEUTRAL, clips[chosen])
+    np.testing.assert_array_equal(faces[pictures], wanted)
+    assert set(clips[chosen]) == set(range(8))
+
+
+def test_the_majority_of_the_raters_counts_and_a_tie_does_not():
+    votes = np.zeros((4, 10), np.uint8)
+    votes[0, FERPLUS_COLUMNS.index("happiness")] = 6
+    votes[0, FERPLUS_COLUMNS.index("neutral")] = 4
+    votes[1, :2] = 5
+    votes[2, FERPLUS_COLUMNS.index("contempt")] = 10
+    assert ferplus_majority(votes).tolist() == [INDEX["happy"], -1, -1, -1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["speech", "--ravdess", "RAVDESS", "--actors", "1,7"], 1, "holds no clips of actor 7"),
+        (["speech", "--ravdess", "TMP"], 1, "holds no RAVDESS recordings"),
+        (["speech", "--ravdess", "TMP/missing"], 1, "there is no such folder"),
+        (["stream", "--ravdess", "RAVDESS", "--actors", "9"], 1, "holds no clips of actor 9"),
+        (["speech", "--ravdess", "RAVDESS", "--noise", "TMP"], 1, "holds no noise recordings"),
+        (["face", "--fer2013", "TMP/fer2013.csv"], 1, "there is no such file"),
+        (["face", "--fer2013", "FER", "--split", "PrivateTest"], 1, "has no rows of PrivateTest"),
+        (["face", "--images", "TMP"], 1, "holds no pictures in folders named"),
+        (["fusion", "--fer2013", "FER", "--split", "PrivateTest", "--ravdess", "RAVDESS"], 1, "has no rows of PrivateTest"),
+        (["face", "--fer2013", "FER", "--backend", "openvino"], 1, "pip install 'moodring[openvino]'"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_named(
+    capsys, monkeypatch, tiny_bundle: Path, tmp_path: Path, fer2013: Path, ravdess: Path,
+    arguments: list[str], code: int, message: str,
+):  # fmt: skip
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    places = {"RAVDESS": ravdess, "FER": fer2013}
+    arguments = [str(places.get(a, a)).replace("TMP", str(tmp_path)) for a in arguments]
+    got, line = fails(capsys, "evaluate", *arguments, "--bundle", tiny_bundle, "--json", tmp_path / "out.json")
+    assert got == code
+    assert message in line
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_figures_that_cannot_be_written_are_wrong_usage(capsys, tiny_bundle: Path, fer2013: Path):
+    code, line = fails(capsys, "evaluate", "face", "--fer2013", fer2013, "--bundle", tiny_bundle, "--json", "/dev/null/x.json")
+    assert code == 2
+    assert "the figures cannot be written to /dev/null/x.json" in line
+
+
+def test_no_evaluation_needs_torch(tiny_bundle: Path, fer2013: Path, tmp_path: Path):
+    arguments = ["face", "--fer2013", str(fer2013), "--bundle", str(tiny_bundle), "--json", str(tmp_path / "o")]
+    code = f"""
+import sys
+sys.modules["torch"] = sys.modules["scipy"] = None
+from edge.cli import main
+sys.exit(main(["evaluate", *{arguments!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "o").read_text())["n"] == 10
+
+
+@pytest.mark.data
+def test_real_clips_are_read_alike_as_clip_and_as_stream(evaluate, data_part, tmp_path: Path):
+    """The clip's windows and the daemon's are the same, so the same clips are answered."""
+    (tmp_path / "Actor_01").mkdir()
+    for path in sorted(data_part("ravdess/Actor_01").glob("*-01-01-01.flac"))[:6]:
+        (tmp_path / "Actor_01" / path.name).symlink_to(path)
+    clip = evaluate("speech", "--ravdess", tmp_path)
+    stream = evaluate("stream", "--ravdess", tmp_path)
+    assert clip["n"] == stream["n"] + stream["no_answer"] > 0
+    assert stream["no_answer"] == 0

@@ -1,0 +1,115 @@
+"""Fusion: a distribution from both, from either, never from neither."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.errors import BundleError
+from edge.fusion import FeatureFusion, Voting, WeightedAverage, open_fuser
+from edge.inference.bundle import load
+from edge.types import BranchOutput
+from tests.support.tiny_bundle import EMBEDDING
+
+distributions = st.lists(st.floats(0.001, 1.0), min_size=8, max_size=8).map(
+    lambda values: (np.array(values) / np.sum(values)).astype(np.float32)
+)
+
+
+def branch(modality: str, probabilities: np.ndarray, seed: int = 0) -> BranchOutput:
+    embedding = np.random.default_rng(seed).normal(size=EMBEDDING).astype(np.float32)
+    return BranchOutput(modality, 0, probabilities, embedding, 1.0)
+
+
+def sure(index: int, of: float = 1.0) -> np.ndarray:
+    p = np.full(8, (1 - of) / 7, np.float32)
+    p[index] = of
+    return p
+
+
+@pytest.fixture(params=["feature", "weighted", "voting"])
+def fuser(request, tiny_bundle):
+    return open_fuser(load(tiny_bundle), request.param, "fp32", "onnx")
+
+
+def is_distribution(p: np.ndarray) -> bool:
+    return p.shape == (8,) and p.dtype == np.float32 and (p >= 0).all() and abs(p.sum() - 1) < 1e-5
+
+
+def test_both_or_either_give_a_distribution(fuser):
+    face, speech = branch("face", sure(3, 0.8), 1), branch("speech", sure(0, 0.6), 2)
+    assert is_distribution(fuser.fuse(face, speech))
+    assert is_distribution(fuser.fuse(face, None))
+    assert is_distribution(fuser.fuse(None, speech))
+
+
+def test_nothing_is_never_made_into_an_answer(fuser):
+    with pytest.raises(ValueError, match="nothing to fuse"):
+        fuser.fuse(None, None)
+
+
+def test_the_inputs_are_left_as_they_were(fuser):
+    face, speech = branch("face", sure(3, 0.8), 1), branch("speech", sure(0, 0.6), 2)
+    kept = [face.probabilities.copy(), speech.probabilities.copy(), face.embedding.copy()]
+    fuser.fuse(face, speech)
+    fuser.fuse(face, None)[:] = 0.0
+    for before, after in zip(kept, (face.probabilities, speech.probabilities, face.embedding), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@given(face=distributions, speech=distributions, weight=st.floats(0.01, 10))
+def test_a_weighted_average_lies_between_both(face: np.ndarray, speech: np.ndarray, weight: float):
+    fused = WeightedAverage(weight, 1.0).fuse(branch("face", face), branch("speech", speech))
+    assert is_distribution(fused)
+    assert (fused >= np.minimum(face, speech) - 1e-6).all()
+    assert (fused <= np.maximum(face, speech) + 1e-6).all()
+
+
+def test_weights_say_whom_to_believe():
+    face, speech = branch("face", sure(3)), branch("speech", sure(0))
+    np.testing.assert_allclose(WeightedAverage(1, 3).fuse(face, speech)[[3, 0]], [0.25, 0.75])
+    np.testing.assert_allclose(WeightedAverage(1, 3).fuse(face, None), sure(3))
+    np.testing.assert_allclose(WeightedAverage(1, 3).fuse(None, speech), sure(0))
+
+
+@given(face=distributions, speech=distributions)
+def test_a_vote_is_won_by_the_surer_branch(face: np.ndarray, speech: np.ndarray):
+    fused = Voting().fuse(branch("face", face), branch("speech", speech))
+    assert is_distribution(fused)
+    surer = face if face.max() >= speech.max() else speech
+    assert fused[surer.argmax()] == fused.max()
+
+
+def test_a_vote_of_one_is_that_ones_answer():
+    np.testing.assert_allclose(Voting().fuse(branch("face", sure(2, 0.5)), None), sure(2, 0.5), atol=1e-3)
+
+
+class Recorder:
+    def run(self, inputs):
+        self.asked = {name: value.copy() for name, value in inputs.items()}
+        return {"logits": np.zeros((1, 8), np.float32)}
+
+
+@pytest.mark.parametrize(("has_face", "has_speech"), [(True, True), (True, False), (False, True)])
+def test_the_network_is_told_who_is_there_and_sees_zeros_for_who_is_not(tiny_bundle, has_face, has_speech):
+    network = Recorder()
+    fuser = FeatureFusion(network, load(tiny_bundle).models["fusion"])
+    face = branch("face", sure(0), 1) if has_face else None
+    speech = branch("speech", sure(0), 2) if has_speech else None
+    np.testing.assert_allclose(fuser.fuse(face, speech), np.full(8, 0.125))
+    assert network.asked["presence"].tolist() == [[float(has_face), float(has_speech)]]
+    for name, output in (("face_embedding", face), ("speech_embedding", speech)):
+        expected = np.zeros((1, EMBEDDING)) if output is None else output.embedding[None]
+        np.testing.assert_array_equal(network.asked[name], expected)
+
+
+def test_a_bundle_without_weights_cannot_average(tiny_bundle):
+    bundle = load(tiny_bundle)
+    without = dataclasses.replace(bundle.models["fusion"], weights=None)
+    bundle = dataclasses.replace(bundle, models=bundle.models | {"fusion": without})
+    with pytest.raises(BundleError, match="holds no weights for decision fusion"):
+        open_fuser(bundle, "weighted", "fp32", "onnx")

@@ -1,0 +1,271 @@
+"""The chain: what it says of a face, a voice, both, neither; how it counts; that it forgets when told to."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.clock import NS_PER_MS, NS_PER_S
+from edge.config import Config, FaceConfig, FusionConfig, LabelsConfig, parse
+from edge.errors import BundleError
+from edge.labels import LABELS
+from edge.pipeline import Pipeline
+from edge.publish.cloudevents import to_document, to_json
+from edge.types import AudioBlock, EmotionEvent, VideoFrame
+from tests.support.events import BOTH, check_event, make_pipeline
+from tests.support.signals import empty_picture, face_picture, frames, in_blocks, voice
+from tests.support.tiny_bundle import write_tiny_bundle
+
+TICK_NS = 200 * NS_PER_MS
+CAMERA, MICROPHONE = {"camera": "ok", "microphone": "absent"}, {"camera": "absent", "microphone": "ok"}
+
+
+def show_faces(pipeline: Pipeline, seconds: float, start_ns: int = 0) -> None:
+    for frame in frames((face_picture(i) for i in range(round(15 * seconds))), start_ns=start_ns):
+        pipeline.see(frame)
+
+
+def say(pipeline: Pipeline, seconds: float, start_ns: int = 0, block: int = 320) -> None:
+    sound = voice(seconds)
+    for piece in in_blocks(sound, [block] * (sound.size // block), start_ns):
+        pipeline.hear(piece)
+
+
+def tick(pipeline: Pipeline, now_s: float, devices=BOTH) -> EmotionEvent:
+    event = pipeline.tick(round(now_s * NS_PER_S), devices)
+    check_event(to_document(event))
+    return event
+
+
+def test_a_face_and_a_voice_are_both_used(tiny_bundle: Path):
+    pipeline = make_pipeline(tiny_bundle)
+    show_faces(pipeline, 2.0)
+    say(pipeline, 2.0)
+    event = tick(pipeline, 2.0)
+    assert event.state == "ok"
+    assert set(event.modalities) == {"face", "speech"}
+    assert event.label in LABELS
+    assert len(event.faces) == 1
+    assert event.capture_time_ns == pytest.approx(2.0 * NS_PER_S, abs=0.1 * NS_PER_S)
+    assert event.latency_ms is None
+    assert pipeline.counters.events_with_both == 1
+
+
+def test_a_face_alone_is_used_alone(tiny_bundle: Path):
+    pipeline = make_pipeline(tiny_bundle)
+    show_faces(pipeline, 1.0)
+    event = tick(pipeline, 1.0, CAMERA)
+    assert (event.state, event.modalities, event.speech) == ("ok", ("face",), None)
+    assert event.face.probabilities["calm"] == 0.0
+
+
+def test_a_voice_alone_is_used_alone(tiny_bundle: Path):
+    pipeline = make_pipeline(tiny_bundle)
+    say(pipeline, 1.6)
+    event = tick(pipeline, 1.6, MICROPHONE)
+    assert (event.state, event.modalities, event.face, event.faces) == ("ok", ("speech",), None, ())
+    assert event.speech.age_ms == pytest.approx(1600 - 1515, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("camera", "microphone", "state"),
+    [
+        ("ok", "ok", "no_face"), ("ok", "absent", "no_face"), ("ok", "lost", "no_face"),
+        ("absent", "ok", "no_speech"), ("lost", "ok", "no_speech"), ("muted", "ok", "no_speech"),
+        ("absent", "absent", "no_signal"), ("lost", "lost", "no_signal"), ("lost", "absent", "no_signal"),
+        ("absent", "muted", "no_signal"),
+    ],
+)  # fmt: skip
+def test_where_nothing_is_usable_the_state_says_why_and_there_is_no_label(tiny_bundle, camera, microphone, state):
+    event = tick(make_pipeline(tiny_bundle), 1.0, {"camera": camera, "microphone": microphone})
+    assert event.state == state
+    assert event.label is event.confidence is event.probabilities is None
+    assert event.modalities == ()
+
+
+def test_a_branch_that_calls_its_input_unusable_abstains_but_is_shown(tmp_path: Path):
+    pipeline = make_pipeline(write_tiny_bundle(tmp_path / "bundle", face=-6.0))
+    show_faces(pipeline, 1.6)
+    say(pipeline, 1.6)
+    event = tick(pipeline, 1.6)
+    assert event.modalities == ("speech",)
+    assert event.face is not None
+    assert event.face.usable < 0.01
+    alone = tick(pipeline, 1.6, CAMERA)
+    assert alone.modalities == ("speech",)  # still fresh
+
+
+def test_two_unusable_branches_give_no_answer(tmp_path: Path):
+    pipeline = make_pipeline(write_tiny_bundle(tmp_path / "bundle", face=-6.0, speech=-6.0))
+    show_faces(pipeline, 1.6)
+    say(pipeline, 1.6)
+    event = tick(pipeline, 1.6)
+    assert (event.state, event.label) == ("no_face", None)
+
+
+def test_what_is_stale_is_not_used(tiny_bundle: Path):
+    pipeline = make_pipeline(tiny_bundle)  # a face for 0.5 s, a voice for 1.5 s
+    show_faces(pipeline, 1.6)
+    say(pipeline, 1.6)
+    last_face_s, last_voice_s = 23 / 15, 1.515
+    assert set(tick(pipeline, last_face_s + 0.49).modalities) == {"face", "speech"}
+    event = tick(pipeline, last_face_s + 0.51)
+    assert event.modalities == ("speech",)
+    assert event.face is None
+    assert tick(pipeline, last_voice_s + 1.49).modalities == ("speech",)
+    late = tick(pipeline, last_voice_s + 1.51)
+    assert (late.modalities, late.state, late.faces) == ((), "no_face", ())
+
+
+def test_a_face_that_left_is_not_read_again(tiny_bundle: Path):
+    pipeline = make_pipeline(tiny_bundle)
+    show_faces(pipeline, 1.0)
+    read = pipeline.counters.faces_read
+    for frame in frames((empty_picture(i) for i in range(15)), start_ns=NS_PER_S):
+        pipeline.see(frame)
+    assert pipeline.counters.faces_read == read
+    assert tick(pipeline, 2.0).state == "no_face"
+
+
+@settings(max_examples=15)
+@given(fps=st.floats(2, 70), rate_hz=st.floats(1, 30))
+def test_frames_are_read_at_no_more_than_the_rate_and_every_one_is_counted(tiny_bundle: Path, fps: float, rate_hz: float):
+    pipeline = make_pipeline(tiny_bundle, Config(face=FaceConfig(rate_hz=rate_hz)))
+    count = 40
+    for frame in frames([np.zeros((10, 10), np.uint8)] * count, fps):
+        pipeline.see(frame)
+    counters = pipeline.counters
+    assert counters.frames_seen == count == counters.frames_tracked + counters.frames_skipped_rate
+    seconds = (count - 1) / fps
+    assert counters.frames_tracked <= seconds * rate_hz + 2
+    assert counters.frames_tracked >= min(fps, rate_hz) * seconds * 0.6
+
+
+def test_sound_is_read_alike_however_it_is_cut(tiny_bundle: Path):
+    answers = []
+    for block in (160, 320, 4096, 40_000):
+        pipeline = make_pipeline(tiny_bundle)
+        say(pipeline, 2.5, block=block)
+        answers.append((to_json(tick(pipeline, 2.5)), pipeline.counters.windows_read, pipeline.counters.samples_heard))
+    assert len(set(answers)) == 1
+    assert answers[0][1:] == (3, 40_000)
+
+
+def test_a_gap_in_the_sound_starts_a_new_signal(tiny_bundle: Path):
+    pipeline = make_pipeline(tiny_bundle)
+    say(pipeline, 0.9)
+    say(pipeline, 0.9, start_ns=3 * NS_PER_S)
+    assert pipeline.counters.sound_gaps == 1
+    assert pipeline.counters.windows_read == 0  # 0.9 s twice are not 1.8 s
+    say(pipeline, 0.5, start_ns=round(3.9 * NS_PER_S))
+    assert pipeline.counters.sound_gaps == 1
+    assert pipeline.counters.windows_read == 1
+
+
+def test_jitter_of_the_block_times_is_no_gap(tiny_bundle: Path):
+    pipeline = make_pipeline(tiny_bundle)
+    for index, block in enumerate(in_blocks(voice(1.6), [320] * 79)):
+        jitter = (index % 5) * 4 * NS_PER_MS
+        pipeline.hear(AudioBlock(block.samples, block.capture_time_ns + jitter))
+    assert pipeline.counters.sound_gaps == 0
+    assert pipeline.counters.windows_read == 2
+
+
+def test_reset_starts_anew_and_forgetting_it_shows(tiny_bundle: Path):
+    def run(pipeline: Pipeline) -> list[str]:
+        show_faces(pipeline, 1.5)
+        say(pipeline, 1.5)
+        return [to_json(pipeline.tick(round(t * NS_PER_S), BOTH)) for t in (1.4, 1.6)]
+
+    pipeline = make_pipeline(tiny_bundle)
+    first = run(pipeline)
+    forgotten = run(pipeline)
+    assert forgotten != first
+    pipeline.reset()
+    assert pipeline.counters.events == 0
+    assert run(pipeline) == first
+
+
+def test_after_reset_the_next_stream_is_read_as_by_a_new_pipeline(tiny_bundle: Path):
+    """It follows at once, so that neither a gap nor a pause makes the stages forget by themselves."""
+
+    def second_stream(pipeline: Pipeline) -> list[dict]:
+        for piece in in_blocks(voice(1.2, level=0.05), [320] * 60, 2 * NS_PER_S):
+            pipeline.hear(piece)
+        for frame in frames((face_picture(i + 40) for i in range(18)), start_ns=2 * NS_PER_S):
+            pipeline.see(frame)
+        return [to_document(pipeline.tick(round(t * NS_PER_S), BOTH))["data"] for t in (2.15, 2.25, 3.1, 3.2)]
+
+    pipeline = make_pipeline(tiny_bundle)
+    show_faces(pipeline, 2.0)
+    say(pipeline, 2.0)
+    tick(pipeline, 2.0)
+    pipeline.reset()
+    assert second_stream(pipeline) == second_stream(make_pipeline(tiny_bundle))
+
+
+def test_calm_is_folded_into_neutral_where_the_configuration_says_so(tiny_bundle: Path):
+    events = []
+    for merge in (False, True):
+        pipeline = make_pipeline(tiny_bundle, Config(labels=LabelsConfig(merge_calm=merge)))
+        say(pipeline, 1.6)
+        events.append(tick(pipeline, 1.6))
+    apart, merged = events
+    assert "calm" not in merged.probabilities
+    assert "calm" not in merged.speech.probabilities
+    for whole, folded in (
+        (apart.probabilities, merged.probabilities),
+        (apart.speech.probabilities, merged.speech.probabilities),
+    ):
+        assert folded["neutral"] == pytest.approx(whole["neutral"] + whole["calm"], abs=1e-6)
+        assert sum(folded.values()) == pytest.approx(1, abs=1e-5)
+        assert folded["angry"] == whole["angry"]
+
+
+@pytest.mark.parametrize("method", ["feature", "weighted", "voting"])
+def test_every_way_of_fusing_gives_valid_events(tiny_bundle: Path, method: str):
+    pipeline = make_pipeline(tiny_bundle, Config(fusion=FusionConfig(method=method)))
+    show_faces(pipeline, 1.6)
+    say(pipeline, 1.6)
+    assert len(tick(pipeline, 1.6).modalities) == 2
+
+
+def test_a_live_event_says_how_old_its_newest_datum_was(tiny_bundle: Path):
+    pipeline = make_pipeline(tiny_bundle)
+    show_faces(pipeline, 1.0)
+    last_ns = 14 * NS_PER_S // 15
+    event = pipeline.tick(NS_PER_S, CAMERA, lambda: NS_PER_S + 3 * NS_PER_MS)
+    assert event.latency_ms == pytest.approx((NS_PER_S + 3 * NS_PER_MS - last_ns) / NS_PER_MS, abs=0.01)
+    assert pipeline.tick(10 * NS_PER_S, CAMERA, lambda: 10 * NS_PER_S).latency_ms is None
+
+
+def test_a_stream_that_changes_its_picture_size_goes_on(tiny_bundle: Path):
+    pipeline = make_pipeline(tiny_bundle)
+    show_faces(pipeline, 1.0)
+    for index in range(15):
+        pipeline.see(VideoFrame(face_picture(index, 80, 60), NS_PER_S + index * NS_PER_S // 15, index))
+    tick(pipeline, 2.0)
+
+
+def test_a_precision_the_bundle_does_not_hold_is_refused_before_anything_runs(tiny_bundle: Path):
+    with pytest.raises(BundleError, match="not int8"):
+        make_pipeline(tiny_bundle, parse({"inference": {"precision": "int8"}}, "x"))
+
+
+def test_hysteresis_keeps_the_label_and_confidence_is_that_labels(tiny_bundle: Path):
+    config = Config()
+    config = dataclasses.replace(
+        config, smoothing=dataclasses.replace(config.smoothing, switch_margin=0.5, time_constant_s=0.0)
+    )
+    pipeline = make_pipeline(tiny_bundle, config)
+    show_faces(pipeline, 1.0)
+    first = tick(pipeline, 1.0, CAMERA)
+    show_faces(pipeline, 1.0, start_ns=NS_PER_S)
+    second = tick(pipeline, 1.95, CAMERA)
+    assert second.label == first.label
+    assert second.confidence == second.probabilities[second.label]

@@ -1,0 +1,231 @@
+"""Live runs with devices that the test moves: counted, supervised, ended."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from edge.clock import NS_PER_MS, NS_PER_S, MonotonicClock
+from edge.errors import DeviceError, MoodringError
+from edge.runtime import LOST_AFTER_NS, DeviceHealth, LiveRun, publish_to
+from edge.types import AudioBlock, EmotionEvent, VideoFrame
+
+TICK_NS = 50 * NS_PER_MS
+
+
+class Device:
+    """Gives what the test puts into it: data, and exceptions to raise. Without more it fails, or hangs while `hangs` is set."""
+
+    name = "device"
+
+    def __init__(self, refuse: int = 0) -> None:
+        self.data: queue.Queue = queue.Queue()
+        self.opened = self.closed = 0
+        self.hangs = False
+        self._refuse = refuse
+
+    def open(self) -> None:
+        self.opened += 1
+        if self.opened <= self._refuse:
+            raise DeviceError("device is busy")
+
+    def read(self):
+        while True:
+            try:
+                datum = self.data.get(timeout=0.02)
+            except queue.Empty:
+                if self.hangs:
+                    continue
+                raise DeviceError("no more frames") from None
+            if isinstance(datum, BaseException):
+                raise datum
+            return datum
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Listening:
+    """Stands in the pipeline's place."""
+
+    def __init__(self) -> None:
+        self.frames: list[VideoFrame] = []
+        self.samples = 0
+
+    def see(self, frame: VideoFrame) -> None:
+        self.frames.append(frame)
+
+    def hear(self, block: AudioBlock) -> None:
+        self.samples += block.samples.size
+
+    def tick(self, _now_ns: int, devices: dict[str, str], _clock_ns: Callable[[], int]) -> dict[str, str]:
+        return devices
+
+
+def frame(index: int) -> VideoFrame:
+    return VideoFrame(np.zeros((2, 2), np.uint8), time.monotonic_ns(), index)
+
+
+def sound(count: int = 320) -> tuple[np.ndarray, int]:
+    return np.zeros(count, np.float32), time.monotonic_ns()
+
+
+def run(camera, microphone, on_tick: Callable[[dict[str, str]], None] = lambda _: None, seconds: float = 0.5):
+    pipeline, logged = Listening(), []
+    live = LiveRun(pipeline, camera, microphone, MonotonicClock(), logged.append)
+    live.run(on_tick, tick_ns=TICK_NS, seconds=seconds)
+    return pipeline, live, logged
+
+
+class Enough(Exception):  # noqa: N818
+    pass
+
+
+def until(condition: Callable[[dict[str, str]], bool]) -> Callable[[dict[str, str]], None]:
+    def on_tick(devices: dict[str, str]) -> None:
+        if condition(devices):
+            raise Enough
+
+    return on_tick
+
+
+def test_everything_captured_is_processed_or_counted_as_lost():
+    camera, microphone = Device(), Device()
+    for index in range(50):
+        camera.data.put(frame(index))
+        microphone.data.put(sound())
+    pipeline, live, _ = run(camera, microphone, seconds=0.4)
+    assert live._slot.captured == 50 == live._slot.taken + live._slot.overwritten
+    assert len(pipeline.frames) == live._slot.taken
+    assert [f.seq for f in pipeline.frames] == sorted({f.seq for f in pipeline.frames})
+    assert pipeline.frames[-1].seq == 49
+    assert live._ring.written == 50 * 320 == pipeline.samples + live._ring.lost
+
+
+def test_a_run_lasts_as_long_as_asked_and_ticks_at_its_rate():
+    ticks: list[dict[str, str]] = []
+    start = time.monotonic()
+    run(None, None, ticks.append, seconds=0.5)
+    assert time.monotonic() - start == pytest.approx(0.5, abs=0.2)
+    assert 8 <= len(ticks) <= 10
+    assert ticks[0] == {"camera": "absent", "microphone": "absent"}
+
+
+def test_a_device_that_refuses_is_opened_again_until_it_gives_in():
+    camera = Device(refuse=2)
+    camera.data.put(frame(0))
+    with pytest.raises(Enough):
+        run(camera, None, until(lambda devices: devices["camera"] == "ok"), seconds=10)
+    assert camera.opened == 3
+
+
+def test_a_device_that_fails_is_closed_and_opened_again_and_it_is_said_once():
+    camera = Device()
+    camera.hangs = True
+    for datum in (frame(0), DeviceError("no more frames"), DeviceError("no more frames"), frame(1)):
+        camera.data.put(datum)
+    logged: list[str] = []
+    live = LiveRun(Listening(), camera, None, MonotonicClock(), logged.append)
+    with pytest.raises(Enough):
+        live.run(until(lambda _: said_back(camera, logged)), tick_ns=TICK_NS, seconds=10)
+    assert logged[:2] == ["no more frames", "device: back"]
+    assert camera.opened == 3
+    assert camera.closed >= 2
+    assert live._readers["camera"].health.reopened == 2
+
+
+def said_back(camera: Device, logged: list[str]) -> bool:
+    camera.hangs = "device: back" not in logged
+    return not camera.hangs
+
+
+def test_a_device_that_hangs_is_lost_after_a_second():
+    camera = Device()
+    camera.hangs = True
+    camera.data.put(frame(0))
+    states: list[tuple[float, str]] = []
+    start = time.monotonic()
+
+    def note(devices: dict[str, str]) -> None:
+        states.append((time.monotonic() - start, devices["camera"]))
+        if len(states) > 3 and devices["camera"] == "lost":
+            camera.hangs = False
+            raise Enough
+
+    with pytest.raises(Enough):
+        run(camera, None, note, seconds=5)
+    assert ("ok") in [state for _, state in states]
+    assert states[-1][0] == pytest.approx(LOST_AFTER_NS / NS_PER_S, abs=0.4)
+
+
+def test_a_reader_that_dies_ends_the_run_and_is_named():
+    microphone = Device()
+    microphone.data.put(ZeroDivisionError("a bug"))
+    start = time.monotonic()
+    with pytest.raises(MoodringError, match="the thread that reads the microphone died: ZeroDivisionError"):
+        run(None, microphone, seconds=10)
+    assert time.monotonic() - start < 1.0
+    assert microphone.closed
+
+
+def test_threads_end_with_the_run():
+    before = threading.active_count()
+    camera = Device()
+    for index in range(3):
+        camera.data.put(frame(index))
+    run(camera, None, seconds=0.2)
+    assert threading.active_count() == before
+    assert camera.closed
+
+
+def test_a_frame_that_comes_between_looking_and_waiting_is_not_waited_for():
+    seen_after_ns: list[int] = []
+
+    class Timing(Listening):
+        def see(self, seen: VideoFrame) -> None:
+            seen_after_ns.append(time.monotonic_ns() - seen.capture_time_ns)
+
+    live = LiveRun(Timing(), None, None, MonotonicClock(), lambda _: None)
+    look = live._ring.read
+    coming = iter([frame])
+
+    def look_and_miss():
+        for make in coming:  # once, after the slot was found empty
+            live._slot.put(make(0))
+        return look()
+
+    live._ring.read = look_and_miss
+    live.run(lambda _: None, tick_ns=TICK_NS, seconds=0.1)
+    assert len(seen_after_ns) == 1
+    assert seen_after_ns[0] < 20 * NS_PER_MS  # a lost wake-up costs the whole tick
+
+
+@pytest.mark.parametrize(("age_ms", "state"), [(None, "lost"), (0, "ok"), (999, "ok"), (1001, "lost")])
+def test_health_is_the_time_since_the_last_datum(age_ms: int | None, state: str):
+    now_ns = 10 * NS_PER_S
+    health = DeviceHealth("camera", None if age_ms is None else now_ns - age_ms * NS_PER_MS)
+    assert health.state(now_ns) == state
+
+
+def test_every_publisher_gets_every_event_in_turn():
+    got: list[tuple[str, object]] = []
+
+    class Sink:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def publish(self, event: EmotionEvent) -> None:
+            got.append((self._name, event))
+
+        def close(self) -> None:
+            pass
+
+    publish = publish_to([Sink("a"), Sink("b")])
+    publish("one")
+    publish("two")
+    assert got == [("a", "one"), ("b", "one"), ("a", "two"), ("b", "two")]

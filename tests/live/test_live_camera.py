@@ -1,0 +1,210 @@
+"""A live camera made of software: seen, lost, found again; and everything ends when it should."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.capture.camera import Camera
+from edge.clock import MonotonicClock
+from edge.errors import DeviceError
+from edge.publish.cloudevents import to_document
+from edge.runtime import LiveRun
+from edge.types import EmotionEvent
+from tests.support.events import check_event, check_lines, make_pipeline
+from tests.support.mjpeg import SoftwareCamera
+from tests.support.signals import empty_picture, face_picture
+
+pytestmark = pytest.mark.live
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Enough(Exception):  # noqa: N818  not an error: the test has seen what it wanted
+    pass
+
+
+class Watched:
+    """A live run in a thread of its own; `wait_for` waits until an event fits."""
+
+    def __init__(self, bundle: Path, camera: Camera) -> None:
+        self.logged: list[str] = []
+        self._live = LiveRun(make_pipeline(bundle), camera, None, MonotonicClock(), self.logged.append)
+        self._events: list[tuple[float, EmotionEvent]] = []
+        self._changed = threading.Condition()
+        self._over = False
+        self._thread = threading.Thread(target=self._run, name="live run")
+        self._thread.start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(Enough):
+            self._live.run(self._publish, tick_ns=100_000_000, seconds=60)
+
+    def _publish(self, event: EmotionEvent) -> None:
+        check_event(to_document(event))
+        with self._changed:
+            if self._over:
+                raise Enough
+            self._events.append((time.monotonic(), event))
+            self._changed.notify_all()
+
+    def wait_for(self, condition: Callable[[EmotionEvent], bool], seconds: float) -> EmotionEvent:
+        """Return the first event from now on that fits, within so many seconds."""
+        with self._changed:
+            start = len(self._events)
+            found = self._changed.wait_for(lambda: any(condition(e) for _, e in self._events[start:]), seconds)
+            assert found, f"no such event within {seconds} s; the last was {self._events[-1:]}, logged {self.logged}"
+            return next(event for _, event in self._events[start:] if condition(event))
+
+    def close(self) -> None:
+        with self._changed:
+            self._over = True
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+@contextlib.contextmanager
+def watching(bundle: Path, url: str) -> Iterator[Watched]:
+    before = set(threading.enumerate())
+    watched = Watched(bundle, Camera(url))
+    try:
+        yield watched
+    finally:
+        watched.close()
+    left = {thread.name for thread in set(threading.enumerate()) - before if "process_request" not in thread.name}
+    assert not any(name.startswith("read ") for name in left), left
+
+
+def seen(event: EmotionEvent) -> bool:
+    return event.devices["camera"] == "ok" and event.modalities == ("face",)
+
+
+def lost(event: EmotionEvent) -> bool:
+    return event.devices["camera"] == "lost"
+
+
+def test_frames_come_at_the_cameras_rate_with_rising_times():
+    with SoftwareCamera(face_picture) as camera, Camera(camera.url) as reader:
+        frames = [reader.read() for _ in range(30)]
+    times = [frame.capture_time_ns for frame in frames]
+    assert times == sorted(set(times))
+    assert [frame.seq for frame in frames] == list(range(30))
+    assert frames[0].grey.shape == (240, 320)
+    # The first frames come from the buffer in one go; the rest at 30 a second.
+    assert (times[-1] - times[9]) / 1e9 == pytest.approx(20 / 30, abs=0.25)
+
+
+def test_a_camera_that_is_not_there_says_so():
+    with pytest.raises(DeviceError, match="/dev/video97 is not there"):
+        Camera("/dev/video97").open()
+    with pytest.raises(DeviceError, match="cannot be opened"):
+        Camera("http://127.0.0.1:9/").open()
+    with pytest.raises(DeviceError, match="is not open"):
+        Camera("0").read()
+
+
+def test_a_camera_that_stops_fails_and_is_well_again_once_reopened():
+    with SoftwareCamera(face_picture) as camera, Camera(camera.url) as reader:
+        reader.read()
+        camera.unplug()
+        with pytest.raises(DeviceError, match="gives no more frames"):
+            [reader.read() for _ in range(100)]
+        camera.plug_in()
+        reader.open()
+        assert reader.read().grey.shape == (240, 320)
+        reader.close()
+        reader.close()
+
+
+def test_a_face_is_seen_lost_with_its_camera_and_seen_again(tiny_bundle: Path):
+    with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, camera.url) as run:
+        event = run.wait_for(seen, 10)
+        assert 0 <= event.latency_ms < 1000
+        assert len(event.faces) == 1
+        camera.unplug()
+        run.wait_for(lambda e: e.devices["camera"] == "lost" and e.face is None and e.faces == (), 2)
+        event = run.wait_for(lost, 2)
+        assert (event.state, event.label, event.modalities) == ("no_signal", None, ())
+        camera.plug_in()
+        run.wait_for(seen, 5)
+        assert any("gives no more frames" in message for message in run.logged)
+        assert any(message.endswith(": back") for message in run.logged)
+
+
+def test_a_camera_that_comes_later_is_taken(tiny_bundle: Path):
+    with SoftwareCamera(face_picture) as camera:
+        camera.unplug()
+        with watching(tiny_bundle, camera.url) as run:
+            assert run.wait_for(lost, 5).state == "no_signal"
+            camera.plug_in()
+            run.wait_for(seen, 5)
+
+
+def test_a_camera_that_sees_nobody_is_ok_all_the_same(tiny_bundle: Path):
+    with SoftwareCamera(empty_picture) as camera, watching(tiny_bundle, camera.url) as run:
+        event = run.wait_for(lambda e: e.devices["camera"] == "ok", 10)
+        assert (event.state, event.faces) == ("no_face", ())
+
+
+# The command
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def command(bundle: Path, folder: Path, url: str, *arguments: str) -> list[str]:
+    config = folder / "config.yaml"
+    config.write_text(f"bundle: {bundle}\n")
+    start = [sys.executable, "-m", "edge.cli", "run", "--config", str(config), "--video", url, "--audio", "none"]
+    return [*start, "--events", str(folder / "events.jsonl"), *arguments]
+
+
+def test_the_command_watches_a_camera_for_so_many_seconds(tiny_bundle: Path, tmp_path: Path):
+    with SoftwareCamera(face_picture) as camera:
+        done = subprocess.run(
+            command(tiny_bundle, tmp_path, camera.url, "--seconds", "3"),
+            capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "Traceback" not in done.stderr
+    events = check_lines((tmp_path / "events.jsonl").read_text())
+    assert 10 <= len(events) <= 15
+    assert sum(event["data"]["modalities"] == ["face"] for event in events) >= 7
+    assert all(event["data"]["latency_ms"] >= 0 for event in events if event["data"]["modalities"])
+    opening, summary = done.stderr.splitlines()
+    assert "nothing is stored" in opening
+    assert f"{len(events)} events" in summary
+
+
+def test_the_command_ends_cleanly_when_interrupted_even_while_its_camera_is_gone(tiny_bundle: Path, tmp_path: Path):
+    with SoftwareCamera(face_picture) as camera:
+        running = subprocess.Popen(
+            command(tiny_bundle, tmp_path, camera.url),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+        )
+        events = tmp_path / "events.jsonl"
+        deadline = time.monotonic() + 30
+        while not (events.exists() and '"modalities":["face"]' in events.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        camera.unplug()
+        while '"camera":"lost"' not in events.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        _, stderr = running.communicate(timeout=15)
+    assert running.returncode == 130
+    assert stderr.splitlines()[-1] == "moodring: interrupted"
+    assert all(line.startswith("moodring: ") for line in stderr.splitlines()), stderr
+    check_lines(events.read_text())

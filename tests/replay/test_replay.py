@@ -1,0 +1,285 @@
+"""Recordings through the whole chain: the same bytes twice, at any pace; real clips with real faces and voices."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.capture.media import AudioFile, VideoFile
+from edge.cli import main
+from edge.clock import NS_PER_MS, NS_PER_S, SimulatedClock
+from edge.config import Config
+from edge.inference.bundle import DEFAULT
+from edge.publish.cloudevents import to_document, to_json
+from edge.runtime import replay
+from edge.types import AudioBlock, EmotionEvent, VideoFrame
+from tests.support.events import check_event, check_lines, make_pipeline
+from tests.support.recordings import write_recording, write_talking_face
+from tests.support.signals import empty_picture, face_picture, frames, in_blocks, voice
+
+TICK_NS = 200 * NS_PER_MS
+
+
+@pytest.fixture
+def replayed(tiny_bundle: Path, tmp_path: Path) -> Callable[..., bytes]:
+    """Return a function that runs `moodring run` in this process and returns the bytes of its events."""
+
+    def run(source: Path, *arguments: str, bundle: Path = tiny_bundle) -> bytes:
+        config, events = tmp_path / "config.yaml", tmp_path / "events.jsonl"
+        config.write_text(f"bundle: {bundle}\n")
+        events.unlink(missing_ok=True)
+        with contextlib.redirect_stderr(io.StringIO()):
+            code = main(["run", str(source), "--config", str(config), "--events", str(events), *arguments])
+        assert code == 0
+        return events.read_bytes()
+
+    return run
+
+
+# Determinism
+
+
+def test_twice_the_same_recording_gives_the_same_bytes_at_any_pace(replayed, talking_face: Path):
+    fast, again = replayed(talking_face, "--pace", "max"), replayed(talking_face, "--pace", "max")
+    slow = replayed(talking_face, "--pace", "realtime")
+    assert len(check_lines(fast.decode())) == 15
+    assert fast == again
+    assert fast == slow
+
+
+def test_another_recording_has_another_source(replayed, talking_face: Path, tmp_path: Path):
+    other = tmp_path / talking_face.name
+    data = bytearray(talking_face.read_bytes())
+    data[-1] ^= 1  # within the index' last field
+    other.write_bytes(bytes(data))
+    (event, *_) = check_lines(replayed(talking_face, "--pace", "max", "--seconds", "1").decode())
+    (changed, *_) = check_lines(replayed(other, "--pace", "max", "--seconds", "1").decode())
+    assert event["source"] != changed["source"]
+
+
+def test_the_name_of_a_recording_may_hold_anything(replayed, talking_face: Path, tmp_path: Path):
+    path = tmp_path / "a b/ü %s {x}.mp4"
+    path.parent.mkdir()
+    path.write_bytes(talking_face.read_bytes())
+    assert check_lines(replayed(path, "--pace", "max", "--seconds", "1").decode())
+
+
+def test_times_derive_from_the_recording(replayed, talking_face: Path):
+    events = check_lines(replayed(talking_face, "--pace", "max").decode())
+    assert events[0]["time"] == "1970-01-01T00:00:00.200000Z"
+    assert [event["data"]["latency_ms"] for event in events] == [None] * 15
+    captured = [event["data"]["capture_time_ns"] for event in events]
+    assert captured == sorted(captured)
+    for index, event in enumerate(events):
+        assert 0 <= (index + 1) * TICK_NS - event["data"]["capture_time_ns"] <= 500 * NS_PER_MS
+
+
+# The merge of picture and sound
+
+
+class Recorder:
+    """Stands in the pipeline's place and notes what comes when."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int]] = []
+
+    def see(self, frame: VideoFrame) -> None:
+        self.seen.append(("see", frame.capture_time_ns))
+
+    def hear(self, block: AudioBlock) -> None:
+        self.seen.append(("hear", block.end_time_ns))
+
+    def tick(self, now_ns: int, devices: dict[str, str]) -> str:
+        self.devices = devices
+        self.seen.append(("tick", now_ns))
+        return "event"
+
+
+@settings(max_examples=60)
+@given(
+    frame_ms=st.lists(st.integers(1, 300), max_size=20),
+    block_ms=st.lists(st.integers(1, 300), max_size=20),
+    tick_ms=st.integers(20, 400),
+    until_ms=st.none() | st.integers(1, 3000),
+)
+def test_everything_comes_in_order_and_every_tick_is_there(frame_ms, block_ms, tick_ms, until_ms):
+    video = [VideoFrame(np.zeros((2, 2), np.uint8), int(t) * NS_PER_MS, i) for i, t in enumerate(np.cumsum(frame_ms))]
+    starts = np.cumsum([0, *block_ms])
+    audio = [AudioBlock(np.zeros(16 * n, np.float32), int(t) * NS_PER_MS) for t, n in zip(starts, block_ms, strict=False)]
+    recorder, published = Recorder(), []
+    until_ns = None if until_ms is None else until_ms * NS_PER_MS
+    replay(recorder, video, audio, published.append, tick_ns=tick_ms * NS_PER_MS, until_ns=until_ns)
+    times = [time_ns for _, time_ns in recorder.seen]
+    rank = {"hear": 0, "see": 1, "tick": 2}  # of what comes at the same time
+    order = [(time_ns, rank[what]) for what, time_ns in recorder.seen]
+    assert order == sorted(order)
+    ticks = [time_ns for what, time_ns in recorder.seen if what == "tick"]
+    assert len(published) == len(ticks)
+    assert ticks == [(i + 1) * tick_ms * NS_PER_MS for i in range(len(ticks))]
+    whole = max([0, *np.cumsum(frame_ms), starts[-1]]) * NS_PER_MS
+    end = whole if until_ns is None else min(whole, until_ns)
+    assert len(ticks) == end // (tick_ms * NS_PER_MS)
+    if until_ns is None:
+        assert sum(what == "see" for what, _ in recorder.seen) == len(video)
+        assert sum(what == "hear" for what, _ in recorder.seen) == len(audio)
+    assert all(time_ns <= (until_ns or time_ns) for time_ns in times)
+
+
+@pytest.mark.parametrize(
+    ("video", "audio", "devices"),
+    [
+        (True, False, {"camera": "ok", "microphone": "absent"}),
+        (False, True, {"camera": "absent", "microphone": "ok"}),
+        (True, True, {"camera": "ok", "microphone": "ok"}),
+    ],
+)
+def test_what_a_recording_lacks_is_absent(video: bool, audio: bool, devices: dict[str, str]):
+    recorder = Recorder()
+    replay(
+        recorder,
+        list(frames(empty_picture(i) for i in range(10))) if video else None,
+        list(in_blocks(voice(0.5), [320] * 20)) if audio else None,
+        lambda _: None,
+        tick_ns=TICK_NS,
+    )
+    assert recorder.devices == devices
+
+
+def test_at_real_time_nothing_comes_before_its_time(tiny_bundle: Path):
+    clock = SimulatedClock(start_ns=5 * NS_PER_S)
+    came: list[tuple[int, int]] = []
+
+    class Watching(Recorder):
+        def see(self, frame: VideoFrame) -> None:
+            came.append((clock.now_ns() - 5 * NS_PER_S, frame.capture_time_ns))
+
+    replay(Watching(), list(frames(empty_picture(i) for i in range(20))), None, lambda _: None, tick_ns=TICK_NS, pace=clock)
+    assert all(now_ns == time_ns for now_ns, time_ns in came)
+    assert len(came) == 20
+
+
+# Recordings of every shape
+
+
+def events_of(bundle: Path, path: Path, *, video: bool, audio: bool) -> list[EmotionEvent]:
+    events: list[EmotionEvent] = []
+    pipeline = make_pipeline(bundle, Config())
+    with contextlib.ExitStack() as stack:
+        picture = stack.enter_context(VideoFile(str(path))) if video else None
+        sound = stack.enter_context(AudioFile(str(path))) if audio else None
+        replay(pipeline, picture, sound, events.append, tick_ns=TICK_NS)
+    for event in events:
+        check_event(to_document(event))
+    return events
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "layout"), [(8000, "mono"), (44_100, "stereo"), (48_000, "5.1"), (96_000, "mono")], ids=str
+)
+def test_a_voice_of_any_rate_and_channels_is_heard(tiny_bundle: Path, tmp_path: Path, rate_hz: int, layout: str):
+    path = write_recording(tmp_path / "voice.wav", sound=voice(2.0, rate_hz), rate_hz=rate_hz, layout=layout)
+    events = events_of(tiny_bundle, path, video=False, audio=True)
+    assert len(events) == 10
+    assert [event.modalities for event in events[-3:]] == [("speech",)] * 3
+
+
+def test_a_face_at_a_variable_rate_is_seen(tiny_bundle: Path, tmp_path: Path):
+    times_ms = [0, 40, 50, 90, 200, 210, 250, 330, 500, 510, 520, 700, 900, 1000]
+    path = write_recording(tmp_path / "face.mkv", pictures=[face_picture(i) for i in range(len(times_ms))], times_ms=times_ms)
+    events = events_of(tiny_bundle, path, video=True, audio=False)
+    assert [event.modalities for event in events[-2:]] == [("face",)] * 2
+
+
+def test_sound_that_starts_late_is_heard_late(tiny_bundle: Path, tmp_path: Path):
+    path = write_recording(
+        tmp_path / "late.mkv", pictures=[face_picture(i) for i in range(75)], sound=voice(1.5), sound_starts_ms=1400
+    )
+    events = events_of(tiny_bundle, path, video=True, audio=True)
+    heard_ms = [event.seq * 200 + 200 for event in events if "speech" in event.modalities]
+    assert heard_ms[0] == 2600  # 1400 + 1015 is 2415: the next tick
+    assert len(events[heard_ms[0] // 200].modalities) == 2
+
+
+def test_an_order_of_replays_does_not_matter(tiny_bundle: Path, talking_face: Path, tmp_path: Path):
+    other = write_talking_face(tmp_path / "other.mp4", seconds=1.5)
+    alone = [to_json(event) for event in events_of(tiny_bundle, talking_face, video=True, audio=True)]
+    events_of(tiny_bundle, other, video=True, audio=True)
+    assert [to_json(event) for event in events_of(tiny_bundle, talking_face, video=True, audio=True)] == alone
+
+
+# Real recordings
+
+GRID = 11
+
+
+@pytest.mark.data
+def test_every_grid_clip_gives_valid_events_that_use_both(data_part, replayed):
+    clips = sorted(data_part("av_clips").glob("grid_*.mpg"))
+    assert len(clips) == GRID
+    without = []
+    for clip in clips:
+        events = check_lines(replayed(clip, "--pace", "max").decode())
+        assert len(events) >= 14, clip.name
+        if not any(len(event["data"]["modalities"]) == 2 for event in events):
+            without.append(clip.name)
+    assert without == []
+
+
+@pytest.mark.data
+def test_a_grid_clip_gives_the_same_bytes_twice(data_part, replayed):
+    clip = data_part("av_clips/grid_bbaf2n.mpg")
+    assert replayed(clip, "--pace", "max") == replayed(clip, "--pace", "max")
+
+
+@pytest.mark.data
+def test_crema_d_clips_give_events_that_use_both(data_part, replayed):
+    clips = sorted(data_part("crema_d_sample/clips").iterdir())
+    assert len(clips) == 6
+    for clip in clips:
+        events = check_lines(replayed(clip, "--pace", "max").decode())
+        assert any("face" in event["data"]["modalities"] for event in events), clip.name
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["pyfeat_no_face.mp4", "intel_bottle-detection.mp4"])
+def test_where_no_face_is_none_is_read(data_part, replayed, name: str):
+    events = check_lines(replayed(data_part(f"video/{name}"), "--pace", "max", "--seconds", "6").decode())
+    assert len(events) >= 19
+    assert not any(event["data"]["face"] or event["data"]["faces"] for event in events)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "there_first"), [("pyfeat_face_noface.mov", True), ("pyfeat_noface_face.mov", False)])
+def test_a_face_is_spoken_of_only_while_it_is_there(data_part, replayed, name: str, there_first: bool):
+    events = check_lines(replayed(data_part(f"video/{name}"), "--pace", "max").decode())
+    seen = ["face" in event["data"]["modalities"] for event in events]
+    assert len(seen) == 31
+    first, last = np.mean(seen[:10]), np.mean(seen[-8:])
+    assert (first, last) == ((1.0, 0.0) if there_first else (0.0, 1.0))
+
+
+shipped = pytest.mark.skipif(not DEFAULT.is_dir(), reason="the bundle that ships is not there yet")
+
+
+@shipped
+@pytest.mark.data
+def test_what_ships_uses_face_and_voice_of_every_grid_clip(data_part, replayed):
+    for clip in sorted(data_part("av_clips").glob("grid_*.mpg")):
+        events = check_lines(replayed(clip, "--pace", "max", bundle=DEFAULT).decode())
+        assert sum(len(event["data"]["modalities"]) == 2 for event in events) >= 1, clip.name
+        assert replayed(clip, "--pace", "max", bundle=DEFAULT)
+
+
+@shipped
+def test_what_ships_reads_the_sample_clip(replayed):
+    sample = Path(DEFAULT).parents[1] / "samples" / "clip.mp4"
+    events = check_lines(replayed(sample, "--pace", "max", bundle=DEFAULT).decode())
+    assert sum(len(event["data"]["modalities"]) == 2 for event in events) >= 10
+    assert replayed(sample, "--pace", "max", bundle=DEFAULT) == replayed(sample, "--pace", "max", bundle=DEFAULT)

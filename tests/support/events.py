@@ -1,0 +1,66 @@
+"""Pipelines and events for tests: made with a tiny bundle, checked against the published schema."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+import edge
+from edge.config import Config
+from edge.inference.bundle import load
+from edge.pipeline import EventIdentity, Pipeline
+
+SCHEMA = Path(edge.__file__).parent / "publish" / "schemas" / "moodring.emotion.v1.schema.json"
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+BOTH = {"camera": "ok", "microphone": "ok"}
+
+
+def make_pipeline(bundle: Path, config: Config | None = None) -> Pipeline:
+    identity = EventIdentity("/moodring/test/clip/0", lambda ns: f"{EPOCH + dt.timedelta(microseconds=ns // 1000):%FT%T.%fZ}")
+    return Pipeline(config or Config(), load(bundle), identity)
+
+
+@functools.cache
+def validator() -> jsonschema.Draft202012Validator:
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def check_event(event: dict[str, Any]) -> None:
+    """Hold one event to the schema, and to what a schema cannot say."""
+    validator().validate(event)
+    data = event["data"]
+    assert dt.datetime.fromisoformat(event["time"]).tzinfo is not None
+    assert event["id"] == f"{event['source']}/{data['seq']}"
+    said = (data["label"], data["confidence"], data["probabilities"])
+    if data["state"] == "ok":
+        assert data["modalities"]
+        assert data["label"] in data["probabilities"]
+        assert data["confidence"] == data["probabilities"][data["label"]]
+        assert abs(sum(data["probabilities"].values()) - 1) < 0.001
+        for modality in data["modalities"]:
+            assert data[modality] is not None
+    else:
+        assert said == (None, None, None)
+        assert data["modalities"] == []
+
+
+def check_lines(text: str) -> list[dict[str, Any]]:
+    """Return the events of JSON lines, each checked, their numbers without a gap from 0."""
+    assert not text or text.endswith("\n")
+    events = [json.loads(line, parse_constant=_refuse) for line in text.splitlines()]
+    for event in events:
+        check_event(event)
+    assert [event["data"]["seq"] for event in events] == list(range(len(events)))
+    assert len({event["source"] for event in events}) <= 1
+    return events
+
+
+def _refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")

@@ -1,0 +1,81 @@
+"""A camera made of software: an HTTP server that sends JPEG pictures at a fixed rate, and can be pulled out and plugged in."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+
+import cv2
+import numpy as np
+
+FPS = 30
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        due = time.monotonic()
+        for index in itertools.count():
+            if self.server.unplugged.is_set():
+                return
+            jpeg = self.server.jpegs[index % len(self.server.jpegs)]
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
+            try:
+                self.wfile.write(head + jpeg + b"\r\n")
+            except OSError:
+                return
+            due += 1 / FPS
+            time.sleep(max(0.0, due - time.monotonic()))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, port: int, jpegs: list[bytes]) -> None:
+        self.jpegs = jpegs
+        self.unplugged = threading.Event()
+        super().__init__(("127.0.0.1", port), _Handler)
+
+
+class SoftwareCamera:
+    """Use as a context; `unplug` ends the stream and frees the port, `plug_in` serves it again."""
+
+    def __init__(self, picture: Callable[[int], np.ndarray], pictures: int = 60) -> None:
+        self._jpegs = [cv2.imencode(".jpg", picture(i))[1].tobytes() for i in range(pictures)]
+        self._port = 0
+        self._server: _Server | None = None
+        self.plug_in()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}/"
+
+    def plug_in(self) -> None:
+        self._server = _Server(self._port, self._jpegs)
+        self._port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def unplug(self) -> None:
+        if self._server is not None:
+            self._server.unplugged.set()
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unplug()

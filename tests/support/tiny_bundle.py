@@ -1,0 +1,117 @@
+"""A complete model bundle in a few kilobytes: random linear networks, the same ones every time.
+
+Its answers mean nothing; its interface, its verification and its determinism are those of a real one.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edge.features.spec import PreprocessSpec
+from edge.inference.bundle import SCHEMA, bundle_id
+from edge.labels import CLASSES, FACE_CLASSES, LABELS
+
+EMBEDDING = 8
+SURE = 6.0  # logit of a `usable` that is always above the threshold
+
+INPUTS = {
+    "face": {"crop": (1, 1, 48, 48)},
+    "speech": {"window": (1, 300, 40)},
+    "fusion": {"face_embedding": (1, EMBEDDING), "speech_embedding": (1, EMBEDDING), "presence": (1, 2)},
+}
+OUTPUTS = {
+    "face": {
+        "embedding": (1, EMBEDDING),
+        "official": (1, FACE_CLASSES),
+        "ferplus": (1, FACE_CLASSES),
+        "usable": (1, 1),
+    },
+    "speech": {"embedding": (1, EMBEDDING), "logits": (1, CLASSES), "usable": (1, 1)},
+    "fusion": {"logits": (1, CLASSES)},
+}
+
+
+def network(kind: str, usable_logit: float = SURE) -> bytes:
+    """Return an ONNX file: every output is a random linear map of the flattened inputs."""
+    rng = np.random.default_rng(len(kind))
+    inputs, outputs = INPUTS[kind], OUTPUTS[kind]
+    weights = []
+    nodes = [helper.make_node("Flatten", [name], [f"{name}_flat"]) for name in inputs]
+    nodes.append(helper.make_node("Concat", [f"{name}_flat" for name in inputs], ["flat"], axis=1))
+    size = sum(int(np.prod(shape)) for shape in inputs.values())
+    for name, shape in outputs.items():
+        # Embeddings and logits of the order of one, whatever the size of the input.
+        spread = 2.0 / np.sqrt(size)
+        if kind == "speech":
+            spread /= 10.0  # cepstra are larger than normalised pixels
+        matrix = rng.normal(0.0, spread, (size, shape[1])).astype(np.float32)
+        bias = np.zeros(shape, np.float32)
+        if name == "usable":
+            matrix[:], bias[:] = 0.0, usable_logit
+        weights += [numpy_helper.from_array(matrix, f"{name}_w"), numpy_helper.from_array(bias, f"{name}_b")]
+        nodes.append(helper.make_node("MatMul", ["flat", f"{name}_w"], [f"{name}_product"]))
+        nodes.append(helper.make_node("Add", [f"{name}_product", f"{name}_b"], [name]))
+    graph = helper.make_graph(nodes, kind, _values(inputs), _values(outputs), weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _values(shapes: dict[str, tuple[int, ...]]) -> list[Any]:
+    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+
+
+def describe(files: dict[str, bytes]) -> dict[str, Any]:
+    """Return the bundle.json that belongs to these networks."""
+    models: dict[str, Any] = {}
+    for kind, data in files.items():
+        models[kind] = {
+            "inputs": {name: list(shape) for name, shape in INPUTS[kind].items()},
+            "outputs": {name: list(shape) for name, shape in OUTPUTS[kind].items()},
+            "temperature": {name: 1.0 for name in ("official", "ferplus", "logits") if name in OUTPUTS[kind]},
+            "opset": 20,
+            "files": {"fp32": {"path": f"{kind}.fp32.onnx", "sha256": hashlib.sha256(data).hexdigest()}},
+        }
+    models["face"] |= {"usable_threshold": 0.5, "published_head": "ferplus"}
+    models["speech"] |= {"usable_threshold": 0.5}
+    models["fusion"] |= {"weights": {"face": 0.25, "speech": 0.75}}
+    spec = PreprocessSpec()
+    return {
+        "schema": SCHEMA,
+        "name": "tiny",
+        "labels": list(LABELS),
+        "spec": spec.to_dict(),
+        "spec_hash": spec.hash(),
+        "models": models,
+        "accuracy": {},
+        "training": {"data": []},
+    }
+
+
+def write_tiny_bundle(folder: Path, **usable_logits: float) -> Path:
+    """Write the bundle; `face=-6.0` makes a face branch that calls nothing a face."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {kind: network(kind, usable_logits.get(kind, SURE)) for kind in INPUTS}
+    for kind, data in files.items():
+        (folder / f"{kind}.fp32.onnx").write_bytes(data)
+    write_document(folder, describe(files))
+    return folder
+
+
+def write_document(folder: Path, document: dict[str, Any]) -> None:
+    """Write bundle.json with the id that belongs to it."""
+    document = copy.deepcopy(document)
+    document["id"] = bundle_id(document)
+    (folder / "bundle.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def read_document(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "bundle.json").read_text(encoding="utf-8"))

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edge.features.spec import SpeechSpec
+from train import augment
+from train.augment_sound import SoundAugmenter, coloured_noise, resample
+from train.models.face import FaceNet
+from train.models.speech import SpeechNet
+from train.recipe import FaceRecipe, SpeechRecipe, read_recipe
+from train.report import fit_temperature, softmax
+
+from pathlib import Path  # isort: skip
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "train"
+PLAIN = (
+    nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.Linear, nn.Dropout, nn.MaxPool1d, nn.Identity, nn.Sequential,
+    nn.ModuleList,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("net", [FaceNet(), SpeechNet()])
+def test_networks_are_small_and_plain(net: nn.Module) -> None:
+    assert sum(parameter.numel() for parameter in net.parameters()) <= 500_000
+    for module in net.modules():
+        if not list(module.children()) and not isinstance(module, nn.ModuleList):
+            assert isinstance(module, PLAIN)
+        assert getattr(module, "groups", 1) == 1  # no depthwise convolutions
+
+
+def test_networks_answer_in_the_agreed_shapes() -> None:
+    shapes = [tuple(out.shape) for out in FaceNet().eval()(torch.randn(2, 1, 48, 48))]
+    assert shapes == [(2, 128), (2, 7), (2, 7), (2, 1)]
+    shapes = [tuple(out.shape) for out in SpeechNet().eval()(torch.randn(2, 300, 40))]
+    assert shapes == [(2, 128), (2, 8), (2, 1)]
+
+
+def test_pictures_are_changed_but_stay_pictures() -> None:
+    recipe: FaceRecipe = read_recipe(CONFIGS / "face.yaml", "face")
+    ramp = np.broadcast_to(np.arange(48, dtype=np.uint8) * 5, (32, 48, 48)).copy()
+    out = augment.warp_faces(ramp, np.random.default_rng(0), recipe)
+    assert out.shape == ramp.shape
+    assert out.dtype == np.uint8
+    rising = out.astype(int)[:, 20:28, 34:40].mean((1, 2)) > out.astype(int)[:, 20:28, 8:14].mean((1, 2))
+    assert 0 < rising.sum() < 32  # some are flipped
+    same = augment.warp_faces(ramp, np.random.default_rng(0), recipe)
+    assert (same == out).all()  # the seed decides
+
+
+def test_shuffled_patches_hold_the_same_pixels() -> None:
+    faces = np.random.default_rng(0).integers(0, 256, (3, 48, 48), dtype=np.uint8)
+    out = augment.shuffle_patches(faces, np.random.default_rng(1))
+    assert (np.sort(out.reshape(3, -1)) == np.sort(faces.reshape(3, -1))).all()
+    assert (out != faces).any()
+
+
+def test_mixing_keeps_targets_distributions() -> None:
+    rng = np.random.default_rng(0)
+    x, y = augment.mix((torch.randn(16, 1, 4, 4), torch.eye(8)[torch.arange(16) % 8]), rng, 0.3)
+    assert x.shape == (16, 1, 4, 4)
+    assert torch.allclose(y.sum(dim=1), torch.ones(16))
+    assert (y.max(dim=1).values < 1).any()
+
+
+def test_sounds_that_are_no_speech_make_finite_windows() -> None:
+    recipe: SpeechRecipe = read_recipe(CONFIGS / "speech.yaml", "speech")
+    augmenter = SoundAugmenter(recipe, SpeechSpec(), [])
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        window = augmenter.nonspeech(rng)
+        assert window.shape == (300, 40)
+        assert window.dtype == np.float32
+        assert np.isfinite(window).all()
+
+
+def test_cepstra_survive_the_way_to_mel_and_back() -> None:
+    augmenter = SoundAugmenter(read_recipe(CONFIGS / "speech.yaml", "speech"), SpeechSpec(), [])
+    assert np.allclose(augmenter._to_mel @ augmenter._to_cepstra, np.eye(40), atol=1e-9)
+
+
+def test_resampling_raises_the_pitch() -> None:
+    tone = np.sin(2 * np.pi * 200 * np.arange(16_000) / 16_000).astype(np.float32)
+    faster = resample(tone, 8000)
+    assert np.argmax(np.abs(np.fft.rfft(faster))) * 2 == pytest.approx(400, abs=3)
+
+
+def test_noise_has_the_wanted_colour() -> None:
+    power = np.abs(np.fft.rfft(coloured_noise(1 << 16, 1.0, np.random.default_rng(0)))) ** 2
+    low, high = power[100:200].mean(), power[10_000:20_000].mean()
+    assert low / high == pytest.approx(100, rel=0.3)
+
+
+def test_temperature_is_found_again() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((4000, 8)) * 2
+    drawn = np.array([rng.choice(8, p=p) for p in softmax(logits)])
+    assert fit_temperature((logits * 2).astype(np.float32), np.eye(8, dtype=np.float32)[drawn]) == pytest.approx(2.0, rel=0.1)

@@ -1,0 +1,112 @@
+"""From published layouts to weights, on small made-up data: every kind, resumed after a real kill -9."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from edge.evaluation.readers import FER_SIDE
+from train.run import train
+from train.splits import split_actors
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL: dict[str, dict[str, object]] = {
+    "face": {"epochs": 2, "batch": 64, "width": 4, "nonfaces": 4},
+    "speech": {"epochs": 2, "batch": 8, "width": 16, "views": 1, "nonspeech": 2, "fold": 0},
+    "fusion": {"epochs": 2, "batch": 16, "pairs": 64, "views": 1, "pictures": 100, "validation_pairs": 64, "hidden": 8},
+}
+
+
+def small_recipe(folder: Path, kind: str, **changes: object) -> Path:
+    document = yaml.safe_load((ROOT / "configs" / "train" / f"{kind}.yaml").read_text())
+    path = folder / f"{kind}.yaml"
+    path.write_text(yaml.safe_dump({**document, **SMALL[kind], **changes}))
+    return path
+
+
+def write_faces(folder: Path, rng: np.random.Generator, count: int = 640) -> None:
+    votes = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+    rows, plus = ["emotion,pixels,Usage"], ["Usage,Image name," + ",".join(votes)]
+    for index in range(count):
+        usage = "PublicTest" if index % 8 == 7 else "Training"
+        pixels = rng.integers(0, 256, FER_SIDE * FER_SIDE)
+        rows.append(f"{index % 7},{' '.join(map(str, pixels))},{usage}")
+        plus.append(f"{usage},fer{index:07d}.png," + ",".join(map(str, rng.integers(0, 5, 10))))
+    (folder / "fer2013.csv").write_text("\n".join(rows) + "\n")
+    (folder / "fer2013new.csv").write_text("\n".join(plus) + "\n")
+
+
+def write_voices(folder: Path, rng: np.random.Generator) -> None:
+    import wave  # noqa: PLC0415
+
+    time_s = np.arange(24_000) / 16_000
+    for actor in (1, 2, 5, 6, 7, 8, 9, 10):
+        for emotion in range(1, 9):
+            path = folder / f"Actor_{actor:02d}" / f"03-01-{emotion:02d}-01-01-01-{actor:02d}.wav"
+            path.parent.mkdir(exist_ok=True)
+            sound = np.sin(2 * np.pi * (90 + 30 * emotion) * time_s) * (np.sin(2 * np.pi * 3 * time_s) > 0) * 0.3
+            sound += 0.001 * rng.standard_normal(len(sound))
+            with wave.open(str(path), "wb") as handle:
+                handle.setnchannels(1)
+                handle.setsampwidth(2)
+                handle.setframerate(16_000)
+                handle.writeframes((sound * 32767).astype("<i2").tobytes())
+
+
+@pytest.fixture(scope="module")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    write_faces(folder, rng)
+    write_voices(folder, rng)
+    return folder
+
+
+def test_every_kind_trains_and_leaves_what_it_should(tmp_path: Path, small_data: Path) -> None:
+    out = tmp_path / "out"
+    for kind in ("face", "speech", "fusion"):
+        assert train(kind, small_recipe(tmp_path, kind), small_data, out) == 0
+        left = {path.name for path in (out / kind).iterdir()}
+        assert {"metrics.json", "curves.png", "confusion.png", "checkpoint.pt"} <= left
+        card = json.loads((out / f"{kind}.json").read_text())
+        assert card["recipe"]["seed"] == 1
+        assert card["data"]
+        assert card["temperature"]
+        metrics = json.loads((out / kind / "metrics.json").read_text())
+        assert [row["epoch"] for row in metrics["history"]] == [1, 2]
+        assert not list(out.rglob("*.part"))
+    card = json.loads((out / "speech.json").read_text())
+    assert card["actors"]["test"] == [1, 2]
+    assert card["actors"]["train"] == list(split_actors((1, 2, 5, 6, 7, 8, 9, 10), 0).train)
+    fusion = json.loads((out / "fusion.json").read_text())
+    assert fusion["pairing"] == "paired by class, different people"
+    assert fusion["weights"]["face"] + fusion["weights"]["speech"] == pytest.approx(1.0)
+
+
+def test_killed_and_started_again_gives_the_weights_of_an_unbroken_run(tmp_path: Path, small_data: Path) -> None:
+    recipe = small_recipe(tmp_path, "face", epochs=4)
+    assert train("face", recipe, small_data, tmp_path / "whole") == 0
+    script = f"from train.run import train; train('face', {str(recipe)!r}, {str(small_data)!r}, {str(tmp_path / 'killed')!r})"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", script], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait(60)
+    process.stdout.close()
+    begun_s = time.monotonic()
+    assert train("face", recipe, small_data, tmp_path / "killed") == 0
+    assert time.monotonic() - begun_s < 300
+    whole, killed = ((tmp_path / run / "face.safetensors").read_bytes() for run in ("whole", "killed"))
+    assert whole == killed
