@@ -27,7 +27,7 @@ FERPLUS := build/data/fer2013new.csv
 SPLIT := PublicTest
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick evaluate clip clean runtime dev need-data
+.PHONY: help run test check data models models-quick evaluate clip pictures clean runtime dev need-data
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -83,6 +83,9 @@ models: models-quick  ## the full recipe; for now the quick one
 
 clip: dev  ## make the bundled clip again (needs espeak-ng)
 	$(BIN)/python benchmarks/make_clip.py edge/samples/clip.mp4
+
+pictures: dev  ## draw the README's picture again
+	$(BIN)/python -m benchmarks.draw_terminal docs/terminal.svg
 
 clean:  ## remove what was built, but not .venv
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
