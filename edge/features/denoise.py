@@ -33,17 +33,18 @@ class NoiseReduction:
 
     `apply` takes mel energies [frames, bands] in time order. Where it is to `reduce`, it changes them in place; else it only
     listens. `likelihood` receives the mean log likelihood ratio of speech against noise over `voice_bands`, for each frame.
+    Several streams can be followed at once: `shape` is then (streams, bands), and energies are [frames, streams, bands].
     """
 
-    def __init__(self, bands: int, voice_bands: slice, precision: type[Any], *, reduce: bool) -> None:
+    def __init__(self, shape: tuple[int, ...], voice_bands: slice, precision: type[Any], *, reduce: bool) -> None:
         self._reduce = reduce
         self._voice_bands = voice_bands
-        self._ratio = np.zeros(bands, precision)
+        self._ratio = np.zeros(shape, precision)
         self._smoothed, self._minimum, self._next_minimum, self._presence, self._noise, self._clean = np.zeros(
-            (6, bands), precision
+            (6, *shape), precision
         )
-        self._a, self._b = np.zeros((2, bands), precision)
-        self._above = np.zeros(bands, np.bool_)
+        self._a, self._b = np.zeros((2, *shape), precision)
+        self._above = np.zeros(shape, np.bool_)
         self.reset()
 
     def reset(self) -> None:
@@ -51,20 +52,20 @@ class NoiseReduction:
         self._frame = 0
 
     def apply(self, energies: Array, likelihood: Array) -> None:
-        """Follow the noise in [frames, bands] and attenuate it in place; write each frame's likelihood, [frames]."""
+        """Follow the noise and attenuate it in place; write each frame's likelihood (of each stream), [frames] or more."""
         for index, energy in enumerate(energies):
             if self._frame == 0:
                 self._start(energy)
             self._follow(energy)
             np.divide(energy, self._noise, self._ratio)
-            np.minimum(self._ratio, MOST_RATIO, self._ratio)
+            np.minimum(self._ratio, MOST_RATIO, out=self._ratio)
             self._attenuate(energy)
             likelihood[index] = self._speech_likelihood()
             self._frame += 1
 
     def _start(self, energy: Array) -> None:
         for state in (self._smoothed, self._minimum, self._next_minimum, self._noise):
-            np.maximum(energy, _TINY, state)
+            np.maximum(energy, _TINY, out=state)
         self._presence[:] = 0.0
         self._clean[:] = 0.0
 
@@ -75,11 +76,11 @@ class NoiseReduction:
         np.multiply(self._b, SMOOTHING, self._b)
         np.add(self._b, energy, smoothed)
         if self._frame % MINIMUM_FRAMES == MINIMUM_FRAMES - 1:
-            np.minimum(self._next_minimum, smoothed, self._minimum)
+            np.minimum(self._next_minimum, smoothed, out=self._minimum)
             self._next_minimum[:] = smoothed
         else:
-            np.minimum(self._minimum, smoothed, self._minimum)
-            np.minimum(self._next_minimum, smoothed, self._next_minimum)
+            np.minimum(self._minimum, smoothed, out=self._minimum)
+            np.minimum(self._next_minimum, smoothed, out=self._next_minimum)
         np.multiply(self._minimum, PRESENCE_RATIO, self._b)
         np.greater(smoothed, self._b, self._above)
         np.multiply(self._presence, PRESENCE_SMOOTHING, self._presence)
@@ -91,34 +92,34 @@ class NoiseReduction:
         np.multiply(self._b, weight, self._b)
         np.add(self._b, energy, self._noise)
         np.multiply(self._minimum, PRESENCE_RATIO, self._b)
-        np.minimum(self._noise, self._b, self._noise)  # a stream may begin in the middle of a word
-        np.maximum(self._noise, _TINY, self._noise)
+        np.minimum(self._noise, self._b, out=self._noise)  # a stream may begin in the middle of a word
+        np.maximum(self._noise, _TINY, out=self._noise)
 
     def _attenuate(self, energy: Array) -> None:
         """Multiply the energy by the squared gain; keep it as the clean energy of the next frame's prior."""
         prior, gain = self._a, self._b
         np.subtract(energy, self._noise, prior)
-        np.maximum(prior, 0.0, prior)
+        np.maximum(prior, 0.0, out=prior)
         np.multiply(prior, 1.0 - PRIOR_SMOOTHING, prior)
         np.multiply(self._clean, PRIOR_SMOOTHING, gain)
         np.add(prior, gain, prior)  # times the noise: the noise cancels in the gain
         np.add(prior, self._noise, gain)
         np.divide(prior, gain, gain)
-        np.maximum(gain, GAIN_FLOOR, gain)
+        np.maximum(gain, GAIN_FLOOR, out=gain)
         np.multiply(gain, gain, gain)
         np.multiply(energy, gain, self._clean)
         if self._reduce:
             np.copyto(energy, self._clean)
 
-    def _speech_likelihood(self) -> float:
+    def _speech_likelihood(self) -> Array:
         """Mean over the voice's bands of g x / (1 + x) - log(1 + x), g the posterior and x the prior SNR."""
         prior, other = self._a, self._b
         np.divide(self._clean, self._noise, prior)
-        np.minimum(prior, MOST_RATIO, prior)
+        np.minimum(prior, MOST_RATIO, out=prior)
         np.add(prior, 1.0, other)
         np.multiply(self._ratio, prior, self._ratio)
         np.divide(self._ratio, other, self._ratio)
         np.log(other, other)
         np.subtract(self._ratio, other, self._ratio)
-        np.minimum(self._ratio, MOST_LIKELIHOOD, self._ratio)
-        return float(np.mean(self._ratio[self._voice_bands]))
+        np.minimum(self._ratio, MOST_LIKELIHOOD, out=self._ratio)
+        return np.asarray(np.mean(self._ratio[..., self._voice_bands], axis=-1))

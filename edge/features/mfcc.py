@@ -204,7 +204,7 @@ class Mfcc:
             np.dot(rows, matrix, out)
         if self._noise is not None:
             self._noise.apply(plan.bands, plan.likelihood)
-        np.maximum(plan.mel, plan.floor, plan.mel)
+        np.maximum(plan.mel, plan.floor, out=plan.mel)
         np.log(plan.bands, plan.log_mel)
         for rows, matrix, out in plan.to_cepstra:
             np.dot(rows, matrix, out)

@@ -53,9 +53,13 @@ def fit_window(features: F32, spec: SpeechSpec) -> F32:
 
 def open_mfcc(spec: SpeechSpec, kernel: KernelName = "auto") -> Mfcc:
     """Return the spec's MFCC with its noise tracking: what training and runtime both put sound through."""
+    return Mfcc(spec.mfcc, noise=open_noise_reduction(spec), kernel=kernel)
+
+
+def open_noise_reduction(spec: SpeechSpec, streams: tuple[int, ...] = ()) -> NoiseReduction:
+    """Return the spec's noise tracker, of one stream or of several at once."""
     reduce = spec.noise_reduction == "wiener"
-    noise = NoiseReduction(spec.mfcc.filters, voice_bands(spec.mfcc), np.float32, reduce=reduce)
-    return Mfcc(spec.mfcc, noise=noise, kernel=kernel)
+    return NoiseReduction((*streams, spec.mfcc.filters), voice_bands(spec.mfcc), np.float32, reduce=reduce)
 
 
 class SpeechFrontEnd:
