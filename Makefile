@@ -78,6 +78,7 @@ evaluate: need-data runtime data  ## measure the shipped bundle on the held-out 
 	$(BIN)/moodring evaluate face --bundle $(BUNDLE) --fer2013 $(FER) --ferplus $(FERPLUS) --split $(SPLIT) --json docs/models/face.json
 	$(BIN)/moodring evaluate speech --bundle $(BUNDLE) --ravdess "$(DATA)/ravdess" --actors $(ACTORS) --json docs/models/speech.json
 	$(BIN)/moodring evaluate fusion --bundle $(BUNDLE) --fer2013 $(FER) --split $(SPLIT) --ravdess "$(DATA)/ravdess" --actors $(ACTORS) --json docs/models/fusion.json
+	$(BIN)/python -m edge.evaluation.record $(BUNDLE) docs/models/face.json docs/models/speech.json docs/models/fusion.json
 
 models: models-quick  ## the full recipe; for now the quick one
 

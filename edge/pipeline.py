@@ -100,7 +100,7 @@ class Pipeline:
     # capture -> features -> inference
 
     def see(self, frame: VideoFrame) -> None:
-        """Take a captured frame: track faces, and let the face branch read the largest one, at no more than its rate."""
+        """Take a captured frame: track faces, and let the face branch read the primary one, at no more than its rate."""
         self.counters.frames_seen += 1
         if frame.capture_time_ns < self._face_due_ns:
             self.counters.frames_skipped_rate += 1

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from edge.errors import BundleError, ExportError
+from edge.errors import ExportError
 from edge.features.spec import PreprocessSpec
-from edge.inference.bundle import SCHEMA, bundle_id
+from edge.inference.bundle import DOCUMENT, SCHEMA, document_text, seal
 from edge.labels import LABELS
 from export.networks import Network
 from export.to_onnx import OPSET
 
-DOCUMENT = "bundle.json"
 USABLE_THRESHOLD = 0.5
 PUBLISHED_HEAD = "ferplus"  # nearer to what people see than FER2013's own label
 PAIRING = "paired by class, different people"
@@ -70,7 +67,7 @@ def describe(
         "accuracy": {},
         "training": _training(networks),
     }
-    return {"id": bundle_id(document), **document}
+    return seal({"id": "", **document})
 
 
 def write_bundle(out: Path, document: dict[str, Any], files: dict[str, dict[str, bytes]]) -> None:
@@ -88,7 +85,7 @@ def write_bundle(out: Path, document: dict[str, Any], files: dict[str, dict[str,
             for kind, by_precision in files.items():
                 for precision, data in by_precision.items():
                     (fresh / document["models"][kind]["files"][precision]["path"]).write_bytes(data)
-            (fresh / DOCUMENT).write_text(_text(document), encoding="utf-8")
+            (fresh / DOCUMENT).write_text(document_text(document), encoding="utf-8")
             _swap(fresh, out, old)
     except OSError as error:
         raise ExportError(f"{out}: the bundle cannot be written ({error.strerror}); what was there is unchanged") from error
@@ -105,39 +102,3 @@ def _swap(fresh: Path, out: Path, old: Path) -> None:
         if replaced:
             old.replace(out)
         raise
-
-
-def record_accuracy(bundle_dir: Path, evaluations: Iterable[Path]) -> str:
-    """Put measured figures into bundle.json, keyed by the evaluation files' names without suffix; return the new id.
-
-    The figures are kept, the bundle's own id, paths and timings are not: an id must not depend on itself.
-    """
-    path = bundle_dir / DOCUMENT
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        accuracy = {file.stem: _figures(json.loads(file.read_text(encoding="utf-8"))) for file in evaluations}
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path} or an evaluation cannot be read ({error})") from error
-    document["accuracy"] = dict(sorted(accuracy.items()))
-    document["id"] = bundle_id(document)
-    part = path.with_name(f".{DOCUMENT}.part")
-    part.write_text(_text(document), encoding="utf-8")
-    part.replace(path)
-    return str(document["id"])
-
-
-KEPT = (
-    "n", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece", "precision", "split",
-    "actors", "protocol", "pairing", "method",
-)  # fmt: skip
-
-
-def _figures(evaluation: dict[str, Any]) -> dict[str, Any]:
-    figures = {key: evaluation[key] for key in KEPT if key in evaluation}
-    if "by_label_set" in evaluation:
-        figures["by_label_set"] = {name: _figures(part) for name, part in evaluation["by_label_set"].items()}
-    return figures
-
-
-def _text(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=1) + "\n"

@@ -208,11 +208,11 @@ class AudioFile(_Reader):
             raise MediaError(f"{self.source} holds no sound: its audio stream is empty")
 
     def _resampler(self) -> av.AudioResampler:
-        return av.AudioResampler("flt", "mono", self.rate_hz)
+        return av.AudioResampler("fltp", rate=self.rate_hz)  # channels stay apart: FFmpeg's own mono is 3 dB too loud
 
     def _blocks(self, resampler: av.AudioResampler, frame: Any, anchor_ns: int, offset: int) -> Iterator[AudioBlock]:
         for resampled in resampler.resample(frame):
-            samples = np.ascontiguousarray(resampled.to_ndarray()[0], np.float32)
+            samples = resampled.to_ndarray().mean(axis=0, dtype=np.float32)
             # A decoder of floating-point sound may hand on anything: what is no number is silence.
             samples = np.clip(np.nan_to_num(samples, copy=False), -1.0, 1.0)
             if samples.size:

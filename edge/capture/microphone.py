@@ -94,7 +94,7 @@ class Microphone:
                     f"microphone {self.name} cannot be opened ({error}): is it plugged in, free, and may this user use it "
                     "(group audio)?"
                 ) from error
-        self._resampler = av.AudioResampler("flt", "mono", self.rate_hz)
+        self._resampler = av.AudioResampler("fltp", rate=self.rate_hz)
 
     def _find(self) -> Any:
         if self.name == "default":
@@ -120,7 +120,7 @@ class Microphone:
         interleaved = np.frombuffer(raw, np.int16).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(interleaved, format="s16", layout="mono" if self._channels == 1 else "stereo")
         frame.sample_rate = self._native_rate_hz
-        blocks = [resampled.to_ndarray()[0] for resampled in self._resampler.resample(frame)]
+        blocks = [resampled.to_ndarray().mean(axis=0, dtype=np.float32) for resampled in self._resampler.resample(frame)]
         return (np.concatenate(blocks) if blocks else np.zeros(0, np.float32)), now_ns
 
     def close(self) -> None:

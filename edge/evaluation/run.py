@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ FIGURES = ("n", "accuracy", "balanced_accuracy", "macro_precision", "macro_recal
 def evaluate(arguments: argparse.Namespace) -> int:
     """Run one evaluation, print its main figures and write all of them to --json."""
     cv2.setNumThreads(1)
+    _make_room(arguments.json)
     bundle = bundles.load(bundles.resolve(arguments.bundle))
     engine = Engine(bundle, arguments.precision, arguments.backend)
     if arguments.what == "face":
@@ -62,9 +64,18 @@ def _command(arguments: list[str]) -> str:
     return shlex.join(["moodring", *(Path(a).name if "/" in a else a for a in arguments)])
 
 
-def _write(path: Path, figures: dict[str, Any]) -> None:
+def _make_room(path: Path) -> None:
+    """Raise UsageError before the minutes of work rather than after them."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"the figures cannot be written to {path}: {error.strerror}") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(f"the figures cannot be written to {path}: it is a directory, or its folder may not be written to")
+
+
+def _write(path: Path, figures: dict[str, Any]) -> None:
+    try:
         path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"the figures cannot be written to {path}: {error.strerror}") from error

@@ -28,7 +28,9 @@ NEIGHBOURS = 4
 STILL_SIDE = 640  # pixels the longer side of a still is scaled to
 STILL_NEIGHBOURS = 6
 BOX_GAIN = 0.5  # share of the new box in the smoothed one
-SAME_FACE_OVERLAP = 0.3
+SAME_FACE_OVERLAP = 0.3  # of a box found with one that is followed
+ONE_FACE_OVERLAP = 0.5  # of two that are followed
+PRIMARY_BONUS = 1.2
 SHARP_DEVIATION = 40.0  # grey levels: a crop at least this contrasty has full quality
 
 Box = tuple[float, float, float]  # centre x, centre y, side, in pixels of the frame
@@ -93,15 +95,20 @@ class HaarTracker:
         self._tracks: list[_Track] = []
         self._shape: tuple[int, ...] = ()
         self._next_id = 1
+        self._primary: int | None = None
         self._last_scan_ns: int | None = None
 
     def update(self, frame: VideoFrame) -> tuple[Face, ...]:
-        """Return the confirmed faces of this frame, largest first. A face held over a short miss keeps its last box."""
+        """Return the confirmed faces of this frame, the primary one first. A face held over a short miss keeps its last box.
+
+        Primary is the largest, until another is a good deal larger: of two alike it must not be now one, now the other.
+        """
         now_ns = frame.capture_time_ns
         if frame.grey.shape != self._shape:  # a source that changes its size: old boxes mean nothing in the new picture
             self._shape, self._tracks, self._last_scan_ns = frame.grey.shape, [], None
         for track in self._tracks:
             self._follow(track, frame)
+        self._tracks = _distinct(self._tracks, now_ns)
         if self._scan_due(now_ns):
             self._last_scan_ns = now_ns
             self._scan(frame)
@@ -112,7 +119,8 @@ class HaarTracker:
             if t.seen_ns == now_ns or (t.hits >= self.settings.confirm_hits and now_ns - t.seen_ns <= hold_ns)
         ]  # fmt: skip
         confirmed = [t for t in self._tracks if t.hits >= self.settings.confirm_hits]
-        confirmed.sort(key=lambda track: -track.box[2])
+        confirmed.sort(key=lambda t: -t.box[2] * (PRIMARY_BONUS if t.id == self._primary else 1.0))
+        self._primary = confirmed[0].id if confirmed else None
         return tuple(Face(t.id, _box_xywh(t.box), _quality(frame.grey, t.box), held=t.seen_ns != now_ns) for t in confirmed)
 
     def _scan_due(self, now_ns: int) -> bool:
@@ -161,6 +169,15 @@ class HaarTracker:
             scaled, factor, NEIGHBOURS, minSize=(low, low), maxSize=high
         )
         return [((x + w / 2) / scale, (y + h / 2) / scale, w / scale) for x, y, w, h in found]
+
+
+def _distinct(tracks: list[_Track], now_ns: int) -> list[_Track]:
+    """Where two tracks have come to follow one face, as when people cross, leave it to the one seen more often."""
+    kept: list[_Track] = []
+    for track in sorted(tracks, key=lambda t: (t.seen_ns != now_ns, -t.hits)):
+        if all(_overlap(track.box, other.box) < ONE_FACE_OVERLAP for other in kept):
+            kept.append(track)
+    return kept
 
 
 def _box_xywh(box: Box) -> tuple[int, int, int, int]:

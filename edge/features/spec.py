@@ -24,6 +24,14 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def _typed(kind: type[Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields as they are; raise TypeError where one is of another type than its default (JSON has no types)."""
+    for field in dataclasses.fields(kind):
+        if field.name in data and type(data[field.name]) is not type(field.default):
+            raise TypeError(f"{field.name} must be of type {type(field.default).__name__}, got {data[field.name]!r}")
+    return data
+
+
 @dataclass(frozen=True, slots=True)
 class MfccSpec:
     """Mel-frequency cepstra of mono sound, in the terms of python_speech_features.
@@ -83,7 +91,7 @@ class SpeechSpec:
     window_frames: int = 300
     min_frames: int = 98  # one second of sound: 98 whole windows
     hop_frames: int = 50
-    noise_reduction: Literal["none", "wiener"] = "none"
+    noise_reduction: Literal["none", "wiener"] = "wiener"
     normalisation: Literal["level"] = "level"
     padding: Literal["repeat"] = "repeat"
     deltas: Literal[0, 1, 2] = 0  # how many orders of them stand beside the features
@@ -152,8 +160,9 @@ class PreprocessSpec:
         """Read what `to_dict` wrote; raise BundleError where this runtime does not implement what it asks for."""
         try:
             speech = dict(data["speech"])
-            speech["mfcc"] = MfccSpec(**speech["mfcc"])
-            return cls(version=data["version"], speech=SpeechSpec(**speech), face=FaceSpec(**data["face"]))
+            mfcc = MfccSpec(**_typed(MfccSpec, speech.pop("mfcc")))
+            speech_spec = SpeechSpec(mfcc, **_typed(SpeechSpec, speech))
+            return cls(version=data["version"], speech=speech_spec, face=FaceSpec(**_typed(FaceSpec, data["face"])))
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
                 f"the model bundle's preprocessing spec is not one this runtime implements ({error}); "

@@ -15,6 +15,7 @@ from edge.inference.onnx import OnnxModel
 from edge.labels import CLASSES, FACE_CLASSES, LABELS
 
 SCHEMA = 1
+DOCUMENT = "bundle.json"
 DEFAULT = Path(__file__).resolve().parent.parent / "bundles" / "default"
 MODELS = ("face", "speech", "fusion")
 
@@ -64,9 +65,28 @@ class Bundle:
 
 
 def bundle_id(document: dict[str, Any]) -> str:
-    """Return the id that belongs to a bundle.json: 16 hex digits of the SHA-256 of its canonical form without `id`."""
-    rest = {key: value for key, value in document.items() if key != "id"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+    """Return the id of what a bundle.json describes: 16 hex digits of the SHA-256 of its canonical form.
+
+    Measured figures are no part of it: an evaluation names the bundle it measured, and is then recorded there.
+    """
+    return _canonical_hash(document, without=("id", "accuracy", "sha256"))[:16]
+
+
+def seal(document: dict[str, Any]) -> dict[str, Any]:
+    """Give a bundle.json its id and the hash of all of it, in place; return it."""
+    document["id"] = bundle_id(document)
+    document["sha256"] = _canonical_hash(document, without=("sha256",))
+    return document
+
+
+def document_text(document: dict[str, Any]) -> str:
+    """Return bundle.json's text."""
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _canonical_hash(document: dict[str, Any], without: tuple[str, ...]) -> str:
+    rest = {key: value for key, value in document.items() if key not in without}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def resolve(name: str) -> Path:
@@ -83,7 +103,7 @@ def load(path: Path) -> Bundle:
             "update moodring, or export the model again with this version"
         )
     try:
-        if document["id"] != bundle_id(document):
+        if document["sha256"] != _canonical_hash(document, without=("sha256",)) or document["id"] != bundle_id(document):
             raise BundleError(f"{path / 'bundle.json'} was changed after it was written; restore it or export again")
         if tuple(document["labels"]) != LABELS:
             raise BundleError(f"bundle {path} answers {document['labels']}; this moodring speaks of {list(LABELS)}")

@@ -253,10 +253,12 @@ def test_what_cannot_be_evaluated_is_named(
     assert not (tmp_path / "out.json").exists()
 
 
-def test_figures_that_cannot_be_written_are_wrong_usage(capsys, tiny_bundle: Path, fer2013: Path):
-    code, line = fails(capsys, "evaluate", "face", "--fer2013", fer2013, "--bundle", tiny_bundle, "--json", "/dev/null/x.json")
+@pytest.mark.parametrize("path", ["/dev/null/x.json", "/"])
+def test_figures_that_cannot_be_written_are_wrong_usage_before_any_work(capsys, tiny_bundle: Path, fer2013: Path, path: str):
+    code = main(["evaluate", "face", "--fer2013", str(fer2013), "--bundle", str(tiny_bundle), "--json", path])
+    (line,) = capsys.readouterr().err.splitlines()
     assert code == 2
-    assert "the figures cannot be written to /dev/null/x.json" in line
+    assert f"the figures cannot be written to {path}" in line
 
 
 def test_no_evaluation_needs_torch(tiny_bundle: Path, fer2013: Path, tmp_path: Path):

@@ -85,6 +85,52 @@ def test_two_faces_come_largest_first_with_ids_of_their_own():
     assert first.id != second.id
 
 
+@pytest.mark.parametrize("speed", [5, 8, 12, 16])
+def test_when_two_cross_and_one_goes_one_is_left(speed: int):
+    head = face_picture(0)[40:220, 80:240]
+
+    def crossing(i: int) -> np.ndarray:
+        scene = np.full((240, 480), 120, np.uint8)
+        scene[30:210, 300:460] = head
+        if speed * i <= 320:
+            scene[30:210, speed * i : speed * i + 160] = head
+        return scene
+
+    seen = track(HaarTracker(), [crossing(i) for i in range(320 // speed + 20)])
+    assert len(seen[6]) == 2
+    assert len(seen[-1]) == 1
+
+
+def test_of_two_alike_the_primary_stays_the_same():
+    head = face_picture(0)[40:220, 80:240]
+
+    def pair(i: int) -> np.ndarray:
+        scene = np.full((240, 480), 120, np.uint8)
+        for x, wobble in ((40, i % 3), (270, (i + 1) % 4)):  # a few pixels larger, now one, now the other
+            larger = cv2.resize(head, (160 + 2 * wobble, 180 + 2 * wobble))
+            scene[30 : 30 + larger.shape[0], x : x + larger.shape[1]] = larger
+        return scene
+
+    seen = track(HaarTracker(), [pair(i) for i in range(40)])
+    assert all(len(faces) == 2 for faces in seen[5:])
+    assert len({faces[0].id for faces in seen[5:]}) == 1
+
+
+def test_a_face_that_is_much_larger_becomes_the_primary_one():
+    head = face_picture(0)[40:220, 80:240]
+
+    def approaching(i: int) -> np.ndarray:
+        scene = np.full((360, 640), 120, np.uint8)
+        scene[30:210, 20:180] = head
+        larger = cv2.resize(head, None, fx=0.8 + 0.02 * i, fy=0.8 + 0.02 * i)
+        scene[10 : 10 + larger.shape[0], 300 : 300 + larger.shape[1]] = larger
+        return scene
+
+    seen = track(HaarTracker(), [approaching(i) for i in range(50)])
+    (first, *_), (last, *_) = seen[5], seen[-1]
+    assert first.box_xywh[0] < 200 < last.box_xywh[0]
+
+
 def test_reset_starts_anew_and_forgetting_it_shows():
     tracker = HaarTracker()
     first = track(tracker, faces_of(6))

@@ -6,14 +6,18 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from edge.errors import DeviceError, MoodringError
+from edge.publish.cloudevents import to_document
 from edge.runtime import LOST_AFTER_NS, DeviceHealth, LiveRun, publish_to
 from edge.types import AudioBlock, EmotionEvent, VideoFrame
+from tests.support.events import check_event, make_pipeline
+from tests.support.signals import voice
 
 TICK_NS = 50 * NS_PER_MS
 
@@ -203,6 +207,53 @@ def test_a_frame_that_comes_between_looking_and_waiting_is_not_waited_for():
     live.run(lambda _: None, tick_ns=TICK_NS, seconds=0.1)
     assert len(seen_after_ns) == 1
     assert seen_after_ns[0] < 20 * NS_PER_MS  # a lost wake-up costs the whole tick
+
+
+class PacedMicrophone:
+    """Gives a voice 20 ms at a time, as late as a busy machine would, and is lost after a while."""
+
+    name = "paced"
+
+    def __init__(self, seconds: float) -> None:
+        self._sound = voice(seconds)
+        self._position = 0
+        self._start_ns = time.monotonic_ns()
+
+    def open(self) -> None:
+        if self._position >= self._sound.size:
+            raise DeviceError("paced is gone")
+
+    def read(self) -> tuple[np.ndarray, int]:
+        piece = self._sound[self._position : self._position + 320]
+        if not piece.size:
+            raise DeviceError("paced was lost")
+        self._position += 320
+        late_ns = self._position % 7 * 2 * NS_PER_MS
+        MonotonicClock().sleep_until_ns(self._start_ns + self._position * NS_PER_S // 16_000 + late_ns)
+        return piece, time.monotonic_ns()
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_live_voice_is_heard_without_a_gap_and_falls_silent_with_its_microphone(tiny_bundle: Path):
+    pipeline = make_pipeline(tiny_bundle)
+    events: list[EmotionEvent] = []
+
+    def note(event: EmotionEvent) -> None:
+        check_event(to_document(event))
+        events.append(event)
+
+    live = LiveRun(pipeline, None, PacedMicrophone(1.3), MonotonicClock(), lambda _: None)
+    live.run(note, tick_ns=100 * NS_PER_MS, seconds=3.2)
+    states = [(event.state, event.devices["microphone"], event.modalities) for event in events]
+    assert states[5] == ("no_speech", "ok", ())
+    assert ("ok", "ok", ("speech",)) in states
+    assert states[-1] == ("no_signal", "lost", ())
+    assert all(0 <= event.latency_ms < 1600 for event in events if event.modalities)
+    assert pipeline.counters.samples_heard == round(1.3 * 16_000)
+    assert pipeline.counters.sound_gaps == 0
+    assert pipeline.counters.windows_read == 1
 
 
 @pytest.mark.parametrize(("age_ms", "state"), [(None, "lost"), (0, "ok"), (999, "ok"), (1001, "lost")])

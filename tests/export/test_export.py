@@ -10,6 +10,7 @@ import torch
 from onnx import numpy_helper
 
 from edge.errors import BundleError, DataError, ExportError, UsageError
+from edge.evaluation.record import record_accuracy
 from edge.features.spec import PreprocessSpec
 from edge.inference import bundle as reader
 from export import run, write
@@ -170,20 +171,22 @@ def test_a_failing_disk_leaves_the_old_bundle(
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_measured_accuracy_goes_into_the_bundle_and_its_id(
+def test_measured_accuracy_goes_into_the_bundle_that_was_measured(
     tmp_path: Path, networks: dict[str, Network], exported: dict[str, bytes]
 ) -> None:
     out = written(tmp_path, networks, exported)
     first = reader.load(out).id
     evaluation = tmp_path / "face.json"
     evaluation.write_text(json.dumps({"n": 10, "accuracy": 0.6, "bundle": first, "seconds": 3.1}))
-    second = write.record_accuracy(out, [evaluation])
-    assert second != first
-    assert reader.load(out).id == second
+    second = record_accuracy(out, [evaluation])
+    assert second == first == reader.load(out).id
     assert reader.load(out).accuracy == {"face": {"n": 10, "accuracy": 0.6}}
-    assert write.record_accuracy(out, [evaluation]) == second
+    assert record_accuracy(out, [evaluation]) == second
     with pytest.raises(BundleError, match="cannot be read"):
-        write.record_accuracy(out, [tmp_path / "nothing.json"])
+        record_accuracy(out, [tmp_path / "nothing.json"])
+    evaluation.write_text(json.dumps({"n": 10, "accuracy": 0.6, "bundle": "another"}))
+    with pytest.raises(BundleError, match="measured bundle another"):
+        record_accuracy(out, [evaluation])
 
 
 def test_absent_or_changed_checkpoints_are_one_clear_error(tmp_path: Path, checkpoints: Path) -> None:

@@ -265,10 +265,6 @@ def test_a_face_is_spoken_of_only_while_it_is_there(data_part, replayed, name: s
     assert (first, last) == ((1.0, 0.0) if there_first else (0.0, 1.0))
 
 
-shipped = pytest.mark.skipif(not DEFAULT.is_dir(), reason="the bundle that ships is not there yet")
-
-
-@shipped
 @pytest.mark.data
 def test_what_ships_uses_face_and_voice_of_every_grid_clip(data_part, replayed):
     for clip in sorted(data_part("av_clips").glob("grid_*.mpg")):
@@ -277,7 +273,6 @@ def test_what_ships_uses_face_and_voice_of_every_grid_clip(data_part, replayed):
         assert replayed(clip, "--pace", "max", bundle=DEFAULT)
 
 
-@shipped
 def test_what_ships_reads_the_sample_clip(replayed):
     sample = Path(DEFAULT).parents[1] / "samples" / "clip.mp4"
     events = check_lines(replayed(sample, "--pace", "max", bundle=DEFAULT).decode())

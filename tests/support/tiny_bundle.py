@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.features.spec import PreprocessSpec
-from edge.inference.bundle import SCHEMA, bundle_id
+from edge.inference.bundle import SCHEMA, seal
 from edge.labels import CLASSES, FACE_CLASSES, LABELS
 
 EMBEDDING = 8
@@ -108,8 +108,7 @@ def write_tiny_bundle(folder: Path, **usable_logits: float) -> Path:
 
 def write_document(folder: Path, document: dict[str, Any]) -> None:
     """Write bundle.json with the id that belongs to it."""
-    document = copy.deepcopy(document)
-    document["id"] = bundle_id(document)
+    document = seal(copy.deepcopy(document))
     (folder / "bundle.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

@@ -1,0 +1,67 @@
+"""usage: python -m edge.evaluation.record BUNDLE_DIR EVALUATION.json ...
+
+Put the figures of `moodring evaluate` into a bundle's bundle.json, keyed by the files' names, and seal it again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from edge.errors import BundleError, MoodringError
+from edge.inference.bundle import DOCUMENT, document_text, seal
+
+KEPT = (
+    "n", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece", "precision", "split",
+    "actors", "protocol", "pairing", "method",
+)  # fmt: skip
+
+
+def record_accuracy(bundle_dir: Path, evaluations: Iterable[Path]) -> str:
+    """Put measured figures into bundle.json, keyed by the evaluation files' names without suffix; return the bundle's id.
+
+    Raises BundleError where an evaluation cannot be read or measured another bundle. The id stays: figures are no part of it.
+    """
+    path = bundle_dir / DOCUMENT
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        measured = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in evaluations}
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} or an evaluation cannot be read ({error})") from error
+    for name, evaluation in measured.items():
+        if evaluation.get("bundle") != document["id"]:
+            raise BundleError(
+                f"{name}.json measured bundle {evaluation.get('bundle')}, not {document['id']}; evaluate it again"
+            )
+    document["accuracy"] = {name: _figures(evaluation) for name, evaluation in sorted(measured.items())}
+    seal(document)
+    part = path.with_name(f".{DOCUMENT}.part")
+    part.write_text(document_text(document), encoding="utf-8")
+    part.replace(path)
+    return str(document["id"])
+
+
+def _figures(evaluation: dict[str, Any]) -> dict[str, Any]:
+    figures = {key: evaluation[key] for key in KEPT if key in evaluation}
+    if "by_label_set" in evaluation:
+        figures["by_label_set"] = {name: _figures(part) for name, part in evaluation["by_label_set"].items()}
+    return figures
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) < 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        print(f"bundle {record_accuracy(Path(arguments[0]), [Path(name) for name in arguments[1:]])}")
+    except MoodringError as error:
+        print(f"moodring: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
