@@ -7,7 +7,6 @@ through `push`. Every table is computed once, every intermediate is preallocated
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,24 +22,24 @@ from edge.features.spec import MfccSpec
 from edge.features.spectrum import KernelName, make_kernel
 
 MOST_PLANS = 128  # kept; a live stream repeats a few, a clip one for each of its chunks
+MOST_SQUARES = 1e12  # of one push: weeks at full scale, or one sample of a million times that
 CHUNK_FRAMES = 48  # a multiple of every block size that `products` may choose
 Array = NDArray[Any]  # of the precision asked for
 
-_INT16, _FLOAT32 = np.dtype(np.int16), np.dtype(np.float32)  # NumPy keeps one object for each native type
+_INT16, _FLOAT32 = np.dtype(np.int16), np.dtype(np.float32)
 _EPSILON = float(np.finfo(np.float64).eps)  # python_speech_features' guard against log(0)
 
 
 def check_samples(samples: Array) -> None:
-    """Raise ValueError unless the samples are mono int16 or float32 and finite."""
+    """Raise ValueError unless the samples are mono int16 or float32, finite, and not so loud that their energy overflows."""
     if samples.ndim != 1:
         raise ValueError(f"samples must be mono, one dimension; got shape {samples.shape}")
-    if samples.dtype is _INT16:
+    if samples.dtype == _INT16:
         return
-    if samples.dtype is not _FLOAT32:
+    if samples.dtype != _FLOAT32:
         raise ValueError(f"samples must be int16, or float32 in [-1, 1]; got {samples.dtype}")
-    # The sum of squares is finite exactly where all are (and their squares fit: no sound is that loud).
-    if not math.isfinite(samples.dot(samples)):
-        raise ValueError("samples hold NaN or infinity; the block was not used")
+    if not samples.dot(samples) <= MOST_SQUARES:  # false for NaN as well
+        raise ValueError("samples hold NaN or infinity, or are far beyond [-1, 1]; the block was not used")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +120,7 @@ class Mfcc:
             self._noise.reset()
         self._filled = 0
         self._produced = 0
+        self._short = True  # shorter than one window, so far
         self._raw[0] = 0.0
 
     def push(self, samples: Array) -> Array:
@@ -144,7 +144,7 @@ class Mfcc:
     def flush(self) -> Array:
         """Pad what is left with zeros to one last frame, as python_speech_features does, return it, and reset."""
         self._produced = 0
-        if self._filled > self.spec.window_samples - self.spec.hop_samples:
+        if self._filled > self.spec.window_samples - self.spec.hop_samples or (self._short and self._filled):
             self._pending[self._filled : self.spec.window_samples] = 0.0
             self._filled = self.spec.window_samples
             self._drain()
@@ -171,7 +171,7 @@ class Mfcc:
             if len(self._appends) < MOST_PLANS:
                 self._appends[self._filled, size] = views
         current, previous, out = views
-        if piece.dtype is _INT16:
+        if piece.dtype == _INT16:
             np.multiply(piece, self._from_int16, current)
         else:
             np.copyto(current, piece)
@@ -211,6 +211,7 @@ class Mfcc:
         if self.spec.energy_as_c0:
             np.log(plan.mel[:, -1], plan.cepstra[:, 0])
         self._produced += count
+        self._short = False
 
     def _plan(self, count: int, start: int) -> _Plan:
         """Collect the views that `count` frames need, so that a push of a live stream makes none."""

@@ -63,6 +63,10 @@ class MfccSpec:
         )
         _require(self.fft_size & (self.fft_size - 1) == 0, f"fft_size must be a power of two, got {self.fft_size}")
         _require(
+            self.window != "hann" or self.window_samples > 2,
+            f"a hann window of {self.window_samples} samples is zero: window_samples must be at least 3",
+        )
+        _require(
             0 < self.hop_samples <= self.window_samples,
             f"hop_samples ({self.hop_samples}) must lie in 1..window_samples ({self.window_samples})",
         )
@@ -80,7 +84,7 @@ class MfccSpec:
         _require(self.mel_scale in ("htk", "slaney"), f"mel_scale must be htk or slaney, got {self.mel_scale!r}")
         _require(self.output in ("cepstra", "log_mel"), f"output must be cepstra or log_mel, got {self.output!r}")
         _require(not (self.output == "log_mel" and self.energy_as_c0), "energy_as_c0 belongs to cepstra, not to output log_mel")
-        _require(self.sample_scale > 0.0, f"sample_scale must be positive, got {self.sample_scale}")
+        _require(1.0 <= self.sample_scale <= 32768.0, f"sample_scale must lie in [1, 32768], got {self.sample_scale}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,11 @@ class Cv2Kernel:
 
 
 class NumpyKernel:
-    """NumPy's complex spectrum, seen as pairs Re0, Im0, Re1, Im1, ..."""
+    """NumPy's complex spectrum, seen as pairs Re0, Im0, Re1, Im1, ...
+
+    It comes divided by the FFT size, a power of two, and the weights make up for it exactly: asked for a spectrum that is not
+    scaled, NumPy multiplies by a whole number, and to do so computes in float64 and in new memory.
+    """
 
     def __init__(self, fft_size: int, rows: int, precision: type[Any]) -> None:
         self.frames = np.zeros((rows, fft_size), precision)
@@ -72,13 +76,13 @@ class NumpyKernel:
         frames, spectrum, power = self.frames[:count], self._complex[:count], self.power[:count]
 
         def run() -> None:
-            np.fft.rfft(frames, out=spectrum)
+            np.fft.rfft(frames, norm="forward", out=spectrum)
             np.multiply(power, power, power)
 
         return run
 
     def pack(self, weights: NDArray[np.float64]) -> NDArray[Any]:
-        return np.repeat(weights.T, 2, axis=0).astype(self.frames.dtype)
+        return np.repeat(weights.T * self.frames.shape[1] ** 2, 2, axis=0).astype(self.frames.dtype)
 
 
 _KERNELS: dict[str, type[Cv2Kernel | NumpyKernel]] = {"cv2": Cv2Kernel, "numpy": NumpyKernel}
