@@ -84,7 +84,8 @@ class NoiseReduction:
         np.multiply(self._minimum, PRESENCE_RATIO, self._b)
         np.greater(smoothed, self._b, self._above)
         np.multiply(self._presence, PRESENCE_SMOOTHING, self._presence)
-        np.multiply(self._above, 1.0 - PRESENCE_SMOOTHING, self._b)
+        np.copyto(self._b, self._above)  # a product of truth values and numbers would be made in new memory
+        np.multiply(self._b, 1.0 - PRESENCE_SMOOTHING, self._b)
         np.add(self._presence, self._b, self._presence)
         np.multiply(self._presence, 1.0 - NOISE_SMOOTHING, weight)
         np.add(weight, NOISE_SMOOTHING, weight)
@@ -122,4 +123,5 @@ class NoiseReduction:
         np.log(other, other)
         np.subtract(self._ratio, other, self._ratio)
         np.minimum(self._ratio, MOST_LIKELIHOOD, out=self._ratio)
-        return np.asarray(np.mean(self._ratio[..., self._voice_bands], axis=-1))
+        voiced = self._ratio[..., self._voice_bands]
+        return np.asarray(np.add.reduce(voiced, axis=-1) / voiced.shape[-1])

@@ -38,7 +38,7 @@ def check_samples(samples: Array) -> None:
         return
     if samples.dtype != _FLOAT32:
         raise ValueError(f"samples must be int16, or float32 in [-1, 1]; got {samples.dtype}")
-    if not samples.dot(samples) <= MOST_SQUARES:  # false for NaN as well
+    if not cv2.norm(samples, cv2.NORM_L2SQR) <= MOST_SQUARES:  # false for NaN as well; silent where dot warns of overflow
         raise ValueError("samples hold NaN or infinity, or are far beyond [-1, 1]; the block was not used")
 
 
@@ -171,10 +171,9 @@ class Mfcc:
             if len(self._appends) < MOST_PLANS:
                 self._appends[self._filled, size] = views
         current, previous, out = views
+        np.copyto(current, piece)
         if piece.dtype == _INT16:
-            np.multiply(piece, self._from_int16, current)
-        else:
-            np.copyto(current, piece)
+            np.multiply(current, self._from_int16, current)
         np.multiply(previous, self._emphasis, out)
         np.add(out, current, out)
         self._raw[0] = self._raw[size]
