@@ -253,13 +253,25 @@ def test_one_sample_at_a_time_gives_the_same_bits():
     np.testing.assert_array_equal(np.concatenate(pieces), Mfcc(MfccSpec()).push(signal))
 
 
-def test_reset_starts_a_new_signal_and_forgetting_it_shows():
-    mfcc = Mfcc(MfccSpec())
+@pytest.mark.parametrize("noise_reduction", [None, "wiener"])
+def test_reset_starts_a_new_signal_and_forgetting_it_shows(noise_reduction: str | None):
+    mfcc = Mfcc(MfccSpec(), noise=noise_reduction and open_noise_reduction(SpeechSpec()))
     first = mfcc.push(SOUNDS["voice"][:5000]).copy()
     mfcc.reset()
     np.testing.assert_array_equal(mfcc.push(SOUNDS["voice"][:5000]), first)
     forgotten = mfcc.push(SOUNDS["voice"][:5000])
     assert forgotten.shape != first.shape or not np.array_equal(forgotten, first)
+
+
+def test_reset_forgets_the_noise():
+    mfcc = Mfcc(MfccSpec(), noise=open_noise_reduction(SpeechSpec()))
+    first = mfcc.push(SOUNDS["voice"]).copy()
+    mfcc.reset()
+    mfcc.push(noise(2.0, 0.3))  # leaves 320 samples: two hops
+    forgotten = mfcc.push(SOUNDS["voice"])[2:].copy()
+    assert np.abs(forgotten[10:] - first[10:]).max() > 10.0
+    mfcc.reset()
+    np.testing.assert_array_equal(mfcc.push(SOUNDS["voice"]), first)
 
 
 def test_reset_forgets_the_sample_that_pre_emphasis_carries():
