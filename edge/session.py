@@ -24,6 +24,7 @@ from edge.capture.microphone import Microphone, default_microphone
 from edge.clock import NS_PER_S, MonotonicClock
 from edge.config import Config
 from edge.errors import UsageError
+from edge.features.spectrum import KernelName
 from edge.inference import bundle as bundles
 from edge.pipeline import EventIdentity, Pipeline
 from edge.publish.base import Publisher
@@ -35,6 +36,7 @@ MEDIA_SUFFIXES = frozenset({
     ".aac", ".avi", ".flac", ".m4a", ".m4v", ".mkv", ".mov", ".mp3", ".mp4", ".mpeg", ".mpg", ".ogg", ".opus", ".ts", ".wav",
     ".webm", ".wma", ".wmv",
 })  # fmt: skip
+REPLAY_KERNEL: KernelName = "cv2"
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -59,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = _configured(arguments)
     bundle = bundles.load(bundles.resolve(config.bundle))
     sources = choose_sources(arguments.source, config)
+    if not sources.live and config.speech.kernel == "auto":  # what is measured may differ from run to run
+        config = dataclasses.replace(config, speech=configuration.SpeechConfig(REPLAY_KERNEL))
     pipeline = Pipeline(config, bundle, _identity(sources, config, bundle.id))
     tick_ns = int(NS_PER_S / config.fusion.rate_hz)
     with contextlib.ExitStack() as stack:
