@@ -74,7 +74,7 @@ class Mfcc:
         *,
         noise: NoiseReduction | None = None,
         precision: type[np.float32 | np.float64] = np.float32,
-        kernel: KernelName = "auto",
+        kernel: KernelName = "cv2",
     ) -> None:
         self.spec = spec
         self.precision = precision

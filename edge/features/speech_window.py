@@ -51,7 +51,7 @@ def fit_window(features: F32, spec: SpeechSpec) -> F32:
     return np.take(whole, np.arange(-spec.window_frames, 0) % count, axis=0)
 
 
-def open_mfcc(spec: SpeechSpec, kernel: KernelName = "auto") -> Mfcc:
+def open_mfcc(spec: SpeechSpec, kernel: KernelName = "cv2") -> Mfcc:
     """Return the spec's MFCC with its noise tracking: what training and runtime both put sound through."""
     return Mfcc(spec.mfcc, noise=open_noise_reduction(spec), kernel=kernel)
 
@@ -65,7 +65,7 @@ def open_noise_reduction(spec: SpeechSpec, streams: tuple[int, ...] = ()) -> Noi
 class SpeechFrontEnd:
     """Sound in, `FeatureWindow`s out. Any chunking of the same sound gives the same windows."""
 
-    def __init__(self, spec: SpeechSpec, kernel: KernelName = "auto") -> None:
+    def __init__(self, spec: SpeechSpec, kernel: KernelName = "cv2") -> None:
         self.spec = spec
         self._mfcc = open_mfcc(spec, kernel)
         self._voice = VoiceActivity(spec.mfcc)
