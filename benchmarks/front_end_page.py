@@ -43,9 +43,11 @@ def _speed(mfcc: dict[str, Any]) -> list[str]:
     memory, live = mfcc["memory"], mfcc["live"]
     return [
         "## How fast",
-        f"Thread CPU time on {machine['processor']} ({machine['cores']} cores), commit {machine['commit']}, {machine['date']},\n"
-        "all in one process, interleaved; 26 mel filters, 13 cepstra, noise removal off, as the peers have none.\n"
-        "Figures: [benchmarks/mfcc.json](benchmarks/mfcc.json).",
+        (
+            f"Thread CPU time on {machine['processor']} ({machine['cores']} cores), commit {machine['commit']},\n"
+            f"{machine['date']}, all in one process, interleaved; 26 mel filters, 13 cepstra, noise removal off, as the peers have none.\n"
+            "Figures: [benchmarks/mfcc.json](benchmarks/mfcc.json)."
+        ),
         _table(
             f"| {mfcc['clip_seconds']:g} s clip | median | moodring is faster by |",
             f"| moodring ({mfcc['kernel']}) | {clip['moodring']['median_us']:.0f} us | |",
@@ -54,10 +56,12 @@ def _speed(mfcc: dict[str, Any]) -> list[str]:
             f"moodring takes {mfcc['clip_multiple_of_floor']:.2f} times as long |",
         ),
         _table("| streaming, block of | moodring, per hop | kaldi-native-fbank, per hop | faster by |", *stream_rows),
-        f"Memory over {memory['pushes']} pushes: {memory['growth_bytes']} bytes more, at most "
-        f"{memory['transient_peak_bytes']} bytes within one push.\n"
-        f"A live stream in blocks of {live['block_hops']} hops takes {live['mfcc_percent_of_core']:.3f} % of a core for the "
-        f"cepstra, {live['front_end_percent_of_core']:.3f} % with\nnoise tracking and removal, voice activity and windows.",
+        (
+            f"Memory over {memory['pushes']} pushes: {memory['growth_bytes']} bytes more, at most "
+            f"{memory['transient_peak_bytes']} bytes within one push.\n"
+            f"A live stream in blocks of {live['block_hops']} hops takes {live['mfcc_percent_of_core']:.3f} % of a core for the "
+            f"cepstra, {live['front_end_percent_of_core']:.3f} % with\nnoise tracking and removal, voice activity and windows."
+        ),
     ]
 
 
@@ -65,8 +69,10 @@ def _voices(voice: dict[str, Any]) -> list[str]:
     rows = [_voice_row("clean", voice["clean"]), *(_voice_row(f"{s} dB", f) for s, f in voice["mean_by_snr"].items())]
     return [
         "## Who speaks",
-        f"Per 10 ms frame over {voice['clips']} RAVDESS clips, clean and mixed with six noise recordings; truth is the clean\n"
-        "clip's level. Figures: [benchmarks/voice_activity.json](benchmarks/voice_activity.json).",
+        (
+            f"Per 10 ms frame over {voice['clips']} RAVDESS clips, clean and mixed with six noise recordings; truth is the clean\n"
+            "clip's level. Figures: [benchmarks/voice_activity.json](benchmarks/voice_activity.json)."
+        ),
         _table("| | precision | recall | F1 |", *rows),
     ]
 
@@ -76,8 +82,10 @@ def _removal(removal: dict[str, Any]) -> list[str]:
     rows = [_removal_row(name, figures) for name, figures in removal["by_reduction"].items()]
     return [
         "## What noise removal does",
-        "The same recipe trained with and without it, on voices never heard and noises never trained with (eight classes;\n"
-        "[models/noise_removal.json](models/noise_removal.json)). It costs a point in quiet and gains in noise, so it is on.",
+        (
+            "The same recipe trained with and without it, on voices never heard and noises never trained with (eight classes;\n"
+            "[models/noise_removal.json](models/noise_removal.json)). It costs a point in quiet and gains in noise, so it is on."
+        ),
         _table("| accuracy | clean | " + " | ".join(f"{snr} dB" for snr in ratios) + " |", *rows),
     ]
 
