@@ -45,7 +45,8 @@ def _speed(mfcc: dict[str, Any]) -> list[str]:
         "## How fast",
         (
             f"Thread CPU time on {machine['processor']} ({machine['cores']} cores), commit {machine['commit']},\n"
-            f"{machine['date']}, all in one process, interleaved; 26 mel filters, 13 cepstra, noise removal off, as the peers have none.\n"
+            f"{machine['date']}, all in one process, interleaved; 26 mel filters, 13 cepstra, noise removal off,\n"
+            "as the peers have none. "
             "Figures: [benchmarks/mfcc.json](benchmarks/mfcc.json)."
         ),
         _table(
