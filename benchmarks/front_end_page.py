@@ -60,8 +60,8 @@ def _speed(mfcc: dict[str, Any]) -> list[str]:
         (
             f"Memory over {memory['pushes']} pushes: {memory['growth_bytes']} bytes more, at most "
             f"{memory['transient_peak_bytes']} bytes within one push.\n"
-            f"A live stream in blocks of {live['block_hops']} hops takes {live['mfcc_percent_of_core']:.3f} % of a core for\n"
-            f"the cepstra, {live['front_end_percent_of_core']:.3f} % with noise tracking and removal, voice activity and windows."
+            f"A live stream in blocks of {live['block_hops']} hops takes {live['mfcc_percent_of_core']:.3f} % of a core\n"
+            f"for the cepstra, {live['front_end_percent_of_core']:.3f} % with noise tracking and removal, voice activity and windows."
         ),
     ]
 
@@ -85,7 +85,8 @@ def _removal(removal: dict[str, Any]) -> list[str]:
         "## What noise removal does",
         (
             "The same recipe trained with and without it, on voices never heard and noises never trained with\n"
-            "(eight classes; [models/noise_removal.json](models/noise_removal.json)). It costs a point in quiet and gains in noise, so it is on."
+            "(eight classes; [models/noise_removal.json](models/noise_removal.json)).\n"
+            "It costs a point in quiet and gains in noise, so it is on."
         ),
         _table("| accuracy | clean | " + " | ".join(f"{snr} dB" for snr in ratios) + " |", *rows),
     ]
