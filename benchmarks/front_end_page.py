@@ -61,7 +61,8 @@ def _speed(mfcc: dict[str, Any]) -> list[str]:
             f"Memory over {memory['pushes']} pushes: {memory['growth_bytes']} bytes more, at most "
             f"{memory['transient_peak_bytes']} bytes within one push.\n"
             f"A live stream in blocks of {live['block_hops']} hops takes {live['mfcc_percent_of_core']:.3f} % of a core\n"
-            f"for the cepstra, {live['front_end_percent_of_core']:.3f} % with noise tracking and removal, voice activity and windows."
+            f"for the cepstra, "
+            f"{live['front_end_percent_of_core']:.3f} % with noise tracking and removal, voice activity and windows."
         ),
     ]
 
