@@ -171,7 +171,7 @@ class Mfcc:
             if len(self._appends) < MOST_PLANS:
                 self._appends[self._filled, size] = views
         current, previous, out = views
-        np.copyto(current, piece)
+        current[:] = piece
         if piece.dtype == _INT16:
             np.multiply(current, self._from_int16, current)
         np.multiply(previous, self._emphasis, out)
