@@ -76,7 +76,8 @@ models-quick: need-data dev data  ## train, export and evaluate the shipped mode
 evaluate: need-data runtime data  ## measure the shipped bundle on the held-out parts, into docs/models/*.json
 	@mkdir -p docs/models
 	$(BIN)/moodring evaluate face --bundle $(BUNDLE) --fer2013 $(FER) --ferplus $(FERPLUS) --split $(SPLIT) --json docs/models/face.json
-	$(BIN)/moodring evaluate speech --bundle $(BUNDLE) --ravdess "$(DATA)/ravdess" --actors $(ACTORS) --json docs/models/speech.json
+	$(BIN)/moodring evaluate speech --bundle $(BUNDLE) --ravdess "$(DATA)/ravdess" --actors $(ACTORS) \
+		--noise "$(DATA)/noise" --json docs/models/speech.json
 	$(BIN)/moodring evaluate fusion --bundle $(BUNDLE) --fer2013 $(FER) --split $(SPLIT) --ravdess "$(DATA)/ravdess" --actors $(ACTORS) --json docs/models/fusion.json
 	$(BIN)/python -m edge.evaluation.record $(BUNDLE) docs/models/face.json docs/models/speech.json docs/models/fusion.json
 
