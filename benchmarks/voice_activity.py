@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.report import machine, write_json
 from edge.evaluation.readers import list_ravdess, read_sound
 from edge.evaluation.speech import mixed, noise_recordings
+from edge.features.mfcc import Mfcc
 from edge.features.spec import SpeechSpec
 from edge.features.speech_window import open_mfcc
 from edge.features.voice_activity import VoiceActivity, voice_bands
@@ -32,7 +33,7 @@ Frames = NDArray[np.bool_]
 
 def true_speech(clean: F32, spec: SpeechSpec) -> Frames:
     """Say of each frame of a clean recording whether it is speech, by its level alone."""
-    mfcc = open_mfcc(spec)
+    mfcc = Mfcc(spec.mfcc)
     mfcc.push(clean)
     level_db = 10.0 * np.log10(np.exp(mfcc.log_mel[:, voice_bands(spec.mfcc)]).sum(axis=1))
     return level_db > level_db.max() - SPEECH_WITHIN_DB

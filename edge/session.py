@@ -23,7 +23,7 @@ from edge.capture.media import AudioFile, VideoFile, check_path, is_url, probe
 from edge.capture.microphone import Microphone, default_microphone
 from edge.clock import NS_PER_S, MonotonicClock
 from edge.config import Config
-from edge.errors import UsageError
+from edge.errors import UsageError, without_credentials
 from edge.features.spectrum import KernelName
 from edge.inference import bundle as bundles
 from edge.pipeline import EventIdentity, Pipeline
@@ -42,7 +42,7 @@ EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 def log(message: str) -> None:
     """Say something to people, on standard error."""
-    print(f"moodring: {message}", file=sys.stderr, flush=True)
+    print(f"moodring: {without_credentials(message)}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,20 +165,21 @@ def _publishers(config: Config, events: str | None, sources: Sources, pipeline: 
     if on_terminal and not to_stdout:
         from edge.publish.terminal import TerminalView  # noqa: PLC0415  rich costs start-up time
 
-        publishers.append(TerminalView(f"moodring: {sources.title}", lambda: pipeline.level_dbfs))
+        publishers.append(TerminalView(f"moodring: {without_credentials(sources.title)}", lambda: pipeline.level_dbfs))
     return publishers
 
 
 def _identity(sources: Sources, config: Config, bundle_id: str) -> EventIdentity:
     """Name a stream's events. In replay everything derives from the input: name, run and time."""
-    if not sources.live:
+    recorded = [source for source in dict.fromkeys((sources.video, sources.audio)) if source is not None]
+    if not sources.live and not any(map(is_url, recorded)):
         digest = hashlib.sha256(repr((config, bundle_id)).encode())
-        for source in dict.fromkeys((sources.video, sources.audio)):
-            if source is not None:
-                digest.update(Path(source).name.encode() if is_url(source) else _file_digest(Path(source)))
-        name = re.sub(r"[^A-Za-z0-9._-]", "_", Path(sources.video or sources.audio or "").name) or "stream"
+        for source in recorded:
+            digest.update(_file_digest(Path(source)))
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", Path(recorded[0]).name)
         return EventIdentity(f"/moodring/replay/{name}/{digest.hexdigest()[:12]}", lambda ns: _utc_text(0, ns))
-    offset_ns = time.time_ns() - time.monotonic_ns()
+    # A device's time is the monotonic clock's; that of a network stream counts from its start.
+    offset_ns = time.time_ns() - (time.monotonic_ns() if sources.live else 0)
     host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname()) or "host"
     return EventIdentity(f"/moodring/{host}/live/{uuid.uuid4().hex[:12]}", lambda ns: _utc_text(offset_ns, ns))
 

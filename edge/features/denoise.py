@@ -23,6 +23,8 @@ PRIOR_SMOOTHING = 0.92  # decision-directed
 GAIN_FLOOR = 0.1  # of the amplitude: -20 dB
 MOST_RATIO = 1e6  # of energy to noise: digital silence has none
 MOST_LIKELIHOOD = 20.0  # of one band
+DIGITAL_SILENCE = 1.0  # of a frame's summed mel energies, at the level of 16-bit samples: below their rounding
+PARTLY_SILENT_FRAMES = 3  # a window of 25 ms is partly over the end of silence for as many hops of 10 ms
 _TINY = 1e-10
 
 Array = NDArray[Any]
@@ -45,17 +47,18 @@ class NoiseReduction:
         )
         self._a, self._b = np.zeros((2, *shape), precision)
         self._above = np.zeros(shape, np.bool_)
+        self._heard = np.zeros(shape[:-1], np.int64)  # frames since digital silence
         self.reset()
 
     def reset(self) -> None:
-        """Forget the noise: the next frame starts a new signal, and is taken for noise."""
+        """Forget the noise: the next frame that is not digital silence starts a new signal, and is taken for noise."""
         self._frame = 0
+        self._heard = np.zeros(self._noise.shape[:-1], np.int64)
 
     def apply(self, energies: Array, likelihood: Array) -> None:
         """Follow the noise and attenuate it in place; write each frame's likelihood (of each stream), [frames] or more."""
         for index, energy in enumerate(energies):
-            if self._frame == 0:
-                self._start(energy)
+            self._start_after_silence(energy)
             self._follow(energy)
             np.divide(energy, self._noise, self._ratio)
             np.minimum(self._ratio, MOST_RATIO, out=self._ratio)
@@ -63,11 +66,17 @@ class NoiseReduction:
             likelihood[index] = self._speech_likelihood()
             self._frame += 1
 
-    def _start(self, energy: Array) -> None:
-        for state in (self._smoothed, self._minimum, self._next_minimum, self._noise):
-            np.maximum(energy, _TINY, out=state)
-        self._presence[:] = 0.0
-        self._clean[:] = 0.0
+    def _start_after_silence(self, energy: Array) -> None:
+        """Begin anew where digital silence ends: a muted microphone or a codec's lead-in says nothing of the room's noise."""
+        heard = np.add.reduce(energy, axis=-1) >= DIGITAL_SILENCE
+        self._heard = np.asarray((self._heard + 1) * heard)
+        fresh = np.asarray(self._heard <= PARTLY_SILENT_FRAMES)
+        if fresh.any():
+            where = fresh[..., None]
+            for state in (self._smoothed, self._minimum, self._next_minimum, self._noise):
+                np.maximum(energy, _TINY, out=state, where=where)
+            np.copyto(self._presence, 0.0, where=where)
+            np.copyto(self._clean, 0.0, where=where)
 
     def _follow(self, energy: Array) -> None:
         """Move the floor towards the energy, in each band as far as there is no speech."""

@@ -77,7 +77,7 @@ class SpeechFrontEnd:
 
     @property
     def level_dbfs(self) -> float:
-        """Level of the newest frame in the speech band, dB relative to a full-scale sine."""
+        """Level of the newest frame in the speech band after noise reduction, dB relative to a full-scale sine."""
         return self._voice.level_dbfs
 
     @property

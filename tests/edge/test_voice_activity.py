@@ -105,3 +105,11 @@ def test_no_frames_no_answers_and_no_change():
     activity = VoiceActivity(MfccSpec())
     assert activity.update(np.zeros((0, 40), np.float32), np.zeros(0)).shape == (0,)
     assert activity.level_dbfs == -np.inf
+
+
+def test_noise_after_digital_silence_is_no_speech():
+    """A codec's lead-in or a mute button says nothing of the room: what follows is noise, not speech over nothing."""
+    for gap in (800, 1_600, 32_000):
+        room = np.concatenate([noise(2.0, 0.01), np.zeros(gap, np.float32), noise(2.0, 0.01)])
+        assert voiced_of(np.concatenate([np.zeros(gap, np.float32), noise(2.0, 0.01)])).sum() <= HANGOVER_FRAMES
+        assert voiced_of(room).sum() <= HANGOVER_FRAMES
