@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import cv2
 
 from edge import config as configuration
 from edge.capture.camera import Camera, default_camera
-from edge.capture.media import AudioFile, VideoFile, check_path, is_url, probe
+from edge.capture.media import AudioFile, MediaCounters, VideoFile, check_path, is_url, probe
 from edge.capture.microphone import Microphone, default_microphone
 from edge.clock import NS_PER_S, MonotonicClock
 from edge.config import Config
@@ -69,16 +70,19 @@ def run(arguments: argparse.Namespace) -> int:
         publishers = _publishers(config, arguments.events, sources, pipeline)
         for publisher in publishers:
             stack.callback(publisher.close)
-        stack.push(lambda kind, _error, _where: _summarise(pipeline, sources) if _may_summarise(kind) else None)
+        lossy: list[LiveRun | MediaCounters] = []
+        stack.push(lambda kind, _error, _where: _summarise(pipeline, sources, lossy) if _may_summarise(kind) else None)
         publish = publish_to(publishers)
         if sources.live:
             camera = Camera(sources.video) if sources.video else None
             microphone = Microphone(sources.audio) if sources.audio else None
             live = LiveRun(pipeline, camera, microphone, MonotonicClock(), log)
+            lossy.append(live)
             live.run(publish, tick_ns=tick_ns, seconds=arguments.seconds)
             return 0
         video = stack.enter_context(VideoFile(sources.video)) if sources.video else None
         audio = stack.enter_context(AudioFile(sources.audio)) if sources.audio else None
+        lossy += [reader.counters for reader in (video, audio) if reader is not None]
         replay(
             pipeline,
             video,
@@ -194,7 +198,7 @@ def _utc_text(offset_ns: int, time_ns: int) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _summarise(pipeline: Pipeline, sources: Sources) -> None:
+def _summarise(pipeline: Pipeline, sources: Sources, lossy: Sequence[LiveRun | MediaCounters]) -> None:
     """Close with a line that accounts for what was captured, and says what was missing."""
     c = pipeline.counters
     log(
@@ -203,6 +207,9 @@ def _summarise(pipeline: Pipeline, sources: Sources) -> None:
         f"{c.samples_heard / 16_000:.1f} s of sound: {c.windows_read} windows read"
         + (f", {c.sound_gaps} gaps" if c.sound_gaps else "")
     )
+    for what, count in (item for part in lossy for item in part.losses.items()):
+        if count:
+            log(f"{count} {what}")
     if sources.video and c.frames_tracked and not c.faces_read:
         log("no face was found in any frame")
     if sources.audio and c.samples_heard and not c.windows_read:
