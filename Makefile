@@ -27,7 +27,7 @@ FERPLUS := build/data/fer2013new.csv
 SPLIT := PublicTest
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick evaluate clip pictures clean runtime dev need-data
+.PHONY: help run test check data models models-quick evaluate clip front-end pictures clean runtime dev need-data
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -76,7 +76,8 @@ models-quick: need-data dev data  ## train, export and evaluate the shipped mode
 evaluate: need-data runtime data  ## measure the shipped bundle on the held-out parts, into docs/models/*.json
 	@mkdir -p docs/models
 	$(BIN)/moodring evaluate face --bundle $(BUNDLE) --fer2013 $(FER) --ferplus $(FERPLUS) --split $(SPLIT) --json docs/models/face.json
-	$(BIN)/moodring evaluate speech --bundle $(BUNDLE) --ravdess "$(DATA)/ravdess" --actors $(ACTORS) --json docs/models/speech.json
+	$(BIN)/moodring evaluate speech --bundle $(BUNDLE) --ravdess "$(DATA)/ravdess" --actors $(ACTORS) \
+		--noise "$(DATA)/noise" --json docs/models/speech.json
 	$(BIN)/moodring evaluate fusion --bundle $(BUNDLE) --fer2013 $(FER) --split $(SPLIT) --ravdess "$(DATA)/ravdess" --actors $(ACTORS) --json docs/models/fusion.json
 	$(BIN)/python -m edge.evaluation.record $(BUNDLE) docs/models/face.json docs/models/speech.json docs/models/fusion.json
 
@@ -84,6 +85,15 @@ models: models-quick  ## the full recipe; for now the quick one
 
 clip: dev  ## make the bundled clip again (needs espeak-ng)
 	$(BIN)/python benchmarks/make_clip.py edge/samples/clip.mp4
+
+front-end: need-data dev  ## measure the speech front end against its peers and write docs/speech_front_end.md again
+	@$(BIN)/python -c 'import kaldi_native_fbank, librosa' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.mfcc --json docs/benchmarks/mfcc.json >/dev/null
+	$(BIN)/python -m benchmarks.voice_activity --ravdess "$(DATA)/ravdess" --noise "$(DATA)/noise" --json docs/benchmarks/voice_activity.json >/dev/null
+	$(BIN)/python -m benchmarks.draw_front_end --clip "$(DATA)/ravdess/Actor_05/03-01-05-01-01-01-05.flac" \
+		--noise "$(DATA)/noise/sc_doing_the_dishes.flac" --out docs/speech_front_end.png
+	$(BIN)/python -m benchmarks.front_end_page docs
 
 pictures: dev  ## draw the README's picture again
 	$(BIN)/python -m benchmarks.draw_terminal docs/terminal.svg

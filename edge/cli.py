@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from edge import __version__
-from edge.errors import MoodringError, UsageError
+from edge.errors import MoodringError, UsageError, without_credentials
 
 T = TypeVar("T", int, float)
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("moodring: interrupted", file=sys.stderr)
         return INTERRUPTED
     except MoodringError as error:
-        print(f"moodring: {error}", file=sys.stderr)
+        print(f"moodring: {without_credentials(str(error))}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  what is left to flush has no reader

@@ -17,6 +17,7 @@ import yaml
 
 from edge.errors import ConfigError
 from edge.features.haar import TrackerSettings
+from edge.features.spectrum import KernelName
 from edge.fusion import Method
 from edge.inference.bundle import BackendName, Precision
 from edge.smoothing import SmoothingSettings
@@ -53,6 +54,11 @@ class FaceConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechConfig:
+    kernel: KernelName = "auto"
+
+
+@dataclass(frozen=True, slots=True)
 class FusionConfig:
     method: Method = "feature"
     rate_hz: float = 5.0
@@ -85,6 +91,7 @@ class Config:
     video: InputConfig = InputConfig()
     audio: InputConfig = InputConfig()
     face: FaceConfig = FaceConfig()
+    speech: SpeechConfig = SpeechConfig()
     fusion: FusionConfig = FusionConfig()
     smoothing: SmoothingSettings = SmoothingSettings()
     labels: LabelsConfig = LabelsConfig()

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edge.capture.camera import camera_nodes
 from edge.errors import MoodringError
 
 Status = Literal["ok", "warn", "fail"]
@@ -157,7 +158,7 @@ def check_bundle(folder: Path = BUNDLE) -> Finding:
 def check_cameras(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/video4linux")) -> Finding:
     if sys.platform == "darwin":
         return Finding("camera", "ok", "macOS asks for permission at the first `moodring run`")
-    nodes = [node for node in sorted(dev.glob("video[0-9]*")) if read_line(classes / node.name / "index") in ("0", "")]
+    nodes = camera_nodes(dev, classes)
     if not nodes:
         return Finding("camera", "warn", f"no {dev}/video*", "connect a camera, or give a recording: moodring run FILE")
     described = ", ".join(f"{node} {read_line(classes / node.name / 'name')}".strip() for node in nodes)

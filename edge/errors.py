@@ -16,6 +16,13 @@ A message names what was wrong, where, and what to do about it. `None` means "no
 
 from __future__ import annotations
 
+import re
+
+
+def without_credentials(text: str) -> str:
+    """Return a message with user names and passwords taken out of the addresses in it."""
+    return re.sub(r"://[^/@\s]+@", "://", text)
+
 
 class MoodringError(Exception):
     """Base of every error that moodring raises on purpose; the command line prints it without a traceback."""

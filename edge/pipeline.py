@@ -74,7 +74,7 @@ class Pipeline:
         self._identity = identity
         self._tracker = HaarTracker(config.face.tracker)
         self._face_branch = FaceBranch(models["face"], bundle.models["face"])
-        self._speech_front_end = SpeechFrontEnd(bundle.spec.speech)
+        self._speech_front_end = SpeechFrontEnd(bundle.spec.speech, config.speech.kernel)
         self._speech_branch = SpeechBranch(models["speech"], bundle.models["speech"])
         self._fuser: Fuser = open_fuser(bundle, config.fusion.method, engine.precision, engine.backend, engine.threads)
         self._smoother = Smoother(config.smoothing)

@@ -155,6 +155,16 @@ class LiveRun:
         if microphone is not None:
             self._readers["microphone"] = _Reader(microphone, lambda: self._read_sound(microphone), self._stopping, log)
 
+    @property
+    def losses(self) -> dict[str, int]:
+        """What was captured and never reached the pipeline, and what happened to the devices, by name."""
+        return {
+            "frames overwritten by newer ones": self._slot.overwritten,
+            "samples overrun": self._ring.lost,
+            "jumps of the microphone's clock": self._ring.reanchored,
+            "devices opened again": sum(reader.health.reopened for reader in self._readers.values()),
+        }
+
     def _read_frame(self, camera: LiveVideo) -> int:
         frame = camera.read()
         self._slot.put(frame)

@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +20,12 @@ import cv2
 
 from edge import config as configuration
 from edge.capture.camera import Camera, default_camera
-from edge.capture.media import AudioFile, VideoFile, check_path, is_url, probe
+from edge.capture.media import AudioFile, MediaCounters, VideoFile, check_path, is_url, probe
 from edge.capture.microphone import Microphone, default_microphone
 from edge.clock import NS_PER_S, MonotonicClock
 from edge.config import Config
-from edge.errors import UsageError
+from edge.errors import UsageError, without_credentials
+from edge.features.spectrum import KernelName
 from edge.inference import bundle as bundles
 from edge.pipeline import EventIdentity, Pipeline
 from edge.publish.base import Publisher
@@ -35,12 +37,13 @@ MEDIA_SUFFIXES = frozenset({
     ".aac", ".avi", ".flac", ".m4a", ".m4v", ".mkv", ".mov", ".mp3", ".mp4", ".mpeg", ".mpg", ".ogg", ".opus", ".ts", ".wav",
     ".webm", ".wma", ".wmv",
 })  # fmt: skip
+REPLAY_KERNEL: KernelName = "cv2"
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def log(message: str) -> None:
     """Say something to people, on standard error."""
-    print(f"moodring: {message}", file=sys.stderr, flush=True)
+    print(f"moodring: {without_credentials(message)}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +62,27 @@ def run(arguments: argparse.Namespace) -> int:
     config = _configured(arguments)
     bundle = bundles.load(bundles.resolve(config.bundle))
     sources = choose_sources(arguments.source, config)
+    if not sources.live and config.speech.kernel == "auto":  # what is measured may differ from run to run
+        config = dataclasses.replace(config, speech=configuration.SpeechConfig(REPLAY_KERNEL))
     pipeline = Pipeline(config, bundle, _identity(sources, config, bundle.id))
     tick_ns = int(NS_PER_S / config.fusion.rate_hz)
     with contextlib.ExitStack() as stack:
         publishers = _publishers(config, arguments.events, sources, pipeline)
         for publisher in publishers:
             stack.callback(publisher.close)
-        stack.push(lambda kind, _error, _where: _summarise(pipeline, sources) if _may_summarise(kind) else None)
+        lossy: list[LiveRun | MediaCounters] = []
+        stack.push(lambda kind, _error, _where: _summarise(pipeline, sources, lossy) if _may_summarise(kind) else None)
         publish = publish_to(publishers)
         if sources.live:
             camera = Camera(sources.video) if sources.video else None
             microphone = Microphone(sources.audio) if sources.audio else None
             live = LiveRun(pipeline, camera, microphone, MonotonicClock(), log)
+            lossy.append(live)
             live.run(publish, tick_ns=tick_ns, seconds=arguments.seconds)
             return 0
         video = stack.enter_context(VideoFile(sources.video)) if sources.video else None
         audio = stack.enter_context(AudioFile(sources.audio)) if sources.audio else None
+        lossy += [reader.counters for reader in (video, audio) if reader is not None]
         replay(
             pipeline,
             video,
@@ -161,20 +169,21 @@ def _publishers(config: Config, events: str | None, sources: Sources, pipeline: 
     if on_terminal and not to_stdout:
         from edge.publish.terminal import TerminalView  # noqa: PLC0415  rich costs start-up time
 
-        publishers.append(TerminalView(f"moodring: {sources.title}", lambda: pipeline.level_dbfs))
+        publishers.append(TerminalView(f"moodring: {without_credentials(sources.title)}", lambda: pipeline.level_dbfs))
     return publishers
 
 
 def _identity(sources: Sources, config: Config, bundle_id: str) -> EventIdentity:
     """Name a stream's events. In replay everything derives from the input: name, run and time."""
-    if not sources.live:
+    recorded = [source for source in dict.fromkeys((sources.video, sources.audio)) if source is not None]
+    if not sources.live and not any(map(is_url, recorded)):
         digest = hashlib.sha256(repr((config, bundle_id)).encode())
-        for source in dict.fromkeys((sources.video, sources.audio)):
-            if source is not None:
-                digest.update(Path(source).name.encode() if is_url(source) else _file_digest(Path(source)))
-        name = re.sub(r"[^A-Za-z0-9._-]", "_", Path(sources.video or sources.audio or "").name) or "stream"
+        for source in recorded:
+            digest.update(_file_digest(Path(source)))
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", Path(recorded[0]).name)
         return EventIdentity(f"/moodring/replay/{name}/{digest.hexdigest()[:12]}", lambda ns: _utc_text(0, ns))
-    offset_ns = time.time_ns() - time.monotonic_ns()
+    # A device's time is the monotonic clock's; that of a network stream counts from its start.
+    offset_ns = time.time_ns() - (time.monotonic_ns() if sources.live else 0)
     host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname()) or "host"
     return EventIdentity(f"/moodring/{host}/live/{uuid.uuid4().hex[:12]}", lambda ns: _utc_text(offset_ns, ns))
 
@@ -189,7 +198,7 @@ def _utc_text(offset_ns: int, time_ns: int) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _summarise(pipeline: Pipeline, sources: Sources) -> None:
+def _summarise(pipeline: Pipeline, sources: Sources, lossy: Sequence[LiveRun | MediaCounters]) -> None:
     """Close with a line that accounts for what was captured, and says what was missing."""
     c = pipeline.counters
     log(
@@ -198,6 +207,9 @@ def _summarise(pipeline: Pipeline, sources: Sources) -> None:
         f"{c.samples_heard / 16_000:.1f} s of sound: {c.windows_read} windows read"
         + (f", {c.sound_gaps} gaps" if c.sound_gaps else "")
     )
+    for what, count in (item for part in lossy for item in part.losses.items()):
+        if count:
+            log(f"{count} {what}")
     if sources.video and c.frames_tracked and not c.faces_read:
         log("no face was found in any frame")
     if sources.audio and c.samples_heard and not c.windows_read:

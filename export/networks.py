@@ -36,12 +36,12 @@ class Network:
 
 def load_networks(checkpoints: Path, spec: PreprocessSpec) -> dict[str, Network]:
     """Load face, speech and fusion; raise DataError on a checkpoint that is absent or does not fit its card."""
-    size, window = spec.face.size, (BATCH, spec.speech.window_frames, spec.speech.mfcc.cepstra)
+    size, window = spec.face.size, (BATCH, spec.speech.window_frames, spec.speech.columns)
     cards = {kind: dict(read_card(checkpoints, kind)) for kind in ("face", "speech", "fusion")}
     embedding = (BATCH, fusion.EMBEDDING)
     modules = {
         "face": face.FaceNet(**cards["face"]["network"]),
-        "speech": speech.SpeechNet(cepstra=spec.speech.mfcc.cepstra, **cards["speech"]["network"]),
+        "speech": speech.SpeechNet(cepstra=spec.speech.columns, **cards["speech"]["network"]),
         "fusion": fusion.FusionNet(**cards["fusion"]["network"]),
     }
     inputs: dict[str, Shapes] = {

@@ -1,20 +1,26 @@
 """Chance, applied to sound: windows, speed, noise, gain, channel, tempo, mel shift, masks; and sounds that are no speech.
 
-Sound becomes cepstra only through edge.features; what follows is linear algebra on those cepstra.
+Sound becomes mel energies only through edge.features; what follows acts on their logarithms.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.features.mfcc import Mfcc, cepstral_transform
+from edge.features.filterbank import cepstral_transform
+from edge.features.mfcc import Mfcc
 from edge.features.spec import SpeechSpec
-from edge.features.speech_window import fit_window
+from edge.features.speech_window import fit_window, open_noise_reduction
 from train.recipe import SpeechRecipe
 from train.voices import Voice
 
 F32 = NDArray[np.float32]
+Drawn = tuple[F32, int]  # samples, and how many of their last frames make the window
+
+LEAD_SAMPLES = 16_000  # before a window: a stream's noise floor is known before the window begins
 
 
 def resample(samples: F32, count: int) -> F32:
@@ -39,18 +45,25 @@ def excerpt(samples: F32, count: int, rng: np.random.Generator) -> F32:
 
 
 class SoundAugmenter:
-    """Draws network inputs float32 [window_frames, cepstra] from voices and from sounds that are none."""
+    """Draws network inputs float32 [window_frames, columns] from voices and from sounds that are none."""
 
     def __init__(self, recipe: SpeechRecipe, spec: SpeechSpec, noises: list[F32]) -> None:
         self.recipe = recipe
         self.spec = spec
         self.noises = noises
         self._mfcc = Mfcc(spec.mfcc)
-        self._to_cepstra = cepstral_transform(spec.mfcc)  # [filters, cepstra]
-        self._to_mel = np.linalg.pinv(self._to_cepstra)  # [cepstra, filters]
+        log_mel = spec.mfcc.output == "log_mel"
+        self._to_features = np.eye(spec.mfcc.filters) if log_mel else cepstral_transform(spec.mfcc)  # [filters, features]
 
-    def voice(self, voice: Voice, rng: np.random.Generator) -> F32:
-        """Draw one window of a recording, changed as a recipe allows."""
+    def voices(self, voices: Sequence[Voice], rng: np.random.Generator) -> F32:
+        """Draw one window of each recording, changed as a recipe allows, float32 [N, window_frames, columns]."""
+        return self._windows([self._voice(voice, rng) for voice in voices], rng)
+
+    def nonspeech(self, count: int, rng: np.random.Generator) -> F32:
+        """Draw windows of silence, noise, recorded sounds or music-like tones, float32 [count, window_frames, columns]."""
+        return self._windows([self._nonspeech(rng) for _ in range(count)], rng)
+
+    def _voice(self, voice: Voice, rng: np.random.Generator) -> Drawn:
         spec, mfcc = self.spec, self.spec.mfcc
         end = int(rng.choice(voice.ends))
         longest = min(spec.window_frames, end)
@@ -59,18 +72,18 @@ class SoundAugmenter:
         speed = 1.0 + rng.uniform(-self.recipe.speed, self.recipe.speed)
         wanted = (frames - 1) * mfcc.hop_samples + mfcc.window_samples
         stop = (end - 1) * mfcc.hop_samples + mfcc.window_samples
-        piece = voice.samples[max(0, stop - round(wanted * speed)) : stop]
+        lead = LEAD_SAMPLES + int(rng.integers(mfcc.hop_samples))
+        piece = voice.samples[max(0, stop - round((wanted + lead) * speed)) : stop]
         samples = resample(piece, max(mfcc.window_samples, round(len(piece) / speed)))
         if rng.random() < self.recipe.noise:
             samples = samples + self._noise_for(samples, rng)
         gain = 10.0 ** (rng.uniform(-self.recipe.gain_db, self.recipe.gain_db) / 20.0)
-        return self._window(np.clip(samples * gain, -1.0, 1.0).astype(np.float32), rng)
+        return np.clip(samples * gain, -1.0, 1.0).astype(np.float32), frames
 
-    def nonspeech(self, rng: np.random.Generator) -> F32:
-        """Draw a window of silence, noise, recorded sounds or music-like tones."""
+    def _nonspeech(self, rng: np.random.Generator) -> Drawn:
         mfcc = self.spec.mfcc
         frames = int(rng.integers(self.spec.min_frames, self.spec.window_frames + 1))
-        count = (frames - 1) * mfcc.hop_samples + mfcc.window_samples
+        count = LEAD_SAMPLES + (frames - 1) * mfcc.hop_samples + mfcc.window_samples
         kind = rng.integers(4)
         if kind == 0 and self.noises:
             sound = excerpt(self.noises[int(rng.integers(len(self.noises)))], count, rng)
@@ -83,7 +96,7 @@ class SoundAugmenter:
         level = 10.0 ** (rng.uniform(-60, -6) / 20.0)
         sound = sound * (level / max(1e-6, float(np.abs(sound).max())))
         sound = sound + rng.standard_normal(count, dtype=np.float32) * 10.0 ** (rng.uniform(-100, -70) / 20.0)
-        return self._window(sound.astype(np.float32), rng)
+        return sound.astype(np.float32), frames
 
     def _noise_for(self, samples: F32, rng: np.random.Generator) -> F32:
         """Return noise as long as `samples`, at a drawn ratio to their level."""
@@ -109,21 +122,40 @@ class SoundAugmenter:
                     out += envelope * np.sin(2 * np.pi * pitch_hz * harmonic * time_s) / harmonic
         return out.astype(np.float32)
 
-    def _window(self, samples: F32, rng: np.random.Generator) -> F32:
-        """Sound to a network input, with the changes that act on cepstra."""
-        self._mfcc.reset()
-        cepstra = self._mfcc.push(samples)
+    def _windows(self, drawn: Sequence[Drawn], rng: np.random.Generator) -> F32:
+        """Sounds to network inputs: the runtime's mel energies and noise reduction, all sounds at once, then chance."""
+        mels = []
+        for samples, _ in drawn:
+            self._mfcc.reset()
+            self._mfcc.push(samples)
+            mels.append(self._mfcc.log_mel.copy())
+        if self.spec.noise_reduction != "none":
+            self._reduce_noise(mels)
+        return np.stack([self._changed(mel[-frames:], rng) for mel, (_, frames) in zip(mels, drawn, strict=True)])
+
+    def _reduce_noise(self, mels: list[F32]) -> None:
+        """Take the noise out of log mel energies [frames, filters] of several sounds, in place."""
+        longest = max(map(len, mels))
+        energies = np.ones((longest, len(mels), self.spec.mfcc.filters), np.float32)
+        for stream, mel in enumerate(mels):
+            energies[: len(mel), stream] = np.exp(mel)
+        open_noise_reduction(self.spec, (len(mels),)).apply(energies, np.zeros((longest, len(mels))))
+        for stream, mel in enumerate(mels):
+            np.log(np.maximum(energies[: len(mel), stream], np.finfo(np.float64).eps), out=mel)
+
+    def _changed(self, mel: F32, rng: np.random.Generator) -> F32:
+        """Log mel energies [frames, filters] to a network input, with the changes that act on a spectrum."""
         tempo = 1.0 + rng.uniform(-self.recipe.tempo, self.recipe.tempo)
-        frames = len(cepstra)
+        frames = len(mel)
         count = min(self.spec.window_frames, max(1, round(frames * tempo)))
         at = np.linspace(max(0.0, frames - 1 - (count - 1) / tempo), frames - 1, count)  # the newest frames stay
         low = np.minimum(at.astype(np.int64), max(0, frames - 2))
         share = (at - low)[:, None]
-        cepstra = cepstra[low] * (1 - share) + cepstra[np.minimum(low + 1, frames - 1)] * share
-        mel = self._warp_mel(cepstra @ self._to_mel, rng)  # [count, filters]
-        mel += self._channel(rng)
-        self._mask(mel, rng)
-        return fit_window((mel @ self._to_cepstra).astype(np.float32), self.spec)
+        stretched = mel[low] * (1 - share) + mel[np.minimum(low + 1, frames - 1)] * share
+        warped = self._warp_mel(stretched, rng)  # [count, filters]
+        warped += self._channel(rng)
+        self._mask(warped, rng)
+        return fit_window((warped @ self._to_features).astype(np.float32), self.spec)
 
     def _warp_mel(self, mel: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
         """Shift the spectrum by a fraction of a few filters, as a longer or shorter vocal tract does."""

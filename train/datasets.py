@@ -1,7 +1,7 @@
-"""Where training finds its recordings, and how they become arrays: pictures, voices, and what is neither.
+"""Where training finds its recordings, and how they become arrays: pictures, and what is no face.
 
 A data folder is searched for the published layouts: `fer2013.csv` (and `fer2013new.csv` beside it) in DIR, DIR/fer2013 or
-build/data; RAVDESS's Actor_NN folders in DIR/ravdess or DIR; noise/esc10 and video where they are.
+build/data; video where it is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ U8 = NDArray[np.uint8]
 NOT_A_FACE = FERPLUS_COLUMNS.index("NF")
 FLAT_DEVIATION = 3.0  # grey levels: a picture flatter than this was removed or is black
 SCENES = ("intel_bottle-detection.mp4", "intel_car-detection.mp4")  # no face in any frame; other clips stay held out
-NOISE_HELD_OUT_FOLD = 2  # of esc10's folds 1 and 2 that are at hand
 
 
 def find_fer2013(data_dir: Path) -> tuple[Path, Path | None]:
@@ -39,13 +38,6 @@ def find_fer2013(data_dir: Path) -> tuple[Path, Path | None]:
             return folder / "fer2013.csv", votes if votes.is_file() else None
     hint = "run `make data` first" if (data_dir / "unpack_fer2013.py").is_file() else "see --data"
     raise DataError(f"fer2013.csv is in none of {', '.join(map(str, folders))}: {hint}")
-
-
-def find_ravdess(data_dir: Path) -> Path:
-    for folder in (data_dir / "ravdess", data_dir):
-        if any(folder.glob("Actor_*")):
-            return folder
-    raise DataError(f"{data_dir}: holds no RAVDESS recordings (Actor_NN folders), neither itself nor in ravdess/")
 
 
 @dataclass(frozen=True, slots=True)

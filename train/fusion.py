@@ -108,7 +108,7 @@ def training_sides(branches: Branches, data: FaceData, data_dir: Path, recipe: F
     voices = [voice for voice in voices if voice.clip.actor in actors]
     speech_recipe = SpeechRecipe(**branches.speech_card["recipe"])
     augmenter = SoundAugmenter(speech_recipe, spec, load_noises(data_dir, spec.mfcc.rate_hz))
-    windows = np.stack([augmenter.voice(voice, rng) for voice in voices for _ in range(recipe.views)])
+    windows = np.concatenate([augmenter.voices([voice] * recipe.views, rng) for voice in voices])
     labels = np.repeat([voice.clip.label for voice in voices], recipe.views)
     return face_side(branches, pictures, data.labels[rows]), speech_side(branches, windows, labels)
 

@@ -55,8 +55,8 @@ def batches(voices: list[Voice], augmenter: SoundAugmenter, recipe: SpeechRecipe
     order = rng.permutation(np.tile(np.arange(len(voices)), recipe.views))
     for start in range(0, len(order) - recipe.batch + 1, recipe.batch):
         rows = order[start : start + recipe.batch]
-        speech = torch.from_numpy(np.stack([augmenter.voice(voices[row], rng) for row in rows]))
-        others = torch.from_numpy(np.stack([augmenter.nonspeech(rng) for _ in range(recipe.nonspeech)]))
+        speech = torch.from_numpy(augmenter.voices([voices[row] for row in rows], rng))
+        others = torch.from_numpy(augmenter.nonspeech(recipe.nonspeech, rng))
         targets = torch.eye(CLASSES)[[voices[row].clip.label for row in rows]]
         speech, targets = mix((speech, targets), rng, recipe.mixup)
         yield (
@@ -125,11 +125,11 @@ def train_speech(recipe: SpeechRecipe, data_dir: Path, out_dir: Path) -> bool:
     noises = load_noises(data_dir, spec.mfcc.rate_hz)
     augmenter = SoundAugmenter(recipe, spec, noises)
     rng = np.random.default_rng([recipe.seed, 77])
-    nonspeech = np.stack([augmenter.nonspeech(rng) for _ in range(200)])
+    nonspeech = augmenter.nonspeech(200, rng)
     print(f"speech: {len(training)} recordings of actors {split.train} train, {split.validation} validate, "
           f"{split.test} unheard; {len(noises)} noise recordings", flush=True)  # fmt: skip
     torch.manual_seed(recipe.seed)
-    model = SpeechNet(spec.mfcc.cepstra, recipe.width, recipe.dropout)
+    model = SpeechNet(spec.columns, recipe.width, recipe.dropout)
     task = Task(
         model=model,
         steps=len(training) * recipe.views // recipe.batch,

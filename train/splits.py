@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import DataError, UsageError
+
 FOLDS = 5
 ACTORS_A_FOLD = 4
 VALIDATION_TENTH = 10  # one group in so many validates
@@ -29,7 +31,7 @@ class ActorSplit:
 def fold_actors(fold: int) -> tuple[int, ...]:
     """Return the four test actors of a fold, two of each sex (odd numbers are men)."""
     if not 0 <= fold < FOLDS:
-        raise ValueError(f"fold must lie in 0..{FOLDS - 1}, got {fold}")
+        raise UsageError(f"fold must lie in 0..{FOLDS - 1}, got {fold}")
     return tuple(range(ACTORS_A_FOLD * fold + 1, ACTORS_A_FOLD * fold + ACTORS_A_FOLD + 1))
 
 
@@ -43,7 +45,7 @@ def split_actors(actors: Sequence[int], fold: int | None) -> ActorSplit:
     validation = tuple(sorted(men[-1:] + women[-1:]))
     train = tuple(actor for actor in rest if actor not in validation)
     if not train or len(validation) < 2:
-        raise ValueError(f"actors {present} are too few: a man and a woman must validate and others train")
+        raise DataError(f"actors {present} are too few: a man and a woman must validate and others train")
     return ActorSplit(train, validation, test)
 
 

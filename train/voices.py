@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from edge.errors import DataError
 from edge.evaluation import speech
 from edge.evaluation.readers import RavdessClip, list_ravdess, read_sound
-from edge.features.mfcc import Mfcc
 from edge.features.spec import SpeechSpec
-from edge.features.speech_window import RECENT_FRAMES, RECENT_VOICED_FRAMES
+from edge.features.speech_window import RECENT_FRAMES, RECENT_VOICED_FRAMES, open_mfcc
 from edge.features.voice_activity import VoiceActivity
 
 F32 = NDArray[np.float32]
@@ -38,9 +37,9 @@ def find_ravdess(data_dir: Path) -> Path:
 
 def window_ends(samples: F32, spec: SpeechSpec) -> I64:
     """Return every frame count at which the runtime would see speech; the whole clip where it never would."""
-    mfcc = Mfcc(spec.mfcc)
+    mfcc = open_mfcc(spec)
     frames = len(mfcc.push(samples))
-    voiced = VoiceActivity(spec.mfcc).update(mfcc.log_mel)
+    voiced = VoiceActivity(spec.mfcc).update(mfcc.log_mel, mfcc.likelihood)
     sums = np.concatenate([[0], np.cumsum(voiced)])
     counts = np.arange(1, frames + 1)
     recent = sums[counts] - sums[np.maximum(counts - RECENT_FRAMES, 0)]
@@ -64,9 +63,9 @@ def load_voices(data_dir: Path, spec: SpeechSpec) -> list[Voice]:
 
 
 def clip_windows(samples: F32, spec: SpeechSpec) -> F32:
-    """Return the windows by which a clip is evaluated, float32 [hops, window_frames, cepstra]."""
+    """Return the windows by which a clip is evaluated, float32 [hops, window_frames, columns]."""
     windows = [window.features.copy() for window in speech.clip_windows(samples, spec)]
-    return np.array(windows, np.float32).reshape(-1, spec.window_frames, spec.mfcc.cepstra)
+    return np.array(windows, np.float32).reshape(-1, spec.window_frames, spec.columns)
 
 
 def load_noises(data_dir: Path, rate_hz: int) -> list[F32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Self
@@ -15,12 +16,24 @@ from edge.types import VideoFrame
 READ_TIMEOUT_MS = 3000
 
 
+def camera_nodes(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/video4linux")) -> list[Path]:
+    """Return the V4L2 nodes that give pictures, in the order of their numbers; a camera's further nodes give metadata."""
+    nodes = sorted(dev.glob("video[0-9]*"), key=lambda node: int(node.name.removeprefix("video")))
+    return [node for node in nodes if _index(classes / node.name / "index") == 0]
+
+
+def _index(file: Path) -> int:
+    try:
+        return int(file.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
+
+
 def default_camera() -> str | None:
     """Return the first camera of this machine that may be opened, or None where there is none."""
-    for path in sorted(Path("/dev").glob("video*")):
-        if os.access(path, os.R_OK | os.W_OK):
-            return str(path)
-    return None
+    if sys.platform == "darwin":
+        return "0"
+    return next((str(node) for node in camera_nodes() if os.access(node, os.R_OK | os.W_OK)), None)
 
 
 def _quiet() -> None:

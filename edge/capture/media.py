@@ -38,6 +38,11 @@ class MediaCounters:
     damaged_packets: int = 0
     out_of_order: int = 0
 
+    @property
+    def losses(self) -> dict[str, int]:
+        """What was left out, by name."""
+        return {"damaged packets": self.damaged_packets, "frames out of order": self.out_of_order}
+
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:

@@ -71,7 +71,7 @@ def evaluate_ravdess(
             path.stem: {
                 f"{snr:g}": figures(mixed(sounds, read_sound(path), snr), f"{path.stem} at {snr:g} dB") for snr in snr_db
             }
-            for path in _recordings(noise)
+            for path in noise_recordings(noise)
         }
     return result
 
@@ -88,7 +88,7 @@ def mixed(sounds: Sequence[F32], noise: F32, snr_db: float) -> list[F32]:
     return result
 
 
-def _recordings(folder: Path) -> list[Path]:
+def noise_recordings(folder: Path) -> list[Path]:
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SOUND_SUFFIXES)
     if not paths:
         raise DataError(f"{folder}: holds no noise recordings (.wav or .flac)")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edge.clock import NS_PER_S
-from edge.config import Config, InferenceConfig
+from edge.config import Config, InferenceConfig, SpeechConfig
 from edge.errors import DataError
 from edge.evaluation.engine import Engine, progress
 from edge.evaluation.metrics import classification_metrics
@@ -40,7 +40,9 @@ class _Clip:
 
 def evaluate_ravdess(engine: Engine, folder: Path, actors: Sequence[int] | None) -> dict[str, Any]:
     """Evaluate clips event by event. Figures are over the clips answered; `accuracy_of_all` counts silence as wrong."""
-    config = Config(inference=InferenceConfig(backend=engine.backend, precision=engine.precision))
+    config = Config(
+        speech=SpeechConfig(kernel="cv2"), inference=InferenceConfig(backend=engine.backend, precision=engine.precision)
+    )
     identity = EventIdentity("/moodring/evaluation/stream/0", lambda _: "1970-01-01T00:00:00Z")
     clips = select_clips(folder, actors)
     shares, truth = [], []

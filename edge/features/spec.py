@@ -16,7 +16,7 @@ from edge.errors import BundleError
 
 RATE_HZ = 16_000
 
-WindowFunction = Literal["hamming", "rectangular"]
+WindowFunction = Literal["hamming", "hann", "rectangular"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -51,6 +51,8 @@ class MfccSpec:
     window: WindowFunction = "hamming"
     lifter: int = 22
     energy_as_c0: bool = False
+    mel_scale: Literal["htk", "slaney"] = "htk"
+    output: Literal["cepstra", "log_mel"] = "cepstra"
     sample_scale: float = 32768.0
 
     def __post_init__(self) -> None:
@@ -61,6 +63,10 @@ class MfccSpec:
         )
         _require(self.fft_size & (self.fft_size - 1) == 0, f"fft_size must be a power of two, got {self.fft_size}")
         _require(
+            self.window != "hann" or self.window_samples > 2,
+            f"a hann window of {self.window_samples} samples is zero: window_samples must be at least 3",
+        )
+        _require(
             0 < self.hop_samples <= self.window_samples,
             f"hop_samples ({self.hop_samples}) must lie in 1..window_samples ({self.window_samples})",
         )
@@ -70,9 +76,15 @@ class MfccSpec:
             f"low_hz ({self.low_hz}) < high_hz ({self.high_hz}) <= half of rate_hz ({self.rate_hz / 2}) must hold",
         )
         _require(0.0 <= self.pre_emphasis < 1.0, f"pre_emphasis must lie in [0, 1), got {self.pre_emphasis}")
-        _require(self.window in ("hamming", "rectangular"), f"window must be hamming or rectangular, got {self.window!r}")
-        _require(self.sample_scale > 0.0, f"sample_scale must be positive, got {self.sample_scale}")
+        _require(
+            self.window in ("hamming", "hann", "rectangular"),
+            f"window must be hamming, hann or rectangular, got {self.window!r}",
+        )
         _require(self.lifter >= 0, f"lifter must not be negative, got {self.lifter}")
+        _require(self.mel_scale in ("htk", "slaney"), f"mel_scale must be htk or slaney, got {self.mel_scale!r}")
+        _require(self.output in ("cepstra", "log_mel"), f"output must be cepstra or log_mel, got {self.output!r}")
+        _require(not (self.output == "log_mel" and self.energy_as_c0), "energy_as_c0 belongs to cepstra, not to output log_mel")
+        _require(1.0 <= self.sample_scale <= 32768.0, f"sample_scale must lie in [1, 32768], got {self.sample_scale}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +95,15 @@ class SpeechSpec:
     window_frames: int = 300
     min_frames: int = 98  # one second of sound: 98 whole windows
     hop_frames: int = 50
+    noise_reduction: Literal["none", "wiener"] = "wiener"
     normalisation: Literal["level"] = "level"
     padding: Literal["repeat"] = "repeat"
+    deltas: Literal[0, 1, 2] = 0  # how many orders of them stand beside the features
+
+    @property
+    def columns(self) -> int:
+        """How many numbers describe one frame of a window."""
+        return (self.mfcc.filters if self.mfcc.output == "log_mel" else self.mfcc.cepstra) * (1 + self.deltas)
 
     def __post_init__(self) -> None:
         _require(
@@ -92,8 +111,12 @@ class SpeechSpec:
             f"min_frames ({self.min_frames}) must lie in 1..window_frames ({self.window_frames})",
         )
         _require(self.hop_frames > 0, f"hop_frames must be positive, got {self.hop_frames}")
+        _require(
+            self.noise_reduction in ("none", "wiener"), f"noise_reduction must be none or wiener, got {self.noise_reduction!r}"
+        )
         _require(self.normalisation == "level", f"normalisation must be level, got {self.normalisation!r}")
         _require(self.padding == "repeat", f"padding must be repeat, got {self.padding!r}")
+        _require(self.deltas in (0, 1, 2), f"deltas must be 0, 1 or 2, got {self.deltas!r}")
 
 
 @dataclass(frozen=True, slots=True)

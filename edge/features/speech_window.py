@@ -7,48 +7,77 @@ from collections.abc import Iterator
 import numpy as np
 
 from edge.clock import NS_PER_S
+from edge.features.denoise import NoiseReduction
 from edge.features.mfcc import Mfcc
 from edge.features.spec import SpeechSpec
-from edge.features.voice_activity import VoiceActivity
+from edge.features.spectrum import KernelName
+from edge.features.voice_activity import VoiceActivity, voice_bands
 from edge.types import F32, AudioBlock, FeatureWindow
 
 RECENT_FRAMES = 100  # a hop is used where the last second holds at least
 RECENT_VOICED_FRAMES = 20  # this much voice
 
 
-def fit_window(cepstra: F32, spec: SpeechSpec) -> F32:
-    """Return a network input float32 [window_frames, cepstra] from 1..window_frames frames, newest last.
+def deltas(features: F32, width: int = 2) -> F32:
+    """Return the slope of each column over 2 width + 1 frames, [n, C]; frames beyond the ends repeat the last.
 
-    The level (mean c0 of the louder half of the frames) is removed, so that a quiet microphone and a studio recording look
-    alike; a short window repeats itself. Training, evaluation and runtime all come through here.
+    The regression of python_speech_features and HTK: sum k (f[t+k] - f[t-k]) / (2 sum k^2).
     """
-    count = len(cepstra)
+    padded = np.pad(features, ((width, width), (0, 0)), mode="edge")
+    count = len(features)
+    slopes = sum(
+        k * (padded[width + k : width + k + count] - padded[width - k : width - k + count]) for k in range(1, width + 1)
+    )
+    return np.asarray(slopes / (2.0 * sum(k * k for k in range(1, width + 1))), np.float32)
+
+
+def fit_window(features: F32, spec: SpeechSpec) -> F32:
+    """Return a network input float32 [window_frames, columns] from 1..window_frames frames, newest last.
+
+    The level (of the louder half of the frames) is removed, so that a quiet microphone and a studio recording look alike; a
+    short window repeats itself. Training, evaluation and runtime all come through here.
+    """
+    count = len(features)
     if not 0 < count <= spec.window_frames:
         raise ValueError(f"a window holds 1..{spec.window_frames} frames, got {count}")
-    source = np.arange(-spec.window_frames, 0) % count
-    window = np.take(cepstra, source, axis=0)
-    c0 = cepstra[:, 0]
-    half = count // 2
-    window[:, 0] -= np.partition(c0, half)[half:].mean(dtype=np.float64)
-    return window
+    window = features.copy()
+    levels = features.mean(axis=1) if spec.mfcc.output == "log_mel" else features[:, 0]
+    level = np.partition(levels, count // 2)[count // 2 :].mean(dtype=np.float64)
+    window[:, : 1 if spec.mfcc.output == "cepstra" else None] -= np.float32(level)
+    columns = [window]
+    for _ in range(spec.deltas):
+        columns.append(deltas(columns[-1]))
+    whole = np.concatenate(columns, axis=1) if spec.deltas else window
+    return np.take(whole, np.arange(-spec.window_frames, 0) % count, axis=0)
+
+
+def open_mfcc(spec: SpeechSpec, kernel: KernelName = "cv2") -> Mfcc:
+    """Return the spec's MFCC with its noise tracking: what training and runtime both put sound through."""
+    return Mfcc(spec.mfcc, noise=open_noise_reduction(spec), kernel=kernel)
+
+
+def open_noise_reduction(spec: SpeechSpec, streams: tuple[int, ...] = ()) -> NoiseReduction:
+    """Return the spec's noise tracker, of one stream or of several at once."""
+    reduce = spec.noise_reduction == "wiener"
+    return NoiseReduction((*streams, spec.mfcc.filters), voice_bands(spec.mfcc), np.float32, reduce=reduce)
 
 
 class SpeechFrontEnd:
     """Sound in, `FeatureWindow`s out. Any chunking of the same sound gives the same windows."""
 
-    def __init__(self, spec: SpeechSpec) -> None:
+    def __init__(self, spec: SpeechSpec, kernel: KernelName = "cv2") -> None:
         self.spec = spec
-        self._mfcc = Mfcc(spec.mfcc)
+        self._mfcc = open_mfcc(spec, kernel)
         self._voice = VoiceActivity(spec.mfcc)
         # Each frame is written twice, so that the newest `window_frames` are always one contiguous slice.
-        self._history = np.zeros((2 * spec.window_frames, spec.mfcc.cepstra), np.float32)
+        self._history = np.zeros((2 * spec.window_frames, spec.columns // (1 + spec.deltas)), np.float32)
         self._voiced = np.zeros(RECENT_FRAMES, np.bool_)
         self._frames = 0
         self._samples = 0
 
     @property
     def level_dbfs(self) -> float:
-        """Level of the newest frame in the speech band, dB relative to a full-scale sine."""
+        """Level of the newest frame in the speech band after noise reduction, dB relative to a full-scale sine."""
         return self._voice.level_dbfs
 
     @property
@@ -67,7 +96,7 @@ class SpeechFrontEnd:
     def push(self, block: AudioBlock) -> Iterator[FeatureWindow]:
         """Take the next block, which must follow the one before without a gap; yield the windows that are due."""
         cepstra = self._mfcc.push(block.samples)
-        voiced = self._voice.update(self._mfcc.log_mel)
+        voiced = self._voice.update(self._mfcc.log_mel, self._mfcc.likelihood)
         block_start = self._samples
         self._samples += block.samples.size
         for frame, is_voiced in zip(cepstra, voiced, strict=True):
@@ -81,7 +110,7 @@ class SpeechFrontEnd:
                 yield FeatureWindow(fit_window(self._recent(), self.spec), block.capture_time_ns + offset_ns)
 
     def last_window(self) -> F32 | None:
-        """Return the newest window whether or not anybody speaks, float32 [window_frames, cepstra]; None before any frame."""
+        """Return the newest window whether or not anybody speaks, float32 [window_frames, columns]; None before any frame."""
         return fit_window(self._recent(), self.spec) if self._frames else None
 
     def _recent(self) -> F32:

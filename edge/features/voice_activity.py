@@ -1,7 +1,7 @@
-"""Voice activity from band energies: louder than a tracked noise floor, with a hangover.
+"""Voice activity: is this frame speech? The likelihood that the noise tracker gives, smoothed, with a hangover.
 
-The floor is the minimum of the smoothed band energy over the last seconds (minimum statistics: Martin, "Noise power
-spectral density estimation based on optimal smoothing and minimum statistics", 2001, without its bias compensation).
+Sohn, Kim and Sung, "A statistical model-based voice activity detection" (1999), with a first-order mean in place of their
+hidden Markov model. What is too quiet is never speech, however quiet the room.
 """
 
 from __future__ import annotations
@@ -11,61 +11,47 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.features.mfcc import analysis_window
+from edge.features.filterbank import bands_within, full_scale_db
 from edge.features.spec import MfccSpec
 from edge.types import F32
 
-BAND_HZ = (250.0, 4000.0)
-ABOVE_FLOOR_DB = 9.0
-QUIETEST_DBFS = -66.0  # below this nothing counts as speech, whatever the floor
-FLOOR_START_DBFS = -60.0  # a stream may begin in the middle of a word
-SMOOTHING = 0.7  # of the energy whose minimum is the floor
-SUBWINDOW_FRAMES = 50
-SUBWINDOWS = 6  # the floor remembers three seconds
-HANGOVER_FRAMES = 20
+VOICE_HZ = (250.0, 4000.0)
+QUIETEST_DBFS = -66.0
+SMOOTHING = 0.6
+THRESHOLD = 0.5  # of the smoothed log likelihood ratio
+HANGOVER_FRAMES = 8
+
+
+def voice_bands(spec: MfccSpec) -> slice:
+    """Return the mel bands in which voices are told from noise."""
+    return bands_within(spec, *VOICE_HZ)
 
 
 class VoiceActivity:
-    """Speech or not, for each frame of log mel energies."""
+    """Speech or not, for each frame."""
 
     def __init__(self, spec: MfccSpec) -> None:
-        mel_low, mel_high = (2595.0 * math.log10(1.0 + hz / 700.0) for hz in (spec.low_hz, spec.high_hz))
-        mel_edges = np.linspace(mel_low, mel_high, spec.filters + 2)
-        centres_hz = 700.0 * (10.0 ** (mel_edges[1:-1] / 2595.0) - 1.0)
-        inside = np.flatnonzero((centres_hz >= BAND_HZ[0]) & (centres_hz <= BAND_HZ[1]))
-        self._band = slice(int(inside[0]), int(inside[-1]) + 1)
-        # A full-scale sine has this energy in the half spectrum (1/N |X|^2 summed).
-        self._full_scale_db = 10.0 * math.log10(0.25 * spec.sample_scale**2 * float(np.sum(analysis_window(spec) ** 2)))
-        self.level_dbfs = -math.inf
+        self._bands = voice_bands(spec)
+        self._full_scale_db = full_scale_db(spec)
         self.reset()
 
     def reset(self) -> None:
-        """Forget the noise floor and the hangover."""
-        self._smoothed_db = 0.0
-        self._minima = [FLOOR_START_DBFS] * SUBWINDOWS
-        self._frame = 0
+        """Forget what was heard."""
+        self._likelihood = 0.0
         self._hangover = 0
         self.level_dbfs = -math.inf
 
-    def update(self, log_mel: F32) -> NDArray[np.bool_]:
-        """Take float32 [n, filters] natural-log mel energies; return bool [n], True where somebody speaks."""
+    def update(self, log_mel: F32, likelihood: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Take natural-log mel energies [n, filters] and likelihoods [n]; return bool [n], True where somebody speaks."""
         voiced = np.zeros(len(log_mel), np.bool_)
         if not len(log_mel):
             return voiced
-        energy = np.exp(log_mel[:, self._band]).sum(axis=1)
-        for index, level_db in enumerate((10.0 * np.log10(energy) - self._full_scale_db).tolist()):
-            voiced[index] = self._update_one(level_db)
-            self.level_dbfs = level_db
+        levels_db = 10.0 * np.log10(np.exp(log_mel[:, self._bands]).sum(axis=1)) - self._full_scale_db
+        for index, (ratio, level_db) in enumerate(zip(likelihood.tolist(), levels_db.tolist(), strict=True)):
+            self._likelihood += (1.0 - SMOOTHING) * (ratio - self._likelihood)
+            if self._likelihood > THRESHOLD and level_db > QUIETEST_DBFS:
+                self._hangover = HANGOVER_FRAMES
+            voiced[index] = self._hangover > 0
+            self._hangover = max(0, self._hangover - 1)
+        self.level_dbfs = levels_db[-1]
         return voiced
-
-    def _update_one(self, level_db: float) -> bool:
-        self._smoothed_db = level_db if self._frame == 0 else SMOOTHING * self._smoothed_db + (1 - SMOOTHING) * level_db
-        if self._frame % SUBWINDOW_FRAMES == 0 and self._frame:
-            self._minima = [*self._minima[1:], self._smoothed_db]
-        self._minima[-1] = min(self._minima[-1], self._smoothed_db)
-        self._frame += 1
-        if level_db > max(min(self._minima) + ABOVE_FLOOR_DB, QUIETEST_DBFS):
-            self._hangover = HANGOVER_FRAMES
-            return True
-        self._hangover = max(0, self._hangover - 1)
-        return self._hangover > 0

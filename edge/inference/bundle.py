@@ -154,7 +154,7 @@ def _check_fit(path: Path, spec: PreprocessSpec, models: dict[str, ModelInfo]) -
     size, speech_spec = spec.face.size, spec.speech
     inputs: dict[str, Shapes] = {
         "face": {"crop": (1, 1, size, size)},
-        "speech": {"window": (1, speech_spec.window_frames, speech_spec.mfcc.cepstra)},
+        "speech": {"window": (1, speech_spec.window_frames, speech_spec.columns)},
         "fusion": {
             "face_embedding": face.outputs["embedding"],
             "speech_embedding": speech.outputs["embedding"],

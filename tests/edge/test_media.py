@@ -84,6 +84,35 @@ def test_sound_of_any_rate_becomes_16_khz_of_the_same_length_and_pitch(tmp_path:
     assert times[0] == 0
 
 
+def level_db(samples: np.ndarray) -> float:
+    middle = samples[samples.size // 4 : -samples.size // 4].astype(np.float64)
+    return 10 * np.log10(max(1e-20, float(np.mean(middle**2))))
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 22_050, 44_100, 48_000, 96_000])
+def test_resampling_keeps_the_level_of_a_tone(tmp_path: Path, rate_hz: int):
+    path = write_recording(tmp_path / "tone.wav", sound=tone(1.0, rate_hz, 1000.0), rate_hz=rate_hz)
+    samples, _ = read_sound(path)
+    assert strongest_hz(samples) == pytest.approx(1000, abs=1)
+    assert level_db(samples) == pytest.approx(level_db(tone(1.0, RATE_HZ, 1000.0)), abs=0.5)
+
+
+@pytest.mark.parametrize(("rate_hz", "hz"), [(22_050, 9000.0), (44_100, 9000.0), (48_000, 15_000.0), (96_000, 33_000.0)])
+def test_what_16_khz_cannot_hold_is_removed_and_not_folded_down(tmp_path: Path, rate_hz: int, hz: float):
+    path = write_recording(tmp_path / "tone.wav", sound=tone(1.0, rate_hz, hz), rate_hz=rate_hz)
+    samples, _ = read_sound(path)
+    assert level_db(samples) < level_db(tone(1.0, RATE_HZ)) - 40
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16_000, 44_100, 48_000])
+def test_how_a_container_is_cut_into_frames_does_not_show(tmp_path: Path, rate_hz: int):
+    sound = voice(1.0, rate_hz)
+    whole, _ = read_sound(write_recording(tmp_path / "4096.mkv", sound=sound, rate_hz=rate_hz))
+    for frame_samples in (100, 441, 1024):
+        path = write_recording(tmp_path / f"{frame_samples}.mkv", sound=sound, rate_hz=rate_hz, sound_frame=frame_samples)
+        np.testing.assert_array_equal(read_sound(path)[0], whole)
+
+
 @pytest.mark.parametrize("layout", ["mono", "stereo", "3.0", "quad", "5.1"])
 def test_any_number_of_channels_becomes_one(tmp_path: Path, layout: str):
     path = write_recording(tmp_path / "tone.wav", sound=tone(1.0, 48_000), rate_hz=48_000, layout=layout)

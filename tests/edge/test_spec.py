@@ -16,7 +16,7 @@ from edge.features.speech_window import SpeechFrontEnd
 from edge.labels import CALM, FER2013, FERPLUS, FERPLUS_COLUMNS, FOLDER_NAMES, LABELS, NEUTRAL, RAVDESS
 
 # Changes only with `PreprocessSpec.version` or a default: every bundle made before is then refused.
-HASH = "0be4a39c751448106bfbfbef8b4b70665b2edb243ece141e3315d21686f560b5"
+HASH = "8499eeba2217446d8417059879bfb22d466719d5d8360ec46b9ea851f7d4b143"
 
 
 def test_the_spec_that_bundles_were_made_for_is_still_the_one_implemented():
@@ -55,6 +55,43 @@ def test_any_change_gives_another_hash_or_is_refused(path: tuple[str, ...], valu
     else:
         assert same or spec.hash() != HASH
         SpeechFrontEnd(spec.speech)  # what is accepted can be computed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"min_frames": 0}, "min_frames"),
+        ({"min_frames": 301}, "min_frames"),
+        ({"hop_frames": 0}, "hop_frames"),
+        ({"noise_reduction": "rnnoise"}, "none or wiener"),
+        ({"normalisation": "cmvn"}, "must be level"),
+        ({"padding": "zero"}, "must be repeat"),
+        ({"deltas": 3}, "0, 1 or 2"),
+        ({"deltas": -1}, "0, 1 or 2"),
+    ],
+)
+def test_a_speech_spec_that_cannot_be_is_refused(wrong: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        SpeechSpec(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("spec", "columns"),
+    [
+        (SpeechSpec(deltas=0), 40),
+        (SpeechSpec(deltas=2), 120),
+        (SpeechSpec(mfcc=MfccSpec(cepstra=13), deltas=1), 26),
+        (SpeechSpec(mfcc=MfccSpec(cepstra=13, output="log_mel"), deltas=0), 40),
+    ],
+)
+def test_a_window_has_as_many_columns_as_its_spec_says(spec: SpeechSpec, columns: int):
+    assert spec.columns == columns
+
+
+def test_sound_of_another_rate_than_the_sources_give_is_refused():
+    mfcc = MfccSpec(rate_hz=8000, high_hz=4000.0)
+    with pytest.raises(ValueError, match="16000 Hz, not at 8000"):
+        PreprocessSpec(speech=SpeechSpec(mfcc=mfcc))
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"version": 1}, {"version": 1, "speech": {}, "face": {}}, "spec", 3])

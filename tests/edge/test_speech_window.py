@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from python_speech_features import delta as reference_delta
 
 from edge.clock import NS_PER_MS
 from edge.evaluation.readers import read_sound
-from edge.features.spec import SpeechSpec
-from edge.features.speech_window import SpeechFrontEnd, fit_window
+from edge.features.spec import MfccSpec, SpeechSpec
+from edge.features.speech_window import SpeechFrontEnd, deltas, fit_window, open_mfcc
 from edge.types import AudioBlock, FeatureWindow
 from tests.support.signals import in_blocks, noise, voice
 
@@ -18,8 +19,8 @@ SPEC = SpeechSpec()
 HOP_MS, WINDOW_MS = 500, 25
 
 
-def windows_of(samples: np.ndarray, sizes=(), start_ns: int = 0) -> list[FeatureWindow]:
-    front_end = SpeechFrontEnd(SPEC)
+def windows_of(samples: np.ndarray, sizes=(), start_ns: int = 0, spec: SpeechSpec = SPEC) -> list[FeatureWindow]:
+    front_end = SpeechFrontEnd(spec)
     return [window for block in in_blocks(samples, sizes, start_ns) for window in front_end.push(block)]
 
 
@@ -44,6 +45,65 @@ def test_any_chunking_gives_the_same_windows_bit_for_bit(seconds: float, sizes: 
     for a, b in zip(whole, stream, strict=True):
         np.testing.assert_array_equal(a.features, b.features)
         assert a.capture_time_ns == b.capture_time_ns
+
+
+VARIANTS = [
+    SpeechSpec(noise_reduction="none"),
+    SpeechSpec(deltas=1),
+    SpeechSpec(deltas=2, mfcc=MfccSpec(cepstra=13)),
+    SpeechSpec(mfcc=MfccSpec(output="log_mel", mel_scale="slaney", window="hann"), deltas=1),
+    SpeechSpec(mfcc=MfccSpec(energy_as_c0=True)),
+]
+
+
+@pytest.mark.parametrize("spec", VARIANTS, ids=["no reduction", "deltas", "two deltas", "log mel", "energy"])
+@settings(max_examples=8)
+@given(sizes=st.lists(st.one_of(st.integers(0, 25), st.integers(300, 1200)), max_size=20))
+def test_every_variant_gives_the_same_windows_for_any_chunking(spec: SpeechSpec, sizes: list[int]):
+    sizes = [16 * size for size in sizes]
+    whole = windows_of(voice(2.1), spec=spec)
+    assert same(windows_of(voice(2.1), sizes, spec=spec), whole)
+    assert {window.features.shape for window in whole} == {(300, spec.columns)}
+    assert all(np.isfinite(window.features).all() and window.features.dtype == np.float32 for window in whole)
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+@pytest.mark.parametrize("count", [1, 2, 7, 300])
+def test_deltas_are_those_of_the_reference(width: int, count: int):
+    features = np.random.default_rng(count).normal(0, 20, (count, 13)).astype(np.float32)
+    slopes = deltas(features, width)
+    assert slopes.dtype == np.float32
+    np.testing.assert_allclose(slopes, reference_delta(features.astype(np.float64), width), rtol=0, atol=1e-4)
+
+
+def test_deltas_stand_beside_the_features_they_are_of():
+    features = np.random.default_rng(0).normal(0, 20, (120, 40)).astype(np.float32)
+    plain = fit_window(features, SPEC)
+    whole = fit_window(features, SpeechSpec(deltas=2))
+    assert whole.shape == (300, 120)
+    np.testing.assert_array_equal(whole[:, :40], plain)
+    np.testing.assert_array_equal(whole[-120:, 40:80], deltas(plain[-120:]))
+    np.testing.assert_array_equal(whole[-120:, 80:], deltas(deltas(plain[-120:])))
+
+
+def test_what_training_and_runtime_put_sound_through_reduces_noise_where_the_spec_says_so():
+    sound = noise(4.0, 0.03)
+    without, reduced = (open_mfcc(SpeechSpec(noise_reduction=way)) for way in ("none", "wiener"))
+    without.push(sound)
+    reduced.push(sound)
+    assert (without.log_mel[200:] - reduced.log_mel[200:]).mean() > np.log(10.0)
+
+
+@pytest.mark.parametrize("wrong", [np.full(100, np.nan, np.float32), np.full(100, np.inf, np.float32), np.zeros(100)])
+def test_what_is_not_sound_is_refused_and_leaves_no_trace(wrong: np.ndarray):
+    front_end = SpeechFrontEnd(SPEC)
+    list(front_end.push(AudioBlock(voice(1.2), 0)))
+    with pytest.raises(ValueError, match="samples"):
+        list(front_end.push(AudioBlock(wrong, 0)))
+    after = list(front_end.push(AudioBlock(noise(1.0), 0)))
+    whole = SpeechFrontEnd(SPEC)
+    list(whole.push(AudioBlock(voice(1.2), 0)))
+    assert same(after, list(whole.push(AudioBlock(noise(1.0), 0))))
 
 
 @pytest.mark.data

@@ -26,6 +26,7 @@ def write_recording(
     rate_hz: int = RATE_HZ,
     layout: str = "mono",
     sound_starts_ms: int = 0,
+    sound_frame: int = 4096,
     video_codec: str = "mpeg4",
     audio_codec: str | None = None,
     turned: int = 0,
@@ -55,7 +56,7 @@ def write_recording(
             if last_ms is not None:
                 packets[-1].duration = int(last_ms * MILLISECONDS / packets[-1].time_base)
         if audio is not None:
-            packets += encoded_sound(audio, sound, rate_hz, layout, sound_starts_ms)
+            packets += encoded_sound(audio, sound, rate_hz, layout, sound_starts_ms, frame_samples=sound_frame)
         for packet in sorted(packets, key=lambda p: float((p.dts or 0) * p.time_base)):
             container.mux(packet)
     return path
@@ -65,13 +66,15 @@ def _default_codec(path: Path) -> str:
     return {".wav": "pcm_s16le", ".flac": "flac", ".mp3": "mp3", ".mkv": "pcm_s16le"}.get(path.suffix, "aac")
 
 
-def encoded_sound(audio, sound: np.ndarray, rate_hz: int, layout: str, starts_ms: int, last: bool = True) -> list:
+def encoded_sound(
+    audio, sound: np.ndarray, rate_hz: int, layout: str, starts_ms: int, last: bool = True, frame_samples: int = 4096
+) -> list:
     channels = av.AudioLayout(layout).nb_channels
     resampler = av.AudioResampler(audio.format, layout, rate_hz, audio.frame_size or None)
     packets = []
     start = starts_ms * rate_hz // 1000
-    for position in range(0, sound.size, 4096):
-        piece = np.tile(sound[position : position + 4096], (channels, 1))
+    for position in range(0, sound.size, frame_samples):
+        piece = np.tile(sound[position : position + frame_samples], (channels, 1))
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece, np.float32), format="fltp", layout=layout)
         frame.sample_rate, frame.pts, frame.time_base = rate_hz, start + position, Fraction(1, rate_hz)
         for ready in resampler.resample(frame):
