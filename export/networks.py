@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from edge.errors import ExportError
 from edge.features.spec import PreprocessSpec
 from edge.labels import CLASSES, FACE_CLASSES
 from train.models import face, fusion, speech
@@ -34,10 +35,21 @@ class Network:
         return tuple(torch.zeros(shape) for shape in self.inputs.values())
 
 
+def _check_belong(cards: dict[str, dict[str, Any]], spec: PreprocessSpec) -> None:
+    """Raise ExportError unless the checkpoints were trained on this preprocessing, and the fusion on these branches."""
+    for kind, card in cards.items():
+        if card["spec_hash"] != spec.hash_for(kind):
+            raise ExportError(f"{kind} was trained on other preprocessing than this version computes; train it again")
+    for branch, digest in cards["fusion"]["branches"].items():
+        if digest != cards[branch]["sha256"]:
+            raise ExportError(f"the fusion was trained on another {branch} network than the one beside it; train it again")
+
+
 def load_networks(checkpoints: Path, spec: PreprocessSpec) -> dict[str, Network]:
     """Load face, speech and fusion; raise DataError on a checkpoint that is absent or does not fit its card."""
     size, window = spec.face.size, (BATCH, spec.speech.window_frames, spec.speech.columns)
     cards = {kind: dict(read_card(checkpoints, kind)) for kind in ("face", "speech", "fusion")}
+    _check_belong(cards, spec)
     embedding = (BATCH, fusion.EMBEDDING)
     modules = {
         "face": face.FaceNet(**cards["face"]["network"]),

@@ -236,6 +236,7 @@ def train_fusion(recipe: FusionRecipe, data_dir: Path, out_dir: Path) -> bool:
         batches=lambda epoch: batches(faces, voices, recipe, epoch),
         loss=lambda net, batch: (soft_cross_entropy(net(*batch[:3]), batch[3], recipe.label_smoothing), {}),
         validate=lambda net: validate(net, faces_validation, voices_validation, recipe),
+        basis=f"{branches.face_card['sha256']} {branches.speech_card['sha256']}",
     )
     history, finished = fit(task, recipe, run_dir)
     summary = summarise(model, faces_validation, voices_validation, recipe)

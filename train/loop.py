@@ -21,6 +21,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from edge.errors import DataError, MoodringError
+from edge.features.spec import PreprocessSpec
 from train.recipe import Recipe
 
 CHECKPOINT = "checkpoint.pt"
@@ -33,7 +34,8 @@ class Task:
     """What differs between the branches.
 
     `batches(epoch)` yields `steps` batches; `loss(model, batch)` gives the loss and its parts as floats; `validate(model)`
-    gives figures with `score`, by which the best averaged weights are kept.
+    gives figures with `score`, by which the best averaged weights are kept. `basis` names what the weights rest on besides the
+    recipe and the preprocessing: the branches that a fusion joins.
     """
 
     model: nn.Module
@@ -41,6 +43,7 @@ class Task:
     batches: Callable[[int], Iterable[Any]]
     loss: Callable[[nn.Module, Any], tuple[Tensor, dict[str, float]]]
     validate: Callable[[nn.Module], dict[str, float]]
+    basis: str = ""
 
 
 @dataclass
@@ -94,16 +97,16 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=recipe.learning_rate)
 
 
-def identity(recipe: Recipe) -> str:
-    """Return what makes a recipe another one: everything but how many threads do the work."""
-    return repr(replace(recipe, threads=0))
+def identity(recipe: Recipe, basis: str) -> str:
+    """Return what a run may go on from: the same recipe, but for its threads, on the same preprocessing and basis."""
+    return repr((replace(recipe, threads=0), PreprocessSpec().hash_for(recipe.kind), basis))
 
 
-def save_state(folder: Path, model: nn.Module, state: State, recipe: Recipe) -> None:
+def save_state(folder: Path, task: Task, state: State, recipe: Recipe) -> None:
     document = {
-        "recipe": identity(recipe),
+        "recipe": identity(recipe, task.basis),
         "epoch": state.epoch,
-        "model": model.state_dict(),
+        "model": task.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "averaged": state.averaged.state_dict(),
         "history": state.history,
@@ -112,8 +115,8 @@ def save_state(folder: Path, model: nn.Module, state: State, recipe: Recipe) -> 
     write_atomically(folder / CHECKPOINT, lambda part: torch.save(document, part))
 
 
-def load_state(folder: Path, model: nn.Module, state: State, recipe: Recipe) -> bool:
-    """Go on from the last whole epoch, if there is one; a checkpoint of another recipe is refused."""
+def load_state(folder: Path, task: Task, state: State, recipe: Recipe) -> bool:
+    """Go on from the last whole epoch, if there is one; a checkpoint of another recipe, spec or basis is refused."""
     path = folder / CHECKPOINT
     if not path.is_file():
         return False
@@ -121,9 +124,11 @@ def load_state(folder: Path, model: nn.Module, state: State, recipe: Recipe) -> 
         document = torch.load(path, weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it to start over") from error
-    if document["recipe"] != identity(recipe):
-        raise MoodringError(f"{path}: was made by another recipe; give another --out, or delete it to start over")
-    model.load_state_dict(document["model"])
+    if document["recipe"] != identity(recipe, task.basis):
+        raise MoodringError(
+            f"{path}: was made by another recipe, preprocessing or branch; give another --out, or delete it to start over"
+        )
+    task.model.load_state_dict(document["model"])
     state.optimizer.load_state_dict(document["optimizer"])
     state.averaged.load_state_dict(document["averaged"])
     state.epoch, state.history = document["epoch"], document["history"]
@@ -175,7 +180,7 @@ def fit(task: Task, recipe: Recipe, folder: Path) -> tuple[list[dict[str, float]
     folder.mkdir(parents=True, exist_ok=True)
     averaged = deepcopy(task.model).eval().requires_grad_(False)
     state = State(0, make_optimizer(task.model, recipe), averaged, [], -math.inf)
-    if load_state(folder, task.model, state, recipe):
+    if load_state(folder, task, state, recipe):
         print(f"resuming after epoch {state.epoch}", flush=True)
     finished = True
     try:
@@ -188,7 +193,7 @@ def fit(task: Task, recipe: Recipe, folder: Path) -> tuple[list[dict[str, float]
             if row["score"] > state.best_score:
                 state.best_score = row["score"]
                 write_atomically(folder / BEST, lambda part: torch.save(state.averaged.state_dict(), part))
-            save_state(folder, task.model, state, recipe)
+            save_state(folder, task, state, recipe)
             figures = " ".join(f"{name} {value:.3f}" for name, value in row.items())
             print(f"epoch {state.epoch}/{recipe.epochs} {time.monotonic() - begun_s:.0f} s {figures}", flush=True)
     except KeyboardInterrupt:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edge.errors import DataError
+from edge.features.spec import PreprocessSpec
 from train.loop import write_atomically
 
 mpl.use("Agg")
@@ -78,7 +79,8 @@ def save_weights(folder: Path, kind: str, model: nn.Module, card: dict[str, Any]
     path = folder / f"{kind}.safetensors"
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     write_atomically(path, lambda part: save_file(tensors, part))
-    write_json(folder / f"{kind}.json", {"kind": kind, "sha256": sha256(path), "commit": commit(), **card})
+    made = {"kind": kind, "sha256": sha256(path), "spec_hash": PreprocessSpec().hash_for(kind), "commit": commit()}
+    write_json(folder / f"{kind}.json", {**made, **card})
 
 
 def read_card(folder: Path, kind: str) -> dict[str, Any]:

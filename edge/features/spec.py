@@ -32,6 +32,10 @@ def _typed(kind: type[Any], data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+def _hash(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class MfccSpec:
     """Mel-frequency cepstra of mono sound, in the terms of python_speech_features.
@@ -156,8 +160,12 @@ class PreprocessSpec:
 
     def hash(self) -> str:
         """Return the SHA-256 of the canonical JSON form, in hexadecimal."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return _hash(self.to_dict())
+
+    def hash_for(self, kind: str) -> str:
+        """Return the hash of what a `face` or `speech` network sees; of all of it for any other network."""
+        everything = self.to_dict()
+        return _hash({"version": self.version, kind: everything[kind]}) if kind in everything else self.hash()
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:

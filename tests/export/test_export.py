@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from export.verify import answer, real_inputs, verify
 from train.models.face import FaceNet
 from train.models.fusion import FusionNet
 from train.models.speech import SpeechNet
-from train.report import save_weights
+from train.report import read_card, save_weights
 
 SPEC = PreprocessSpec()
 
@@ -36,6 +37,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("fusion", FusionNet(8), {"hidden": 8}, {"temperature": {"logits": 1.0}, "weights": {"face": 0.4, "speech": 0.6}}),
     ):
         data = [{"name": "toy", "licence": "none", "part": kind}]
+        if kind == "fusion":
+            extra["branches"] = {branch: read_card(folder, branch)["sha256"] for branch in ("face", "speech")}
         save_weights(folder, kind, model.eval(), {"network": network, "data": data, "recipe": {}, "protocol": "none", **extra})
     return folder
 
@@ -196,6 +199,24 @@ def test_absent_or_changed_checkpoints_are_one_clear_error(tmp_path: Path, check
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "face.safetensors").write_bytes((tmp_path / "speech.safetensors").read_bytes())
     with pytest.raises(DataError, match="sha256 differs"):
+        load_networks(tmp_path, SPEC)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "message"),
+    [
+        ("speech", {"spec_hash": "0" * 64}, "speech was trained on other preprocessing"),
+        ("fusion", {"branches": {"face": "0" * 64}}, "another face network than the one beside it"),
+    ],
+)
+def test_networks_that_do_not_belong_together_are_refused(
+    tmp_path: Path, checkpoints: Path, kind: str, changed: dict[str, Any], message: str
+) -> None:
+    for path in checkpoints.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    card = json.loads((tmp_path / f"{kind}.json").read_text())
+    (tmp_path / f"{kind}.json").write_text(json.dumps(card | changed))
+    with pytest.raises(ExportError, match=message):
         load_networks(tmp_path, SPEC)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,8 @@ def test_another_recipe_does_not_go_on(tmp_path: Path) -> None:
     fit(toy(), recipe(1), tmp_path)
     with pytest.raises(MoodringError, match="another recipe"):
         fit(toy(), recipe(2), tmp_path)
+    with pytest.raises(MoodringError, match="preprocessing or branch"):
+        fit(dataclasses.replace(toy(), basis="another branch"), recipe(1), tmp_path)
 
 
 def test_a_loss_that_is_no_number_stops(tmp_path: Path) -> None:
