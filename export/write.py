@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import ExportError
+from edge.evaluation.fusion import PAIRING
 from edge.features.spec import PreprocessSpec
 from edge.inference.bundle import DOCUMENT, SCHEMA, document_text, seal
 from edge.labels import LABELS
@@ -16,7 +17,6 @@ from export.to_onnx import OPSET
 
 USABLE_THRESHOLD = 0.5
 PUBLISHED_HEAD = "ferplus"  # nearer to what people see than FER2013's own label
-PAIRING = "paired by class, different people"
 
 
 def _model(network: Network, files: dict[str, bytes]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge.errors import DataError
+from edge.evaluation.fusion import PAIRING
 from edge.evaluation.metrics import classification_metrics
 from edge.features.spec import SpeechSpec
 from edge.labels import CALM, CLASSES, FACE_CLASSES, LABELS, NEUTRAL
@@ -47,7 +48,6 @@ I64 = NDArray[np.int64]
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # face [B,128], speech [B,128], presence [B,2], targets [B,8]
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-PAIRING = "paired by class, different people"
 
 
 @dataclass(frozen=True)
