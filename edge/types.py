@@ -120,3 +120,62 @@ class EmotionEvent:
     latency_ms: float | None
     bundle_id: str
     devices: dict[str, DeviceState] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> EmotionEvent:
+        """Read one event as it was published; fields that a later version added are ignored. Raises EventError."""
+        from edge.publish.cloudevents import from_json  # noqa: PLC0415  it imports this module
+
+        return from_json(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long one stage took over the last second: `count` times, in milliseconds."""
+
+    count: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class SinkState:
+    """What became of the events given to one sink: given = published + dropped + failed + queued.
+
+    `spooled` of those published wait on disk for their delivery; `connected` is None where a sink has no other side.
+    """
+
+    published: int
+    dropped: int
+    failed: int
+    queued: int
+    spooled: int = 0
+    connected: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceChange:
+    """A device that was found or lost since the last status."""
+
+    device: str
+    state: DeviceState
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusEvent:
+    """`moodring.status.v1`: how the run is doing, once a second. `seq` counts statuses, apart from emotion events."""
+
+    source: str
+    time_utc: str
+    seq: int
+    time_ns: int
+    uptime_s: float
+    counters: dict[str, int]
+    dropped: dict[str, int]
+    devices: dict[str, DeviceState]
+    device_changes: tuple[DeviceChange, ...]
+    level_dbfs: float | None
+    latency: dict[str, Latency]
+    sinks: dict[str, SinkState]
