@@ -93,6 +93,11 @@ class Pipeline:
         self.counters = Counters()
 
     @property
+    def source(self) -> str:
+        """The CloudEvents source of this stream's events."""
+        return self._identity.source
+
+    @property
     def level_dbfs(self) -> float:
         """Level of the newest sound, for whoever watches."""
         return self._speech_front_end.level_dbfs

@@ -11,8 +11,7 @@ from edge.buffers import AudioRing, LatestSlot
 from edge.capture.base import AudioSource, LiveAudio, LiveVideo, VideoSource
 from edge.clock import NS_PER_S, Clock
 from edge.errors import DeviceError, MoodringError
-from edge.pipeline import Pipeline
-from edge.publish.base import Publisher
+from edge.telemetry import Stages
 from edge.types import AudioBlock, DeviceState, EmotionEvent, VideoFrame
 
 LOST_AFTER_NS = NS_PER_S  # without a fresh datum a device is lost, whatever its library says
@@ -22,7 +21,7 @@ JOIN_S = 4.0
 
 
 def replay(
-    pipeline: Pipeline,
+    pipeline: Stages,
     video: VideoSource | None,
     audio: AudioSource | None,
     publish: Callable[[EmotionEvent], None],
@@ -137,7 +136,7 @@ class LiveRun:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Stages,
         camera: LiveVideo | None,
         microphone: LiveAudio | None,
         clock: Clock,
@@ -224,14 +223,3 @@ class LiveRun:
         self._stopping.set()
         for reader in self._readers.values():
             reader.join(JOIN_S)
-
-
-def publish_to(publishers: Iterable[Publisher]) -> Callable[[EmotionEvent], None]:
-    """Return what hands an event to each publisher in turn."""
-    sinks = tuple(publishers)
-
-    def publish(event: EmotionEvent) -> None:
-        for sink in sinks:
-            sink.publish(event)
-
-    return publish

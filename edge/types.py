@@ -143,7 +143,8 @@ class Latency:
 class SinkState:
     """What became of the events given to one sink: given = published + dropped + failed + queued.
 
-    `spooled` of those published wait on disk for their delivery; `connected` is None where a sink has no other side.
+    `spooled` of those published, in this run or an earlier one, wait on disk for their delivery, and `spool_dropped` were
+    dropped from there by its caps; `connected` is None where a sink has no other side.
     """
 
     published: int
@@ -151,6 +152,7 @@ class SinkState:
     failed: int
     queued: int
     spooled: int = 0
+    spool_dropped: int = 0
     connected: bool | None = None
 
 

@@ -64,7 +64,9 @@ def parse_address(url: str) -> BrokerAddress:
     """Read mqtts://HOST[:PORT] (TLS, verified) or mqtt://HOST[:PORT] (plain)."""
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES or not parts.hostname or parts.path.strip("/"):
-        raise ConfigError(f"mqtt.url must be mqtts://HOST[:PORT], or mqtt://HOST[:PORT] for no TLS; got {without_credentials(url)}")
+        raise ConfigError(
+            f"mqtt.url must be mqtts://HOST[:PORT], or mqtt://HOST[:PORT] for no TLS; got {without_credentials(url)}"
+        )
     if parts.username or parts.password:
         raise ConfigError("mqtt.url must hold no user name and no password: set mqtt.username and mqtt.password_file")
     try:

@@ -58,7 +58,7 @@ def _sensors(topic: str) -> dict[str, dict[str, Any]]:
             "state_class": "measurement",
             "unit_of_measurement": "%",
             "suggested_display_precision": 0,
-            "value_template": "{{ (value_json.data.confidence * 100) | round(1) if value_json.data.confidence is number else None }}",
+            "value_template": "{% set c = value_json.data.confidence %}{{ (c * 100) | round(1) if c is number else None }}",
         },
         **{
             device: {

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from edge.clock import NS_PER_S
 from edge.errors import PublishError
@@ -21,9 +22,7 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS events (position INTEGER PRIMARY KEY AUTOINCREMENT, stored_ns INTEGER NOT NULL, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS dropped (reason TEXT PRIMARY KEY, events INTEGER NOT NULL);
 """
-COUNT_DROPPED = (
-    "INSERT INTO dropped VALUES (?, ?) ON CONFLICT (reason) DO UPDATE SET events = events + excluded.events"
-)
+COUNT_DROPPED = "INSERT INTO dropped VALUES (?, ?) ON CONFLICT (reason) DO UPDATE SET events = events + excluded.events"
 AGE_CHECK_NS = 10 * NS_PER_S
 # A board without a clock of its own starts in 1970 or at its image's date: what it stored then has no known age.
 CLOCK_IS_SET_NS = 1_700_000_000 * NS_PER_S
@@ -63,7 +62,7 @@ class Spool:
         self.bytes = 0
         self.dropped: dict[str, int] = {}
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> Self:
         self.open()
         return self
 
@@ -175,7 +174,9 @@ class Spool:
         if limit <= 0:
             return []
         with self._using() as db:
-            rows = db.execute("SELECT position, body FROM events WHERE position > ? ORDER BY position LIMIT ?", (position, limit))
+            rows = db.execute(
+                "SELECT position, body FROM events WHERE position > ? ORDER BY position LIMIT ?", (position, limit)
+            )
             return [Waiting(*row) for row in rows]
 
     def delivered(self, positions: Iterable[int]) -> int:
@@ -185,7 +186,9 @@ class Spool:
                 gone = [
                     row[0]
                     for position in positions
-                    for row in db.execute("DELETE FROM events WHERE position = ? RETURNING length(body)", (position,)).fetchall()
+                    for row in db.execute(
+                        "DELETE FROM events WHERE position = ? RETURNING length(body)", (position,)
+                    ).fetchall()
                 ]
             self.waiting -= len(gone)
             self.bytes -= sum(gone)

@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -36,7 +37,7 @@ class Broker:
         self._config.write_text("\n".join([f"listener {self.port} 127.0.0.1", "user root", *stored, *said, ""]))
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Broker:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -83,7 +84,7 @@ class Subscriber:
         self._client.on_message = self._note
         self._client.connect("127.0.0.1", port, keepalive=5)
 
-    def __enter__(self) -> Subscriber:
+    def __enter__(self) -> Self:
         self._client.loop_start()
         assert self._subscribed.wait(10)
         return self
@@ -109,7 +110,9 @@ class Subscriber:
 def write_certificates(folder: Path, *, expired: bool = False) -> tuple[Path, Path, Path]:
     """Return a new authority's certificate, and a server's certificate and key for localhost signed by it."""
     folder.mkdir(parents=True, exist_ok=True)
-    ca, ca_key, server, key, request = (folder / name for name in ("ca.pem", "ca.key", "server.pem", "server.key", "server.csr"))
+    ca, ca_key, server, key, request = (
+        folder / name for name in ("ca.pem", "ca.key", "server.pem", "server.key", "server.csr")
+    )
     extensions = folder / "extensions"
     extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
     new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes"]
