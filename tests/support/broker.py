@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -56,6 +57,11 @@ class Broker:
             else:
                 return
         raise AssertionError("mosquitto does not answer")
+
+    def save(self) -> None:
+        """Let it write its sessions to its disk now, so that a subscriber is known to the one that starts next."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGUSR1)
 
     def kill(self) -> None:
         if self._process is not None:
