@@ -58,6 +58,9 @@ class Broker:
                 return
         raise AssertionError("mosquitto does not answer")
 
+    def log(self) -> str:
+        return (self._folder / "mosquitto.log").read_text()
+
     def save(self) -> None:
         """Let it write its sessions to its disk now, so that a subscriber is known to the one that starts next."""
         assert self._process is not None
@@ -113,14 +116,16 @@ class Subscriber:
             assert self._changed.wait_for(lambda: condition(self), seconds), f"got {[m[:2] for m in self.messages[-5:]]}"
 
 
-def write_certificates(folder: Path, *, expired: bool = False) -> tuple[Path, Path, Path]:
-    """Return a new authority's certificate, and a server's certificate and key for localhost signed by it."""
+def write_certificates(
+    folder: Path, *, expired: bool = False, names: str = "DNS:localhost,IP:127.0.0.1"
+) -> tuple[Path, Path, Path]:
+    """Return a new authority's certificate, and a server's certificate and key for these names signed by it."""
     folder.mkdir(parents=True, exist_ok=True)
     ca, ca_key, server, key, request = (
         folder / name for name in ("ca.pem", "ca.key", "server.pem", "server.key", "server.csr")
     )
     extensions = folder / "extensions"
-    extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    extensions.write_text(f"subjectAltName={names}\n")
     new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes"]
     openssl([*new, "-x509", "-days", "2", "-subj", f"/CN=test authority {folder.name}", "-keyout", ca_key, "-out", ca])
     openssl([*new, "-subj", "/CN=localhost", "-keyout", key, "-out", request])
