@@ -90,6 +90,7 @@ class Subscriber:
         self._client.reconnect_delay_set(0.1, 0.5)
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_disconnect = lambda *_: self._subscribed.clear()
         self._client.on_message = self._note
         self._client.connect("127.0.0.1", port, keepalive=5)
 
@@ -101,6 +102,10 @@ class Subscriber:
     def __exit__(self, *_: object) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+    def wait_until_connected(self) -> None:
+        """Wait for the subscription to hold (again)."""
+        assert self._subscribed.wait(30)
 
     def _note(self, _client: object, _userdata: object, message: object) -> None:
         with self._changed:
