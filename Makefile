@@ -27,7 +27,7 @@ FERPLUS := build/data/fer2013new.csv
 SPLIT := PublicTest
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick evaluate clip front-end pictures clean runtime dev need-data
+.PHONY: help run test check data models models-quick evaluate clip front-end soak-events pictures clean runtime dev need-data
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -94,6 +94,11 @@ front-end: need-data dev  ## measure the speech front end against its peers and 
 	$(BIN)/python -m benchmarks.draw_front_end --clip "$(DATA)/ravdess/Actor_05/03-01-05-01-01-01-05.flac" \
 		--noise "$(DATA)/noise/sc_doing_the_dishes.flac" --out docs/speech_front_end.png
 	$(BIN)/python -m benchmarks.front_end_page docs
+
+soak-events: dev  ## 100,000 events with broker and daemon killed, a broker that is away, and what the sinks cost (20 minutes)
+	$(BIN)/python -m benchmarks.events soak --json docs/benchmarks/events_soak.json >/dev/null
+	$(BIN)/python -m benchmarks.events outage --json docs/benchmarks/events_outage.json >/dev/null
+	$(BIN)/python -m benchmarks.events overhead --json docs/benchmarks/events_overhead.json >/dev/null
 
 pictures: dev  ## draw the README's picture again
 	$(BIN)/python -m benchmarks.draw_terminal docs/terminal.svg

@@ -135,6 +135,15 @@ prepare_microphone() {
     return 1
 }
 
+# --- the tests' broker: MQTT is tested against a real Mosquitto; without one those tests skip and say so --------------
+
+prepare_broker() {
+    if [ "$profile" != dev ] || has mosquitto || [ -x /usr/sbin/mosquitto ] || [ -x /usr/local/sbin/mosquitto ]; then return 0; fi
+    if may_apt; then say "installing mosquitto for the tests"; fi
+    if apt_install mosquitto; then return 0; fi
+    say "going on without mosquitto: the tests of MQTT will skip; to have it: sudo apt-get install mosquitto (macOS: brew install mosquitto)"
+}
+
 # --- the packages ---------------------------------------------------------------------------------------------------
 
 pip_install() {
@@ -172,6 +181,7 @@ make_venv
 rm -f "$venv/.stamp-$profile"
 microphone="no mic"
 if prepare_microphone; then microphone=mic; fi
+prepare_broker
 
 case $profile in
     runtime) say "installing moodring into $venv (about 460 MB; once)" ;;

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import importlib.metadata
 import importlib.util
 import io
 import os
@@ -36,6 +37,13 @@ BUNDLE = PACKAGE / "bundles" / "default"
 CLIP = PACKAGE / "samples" / "clip.mp4"
 CASCADE = "haarcascade_frontalface_default.xml"
 REINSTALL = "install moodring again: in a clone remove .venv and say make run, else pip install --force-reinstall moodring"
+
+# What publishing elsewhere than to a file needs: the extra's name, its package, and what it brings.
+EXTRAS = {
+    "mqtt": ("paho-mqtt", "events to an MQTT broker"),
+    "metrics": ("prometheus_client", "metrics and health pages"),
+    "lsl": ("pylsl", "the Lab Streaming Layer"),
+}
 
 # y = x + x over two float32, as ONNX opset 13: enough to see that an engine loads, compiles and runs.
 TINY_MODEL = (
@@ -67,6 +75,7 @@ def diagnose() -> list[Finding]:
         check_cameras(),
         check_microphones(),
         check_clip(),
+        *(check_extra(extra, package, what) for extra, (package, what) in EXTRAS.items()),
     ]
 
 
@@ -139,6 +148,16 @@ def check_backend(name: str, run: Any) -> Finding:
 
 def no_openvino() -> Finding:
     return Finding("backend openvino", "ok", "not installed (optional)", "pip install 'moodring[openvino]' to have it")
+
+
+def check_extra(extra: str, package: str, what: str) -> Finding:
+    """Look up a package without loading it: one that is missing is no failure."""
+    try:
+        return Finding(f"extra {extra}", "ok", f"{package} {importlib.metadata.version(package)}: {what}")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(
+            f"extra {extra}", "ok", f"not installed (optional): {what}", f"pip install 'moodring[{extra}]' to have it"
+        )
 
 
 def check_bundle(folder: Path = BUNDLE) -> Finding:
