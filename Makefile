@@ -27,7 +27,7 @@ FERPLUS := build/data/fer2013new.csv
 SPLIT := PublicTest
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick evaluate clip front-end pictures clean runtime dev need-data
+.PHONY: help run test check data models models-quick evaluate clip front-end faces faces-sheet pictures clean runtime dev need-data
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -94,6 +94,13 @@ front-end: need-data dev  ## measure the speech front end against its peers and 
 	$(BIN)/python -m benchmarks.draw_front_end --clip "$(DATA)/ravdess/Actor_05/03-01-05-01-01-01-05.flac" \
 		--noise "$(DATA)/noise/sc_doing_the_dishes.flac" --out docs/speech_front_end.png
 	$(BIN)/python -m benchmarks.front_end_page docs
+
+faces: need-data runtime  ## measure the face front end and write docs/face_front_end.md again (ten minutes)
+	$(BIN)/python -m benchmarks.faces --data "$(DATA)" --json docs/benchmarks/faces.json >/dev/null
+	$(BIN)/python -m benchmarks.face_page docs
+
+faces-sheet: need-data dev data  ## draw clips with boxes, ids and quality, and crops beside FER2013, into build/faces
+	$(BIN)/python -m benchmarks.draw_faces --data "$(DATA)" --cache build/data --out build/faces
 
 pictures: dev  ## draw the README's picture again
 	$(BIN)/python -m benchmarks.draw_terminal docs/terminal.svg

@@ -34,7 +34,7 @@ Status = Literal["ok", "warn", "fail"]
 PACKAGE = Path(__file__).resolve().parent
 BUNDLE = PACKAGE / "bundles" / "default"
 CLIP = PACKAGE / "samples" / "clip.mp4"
-CASCADE = "haarcascade_frontalface_default.xml"
+CASCADES = ("haarcascade_frontalface_default.xml", "haarcascade_frontalface_alt2.xml")
 REINSTALL = "install moodring again: in a clone remove .venv and say make run, else pip install --force-reinstall moodring"
 
 # y = x + x over two float32, as ONNX opset 13: enough to see that an engine loads, compiles and runs.
@@ -100,15 +100,16 @@ def is_installed(name: str) -> bool:
 
 
 def check_cascade() -> Finding:
-    try:
-        cv2 = importlib.import_module("cv2")
-        path = Path(cv2.data.haarcascades) / CASCADE
-        loaded = path.is_file() and not cv2.CascadeClassifier(str(path)).empty()
-    except (ImportError, OSError, AttributeError) as error:
-        return Finding("cascade", "fail", f"OpenCV cannot load {CASCADE}: {error}", REINSTALL)
-    if not loaded:
-        return Finding("cascade", "fail", f"{path} is missing or damaged", REINSTALL)
-    return Finding("cascade", "ok", CASCADE)
+    for name in CASCADES:
+        try:
+            cv2 = importlib.import_module("cv2")
+            path = Path(cv2.data.haarcascades) / name
+            loaded = path.is_file() and not cv2.CascadeClassifier(str(path)).empty()
+        except (ImportError, OSError, AttributeError) as error:
+            return Finding("cascade", "fail", f"OpenCV cannot load {name}: {error}", REINSTALL)
+        if not loaded:
+            return Finding("cascade", "fail", f"{path} is missing or damaged", REINSTALL)
+    return Finding("cascade", "ok", ", ".join(CASCADES))
 
 
 # --- inference ------------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ REGION_NEIGHBOURS = 3
 REGION_SIZES = (0.75, 1.33)  # of the face's side: what is looked for in its region
 STILL_SIDE = 640  # pixels the longer side of a still is scaled to
 STILL_NEIGHBOURS = 6
+STILL_OVERLAP = 0.4  # of a face that both cascades find
 
 
 class Box(NamedTuple):
@@ -72,21 +73,6 @@ def load_cascade(name: str = SCAN_CASCADE) -> cv2.CascadeClassifier:
     if cascade.empty():
         raise BackendError(f"the face cascade {path} is missing or unreadable; reinstall opencv-python-headless")
     return cascade
-
-
-def detect_in_still(cascade: cv2.CascadeClassifier, grey: U8) -> list[tuple[int, int, int, int]]:
-    """Return the faces of a single picture as boxes x, y, width, height in its pixels, largest first.
-
-    A small picture is enlarged, and its edge repeated round it, so that a face that fills it is found as well.
-    """
-    scale = STILL_SIDE / max(grey.shape)
-    scaled = _scaled(grey, scale, cv2.INTER_CUBIC)
-    pad = STILL_SIDE // 8
-    padded = cv2.copyMakeBorder(scaled, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-    smallest = STILL_SIDE // 12
-    found = cascade.detectMultiScale(padded, REGION_FACTOR, STILL_NEIGHBOURS, minSize=(smallest, smallest))
-    boxes = [tuple(round(v / scale) for v in (x - pad, y - pad, w, h)) for x, y, w, h in found]
-    return sorted(boxes, key=lambda box: -box[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +146,25 @@ class FaceDetector:
         look = _Look(face_side / box.side, sides, REGION_FACTOR, REGION_NEIGHBOURS)
         hits = _detect(self._search, region, look, left, top)
         return [Hit(Box(hit.box.x, hit.box.y, hit.box.side / SEARCH_BOX_GAIN), hit.neighbours) for hit in hits]
+
+    def still(self, grey: U8) -> list[Box]:
+        """Return the faces of a single picture, largest first.
+
+        A small picture is enlarged, and its edge repeated round it, so that a face that fills it is found as well. Where both
+        cascades agree on some faces, what only the scan's took for one is left out.
+        """
+        scale = STILL_SIDE / max(grey.shape)
+        pad = STILL_SIDE // 8
+        padded = np.asarray(
+            cv2.copyMakeBorder(_scaled(grey, scale, cv2.INTER_CUBIC), pad, pad, pad, pad, cv2.BORDER_REPLICATE), np.uint8
+        )
+        smallest = STILL_SIDE // 12
+        found = self._scan.detectMultiScale(padded, REGION_FACTOR, STILL_NEIGHBOURS, minSize=(smallest, smallest))
+        boxes = sorted((Box(x + w / 2, y + w / 2, w) for x, y, w, _ in found), key=lambda box: -box.side)
+        agreed = [
+            box for box in boxes if any(hit.box.overlap(box) > STILL_OVERLAP for hit in self.search(padded, box, 40, 0.3))
+        ]
+        return [Box((box.x - pad) / scale, (box.y - pad) / scale, box.side / scale) for box in agreed or boxes]
 
 
 @dataclass(frozen=True, slots=True)

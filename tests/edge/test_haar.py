@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge.errors import BackendError
 from edge.features import haar
-from edge.features.haar import LEVEL_FACTOR, SLICE_WINDOWS, Box, FaceDetector, detect_in_still, load_cascade, plan_scan
+from edge.features.haar import LEVEL_FACTOR, SLICE_WINDOWS, Box, FaceDetector, load_cascade, plan_scan
 from tests.support.signals import empty_picture, face_picture
 
 
@@ -78,9 +78,9 @@ def test_nothing_is_found_where_there_is_nothing():
 @pytest.mark.parametrize("size", [(48, 48), (96, 128), (1200, 1600)])
 def test_a_face_in_a_still_is_found_at_any_size(size: tuple[int, int]):
     height, width = size
-    found = detect_in_still(load_cascade(), cv2.resize(face_picture(0), (width, height), interpolation=cv2.INTER_AREA))
+    found = FaceDetector().still(cv2.resize(face_picture(0), (width, height), interpolation=cv2.INTER_AREA))
     assert found
-    x, y, w, h = found[0]
+    x, y, w, h = found[0].xywh
     assert x < width / 2 < x + w
     assert y < height * 0.6 < y + h
 
@@ -90,8 +90,8 @@ def test_photographs_hold_faces_where_their_manifest_counts_some(data_part):
     folder = data_part("face_images")
     with (folder / "manifest.csv").open(newline="") as handle:
         listed = {row["file"]: int(row["haar_faces"]) > 0 for row in csv.DictReader(handle)}
-    cascade = load_cascade()
-    found = {name: bool(detect_in_still(cascade, cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE))) for name in listed}
+    detector = FaceDetector()
+    found = {name: bool(detector.still(cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE))) for name in listed}
     assert len(listed) >= 15
     assert {name for name in listed if listed[name] and not found[name]} == set()
     assert not found["pyfeat_noface_mountain.jpg"]
