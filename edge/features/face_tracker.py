@@ -14,11 +14,9 @@ import numpy as np
 
 from edge.clock import NS_PER_S
 from edge.features.face_quality import face_quality
-from edge.features.haar import Box, FaceDetector, Hit, plan_scan
+from edge.features.haar import CLOSE_LOOK, QUICK_LOOK, WIDE_LOOK, Box, FaceDetector, Hit, Look, plan_scan
 from edge.types import U8, Face, VideoFrame
 
-FACE_SIDE, PAD = 40, 0.3  # pixels a known face is scaled to; its region's margin, of the face's side
-CLOSE_FACE_SIDE, CLOSE_PAD = 64, 0.25  # the second look, where the first found nothing
 SEARCH_FRAMES = 3  # over which a full scan is spread while no face is known
 PROPOSALS = 2  # of a frame's slices that are looked at again, at most
 SURE_NEIGHBOURS = 8  # cascade windows that agree on a face, so many that it counts as found twice
@@ -34,6 +32,7 @@ DOUBTED_READS = 3  # of the face branch, before its doubt closes a track
 BELIEF_READS = 15  # over which its belief is averaged: a hand before a face for a moment closes nothing
 DOUBT_S = 2.0  # how long nothing is looked for where a doubted face was
 STILL_SIDE = 64  # pixels the frame is shrunk to, to see whether anything moved
+CUT_LEVELS = 20  # grey levels on average: a cut to another scene
 STILL_LEVELS = 6  # grey levels: smaller changes are noise
 
 Primary = Literal["largest", "central"]
@@ -59,6 +58,7 @@ class _Track:
     neighbours: float = 0.0  # running mean
     speed: tuple[float, float] = (0.0, 0.0)  # pixels a second
     updated_ns: int = 0
+    missed: bool = False  # in the frame before
     belief: float = 1.0
     reads: int = 0
 
@@ -136,17 +136,17 @@ class HaarTracker:
     # following
 
     def _follow(self, grey: U8) -> list[Hit]:
-        """Look for each known face round where it should be; a face that is confirmed gets a second, closer look."""
+        """Look for each known face round where it should be."""
         hits: list[Hit] = []
         for track in self._tracks:
-            found = self._look(grey, track.box)
+            looks = (CLOSE_LOOK,) if track.missed else (QUICK_LOOK, CLOSE_LOOK)
+            found = self._look(grey, track.box, looks)
             hits += [hit for hit in found if all(hit.box.overlap(other.box) < ONE_FACE_OVERLAP for other in hits)]
         return hits
 
-    def _look(self, grey: U8, box: Box) -> list[Hit]:
-        """Search round a box; where nothing is found, look more closely."""
-        found = self._detector.search(grey, box, FACE_SIDE, PAD)
-        return found or self._detector.search(grey, box, CLOSE_FACE_SIDE, CLOSE_PAD)
+    def _look(self, grey: U8, box: Box, looks: Sequence[Look]) -> list[Hit]:
+        """Search round a box in one way after the other, until one finds something."""
+        return next((hits for look in looks if (hits := self._detector.search(grey, box, look))), [])
 
     def _assign(self, hits: Sequence[Hit], now_ns: int) -> None:
         """Give each track the hit that lies best on it, the best pair first; no hit serves two tracks."""
@@ -173,12 +173,15 @@ class HaarTracker:
         """
         if not self._slices:
             return []
-        if not any(self._is_confirmed(track) and track.seen_ns == now_ns for track in self._tracks):
+        known = [track for track in self._tracks if self._is_confirmed(track)]
+        if all(track.seen_ns != now_ns for track in known):
             self._note_motion(grey)
         searching = self._since_motion < len(self._slices)
         if not searching and now_ns < self._slice_due_ns:
             return []
-        count = -(-len(self._slices) // SEARCH_FRAMES) if searching else 1
+        # Looking closely for a face that was just lost costs as much as half of a frame's search.
+        frames = 2 * SEARCH_FRAMES if known else SEARCH_FRAMES
+        count = -(-len(self._slices) // frames) if searching else 1
         self._slice_due_ns = now_ns + int(self.settings.rescan_s * NS_PER_S / len(self._slices))
         hits: list[Hit] = []
         for _ in range(count):
@@ -192,11 +195,13 @@ class HaarTracker:
         rows = grey[:: max(1, len(grey) // (4 * STILL_SIDE))]
         small = cv2.resize(rows, (STILL_SIDE, STILL_SIDE), interpolation=cv2.INTER_AREA)
         if self._still is None or cv2.norm(small, self._still, cv2.NORM_INF) > STILL_LEVELS:
+            if self._still is not None and cv2.norm(small, self._still, cv2.NORM_L1) > CUT_LEVELS * small.size:
+                self._slice = 0  # another scene: large faces first
             self._still, self._since_motion = small, 0
 
     def _propose(self, hit: Hit, grey: U8, now_ns: int) -> None:
         """Look again at what a slice found, and start a track, or find one again, where no face is followed yet."""
-        found = [again for again in self._look(grey, hit.box) if self._is_new(again.box, now_ns)]
+        found = [again for again in self._look(grey, hit.box, (WIDE_LOOK, CLOSE_LOOK)) if self._is_new(again.box, now_ns)]
         if not found:
             return
         best = max(found, key=lambda again: again.box.overlap(hit.box))
@@ -235,7 +240,8 @@ def _coast(track: _Track, now_ns: int) -> None:
     """Move a track to where it should be by now."""
     seconds = (now_ns - track.updated_ns) / NS_PER_S
     track.box = Box(track.box.x + track.speed[0] * seconds, track.box.y + track.speed[1] * seconds, track.box.side)
-    if track.updated_ns != track.seen_ns:
+    track.missed = track.updated_ns != track.seen_ns
+    if track.missed:
         track.speed = (track.speed[0] * COAST, track.speed[1] * COAST)
     track.updated_ns = now_ns
 

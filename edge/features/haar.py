@@ -30,8 +30,6 @@ LARGE_FACE = 0.2  # of the frame's shorter side: faces from here on are looked f
 SLICE_WINDOWS = 4000  # places looked at in one slice: one to three milliseconds
 SLICE_NEIGHBOURS = 1  # in one level of the scan; what it proposes is looked at again
 REGION_FACTOR = 1.1
-REGION_NEIGHBOURS = 3
-REGION_SIZES = (0.75, 1.33)  # of the face's side: what is looked for in its region
 STILL_SIDE = 640  # pixels the longer side of a still is scaled to
 STILL_NEIGHBOURS = 6
 STILL_OVERLAP = 0.4  # of a face that both cascades find
@@ -73,6 +71,24 @@ def load_cascade(name: str = SCAN_CASCADE) -> cv2.CascadeClassifier:
     if cascade.empty():
         raise BackendError(f"the face cascade {path} is missing or unreadable; reinstall opencv-python-headless")
     return cascade
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a region is searched: the face scaled to `face_side` pixels, the region wider by `pad` of its side all round.
+
+    `sizes` are the smallest and largest face looked for, in the expected one's side; `neighbours` windows must agree on it.
+    """
+
+    face_side: int
+    pad: float
+    sizes: tuple[float, float]
+    neighbours: int
+
+
+QUICK_LOOK = Look(34, 0.25, (0.83, 1.2), 2)  # enough from one frame to the next
+WIDE_LOOK = Look(40, 0.35, (0.7, 1.4), 3)  # where all that is known is what a slice of the scan proposed
+CLOSE_LOOK = Look(64, 0.25, (0.75, 1.33), 3)  # OpenCV looks at every place of a picture this large, not at every fourth
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,19 +148,20 @@ class FaceDetector:
         for strip in part:
             top, bottom = int(strip.first), math.ceil(strip.end + strip.side) + 1
             sides = (strip.scaled_side - 1, strip.scaled_side + 1)
-            look = _Look(strip.scaled_side / strip.side, sides, DENSE_SIDE / CASCADE_SIDE, SLICE_NEIGHBOURS)
-            hits += _detect(self._scan, grey[top:bottom], look, 0, top)
+            query = _Query(strip.scaled_side / strip.side, sides, DENSE_SIDE / CASCADE_SIDE, SLICE_NEIGHBOURS)
+            hits += _detect(self._scan, grey[top:bottom], query, 0, top)
         return hits
 
-    def search(self, grey: U8, box: Box, face_side: int, pad: float) -> list[Hit]:
-        """Search the region round `box`, widened by `pad` of its side, with the face scaled to `face_side` pixels."""
+    def search(self, grey: U8, box: Box, how: Look) -> list[Hit]:
+        """Search the region round `box`."""
         height, width = grey.shape
-        reach = box.side * (0.5 + pad)
+        reach = box.side * (0.5 + how.pad)
         left, top = max(0, int(box.x - reach)), max(0, int(box.y - reach))
         region = grey[top : min(height, int(box.y + reach)), left : min(width, int(box.x + reach))]
-        sides = (round(REGION_SIZES[0] * face_side), round(REGION_SIZES[1] * face_side))
-        look = _Look(face_side / box.side, sides, REGION_FACTOR, REGION_NEIGHBOURS)
-        hits = _detect(self._search, region, look, left, top)
+        side = how.face_side * SEARCH_BOX_GAIN
+        sides = (round(how.sizes[0] * side), round(how.sizes[1] * side))
+        query = _Query(how.face_side / box.side, sides, REGION_FACTOR, how.neighbours)
+        hits = _detect(self._search, region, query, left, top)
         return [Hit(Box(hit.box.x, hit.box.y, hit.box.side / SEARCH_BOX_GAIN), hit.neighbours) for hit in hits]
 
     def still(self, grey: U8) -> list[Box]:
@@ -162,13 +179,13 @@ class FaceDetector:
         found = self._scan.detectMultiScale(padded, REGION_FACTOR, STILL_NEIGHBOURS, minSize=(smallest, smallest))
         boxes = sorted((Box(x + w / 2, y + w / 2, w) for x, y, w, _ in found), key=lambda box: -box.side)
         agreed = [
-            box for box in boxes if any(hit.box.overlap(box) > STILL_OVERLAP for hit in self.search(padded, box, 40, 0.3))
+            box for box in boxes if any(hit.box.overlap(box) > STILL_OVERLAP for hit in self.search(padded, box, CLOSE_LOOK))
         ]
         return [Box((box.x - pad) / scale, (box.y - pad) / scale, box.side / scale) for box in agreed or boxes]
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Query:
     """What a cascade is asked: faces of `sides` pixels in a picture that is scaled first, in steps of `factor`."""
 
     scale: float
@@ -177,15 +194,15 @@ class _Look:
     neighbours: int
 
 
-def _detect(cascade: cv2.CascadeClassifier, grey: U8, look: _Look, left: int, top: int) -> list[Hit]:
+def _detect(cascade: cv2.CascadeClassifier, grey: U8, query: _Query, left: int, top: int) -> list[Hit]:
     """Return the faces found in a part of a frame that begins at `left`, `top`; in pixels of the frame."""
-    scale = look.scale
+    scale = query.scale
     if min(grey.shape) * scale < CASCADE_SIDE:
         return []
     scaled = _scaled(grey, scale, cv2.INTER_LINEAR)
-    smallest, largest = look.sides
+    smallest, largest = query.sides
     found, counts = cascade.detectMultiScale2(
-        scaled, look.factor, look.neighbours, minSize=(smallest, smallest), maxSize=(largest, largest)
+        scaled, query.factor, query.neighbours, minSize=(smallest, smallest), maxSize=(largest, largest)
     )
     return [
         Hit(Box((x + w / 2) / scale + left, (y + w / 2) / scale + top, w / scale), int(count))
@@ -194,7 +211,14 @@ def _detect(cascade: cv2.CascadeClassifier, grey: U8, look: _Look, left: int, to
 
 
 def _scaled(grey: U8, scale: float, enlarge: int) -> U8:
-    """Bring a picture to `scale` times its size: averaging where it shrinks, `enlarge` where it grows."""
+    """Bring a picture to `scale` times its size: averaging where it shrinks, `enlarge` where it grows.
+
+    OpenCV halves a picture twenty times faster than it averages over other shares, so that is done as often as it goes.
+    """
+    while scale <= 0.5 and min(grey.shape) >= 2:
+        wide, high = grey.shape[1] // 2, grey.shape[0] // 2
+        grey = np.asarray(cv2.resize(grey[: 2 * high, : 2 * wide], (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
+        scale *= 2
     if scale == 1.0:
         return grey
     size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))

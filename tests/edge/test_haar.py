@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from edge.errors import BackendError
 from edge.features import haar
-from edge.features.haar import LEVEL_FACTOR, SLICE_WINDOWS, Box, FaceDetector, load_cascade, plan_scan
+from edge.features.haar import (
+    CLOSE_LOOK,
+    LEVEL_FACTOR,
+    QUICK_LOOK,
+    SLICE_WINDOWS,
+    WIDE_LOOK,
+    Box,
+    FaceDetector,
+    load_cascade,
+    plan_scan,
+)
 from tests.support.signals import empty_picture, face_picture
 
 
@@ -55,7 +65,7 @@ def test_a_face_of_any_size_is_found_by_the_scan_and_by_the_search(height: int):
     expected = Box(15 + head.shape[1] / 2, 10 + height / 2, 0.4 * height)  # the head fills the middle of its picture
     near = [hit for hit in hits if hit.box.overlap(expected) > 0.3]
     assert near
-    again = detector.search(scene, near[0].box, 40, 0.3)
+    again = detector.search(scene, near[0].box, WIDE_LOOK)
     assert max(hit.box.overlap(near[0].box) for hit in again) > 0.6
 
 
@@ -71,8 +81,8 @@ def test_nothing_is_found_where_there_is_nothing():
     detector = FaceDetector()
     picture = empty_picture(0)
     assert not [hit for part in plan_scan(picture.shape, 30) for hit in detector.scan(picture, part)]
-    assert detector.search(picture, Box(100, 100, 60), 40, 0.3) == []
-    assert detector.search(picture, Box(-500, 100, 60), 40, 0.3) == []  # wholly outside
+    assert detector.search(picture, Box(100, 100, 60), CLOSE_LOOK) == []
+    assert detector.search(picture, Box(-500, 100, 60), QUICK_LOOK) == []  # wholly outside
 
 
 @pytest.mark.parametrize("size", [(48, 48), (96, 128), (1200, 1600)])
