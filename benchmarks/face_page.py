@@ -19,7 +19,7 @@ together, so it is spread: the scan is cut into slices of like cost, large faces
 for a third of them, and for none when nothing in the picture has moved; once a face is known, a slice now and then looks for
 others. What the scan proposes is looked at again by a second cascade that was trained apart (alt2). Only where both agree
 does a track begin, and the second one, which costs less and loses turned faces less often, then follows it within a region
-scaled to a fixed face size.
+scaled to a fixed face size. Where it fails, a cascade for profiles keeps hold of a face that turns aside, unread.
 
 A track speaks from its second hit on if many windows agreed, else from its third. It is held over short misses with its
 age, its box follows motion without lag (an alpha-beta filter), an eye within a face is no face, and a track that the face
@@ -38,7 +38,7 @@ MISSES = """## What it misses
 
 Against a careful scan of every frame (steps of 1.05, five neighbours, from 12 % of the height), wherever that finds a face
 in three frames in a row. The careful scan is no truth: in the film scene it also takes a fist and a dark row of seats for
-faces, and it finds a face in profile that the second cascade does not confirm."""
+faces, and in the audience it finds a face in profile, in the dark, that no other cascade confirms."""
 
 AGAIN = (
     """`make faces` measures it again; `make faces-sheet` draws the clips with their boxes into build/faces, to be looked at."""

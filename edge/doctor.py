@@ -34,7 +34,7 @@ Status = Literal["ok", "warn", "fail"]
 PACKAGE = Path(__file__).resolve().parent
 BUNDLE = PACKAGE / "bundles" / "default"
 CLIP = PACKAGE / "samples" / "clip.mp4"
-CASCADES = ("haarcascade_frontalface_default.xml", "haarcascade_frontalface_alt2.xml")
+CASCADES = tuple(f"haarcascade_{kind}.xml" for kind in ("frontalface_default", "frontalface_alt2", "profileface"))
 REINSTALL = "install moodring again: in a clone remove .venv and say make run, else pip install --force-reinstall moodring"
 
 # y = x + x over two float32, as ONNX opset 13: enough to see that an engine loads, compiles and runs.

@@ -14,7 +14,7 @@ import numpy as np
 
 from edge.clock import NS_PER_S
 from edge.features.face_quality import face_quality
-from edge.features.haar import CLOSE_LOOK, QUICK_LOOK, WIDE_LOOK, Box, FaceDetector, Hit, Look, plan_scan
+from edge.features.haar import CLOSE_LOOK, PROFILE_LOOK, QUICK_LOOK, WIDE_LOOK, Box, FaceDetector, Hit, Look, plan_scan
 from edge.types import U8, Face, VideoFrame
 
 SEARCH_FRAMES = 3  # over which a full scan is spread while no face is known
@@ -59,6 +59,7 @@ class _Track:
     speed: tuple[float, float] = (0.0, 0.0)  # pixels a second
     updated_ns: int = 0
     missed: bool = False  # in the frame before
+    aside: bool = False  # turned away when last seen
     belief: float = 1.0
     reads: int = 0
 
@@ -139,14 +140,15 @@ class HaarTracker:
         """Look for each known face round where it should be."""
         hits: list[Hit] = []
         for track in self._tracks:
-            looks = (CLOSE_LOOK,) if track.missed else (QUICK_LOOK, CLOSE_LOOK)
+            looks = (CLOSE_LOOK,) if track.missed or track.aside else (QUICK_LOOK, CLOSE_LOOK)
             found = self._look(grey, track.box, looks)
             hits += [hit for hit in found if all(hit.box.overlap(other.box) < ONE_FACE_OVERLAP for other in hits)]
         return hits
 
     def _look(self, grey: U8, box: Box, looks: Sequence[Look]) -> list[Hit]:
-        """Search round a box in one way after the other, until one finds something."""
-        return next((hits for look in looks if (hits := self._detector.search(grey, box, look))), [])
+        """Search round a box in one way after the other until one finds something; last for a face turned aside."""
+        frontal = next((hits for look in looks if (hits := self._detector.search(grey, box, look))), [])
+        return frontal or self._detector.search_profile(grey, box, PROFILE_LOOK)
 
     def _assign(self, hits: Sequence[Hit], now_ns: int) -> None:
         """Give each track the hit that lies best on it, the best pair first; no hit serves two tracks."""
@@ -256,6 +258,7 @@ def _move(track: _Track, hit: Hit, now_ns: int) -> None:
         track.box.side + SIDE_GAIN * (hit.box.side - track.box.side),
     )
     track.speed = (track.speed[0] + VELOCITY_GAIN * dx / seconds, track.speed[1] + VELOCITY_GAIN * dy / seconds)
+    track.aside = hit.neighbours == 0
     track.hits += 2 if hit.neighbours >= SURE_NEIGHBOURS else 1
     track.neighbours += (hit.neighbours - track.neighbours) * (NEIGHBOURS_GAIN if track.neighbours else 1.0)
     track.seen_ns = now_ns
