@@ -27,7 +27,7 @@ FERPLUS := build/data/fer2013new.csv
 SPLIT := PublicTest
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick evaluate clip front-end soak-events pictures clean runtime dev need-data
+.PHONY: help run test check data models models-quick evaluate clip front-end faces faces-sheet soak-events pictures clean runtime dev need-data
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -99,6 +99,13 @@ soak-events: dev  ## 100,000 events with broker and daemon killed, a broker that
 	$(BIN)/python -m benchmarks.events soak --json docs/benchmarks/events_soak.json >/dev/null
 	$(BIN)/python -m benchmarks.events outage --json docs/benchmarks/events_outage.json >/dev/null
 	$(BIN)/python -m benchmarks.events overhead --json docs/benchmarks/events_overhead.json >/dev/null
+
+faces: need-data runtime  ## measure the face front end and write docs/face_front_end.md again (ten minutes)
+	$(BIN)/python -m benchmarks.faces --data "$(DATA)" --json docs/benchmarks/faces.json >/dev/null
+	$(BIN)/python -m benchmarks.face_page docs
+
+faces-sheet: need-data dev data  ## draw clips with boxes, ids and quality, and crops beside FER2013, into build/faces
+	$(BIN)/python -m benchmarks.draw_faces --data "$(DATA)" --cache build/data --out build/faces
 
 pictures: dev  ## draw the README's picture again
 	$(BIN)/python -m benchmarks.draw_terminal docs/terminal.svg

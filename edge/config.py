@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from edge.errors import ConfigError
-from edge.features.haar import TrackerSettings
+from edge.features.face_tracker import TrackerSettings
 from edge.features.spectrum import KernelName
 from edge.fusion import Method
 from edge.inference.bundle import BackendName, Precision
@@ -30,11 +30,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "events.rotate_h": (0.0, 10_000.0),
     "events.keep_files": (0, 100_000),
     "face.rate_hz": (0.5, 60.0),
+    "face.min_quality": (0.0, 1.0),
     "face.tracker.smallest_face": (0.02, 0.9),
     "face.tracker.confirm_hits": (1, 30),
     "face.tracker.hold_s": (0.0, 10.0),
     "face.tracker.rescan_s": (0.1, 60.0),
-    "face.tracker.search_s": (0.05, 60.0),
     "fusion.rate_hz": (0.2, 50.0),
     "fusion.face_stale_s": (0.1, 10.0),
     "fusion.speech_stale_s": (0.5, 10.0),
@@ -59,6 +59,7 @@ class InputConfig:
 @dataclass(frozen=True, slots=True)
 class FaceConfig:
     rate_hz: float = 15.0
+    min_quality: float = 0.1
     tracker: TrackerSettings = TrackerSettings()
 
 

@@ -35,7 +35,7 @@ Status = Literal["ok", "warn", "fail"]
 PACKAGE = Path(__file__).resolve().parent
 BUNDLE = PACKAGE / "bundles" / "default"
 CLIP = PACKAGE / "samples" / "clip.mp4"
-CASCADE = "haarcascade_frontalface_default.xml"
+CASCADES = tuple(f"haarcascade_{kind}.xml" for kind in ("frontalface_default", "frontalface_alt2", "profileface"))
 REINSTALL = "install moodring again: in a clone remove .venv and say make run, else pip install --force-reinstall moodring"
 
 # What publishing elsewhere than to a file needs: the extra's name, its package, and what it brings.
@@ -109,15 +109,16 @@ def is_installed(name: str) -> bool:
 
 
 def check_cascade() -> Finding:
-    try:
-        cv2 = importlib.import_module("cv2")
-        path = Path(cv2.data.haarcascades) / CASCADE
-        loaded = path.is_file() and not cv2.CascadeClassifier(str(path)).empty()
-    except (ImportError, OSError, AttributeError) as error:
-        return Finding("cascade", "fail", f"OpenCV cannot load {CASCADE}: {error}", REINSTALL)
-    if not loaded:
-        return Finding("cascade", "fail", f"{path} is missing or damaged", REINSTALL)
-    return Finding("cascade", "ok", CASCADE)
+    for name in CASCADES:
+        try:
+            cv2 = importlib.import_module("cv2")
+            path = Path(cv2.data.haarcascades) / name
+            loaded = path.is_file() and not cv2.CascadeClassifier(str(path)).empty()
+        except (ImportError, OSError, AttributeError) as error:
+            return Finding("cascade", "fail", f"OpenCV cannot load {name}: {error}", REINSTALL)
+        if not loaded:
+            return Finding("cascade", "fail", f"{path} is missing or damaged", REINSTALL)
+    return Finding("cascade", "ok", ", ".join(CASCADES))
 
 
 # --- inference ------------------------------------------------------------------------------------------------------

@@ -20,11 +20,12 @@ DeviceState = Literal["ok", "lost", "muted", "absent"]
 
 @dataclass(frozen=True, slots=True)
 class VideoFrame:
-    """One picture: `grey` uint8 [H, W]. The face path never needs colour, so colour is never decoded."""
+    """One picture: `grey` uint8 [H, W], shrunk by `reduction` from what was captured. The face path never needs colour."""
 
     grey: U8
     capture_time_ns: int
     seq: int
+    reduction: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,18 @@ class AudioBlock:
 class Face:
     """A tracked face: box in pixels of its frame, quality in [0, 1]. Ids are ephemeral and identify nobody.
 
-    `held` says that this frame did not show it: the box is the last one known, and there is nothing to read.
+    In an event the box is in pixels of what was captured. `age_ns` is the time since the face was last found: more than 0
+    says that this frame did not show it, and there is nothing to read.
     """
 
     id: int
     box_xywh: tuple[int, int, int, int]
     quality: float
-    held: bool = False
+    age_ns: int = 0
+
+    @property
+    def held(self) -> bool:
+        return self.age_ns > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ import av.container
 import av.error
 import numpy as np
 
+from edge.capture.grey import luma, reduction_for, shrink
 from edge.clock import NS_PER_MS, NS_PER_S
 from edge.errors import MediaError, UsageError
-from edge.types import U8, AudioBlock, VideoFrame
+from edge.types import AudioBlock, VideoFrame
 
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
@@ -173,15 +174,10 @@ class VideoFile(_Reader):
                 self.counters.out_of_order += 1
                 continue
             self._last_ns = time_ns
-            yield VideoFrame(_grey(frame), time_ns, self.counters.frames)
+            grey = luma(frame)
+            reduction = reduction_for(len(grey))
+            yield VideoFrame(shrink(grey, reduction), time_ns, self.counters.frames, reduction)
             self.counters.frames += 1
-
-
-def _grey(frame: av.VideoFrame) -> U8:
-    """Return a decoded picture as uint8 [H, W], turned as its metadata says."""
-    grey = np.asarray(frame.to_ndarray(format="gray"), np.uint8)
-    quarter_turns = round((frame.rotation or 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(grey, quarter_turns)) if quarter_turns else grey
 
 
 class AudioFile(_Reader):

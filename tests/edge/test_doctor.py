@@ -47,7 +47,7 @@ def test_opencv_5_is_refused(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_missing_cascade_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(doctor, "CASCADE", "no_such_cascade.xml")
+    monkeypatch.setattr(doctor, "CASCADES", ("no_such_cascade.xml",))
     assert doctor.check_cascade().status == "fail"
     assert "no_such_cascade.xml" in doctor.check_cascade().detail
 
