@@ -153,4 +153,4 @@ def _spool_path(path: str, client_id: str) -> Path:
     if path != "default":
         return Path(path).expanduser()
     state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state) / "moodring" / f"{client_id}.spool"
+    return Path(state) / "moodring" / (re.sub(r"[^A-Za-z0-9._-]", "_", client_id) + ".spool")
