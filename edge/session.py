@@ -170,11 +170,13 @@ def choose_sources(source: str | None, config: Config) -> Sources:
 
 def _stream(pipeline: Pipeline, sources: Sources, config: Config, arguments: argparse.Namespace) -> Stream:
     on_terminal = sys.stdout is not None and sys.stdout.isatty()  # None: closed before we began
+    paced = sources.live or arguments.pace == "realtime"
+    from_network = any(source is not None and is_url(source) for source in (sources.video, sources.audio))
     return Stream(
         source=pipeline.source,
         title=without_credentials(sources.title),
-        live=sources.live,
-        paced=sources.live or arguments.pace == "realtime",
+        live=sources.live or (from_network and paced),
+        paced=paced,
         rate_hz=config.fusion.rate_hz,
         panel=on_terminal and arguments.events != "-",
     )
