@@ -155,7 +155,8 @@ def soak(events: int, broker_kills: int, daemon_kills: int, seed: int, how: sign
             kept = {"acknowledged_by_the_broker": len(wanted) - spool.waiting, "spool_dropped": spool.dropped}
         return kept | judged(wanted, [json.loads(body) for body in subscriber.of("events")]) | {
             "broker_kills": broker_kills, "broker_signal": how.name, "daemon_kills": daemon_kills,
-            "seconds": round(time.monotonic() - began, 1), "rate_hz": SOAK_HZ, "seed": seed, "availability": subscriber.of("availability"),
+            "seconds": round(time.monotonic() - began, 1), "rate_hz": SOAK_HZ, "seed": seed,
+            "availability": subscriber.of("availability"),
         }  # fmt: skip
 
 
