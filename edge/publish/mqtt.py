@@ -27,6 +27,7 @@ from edge.types import EmotionEvent
 ONLINE, OFFLINE = "online", "offline"
 RETRY_FIRST_S, RETRY_LAST_S = 0.25, 15.0
 STATE_EVERY_S = 1.0  # the retained state follows at once where it says something new, else this often
+FORGET_EVENTS, FORGET_S = 20, 1.0  # so many acknowledged events, or for so long, may stay in the spool
 DRAIN_S = 3.0  # at the end, for what is still on its way
 
 
@@ -56,7 +57,9 @@ class MqttSink:
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
-        self._newest: EmotionEvent | None = None
+        self._newest: _Newest | None = None
+        self._delivered: list[int] = []
+        self._forget_s = 0.0
         self._status: str | None = None
         self._trouble: str | None = None
         self._thread = threading.Thread(target=self._serve, name="mqtt", daemon=True)
@@ -81,8 +84,9 @@ class MqttSink:
     def publish(self, event: Event) -> None:
         """Keep an emotion event until the broker has it; of statuses only the newest counts."""
         if isinstance(event, EmotionEvent):
-            self._spool.append(to_json(event))
-            self._newest = event
+            body = to_json(event)
+            self._spool.append(body)
+            self._newest = _Newest(event, body)
         else:
             self._status = to_json(event)
         self._wake()
@@ -145,6 +149,8 @@ class MqttSink:
         finally:
             self.connected = False
             link.close()
+            self._spool.delivered(self._delivered + link.take_delivered())
+            self._delivered = []
 
     def _introduce(self, link: BrokerLink) -> None:
         link.send(f"{self._settings.topic}/availability", ONLINE, retain=True)
@@ -162,11 +168,11 @@ class MqttSink:
                 ends_s = ends_s or time.monotonic() + DRAIN_S
                 if self._spool.waiting == 0 or time.monotonic() > ends_s:
                     return
-            for waiting in self._spool.after(sent_position, link.room):
+            for waiting in self._spool.after(sent_position, link.room) if self._spool.newest > sent_position else ():
                 link.send(f"{self._settings.topic}/events", waiting.body, position=waiting.position)
                 sent_position = waiting.position
             if link.room > 0 and (newest := state.due(self._newest)):
-                link.send(f"{self._settings.topic}/state", to_json(newest), retain=True)
+                link.send(f"{self._settings.topic}/state", newest.body, retain=True)
             if link.room > 0 and self._status:
                 status, self._status = self._status, None
                 link.send(f"{self._settings.topic}/status", status)
@@ -174,8 +180,13 @@ class MqttSink:
             self._forget(link)
 
     def _forget(self, link: BrokerLink) -> None:
-        if delivered := link.take_delivered():
-            self._spool.delivered(delivered)
+        """Take what was acknowledged out of the spool, many at a time: what is forgotten late may at worst be sent twice."""
+        self._delivered += link.take_delivered()
+        ending = self._stopping.is_set()
+        if self._delivered and (ending or len(self._delivered) >= FORGET_EVENTS or time.monotonic() > self._forget_s):
+            self._spool.delivered(self._delivered)
+            self._delivered = []
+            self._forget_s = time.monotonic() + FORGET_S
 
     def _finish(self, link: BrokerLink, deadline_s: float) -> None:
         while not link.is_idle and time.monotonic() < deadline_s:
@@ -191,18 +202,25 @@ class MqttSink:
         self._trouble = trouble
 
 
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    event: EmotionEvent
+    body: str
+
+
 class _StateTopic:
     """Decides when the retained state is due: at once where it says something new, else once a second."""
 
     def __init__(self) -> None:
-        self._sent: EmotionEvent | None = None
+        self._sent: _Newest | None = None
         self._sent_s = 0.0
 
-    def due(self, newest: EmotionEvent | None) -> EmotionEvent | None:
+    def due(self, newest: _Newest | None) -> _Newest | None:
         if newest is None or newest is self._sent:
             return None
         now_s = time.monotonic()
-        if self._sent is not None and _said(newest) == _said(self._sent) and now_s - self._sent_s < STATE_EVERY_S:
+        is_news = self._sent is None or _said(newest.event) != _said(self._sent.event)
+        if not is_news and now_s - self._sent_s < STATE_EVERY_S:
             return None
         self._sent, self._sent_s = newest, now_s
         return newest
