@@ -6,7 +6,6 @@ raises, so that one broken part does not hide the others.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import importlib.metadata
@@ -16,7 +15,6 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
@@ -28,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge.capture.camera import camera_nodes
+from edge.capture.microphone import hush
 from edge.errors import MoodringError
 
 Status = Literal["ok", "warn", "fail"]
@@ -218,33 +217,18 @@ def check_microphones(sound: Path = Path("/dev/snd")) -> Finding:
 def list_microphones() -> tuple[str | None, list[str]]:
     """Return the default input's name, if there is one, and the names of all inputs. Opens no stream."""
     pyaudio = importlib.import_module("pyaudio")
-    with quiet_stderr():  # ALSA's library writes its search for cards there
-        audio = pyaudio.PyAudio()
-        try:
-            devices = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
-            names = [str(device["name"]) for device in devices if device["maxInputChannels"] > 0]
-            try:
-                default = str(audio.get_default_input_device_info()["name"])
-            except OSError:
-                default = None
-        finally:
-            audio.terminate()
-    return default, names
-
-
-@contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Send what C libraries write to file descriptor 2 nowhere, for as long as this lasts."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    hush()
+    audio = pyaudio.PyAudio()
     try:
-        os.dup2(nowhere, 2)
-        yield
+        devices = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
+        names = [str(device["name"]) for device in devices if device["maxInputChannels"] > 0]
+        try:
+            default = str(audio.get_default_input_device_info()["name"])
+        except OSError:
+            default = None
     finally:
-        os.dup2(saved, 2)
-        os.close(nowhere)
-        os.close(saved)
+        audio.terminate()
+    return default, names
 
 
 def check_clip(path: Path = CLIP) -> Finding:

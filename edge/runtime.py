@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from edge.types import AudioBlock, DeviceState, EmotionEvent, VideoFrame
 
 LOST_AFTER_NS = NS_PER_S  # without a fresh datum a device is lost, whatever its library says
 RING_SECONDS = 4.0
-REOPEN_FIRST_S, REOPEN_LAST_S = 0.25, 5.0
+REOPEN_FIRST_S, REOPEN_LAST_S = 0.25, 2.0
+JITTER = 0.2  # of the wait: many machines must not knock at one server at once
 JOIN_S = 4.0
 
 
@@ -127,7 +129,7 @@ class _Reader(threading.Thread):
                     self._log(str(error))
                 self.health.trouble = str(error)
                 self._device.close()
-                self._stopping.wait(wait_s)
+                self._stopping.wait(wait_s * random.uniform(1.0 - JITTER, 1.0 + JITTER))
                 wait_s = min(2 * wait_s, REOPEN_LAST_S)
 
 
