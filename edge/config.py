@@ -20,7 +20,7 @@ from edge.features.face_tracker import TrackerSettings
 from edge.features.spectrum import KernelName
 from edge.fusion import Method
 from edge.inference.bundle import BackendName, Precision
-from edge.publish.broker import Protocol
+from edge.publish.base import MqttVersion
 from edge.publish.jsonl import Fsync
 from edge.smoothing import SmoothingSettings
 
@@ -123,7 +123,7 @@ class MqttConfig:
     url: str = "none"
     topic: str = "default"
     client_id: str = "default"
-    protocol: Protocol = "mqtt5"
+    protocol: MqttVersion = "mqtt5"
     username: str = "none"
     password_file: str = "none"  # noqa: S105  a path
     ca_file: str = "none"

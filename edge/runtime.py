@@ -166,6 +166,21 @@ class LiveRun:
             "devices opened again": sum(reader.health.reopened for reader in self._readers.values()),
         }
 
+    @property
+    def captured(self) -> dict[str, int]:
+        """What the devices gave: captured = seen or heard by the pipeline + dropped + what waits in the buffers."""
+        return {
+            "frames_captured": self._slot.captured,
+            "samples_captured": self._ring.written,
+            "clock_jumps": self._ring.reanchored,
+            "devices_reopened": sum(reader.health.reopened for reader in self._readers.values()),
+        }
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """What was captured and never reached the pipeline, by reason."""
+        return {"frames_overwritten": self._slot.overwritten, "samples_overrun": self._ring.lost}
+
     def _read_frame(self, camera: LiveVideo) -> int:
         frame = camera.read()
         self._slot.put(frame)

@@ -30,7 +30,7 @@ from edge.inference import bundle as bundles
 from edge.pipeline import EventIdentity, Pipeline
 from edge.runtime import LiveRun, replay
 from edge.sinks import Stream, open_sinks
-from edge.telemetry import Telemetry, Timed
+from edge.telemetry import Telemetry, Timed, added
 
 SAMPLE_CLIP = Path(__file__).resolve().parent / "samples" / "clip.mp4"
 MEDIA_SUFFIXES = frozenset({
@@ -70,8 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     lossy: list[LiveRun | MediaCounters] = []
     telemetry = Telemetry(
         clock,
-        counters=lambda: dataclasses.asdict(pipeline.counters),
-        dropped=lambda: {_reason(what): count for part in lossy for what, count in part.losses.items()},
+        counters=lambda: dataclasses.asdict(pipeline.counters) | added(part.captured for part in lossy),
+        dropped=lambda: {"frames_above_rate": pipeline.counters.frames_skipped_rate} | added(part.dropped for part in lossy),
         level_dbfs=lambda: pipeline.level_dbfs,
     )
     timed = Timed(pipeline, telemetry, clock)
@@ -170,19 +170,16 @@ def choose_sources(source: str | None, config: Config) -> Sources:
 
 def _stream(pipeline: Pipeline, sources: Sources, config: Config, arguments: argparse.Namespace) -> Stream:
     on_terminal = sys.stdout is not None and sys.stdout.isatty()  # None: closed before we began
+    paced = sources.live or arguments.pace == "realtime"
+    from_network = any(source is not None and is_url(source) for source in (sources.video, sources.audio))
     return Stream(
         source=pipeline.source,
         title=without_credentials(sources.title),
-        live=sources.live,
-        paced=sources.live or arguments.pace == "realtime",
+        live=sources.live or (from_network and paced),
+        paced=paced,
         rate_hz=config.fusion.rate_hz,
         panel=on_terminal and arguments.events != "-",
     )
-
-
-def _reason(what: str) -> str:
-    """Return what was lost as a name for machines: `frames out of order` -> `frames_out_of_order`."""
-    return re.sub(r"[^a-z0-9]+", "_", what.lower().replace("'s", "")).strip("_")
 
 
 def _identity(sources: Sources, config: Config, bundle_id: str) -> EventIdentity:

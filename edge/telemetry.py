@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import bisect
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from edge.clock import NS_PER_MS, NS_PER_S, Clock
@@ -164,6 +163,10 @@ class Timed:
         return result
 
 
-def named(counters: Any) -> dict[str, int]:
-    """Return a record of counts as a dictionary."""
-    return dataclasses.asdict(counters)
+def added(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return the sum of counts by name."""
+    sums: dict[str, int] = {}
+    for part in parts:
+        for name, count in part.items():
+            sums[name] = sums.get(name, 0) + count
+    return sums

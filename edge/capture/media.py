@@ -44,6 +44,14 @@ class MediaCounters:
         """What was left out, by name."""
         return {"damaged packets": self.damaged_packets, "frames out of order": self.out_of_order}
 
+    @property
+    def captured(self) -> dict[str, int]:
+        return {"frames_captured": self.frames, "samples_captured": self.samples}
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        return {"damaged_packets": self.damaged_packets, "frames_out_of_order": self.out_of_order}
+
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:

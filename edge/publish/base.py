@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from edge.types import EmotionEvent, StatusEvent
 
 Event = EmotionEvent | StatusEvent
+MqttVersion = Literal["mqtt5", "mqtt311"]
 
 
 class Publisher(Protocol):

@@ -13,12 +13,12 @@ import ssl
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from edge.errors import ConfigError, PublishError, UsageError, without_credentials
+from edge.publish.base import MqttVersion
 
-Protocol = Literal["mqtt5", "mqtt311"]
 WINDOW = 20  # messages on their way at a time; Mosquitto's own limit
 CONNECT_S = 10.0
 LOOP_S = 1.0  # between two looks at the keep-alive
@@ -101,7 +101,14 @@ class BrokerLink:
     """Sends at QoS 1 and collects what was acknowledged. Every failure is a PublishError that says what to do."""
 
     def __init__(
-        self, address: BrokerAddress, login: Login, will: Farewell, *, protocol: Protocol, keepalive_s: int, wake: socket.socket
+        self,
+        address: BrokerAddress,
+        login: Login,
+        will: Farewell,
+        *,
+        protocol: MqttVersion,
+        keepalive_s: int,
+        wake: socket.socket,
     ) -> None:
         self._paho = load_paho()
         self._address = address

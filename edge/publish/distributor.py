@@ -5,14 +5,26 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from edge.clock import Clock
 from edge.publish.base import Publisher
-from edge.publish.mqtt import MqttSink
 from edge.publish.outlet import Outlet
 from edge.telemetry import Telemetry
 from edge.types import EmotionEvent, SinkState
+
+
+class Spooling(Protocol):
+    """A sink that keeps on disk what it could not deliver yet."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    @property
+    def spooled(self) -> int: ...
+
+    @property
+    def spool_dropped(self) -> dict[str, int]: ...
 
 
 class Distributor:
@@ -25,7 +37,7 @@ class Distributor:
         *,
         direct: Sequence[Publisher] = (),
         outlets: Sequence[Outlet] = (),
-        spooling: MqttSink | None = None,
+        spooling: Spooling | None = None,
         with_status: bool = True,
     ) -> None:
         self._telemetry = telemetry

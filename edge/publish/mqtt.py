@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge.errors import PublishError
-from edge.publish.base import Event
-from edge.publish.broker import BrokerAddress, BrokerLink, Farewell, Login, Protocol, load_paho
+from edge.publish.base import Event, MqttVersion
+from edge.publish.broker import BrokerAddress, BrokerLink, Farewell, Login, load_paho
 from edge.publish.cloudevents import to_json
 from edge.publish.home_assistant import discovery
 from edge.publish.spool import Spool
@@ -37,7 +37,7 @@ class MqttSettings:
     address: BrokerAddress
     login: Login
     topic: str
-    protocol: Protocol = "mqtt5"
+    protocol: MqttVersion = "mqtt5"
     keepalive_s: int = 15
     discovery_prefix: str | None = None
 

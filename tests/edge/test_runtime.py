@@ -109,6 +109,9 @@ def test_everything_captured_is_processed_or_counted_as_lost():
     assert [f.seq for f in pipeline.frames] == sorted({f.seq for f in pipeline.frames})
     assert pipeline.frames[-1].seq == 49
     assert live._ring.written == 50 * 320 == pipeline.samples + live._ring.lost
+    captured, dropped = live.captured, live.dropped
+    assert captured["frames_captured"] == len(pipeline.frames) + dropped["frames_overwritten"]
+    assert captured["samples_captured"] == pipeline.samples + dropped["samples_overrun"]
 
 
 def test_a_run_lasts_as_long_as_asked_and_ticks_at_its_rate():

@@ -66,9 +66,9 @@ class Broker:
         assert self._process is not None
         self._process.send_signal(signal.SIGUSR1)
 
-    def kill(self) -> None:
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
         if self._process is not None:
-            self._process.kill()
+            self._process.send_signal(how)
             self._process.wait()
             self._process = None
 
