@@ -7,6 +7,7 @@ import ctypes
 import functools
 import threading
 import time
+from dataclasses import dataclass
 from typing import Any, Self
 
 import av
@@ -54,19 +55,41 @@ def _pyaudio() -> Any:
     return pyaudio
 
 
+@dataclass(frozen=True, slots=True)
+class InputDevice:
+    """A microphone as PortAudio knows it."""
+
+    index: int
+    name: str
+    rate_hz: int
+    channels: int
+    default: bool
+
+
+def list_microphones() -> list[InputDevice]:
+    """Return all input devices, without opening any; raise DeviceError where PyAudio is not installed."""
+    audio = _pyaudio().PyAudio()
+    try:
+        try:
+            default = int(audio.get_default_input_device_info()["index"])
+        except OSError:
+            default = -1
+        devices = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
+    finally:
+        audio.terminate()
+    return [
+        InputDevice(d["index"], str(d["name"]), int(d["defaultSampleRate"]), d["maxInputChannels"], d["index"] == default)
+        for d in devices
+        if d["maxInputChannels"] > 0
+    ]
+
+
 def default_microphone() -> str | None:
     """Return the name of the default input device, or None where there is none (or no PyAudio)."""
     try:
-        pyaudio = _pyaudio()
+        return next((microphone.name for microphone in list_microphones() if microphone.default), None)
     except DeviceError:
         return None
-    audio = pyaudio.PyAudio()
-    try:
-        return str(audio.get_default_input_device_info()["name"])
-    except OSError:
-        return None
-    finally:
-        audio.terminate()
 
 
 class Microphone:
