@@ -135,7 +135,14 @@ prepare_microphone() {
     return 1
 }
 
-# --- the tests' broker: MQTT is tested against a real Mosquitto; without one those tests skip and say so --------------
+# --- what the tests run against: a real broker and a real sound server; without one those tests skip and say so ---------
+
+prepare_sound_server() {
+    if [ "$profile" != dev ] || [ "$(uname)" != Linux ] || has pulseaudio; then return 0; fi
+    if may_apt; then say "installing pulseaudio for the tests"; fi
+    if apt_install pulseaudio libasound2-plugins; then return 0; fi
+    say "going on without pulseaudio: the tests of the microphone will skip; to have it: sudo apt-get install pulseaudio libasound2-plugins"
+}
 
 prepare_broker() {
     if [ "$profile" != dev ]; then return 0; fi
@@ -183,6 +190,7 @@ rm -f "$venv/.stamp-$profile"
 microphone="no mic"
 if prepare_microphone; then microphone=mic; fi
 prepare_broker
+prepare_sound_server
 
 case $profile in
     runtime) say "installing moodring into $venv (about 460 MB; once)" ;;

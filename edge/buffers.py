@@ -149,10 +149,10 @@ class BoundedQueue(Generic[T]):
             self.put_items += 1
             self._changed.notify_all()
 
-    def take(self) -> T | None:
-        """Return the oldest item, waiting for one; None once the queue was closed and is empty."""
+    def take(self, wait_s: float | None = None) -> T | None:
+        """Return the oldest item, waiting for one; None where none came in time, or the queue was closed and is empty."""
         with self._changed:
-            self._changed.wait_for(lambda: self._items or self._closed)
+            self._changed.wait_for(lambda: self._items or self._closed, wait_s)
             item = self._items.popleft() if self._items else None
             self._changed.notify_all()
             return item

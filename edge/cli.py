@@ -57,7 +57,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"moodring {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_devices(commands)
     _add_doctor(commands)
+    _add_service(commands)
     _add_train(commands)
     _add_export(commands)
     _add_evaluate(commands)
@@ -100,6 +102,34 @@ def _add_doctor(commands: Any) -> None:
     )
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.set_defaults(command=lambda a: importlib.import_module("edge.doctor").main(json=a.json))
+
+
+def _add_devices(commands: Any) -> None:
+    devices = commands.add_parser(
+        "devices",
+        help="list this machine's cameras and microphones",
+        description="List cameras and microphones, what --video and --audio call them, and what keeps them from being used.",
+    )
+    devices.add_argument("--json", action="store_true", help="print them as JSON")
+    devices.set_defaults(command=lambda a: importlib.import_module("edge.devices").main(as_json=a.json))
+
+
+def _add_service(commands: Any) -> None:
+    service = commands.add_parser(
+        "service",
+        help="run as a service of systemd",
+        description="Install moodring as a hardened service of systemd that starts at every boot, ask how it is, or remove it.",
+    )
+    service.add_argument("action", choices=("install", "status", "remove"))
+    service.add_argument("--config", type=Path, metavar="FILE", help="the configuration that the service runs with")
+    service.set_defaults(command=_service)
+
+
+def _service(arguments: argparse.Namespace) -> int:
+    unit = importlib.import_module("edge.service.unit")
+    if arguments.action == "install":
+        return int(unit.install(arguments.config))
+    return int(unit.status() if arguments.action == "status" else unit.remove())
 
 
 def _add_train(commands: Any) -> None:

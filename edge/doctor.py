@@ -6,7 +6,6 @@ raises, so that one broken part does not hide the others.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import importlib.metadata
@@ -16,7 +15,6 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
@@ -28,7 +26,8 @@ from rich.table import Table
 from rich.text import Text
 
 from edge.capture.camera import camera_nodes
-from edge.errors import MoodringError
+from edge.capture.microphone import list_microphones
+from edge.errors import DeviceError, MoodringError
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -202,49 +201,19 @@ def check_microphones(sound: Path = Path("/dev/snd")) -> Finding:
         advice = f"{packages}, then pip install 'moodring[mic]'; in a clone, make run does both"
         return Finding("microphone", "warn", "PyAudio is not installed", advice)
     try:
-        default, names = list_microphones()
-    except (ImportError, OSError) as error:
+        found = list_microphones()
+    except (DeviceError, OSError) as error:
         return Finding("microphone", "warn", f"PyAudio cannot list devices: {error}", "is a sound server running?")
-    if names and default:
-        return Finding("microphone", "ok", f"{default} (default), {len(names)} in all")
-    if names:
-        return Finding("microphone", "warn", f"no default input among {', '.join(names)}", "choose one: --audio NAME")
+    default = next((microphone.name for microphone in found if microphone.default), None)
+    if default is not None:
+        return Finding("microphone", "ok", f"{default} (default), {len(found)} in all")
+    if found:
+        names = ", ".join(microphone.name for microphone in found)
+        return Finding("microphone", "warn", f"no default input among {names}", "choose one: --audio NAME")
     if sound.is_dir() and not any(os.access(node, os.R_OK) for node in sound.glob("pcmC*c")):
         advice = "sudo usermod -aG audio $USER, then log in again"
         return Finding("microphone", "warn", f"none found, and this user may not read {sound}", advice)
     return Finding("microphone", "warn", "none found", "connect a microphone, or give a recording: moodring run FILE")
-
-
-def list_microphones() -> tuple[str | None, list[str]]:
-    """Return the default input's name, if there is one, and the names of all inputs. Opens no stream."""
-    pyaudio = importlib.import_module("pyaudio")
-    with quiet_stderr():  # ALSA's library writes its search for cards there
-        audio = pyaudio.PyAudio()
-        try:
-            devices = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
-            names = [str(device["name"]) for device in devices if device["maxInputChannels"] > 0]
-            try:
-                default = str(audio.get_default_input_device_info()["name"])
-            except OSError:
-                default = None
-        finally:
-            audio.terminate()
-    return default, names
-
-
-@contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Send what C libraries write to file descriptor 2 nowhere, for as long as this lasts."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(nowhere)
-        os.close(saved)
 
 
 def check_clip(path: Path = CLIP) -> Finding:

@@ -145,6 +145,10 @@ class Pipeline:
 
     def tick(self, now_ns: int, devices: Mapping[str, DeviceState], clock_ns: Callable[[], int] | None = None) -> EmotionEvent:
         """Say what is known at `now_ns`. `clock_ns` measures the latency of a live event; in replay there is none."""
+        if devices["camera"] == "muted":  # what was seen before counts no longer
+            self._newest.pop("face", None)
+        if devices["microphone"] == "muted":
+            self._newest.pop("speech", None)
         face = self._fresh("face", now_ns, self._config.fusion.face_stale_s)
         speech = self._fresh("speech", now_ns, self._config.fusion.speech_stale_s)
         used = {b.modality: b for b in (face, speech) if b is not None and self._is_usable(b)}
@@ -167,7 +171,7 @@ class Pipeline:
             modalities=tuple(used),
             face=self._view(face, now_ns),
             speech=self._view(speech, now_ns),
-            faces=self._published_faces() if self._tracked_recently(now_ns) else (),
+            faces=self._published_faces() if devices["camera"] != "muted" and self._tracked_recently(now_ns) else (),
             latency_ms=(clock_ns() - capture_time_ns) / NS_PER_MS if clock_ns and used else None,
             bundle_id=self._bundle.id,
             devices=dict(devices),

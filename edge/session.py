@@ -29,6 +29,7 @@ from edge.features.spectrum import KernelName
 from edge.inference import bundle as bundles
 from edge.pipeline import EventIdentity, Pipeline
 from edge.runtime import LiveRun, replay
+from edge.service.control import listen_to_signals, watched
 from edge.sinks import Stream, open_sinks
 from edge.telemetry import Telemetry, Timed, added
 
@@ -86,7 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
             microphone = Microphone(sources.audio) if sources.audio else None
             live = LiveRun(timed, camera, microphone, clock, log)
             lossy.append(live)
-            live.run(publish, tick_ns=tick_ns, seconds=arguments.seconds)
+            listen_to_signals(live, log)
+            live.run(watched(publish, live), tick_ns=tick_ns, seconds=arguments.seconds)
             return 0
         video = stack.enter_context(VideoFile(sources.video)) if sources.video else None
         audio = stack.enter_context(AudioFile(sources.audio)) if sources.audio else None
