@@ -28,7 +28,8 @@ ONLINE, OFFLINE = "online", "offline"
 RETRY_FIRST_S, RETRY_LAST_S = 0.25, 15.0
 STATE_EVERY_S = 1.0  # the retained state follows at once where it says something new, else this often
 FORGET_EVENTS, FORGET_S = 20, 1.0  # so many acknowledged events, or for so long, may stay in the spool
-DRAIN_S = 3.0  # at the end, for what is still on its way
+DRAIN_S, FAREWELL_S = 2.0, 1.0  # at the end, for what is still on its way, and for saying that we are offline
+ABANDON_S = 0.5  # and where there is no connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class MqttSink:
     def __init__(self, settings: MqttSettings, spool: Spool, log: Callable[[str], None]) -> None:
         load_paho()
         self.connected = False
-        self.connections = 0
+        self.delivered = 0
         self._settings = settings
         self._spool = spool
         self._log = log
@@ -104,7 +105,7 @@ class MqttSink:
         self._stopping.set()
         self._wake()
         if self._thread.ident is not None:
-            self._thread.join(2 * DRAIN_S)
+            self._thread.join(DRAIN_S + FAREWELL_S + ABANDON_S if self.connected else ABANDON_S)
         if self._spool.waiting:
             self._log(f"{self._spool.waiting} events wait in {self._spool.path} for the next run")
         self._spool.close()
@@ -116,14 +117,14 @@ class MqttSink:
     def _serve(self) -> None:
         wait_s = RETRY_FIRST_S
         while not self._stopping.is_set():
-            opened = self.connections
+            delivered = self.delivered
             try:
                 self._converse()
             except PublishError as error:
                 self._say(str(error))
             except Exception as error:  # noqa: BLE001  the supervision boundary: whatever it was, connect anew
                 self._say(f"a bug ended the connection to {self._settings.address}: {error!r}")
-            if self.connections > opened:
+            if self.delivered > delivered:  # a broker that lets us in and takes nothing is not asked more often for it
                 wait_s = RETRY_FIRST_S
             # Spread, so that many devices do not all come back in the same moment.
             self._stopping.wait(wait_s * random.uniform(0.5, 1.0))
@@ -140,12 +141,11 @@ class MqttSink:
         try:
             link.open()
             self.connected = True
-            self.connections += 1
             self._say(None)
             self._introduce(link)
             self._feed(link)
             link.send(will.topic, OFFLINE, retain=True)
-            self._finish(link, time.monotonic() + 1.0)
+            self._finish(link, time.monotonic() + FAREWELL_S)
         finally:
             self.connected = False
             link.close()
@@ -181,7 +181,9 @@ class MqttSink:
 
     def _forget(self, link: BrokerLink) -> None:
         """Take what was acknowledged out of the spool, many at a time: what is forgotten late may at worst be sent twice."""
-        self._delivered += link.take_delivered()
+        acknowledged = link.take_delivered()
+        self.delivered += len(acknowledged)
+        self._delivered += acknowledged
         ending = self._stopping.is_set()
         if self._delivered and (ending or len(self._delivered) >= FORGET_EVENTS or time.monotonic() > self._forget_s):
             self._spool.delivered(self._delivered)
@@ -194,7 +196,9 @@ class MqttSink:
             self._forget(link)
 
     def _say(self, trouble: str | None) -> None:
-        """Log a trouble when it begins and when it is over, not at every try."""
+        """Log a trouble when it begins and when it is over, not at every try; at the end `close` says what is left."""
+        if self._stopping.is_set():
+            return
         if trouble and trouble != self._trouble:
             self._log(f"{trouble}; trying again, {self._spool.waiting} events wait")
         elif self._trouble and not trouble:
