@@ -19,7 +19,7 @@ from edge.clock import NS_PER_S
 from edge.errors import PublishError
 
 TABLES = """
-CREATE TABLE IF NOT EXISTS events (position INTEGER PRIMARY KEY AUTOINCREMENT, stored_ns INTEGER NOT NULL, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS events (position INTEGER PRIMARY KEY, stored_ns INTEGER NOT NULL, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS dropped (reason TEXT PRIMARY KEY, events INTEGER NOT NULL);
 """
 COUNT_DROPPED = "INSERT INTO dropped VALUES (?, ?) ON CONFLICT (reason) DO UPDATE SET events = events + excluded.events"
@@ -132,14 +132,15 @@ class Spool:
             self._db.execute("ROLLBACK")
 
     def append(self, body: str) -> int:
-        """Keep an event; when this returns, kill -9 cannot take it back. Returns its position, which only ever rises."""
+        """Keep an event; when this returns, kill -9 cannot take it back. Returns its position, which rises while it is open."""
         now_ns = self._wall_ns()
         lost: dict[str, int] = {}
         lost_bytes = 0
         with self._lock:
             may_drop = self._is_age_check_due(now_ns) or self.bytes + len(body) > self._max_bytes
             with self._using(at_once=may_drop) as db:
-                position = db.execute("INSERT INTO events (stored_ns, body) VALUES (?, ?)", (now_ns, body)).lastrowid or 0
+                position = self.newest + 1
+                db.execute("INSERT INTO events VALUES (?, ?, ?)", (position, now_ns, body))
                 if may_drop:
                     lost_bytes = self._drop_old(db, now_ns, lost)
                     lost_bytes += self._drop_over(db, self.bytes + len(body) - lost_bytes, lost)
