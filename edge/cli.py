@@ -41,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  what is left to flush has no reader
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"moodring: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -91,13 +91,16 @@ def open_container(source: str) -> av.container.InputContainer:
 def probe(source: str) -> MediaInfo:
     """Open a recording, say what it holds, and close it. Raises MediaError where it holds neither."""
     with open_container(source) as container:
-        streams = container.streams
-        # An attached cover picture is no video.
-        pictures = [s for s in streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        info = MediaInfo(source, bool(pictures), bool(streams.audio))
+        info = MediaInfo(source, bool(_streams(container, "video")), bool(_streams(container, "audio")))
     if not (info.has_video or info.has_audio):
         raise MediaError(f"{source} holds neither picture nor sound")
     return info
+
+
+def _streams(container: av.container.InputContainer, kind: str) -> list[Any]:
+    """Return the streams of a kind; an attached cover picture is no video."""
+    found = container.streams.video if kind == "video" else container.streams.audio
+    return [stream for stream in found if not stream.disposition & av.stream.Disposition.attached_pic]
 
 
 @dataclass(slots=True)
@@ -123,7 +126,7 @@ class _Reader:
     def _decode(self, kind: str) -> Iterator[tuple[Any, int | None]]:
         """Yield decoded frames with their time in ns from the container's start, or None where they carry none."""
         container = self._container = open_container(self.source)
-        streams = getattr(container.streams, kind)
+        streams = _streams(container, kind)
         if not streams:
             raise MediaError(f"{self.source} holds no {'picture' if kind == 'video' else 'sound'}")
         stream = streams[0]

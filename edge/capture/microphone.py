@@ -123,8 +123,7 @@ class Microphone:
         self._audio = pyaudio.PyAudio()
         try:
             info = self._find()
-            self._native_rate_hz = int(info["defaultSampleRate"])
-            self._channels = max(1, min(2, int(info["maxInputChannels"])))
+            self._native_rate_hz, self._channels = self._form(info, pyaudio.paInt16)
             self._stream = self._audio.open(
                 format=pyaudio.paInt16,
                 channels=self._channels,
@@ -141,6 +140,16 @@ class Microphone:
                 "(group audio)?"
             ) from error
         self._resampler = av.AudioResampler("fltp", rate=self.rate_hz)
+
+    def _form(self, info: Any, sample_format: int) -> tuple[int, int]:
+        """Return the rate and channels to record with: ours where a sound server converts for us, else the device's own."""
+        try:
+            self._audio.is_format_supported(
+                self.rate_hz, input_device=int(info["index"]), input_channels=1, input_format=sample_format
+            )
+        except ValueError:
+            return int(info["defaultSampleRate"]), max(1, min(2, int(info["maxInputChannels"])))
+        return self.rate_hz, 1
 
     def _find(self) -> Any:
         if self.name == "default":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import cv2
@@ -301,3 +302,10 @@ def test_boxes_are_published_in_pixels_of_what_was_captured(tiny_bundle):
         shrunk.see(dataclasses.replace(frame, reduction=4))
     (face,), (large,) = tick(whole, 0.6).faces, tick(shrunk, 0.6).faces
     assert large.box_xywh == tuple(4 * n for n in face.box_xywh)
+
+
+def test_the_level_that_a_status_tells_is_a_number_that_json_can_hold(tiny_bundle):
+    pipeline = make_pipeline(tiny_bundle)
+    json.dumps(pipeline.level_dbfs)
+    say(pipeline, 1.5)
+    assert json.loads(json.dumps(pipeline.level_dbfs)) < 0
