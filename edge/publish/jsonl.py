@@ -118,6 +118,8 @@ class JsonLines:
             self._flushed_s = now_s
 
     def _is_rotation_due(self, coming_bytes: int) -> bool:
+        if not (self._policy.rotate_mb or self._policy.rotate_h):
+            return False
         size = os.fstat(self._fd).st_size
         too_big = self._policy.rotate_mb > 0 and size + coming_bytes > self._policy.rotate_mb * BYTES_PER_MB
         too_old = self._policy.rotate_h > 0 and self._wall_s() - self._begun_s >= self._policy.rotate_h * S_PER_H
