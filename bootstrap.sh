@@ -145,10 +145,11 @@ prepare_sound_server() {
 }
 
 prepare_broker() {
-    if [ "$profile" != dev ] || has mosquitto || [ -x /usr/sbin/mosquitto ] || [ -x /usr/local/sbin/mosquitto ]; then return 0; fi
-    if may_apt; then say "installing mosquitto for the tests"; fi
-    if apt_install mosquitto; then return 0; fi
-    say "going on without mosquitto: the tests of MQTT will skip; to have it: sudo apt-get install mosquitto (macOS: brew install mosquitto)"
+    if [ "$profile" != dev ]; then return 0; fi
+    if has openssl && { has mosquitto || [ -x /usr/sbin/mosquitto ] || [ -x /usr/local/sbin/mosquitto ]; }; then return 0; fi
+    if may_apt; then say "installing mosquitto and openssl for the tests"; fi
+    if apt_install mosquitto openssl; then return 0; fi
+    say "going on without mosquitto: tests of MQTT will skip; to have it: sudo apt-get install mosquitto openssl"
 }
 
 # --- the packages ---------------------------------------------------------------------------------------------------

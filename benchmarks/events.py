@@ -4,9 +4,8 @@
     python -m benchmarks.events outage [--minutes 10] [--json FILE]
     python -m benchmarks.events overhead [--seconds 60] [--json FILE]
 
-soak      the publishing process is killed with -9 and the broker with SIGTERM at random moments; every event that was
-          reported as published must arrive, in order per source, and twice only with the same id. With --broker-signal KILL
-          the broker gets -9 too: Mosquitto then forgets what it has acknowledged and its subscriber has not read yet.
+soak      broker and publishing process are killed with -9 at random moments (the broker with --broker-signal TERM more
+          gently); every event that was reported as published must arrive, in order per source, twice only with the same id.
 outage    `moodring run` watches a software camera at 5 Hz; the broker goes away for some minutes and comes back.
 overhead  CPU and memory of a process that publishes at 10 Hz to every sink, less those of one that publishes to none.
 """
@@ -30,6 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.recorder import Recorder
 from benchmarks.report import machine, write_json
 from edge.clock import MonotonicClock
 from edge.labels import LABELS
@@ -111,7 +111,7 @@ def publish_until(count: int, port: int, folder: Path, run: int) -> None:
 
 
 def soak(events: int, broker_kills: int, daemon_kills: int, seed: int, how: signal.Signals) -> dict[str, Any]:
-    from tests.support.broker import Broker, Subscriber  # needs the tests' tools
+    from tests.support.broker import Broker  # needs the tests' tools
 
     rng = random.Random(seed)
     seconds = events / SOAK_HZ
@@ -122,7 +122,7 @@ def soak(events: int, broker_kills: int, daemon_kills: int, seed: int, how: sign
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         broker = stack.enter_context(Broker(folder, *UNBOUNDED))
-        subscriber = stack.enter_context(Subscriber(broker.port, f"{TOPIC}/#"))
+        subscriber = stack.enter_context(Recorder(broker.port, f"{TOPIC}/#"))
         broker.save()
         runs = itertools.count()
 
@@ -155,7 +155,8 @@ def soak(events: int, broker_kills: int, daemon_kills: int, seed: int, how: sign
             kept = {"acknowledged_by_the_broker": len(wanted) - spool.waiting, "spool_dropped": spool.dropped}
         return kept | judged(wanted, [json.loads(body) for body in subscriber.of("events")]) | {
             "broker_kills": broker_kills, "broker_signal": how.name, "daemon_kills": daemon_kills,
-            "seconds": round(time.monotonic() - began, 1), "rate_hz": SOAK_HZ, "seed": seed, "availability": subscriber.of("availability"),
+            "seconds": round(time.monotonic() - began, 1), "rate_hz": SOAK_HZ, "seed": seed,
+            "availability": subscriber.of("availability"),
         }  # fmt: skip
 
 
@@ -354,7 +355,7 @@ def main() -> None:
             command.add_argument(f"--{option}", type=type(default), default=default)
         command.add_argument("--json", type=Path)
         if part == "soak":
-            command.add_argument("--broker-signal", choices=("TERM", "KILL"), default="TERM")
+            command.add_argument("--broker-signal", choices=("TERM", "KILL"), default="KILL")
     publishing = parts.add_parser("publish")
     for name, kind in (("count", int), ("port", int), ("folder", Path), ("run", int)):
         publishing.add_argument(name, type=kind)

@@ -122,6 +122,7 @@ class BrokerLink:
         self._trouble: str | None = None
         self._answered = False
         self._window = WINDOW
+        self._misc_s = 0.0
         self._client: Any = None
 
     @property
@@ -195,6 +196,8 @@ class BrokerLink:
 
     def step(self, timeout_s: float = LOOP_S) -> None:
         """Move what there is to move, waiting for it or to be woken; raises PublishError once the link is lost."""
+        if self._client.want_write():
+            self._client.loop_write()
         sock = self._client.socket()
         if sock is not None:
             has_pending = bool(getattr(sock, "pending", int)())  # what TLS has decrypted already, no select tells of
@@ -204,9 +207,11 @@ class BrokerLink:
                 self._wake.recv(4096)
             if sock in readable or has_pending:
                 self._client.loop_read()
-            if writable or self._client.want_write():
+            if writable:
                 self._client.loop_write()
-            self._client.loop_misc()
+            if time.monotonic() >= self._misc_s:  # the keep-alive is counted in whole seconds
+                self._client.loop_misc()
+                self._misc_s = time.monotonic() + LOOP_S
         if self._trouble or self._client.socket() is None:
             raise PublishError(f"{self._address} {self._trouble or 'closed the connection'}")
 

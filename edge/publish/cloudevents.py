@@ -76,7 +76,25 @@ def _status_document(event: StatusEvent) -> dict[str, Any]:
 
 def to_json(event: EmotionEvent | StatusEvent) -> str:
     """Return the event as one line of JSON, without the line's end."""
-    return json.dumps(to_document(event), separators=(",", ":"))
+    return _JSON.of(event)
+
+
+class _NewestJson:
+    """Every sink asks for the same event, one after the other: its line is made once. Any thread may ask."""
+
+    def __init__(self) -> None:
+        self._encode = json.JSONEncoder(separators=(",", ":")).encode
+        self._newest: tuple[EmotionEvent | StatusEvent | None, str] = (None, "")
+
+    def of(self, event: EmotionEvent | StatusEvent) -> str:
+        newest, line = self._newest  # one tuple, so that no thread sees half of a change
+        if newest is not event:
+            line = self._encode(to_document(event))
+            self._newest = (event, line)
+        return line
+
+
+_JSON = _NewestJson()
 
 
 def _rounded(probabilities: dict[str, float] | None) -> dict[str, float] | None:

@@ -57,6 +57,8 @@ class Distributor:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        for outlet in self._outlets:  # all at once, so that they take no longer than the slowest
+            outlet.finish()
         self._closing.close()
 
     def publish(self, event: EmotionEvent) -> None:

@@ -27,7 +27,9 @@ from edge.types import EmotionEvent
 ONLINE, OFFLINE = "online", "offline"
 RETRY_FIRST_S, RETRY_LAST_S = 0.25, 15.0
 STATE_EVERY_S = 1.0  # the retained state follows at once where it says something new, else this often
-DRAIN_S = 3.0  # at the end, for what is still on its way
+FORGET_EVENTS, FORGET_S = 20, 1.0  # so many acknowledged events, or for so long, may stay in the spool
+DRAIN_S, FAREWELL_S = 2.0, 1.0  # at the end, for what is still on its way, and for saying that we are offline
+ABANDON_S = 0.5  # and where there is no connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class MqttSink:
     def __init__(self, settings: MqttSettings, spool: Spool, log: Callable[[str], None]) -> None:
         load_paho()
         self.connected = False
-        self.connections = 0
+        self.delivered = 0
         self._settings = settings
         self._spool = spool
         self._log = log
@@ -56,7 +58,9 @@ class MqttSink:
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
-        self._newest: EmotionEvent | None = None
+        self._newest: _Newest | None = None
+        self._delivered: list[int] = []
+        self._forget_s = 0.0
         self._status: str | None = None
         self._trouble: str | None = None
         self._thread = threading.Thread(target=self._serve, name="mqtt", daemon=True)
@@ -81,8 +85,9 @@ class MqttSink:
     def publish(self, event: Event) -> None:
         """Keep an emotion event until the broker has it; of statuses only the newest counts."""
         if isinstance(event, EmotionEvent):
-            self._spool.append(to_json(event))
-            self._newest = event
+            body = to_json(event)
+            self._spool.append(body)
+            self._newest = _Newest(event, body)
         else:
             self._status = to_json(event)
         self._wake()
@@ -100,7 +105,7 @@ class MqttSink:
         self._stopping.set()
         self._wake()
         if self._thread.ident is not None:
-            self._thread.join(2 * DRAIN_S)
+            self._thread.join(DRAIN_S + FAREWELL_S + ABANDON_S if self.connected else ABANDON_S)
         if self._spool.waiting:
             self._log(f"{self._spool.waiting} events wait in {self._spool.path} for the next run")
         self._spool.close()
@@ -112,14 +117,14 @@ class MqttSink:
     def _serve(self) -> None:
         wait_s = RETRY_FIRST_S
         while not self._stopping.is_set():
-            opened = self.connections
+            delivered = self.delivered
             try:
                 self._converse()
             except PublishError as error:
                 self._say(str(error))
             except Exception as error:  # noqa: BLE001  the supervision boundary: whatever it was, connect anew
                 self._say(f"a bug ended the connection to {self._settings.address}: {error!r}")
-            if self.connections > opened:
+            if self.delivered > delivered:  # a broker that lets us in and takes nothing is not asked more often for it
                 wait_s = RETRY_FIRST_S
             # Spread, so that many devices do not all come back in the same moment.
             self._stopping.wait(wait_s * random.uniform(0.5, 1.0))
@@ -136,15 +141,16 @@ class MqttSink:
         try:
             link.open()
             self.connected = True
-            self.connections += 1
             self._say(None)
             self._introduce(link)
             self._feed(link)
             link.send(will.topic, OFFLINE, retain=True)
-            self._finish(link, time.monotonic() + 1.0)
+            self._finish(link, time.monotonic() + FAREWELL_S)
         finally:
             self.connected = False
             link.close()
+            self._spool.delivered(self._delivered + link.take_delivered())
+            self._delivered = []
 
     def _introduce(self, link: BrokerLink) -> None:
         link.send(f"{self._settings.topic}/availability", ONLINE, retain=True)
@@ -162,11 +168,11 @@ class MqttSink:
                 ends_s = ends_s or time.monotonic() + DRAIN_S
                 if self._spool.waiting == 0 or time.monotonic() > ends_s:
                     return
-            for waiting in self._spool.after(sent_position, link.room):
+            for waiting in self._spool.after(sent_position, link.room) if self._spool.newest > sent_position else ():
                 link.send(f"{self._settings.topic}/events", waiting.body, position=waiting.position)
                 sent_position = waiting.position
             if link.room > 0 and (newest := state.due(self._newest)):
-                link.send(f"{self._settings.topic}/state", to_json(newest), retain=True)
+                link.send(f"{self._settings.topic}/state", newest.body, retain=True)
             if link.room > 0 and self._status:
                 status, self._status = self._status, None
                 link.send(f"{self._settings.topic}/status", status)
@@ -174,8 +180,15 @@ class MqttSink:
             self._forget(link)
 
     def _forget(self, link: BrokerLink) -> None:
-        if delivered := link.take_delivered():
-            self._spool.delivered(delivered)
+        """Take what was acknowledged out of the spool, many at a time: what is forgotten late may at worst be sent twice."""
+        acknowledged = link.take_delivered()
+        self.delivered += len(acknowledged)
+        self._delivered += acknowledged
+        ending = self._stopping.is_set()
+        if self._delivered and (ending or len(self._delivered) >= FORGET_EVENTS or time.monotonic() > self._forget_s):
+            self._spool.delivered(self._delivered)
+            self._delivered = []
+            self._forget_s = time.monotonic() + FORGET_S
 
     def _finish(self, link: BrokerLink, deadline_s: float) -> None:
         while not link.is_idle and time.monotonic() < deadline_s:
@@ -183,7 +196,9 @@ class MqttSink:
             self._forget(link)
 
     def _say(self, trouble: str | None) -> None:
-        """Log a trouble when it begins and when it is over, not at every try."""
+        """Log a trouble when it begins and when it is over, not at every try; at the end `close` says what is left."""
+        if self._stopping.is_set():
+            return
         if trouble and trouble != self._trouble:
             self._log(f"{trouble}; trying again, {self._spool.waiting} events wait")
         elif self._trouble and not trouble:
@@ -191,18 +206,25 @@ class MqttSink:
         self._trouble = trouble
 
 
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    event: EmotionEvent
+    body: str
+
+
 class _StateTopic:
     """Decides when the retained state is due: at once where it says something new, else once a second."""
 
     def __init__(self) -> None:
-        self._sent: EmotionEvent | None = None
+        self._sent: _Newest | None = None
         self._sent_s = 0.0
 
-    def due(self, newest: EmotionEvent | None) -> EmotionEvent | None:
+    def due(self, newest: _Newest | None) -> _Newest | None:
         if newest is None or newest is self._sent:
             return None
         now_s = time.monotonic()
-        if self._sent is not None and _said(newest) == _said(self._sent) and now_s - self._sent_s < STATE_EVERY_S:
+        is_news = self._sent is None or _said(newest.event) != _said(self._sent.event)
+        if not is_news and now_s - self._sent_s < STATE_EVERY_S:
             return None
         self._sent, self._sent_s = newest, now_s
         return newest

@@ -12,7 +12,7 @@ from edge.publish.jsonl import ReaderGoneError
 
 CAPACITY = 500  # events: most of two minutes at five a second
 RETRY_FIRST_S, RETRY_LAST_S = 0.25, 5.0
-CLOSE_S = 8.0  # for what still waits in the queue, and for the sink's own farewell
+CLOSE_S = 4.0  # for what still waits in the queue, and for the sink's own farewell; a service is killed after five
 
 
 class Outlet:
@@ -54,10 +54,14 @@ class Outlet:
             raise self._ended
         self._queue.put(event, self._wait_s)
 
-    def close(self) -> None:
-        """Let the sink take what waits, for a few seconds at most, and close it."""
+    def finish(self) -> None:
+        """Take no more events; the sink gets what waits and is closed, in its own time."""
         self._closing.set()
         self._queue.close()
+
+    def close(self) -> None:
+        """Finish, and wait for it, for a few seconds at most."""
+        self.finish()
         if self._thread.is_alive():
             self._thread.join(CLOSE_S)
         if self._thread.is_alive():

@@ -19,7 +19,7 @@ from edge.clock import NS_PER_S
 from edge.errors import PublishError
 
 TABLES = """
-CREATE TABLE IF NOT EXISTS events (position INTEGER PRIMARY KEY AUTOINCREMENT, stored_ns INTEGER NOT NULL, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS events (position INTEGER PRIMARY KEY, stored_ns INTEGER NOT NULL, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS dropped (reason TEXT PRIMARY KEY, events INTEGER NOT NULL);
 """
 COUNT_DROPPED = "INSERT INTO dropped VALUES (?, ?) ON CONFLICT (reason) DO UPDATE SET events = events + excluded.events"
@@ -60,6 +60,7 @@ class Spool:
         self.set_aside: Path | None = None
         self.waiting = 0
         self.bytes = 0
+        self.newest = 0  # the position of the event stored last
         self.dropped: dict[str, int] = {}
 
     def __enter__(self) -> Self:
@@ -88,7 +89,8 @@ class Spool:
         except OSError as error:
             raise PublishError(f"the spool {self.path} cannot be made: {error.strerror}") from error
         with self._using() as db:
-            self.waiting, self.bytes = db.execute("SELECT count(*), coalesce(sum(length(body)), 0) FROM events").fetchone()
+            held = db.execute("SELECT count(*), coalesce(sum(length(body)), 0), coalesce(max(position), 0) FROM events")
+            self.waiting, self.bytes, self.newest = held.fetchone()
             self.dropped = dict(db.execute("SELECT reason, events FROM dropped"))
 
     def _opened(self) -> sqlite3.Connection:
@@ -107,15 +109,17 @@ class Spool:
         return db
 
     @contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
-        """Hold the file for one transaction: all of it is done, or nothing and PublishError."""
+    def _using(self, *, at_once: bool = True) -> Iterator[sqlite3.Connection]:
+        """Hold the file; `at_once` for one transaction, of which all is done or nothing. PublishError where it fails."""
         with self._lock:
             if self._db is None:
                 raise PublishError(f"the spool {self.path} is not open")
             try:
-                self._db.execute("BEGIN IMMEDIATE")
+                if at_once:
+                    self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
-                self._db.execute("COMMIT")
+                if at_once:
+                    self._db.execute("COMMIT")
             except sqlite3.Error as error:
                 self._undo()
                 raise PublishError(f"the spool {self.path} cannot be written: {error}") from error
@@ -128,15 +132,20 @@ class Spool:
             self._db.execute("ROLLBACK")
 
     def append(self, body: str) -> int:
-        """Keep an event; when this returns, kill -9 cannot take it back. Returns its position, which only ever rises."""
+        """Keep an event; when this returns, kill -9 cannot take it back. Returns its position, which rises while it is open."""
         now_ns = self._wall_ns()
         lost: dict[str, int] = {}
+        lost_bytes = 0
         with self._lock:
-            with self._using() as db:
-                position = db.execute("INSERT INTO events (stored_ns, body) VALUES (?, ?)", (now_ns, body)).lastrowid or 0
-                lost_bytes = self._drop_old(db, now_ns, lost) if self._is_age_check_due(now_ns) else 0
-                lost_bytes += self._drop_over(db, self.bytes + len(body) - lost_bytes, lost)
-                db.executemany(COUNT_DROPPED, lost.items())
+            may_drop = self._is_age_check_due(now_ns) or self.bytes + len(body) > self._max_bytes
+            with self._using(at_once=may_drop) as db:
+                position = self.newest + 1
+                db.execute("INSERT INTO events VALUES (?, ?, ?)", (position, now_ns, body))
+                if may_drop:
+                    lost_bytes = self._drop_old(db, now_ns, lost)
+                    lost_bytes += self._drop_over(db, self.bytes + len(body) - lost_bytes, lost)
+                    db.executemany(COUNT_DROPPED, lost.items())
+            self.newest = position
             self.waiting += 1 - sum(lost.values())
             self.bytes += len(body) - lost_bytes
             self.dropped |= {reason: self.dropped.get(reason, 0) + count for reason, count in lost.items()}
@@ -173,7 +182,7 @@ class Spool:
         """Return up to `limit` waiting events behind a position, oldest first."""
         if limit <= 0:
             return []
-        with self._using() as db:
+        with self._using(at_once=False) as db:
             rows = db.execute(
                 "SELECT position, body FROM events WHERE position > ? ORDER BY position LIMIT ?", (position, limit)
             )
