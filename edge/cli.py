@@ -159,9 +159,21 @@ def _add_export(commands: Any) -> None:
     export.add_argument("--out", type=Path, required=True, metavar="BUNDLE_DIR")
     export.add_argument("--data", type=Path, required=True, metavar="DIR", help="real inputs to compare on")
     export.add_argument("--formats", default="onnx", type=_names("onnx"), metavar="LIST", help="onnx")
-    export.add_argument("--precision", default="fp32", type=_names("fp32"), metavar="LIST", help="fp32")
+    export.add_argument("--precision", default="fp32,int8", type=_names(*PRECISIONS), metavar="LIST", help="fp32,int8")
+    export.add_argument(
+        "--max-drop", type=_positive, default=0.5, metavar="PP", help="points of accuracy that int8 may cost (0.5)"
+    )
+    export.add_argument(
+        "--calibration-samples", type=_whole(16), default=256, metavar="N", help="training inputs that set int8's ranges (256)"
+    )
     export.add_argument("--json", type=Path, metavar="FILE", help="write what was measured here")
-    export.set_defaults(command=lambda a: _extra("export").export(a.checkpoints, a.out, a.data, a.formats, a.precision, a.json))
+    export.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    run = _extra("export")
+    options = run.Options(arguments.formats, arguments.precision, arguments.max_drop, arguments.calibration_samples)
+    return int(run.export(arguments.checkpoints, arguments.out, arguments.data, options, arguments.json))
 
 
 def _add_evaluate(commands: Any) -> None:
