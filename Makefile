@@ -27,7 +27,7 @@ FERPLUS := build/data/fer2013new.csv
 SPLIT := PublicTest
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick evaluate clip front-end pictures clean runtime dev need-data
+.PHONY: help run test check data models models-quick folds evaluate clip front-end pictures clean runtime dev need-data
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -82,6 +82,11 @@ evaluate: need-data runtime data  ## measure the shipped bundle on the held-out 
 	$(BIN)/python -m edge.evaluation.record $(BUNDLE) docs/models/face.json docs/models/speech.json docs/models/fusion.json
 
 models: models-quick  ## the full recipe; for now the quick one
+
+# Several folds train at once with `python -m export.folds ... --fold K`; this then finds them done.
+folds: need-data dev  ## train, export and evaluate the five held-out speech models (an hour on two cores)
+	$(BIN)/python -m export.folds --config configs/train/speech.yaml --data "$(DATA)" --out build/folds \
+		--bundles train/folds --json docs/models/speech_folds.json --noise
 
 clip: dev  ## make the bundled clip again (needs espeak-ng)
 	$(BIN)/python benchmarks/make_clip.py edge/samples/clip.mp4

@@ -1,0 +1,66 @@
+"""Five folds: who is heard by whom, whose clips calibrate, and what is pooled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.errors import ExportError
+from export.folds import confusions, pooled
+from train.folds import join, split_hash
+from train.speech import Hops, clip_probabilities, fit_clip_temperature
+
+
+def hops(count: int, labels: list[int]) -> Hops:
+    clip = np.arange(count) % len(labels)
+    return Hops(np.zeros((count, 2, 3), np.float32), np.sort(clip), np.array(labels, np.int64))
+
+
+def test_joined_hops_keep_to_their_clips() -> None:
+    both = join([hops(4, [1, 2]), hops(3, [5])])
+    assert both.clip.tolist() == [0, 0, 1, 1, 2, 2, 2]
+    assert both.labels.tolist() == [1, 2, 5]
+    assert len(both.windows) == 7
+
+
+def test_the_clips_mean_is_calibrated_and_not_its_hops() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 8, 600)
+    parts = Hops(np.zeros((1800, 1, 1), np.float32), np.repeat(np.arange(600), 3), labels)
+    logits = 3.0 * rng.standard_normal((1800, 8)).astype(np.float32)
+    logits[np.arange(1800), np.repeat(labels, 3)] += 3.0
+    temperature = fit_clip_temperature(logits, parts)
+
+    def loss(t: float) -> float:
+        probabilities, truth = clip_probabilities(logits, parts, t)
+        return float(-np.log(probabilities[np.arange(600), truth]).mean())
+
+    assert loss(temperature) <= min(loss(temperature * 1.1), loss(temperature / 1.1))
+
+
+def test_a_split_is_told_from_another() -> None:
+    card = {"actors": {"train": [5, 6], "validation": [], "test": [1, 2]}}
+    assert split_hash(card) == split_hash({"actors": dict(reversed(card["actors"].items()))})
+    assert split_hash(card) != split_hash({"actors": {**card["actors"], "test": [1, 3]}})
+
+
+def test_pooling_is_over_clips_and_refuses_one_that_is_tested_twice(tmp_path: Path) -> None:
+    names = [f"03-01-{emotion:02d}-01-01-01-{actor:02d}" for actor in (1, 5) for emotion in (3, 5)]  # happy, angry
+    for name in names:
+        path = tmp_path / f"Actor_{name[-2:]}" / f"{name}.wav"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    happy = np.eye(8)[3].tolist()
+    folds = [{"clips": dict.fromkeys(names[:2], happy)}, {"clips": dict.fromkeys(names[2:], happy)}]
+    assert pooled(folds, tmp_path)["accuracy"] == 0.5
+    with pytest.raises(ExportError, match="tested in two folds"):
+        pooled([folds[0], folds[0]], tmp_path)
+
+
+def test_confusions_are_shares_of_the_true_class() -> None:
+    matrix = np.zeros((8, 8), int)
+    matrix[4, 4], matrix[4, 2] = 3, 1  # sad, taken for fear once in four
+    found = confusions(matrix.tolist(), (("sad", "fear"),))
+    assert found == {"sad taken for fear": 0.25, "fear taken for sad": 0.0}
