@@ -1,7 +1,7 @@
 """Five speech models, each tested on four actors that no part of its making heard: what every held-out figure rests on.
 
-The schedule is fixed and the last averaged weights stand, so nobody has to choose or stop: sixteen actors train. A fold's
-temperature is fitted on what the other four models say of their own unheard actors, so its test actors calibrate nothing.
+Fourteen actors train and two choose the weights. Two are too few to calibrate by: a fold's temperature is fitted on what
+the other four models say of their own unheard actors, so that its test actors calibrate nothing either.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ def folder_of(out_dir: Path, fold: int) -> Path:
 def train_folds(recipe: SpeechRecipe, data_dir: Path, out_dir: Path, folds: Sequence[int] = range(FOLDS)) -> bool:
     """Train these folds, each into OUT/foldK; return whether every epoch of each was done: Ctrl-C ends all of it."""
     return all(
-        train_speech(replace(recipe, fold=fold, validation=0), data_dir, folder_of(out_dir, fold), out_dir / "cache")
-        for fold in folds
+        train_speech(replace(recipe, fold=fold), data_dir, folder_of(out_dir, fold), out_dir / "cache") for fold in folds
     )
 
 

@@ -190,7 +190,7 @@ def fit(task: Task, recipe: Recipe, folder: Path) -> tuple[list[dict[str, float]
             row |= task.validate(state.averaged)
             state.epoch += 1
             state.history.append({"epoch": state.epoch, **row})
-            if row["score"] >= state.best_score:  # of equals the later: without anybody to choose by, the last
+            if row["score"] > state.best_score:
                 state.best_score = row["score"]
                 write_atomically(folder / BEST, lambda part: torch.save(state.averaged.state_dict(), part))
             save_state(folder, task, state, recipe)

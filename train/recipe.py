@@ -52,8 +52,7 @@ class SpeechRecipe(Recipe):
     label_smoothing: float
     mixup: float
     bfloat16: bool  # convolve in it: half again as fast on processors that have it, far slower on others
-    fold: int | None  # whose test actors are held out; null holds nobody out
-    validation: int  # actors who choose the weights and calibrate: 2, or 0 for a schedule that needs no choice
+    fold: int | None  # whose test actors are held out; null trains on everyone but the validation actors
     views: int  # windows drawn from each clip and epoch
     versions: int  # of each recording in the pool
     shortest_s: float

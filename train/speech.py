@@ -23,7 +23,7 @@ from train.models.speech import OUTPUTS, SpeechNet
 from train.pool import WindowDrawer, open_pool
 from train.recipe import SpeechRecipe
 from train.report import plot_confusion, plot_curves, save_weights, softmax, write_json
-from train.splits import ActorSplit, split_actors
+from train.splits import split_actors
 from train.voices import Voice, clip_windows, load_noises, load_voices
 
 F32 = NDArray[np.float32]
@@ -106,41 +106,26 @@ def fit_clip_temperature(logits: F32, hops: Hops) -> float:
     return round(float(min(np.exp(np.linspace(np.log(0.25), np.log(4.0), 201)), key=negative_log)), 4)
 
 
-def validate(model: nn.Module, hops: Hops | None, nonspeech: F32) -> dict[str, float]:
-    """Figures on the validation actors' clips. The score is accuracy, the loss deciding near-ties.
-
-    Without validation actors every epoch scores the same, and the last stands.
-    """
-    figures = {"nonspeech_refused": float((answers(model, nonspeech)["usable"] <= 0).mean())}
-    if hops is None:
-        return {**figures, "score": 0.0}
+def validate(model: nn.Module, hops: Hops, nonspeech: F32) -> dict[str, float]:
+    """Figures on the validation actors' clips. The score is the likelihood: two actors are too few to choose by accuracy."""
     outs = answers(model, hops.windows)
     probabilities, labels = clip_probabilities(outs["logits"], hops)
     negative_log = float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-9)).mean())
-    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
     return {
-        **figures,
         "validation_loss": negative_log,
-        "accuracy": accuracy,
+        "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
         "speech_usable": float((outs["usable"] > 0).mean()),
-        "score": accuracy - 0.1 * negative_log,
+        "nonspeech_refused": float((answers(model, nonspeech)["usable"] <= 0).mean()),
+        "score": -negative_log,
     }
 
 
-def summarise(model: nn.Module, hops: Hops | None) -> dict[str, Any]:
-    """Calibrate on the validation actors' clips and measure them; without any the temperature is left at 1."""
-    if hops is None:
-        return {"temperature": {"logits": 1.0}}
+def summarise(model: nn.Module, hops: Hops) -> dict[str, Any]:
+    """Calibrate on the validation actors' clips and measure them."""
     logits = answers(model, hops.windows)["logits"]
     temperature = fit_clip_temperature(logits, hops)
     probabilities, labels = clip_probabilities(logits, hops, temperature)
     return {"temperature": {"logits": temperature}, "validation": {"logits": classification_metrics(probabilities, labels)}}
-
-
-def protocol(split: ActorSplit) -> str:
-    """Say who was heard, and what for."""
-    chose = f"{list(split.validation)} chose and calibrated" if split.validation else "nobody chose: the last weights stand"
-    return f"actors apart: {list(split.test)} unheard, {chose}"
 
 
 def train_speech(recipe: SpeechRecipe, data_dir: Path, out_dir: Path, cache: Path | None = None) -> bool:
@@ -150,10 +135,10 @@ def train_speech(recipe: SpeechRecipe, data_dir: Path, out_dir: Path, cache: Pat
     """
     run_dir, spec = out_dir / "speech", SpeechSpec()
     voices = load_voices(data_dir, spec)
-    split = split_actors([voice.clip.actor for voice in voices], recipe.fold, recipe.validation)
+    split = split_actors([voice.clip.actor for voice in voices], recipe.fold)
     rows = np.array([row for row, voice in enumerate(voices) if voice.clip.actor in split.train])
     labels = np.array([voice.clip.label for voice in voices], np.int64)
-    hops = hops_of([voice for voice in voices if voice.clip.actor in split.validation], spec) if split.validation else None
+    hops = hops_of([voice for voice in voices if voice.clip.actor in split.validation], spec)
     noises = load_noises(data_dir, spec.mfcc.rate_hz)
     drawer = WindowDrawer(open_pool(recipe, spec, voices, noises, cache or out_dir / "cache"), recipe, spec, voices)
     nonspeech = drawer.nonspeech(200, np.random.default_rng([recipe.seed, 77]), validation=True)
@@ -173,13 +158,12 @@ def train_speech(recipe: SpeechRecipe, data_dir: Path, out_dir: Path, cache: Pat
     summary = summarise(model, hops)
     write_json(run_dir / "metrics.json", {"history": history, **summary})
     plot_curves(run_dir / "curves.png", history)
-    if hops is not None:
-        plot_confusion(run_dir / "confusion.png", summary["validation"]["logits"]["confusion"], LABELS, "speech, validation")
+    plot_confusion(run_dir / "confusion.png", summary["validation"]["logits"]["confusion"], LABELS, "speech, validation")
     card = {
         "network": network,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "data": [*DATA, *([NOISE_DATA] if noises else [])],
-        "protocol": protocol(split),
+        "protocol": f"actors apart: {list(split.test)} unheard, {list(split.validation)} chose and calibrated",
         "actors": {"train": split.train, "validation": split.validation, "test": split.test},
         **summary,
     }

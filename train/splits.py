@@ -1,9 +1,8 @@
 """Who is trained on, who chooses, who is never seen: decided by actor and by picture bytes, never by chance alone.
 
 RAVDESS: fold k tests actors 4k+1 .. 4k+4 (two men, two women; every shared actor once over folds 0..4); one man and one
-woman of the rest choose, stop and calibrate, or nobody does where the recipe needs no choice. FER2013: the published parts;
-training pictures whose bytes also stand in a test part are dropped; a tenth of what is left, by duplicate group, chooses
-and calibrates.
+woman of the rest choose, stop and calibrate. FER2013: the published parts; training pictures whose bytes also stand in a
+test part are dropped; a tenth of what is left, by duplicate group, chooses and calibrates.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from edge.errors import DataError, UsageError
 
 FOLDS = 5
 ACTORS_A_FOLD = 4
-VALIDATION_ACTORS = 2
 VALIDATION_TENTH = 10  # one group in so many validates
 
 
@@ -37,23 +35,18 @@ def fold_actors(fold: int) -> tuple[int, ...]:
     return tuple(range(ACTORS_A_FOLD * fold + 1, ACTORS_A_FOLD * fold + ACTORS_A_FOLD + 1))
 
 
-def split_actors(actors: Sequence[int], fold: int | None, validation: int = VALIDATION_ACTORS) -> ActorSplit:
-    """Split the actors at hand. The last man and woman outside the test fold validate; without a fold nobody is held out.
-
-    `validation` is 2, or 0: then all others train.
-    """
-    if validation not in (0, VALIDATION_ACTORS):
-        raise UsageError(f"validation must be 0 or {VALIDATION_ACTORS} actors, got {validation}")
+def split_actors(actors: Sequence[int], fold: int | None) -> ActorSplit:
+    """Split the actors at hand. The last man and woman outside the test fold validate; without a fold nobody is held out."""
     present = sorted(set(actors))
     test = tuple(actor for actor in present if fold is not None and actor in fold_actors(fold))
     rest = [actor for actor in present if actor not in test]
     men = [actor for actor in rest if actor % 2 == 1]
     women = [actor for actor in rest if actor % 2 == 0]
-    validating = tuple(sorted(men[-1:] + women[-1:])) if validation else ()
-    train = tuple(actor for actor in rest if actor not in validating)
-    if not train or len(validating) < validation:
+    validation = tuple(sorted(men[-1:] + women[-1:]))
+    train = tuple(actor for actor in rest if actor not in validation)
+    if not train or len(validation) < 2:
         raise DataError(f"actors {present} are too few: a man and a woman must validate and others train")
-    return ActorSplit(train, validating, test)
+    return ActorSplit(train, validation, test)
 
 
 def picture_hashes(faces: NDArray[np.uint8]) -> NDArray[np.str_]:

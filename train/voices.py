@@ -72,7 +72,7 @@ def hear(sounds: Sequence[F32], spec: SpeechSpec) -> tuple[list[F32], list[NDArr
         energies[: len(mel), stream] = np.exp(mel)
     likelihood = np.zeros((longest, len(mels)))
     open_noise_reduction(spec, (len(mels),)).apply(energies, likelihood)
-    epsilon = np.finfo(np.float64).eps
+    epsilon = float(np.finfo(np.float64).eps)
     cleaned = [np.log(np.maximum(energies[: len(mel), stream], epsilon)) for stream, mel in enumerate(mels)]
     return cleaned, [likelihood[: len(mel), stream] for stream, mel in enumerate(mels)]
 

@@ -144,7 +144,7 @@ def test_a_missing_part_is_refused(copied: Path, key: str):
         ("labels", list(LABELS[:7]), "this moodring speaks of"),
         ("spec_hash", "0" * 64, "was made for preprocessing 000000000000"),
         ("spec/speech/hop_frames", 25, "was made for preprocessing"),
-        ("models/speech", None, "incomplete"),
+        ("models/speech", None, "holds no network for speech"),
         ("models/speech/files", {}, "names no file for speech"),
         ("models/speech/inputs", None, "incomplete"),
         ("models/face/temperature", "warm", "incomplete"),

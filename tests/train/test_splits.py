@@ -36,19 +36,6 @@ def test_the_quick_protocol() -> None:
     assert split.train == tuple(range(5, 19))
 
 
-@pytest.mark.parametrize("fold", [0, 1, 2, 3, 4])
-def test_where_nobody_chooses_sixteen_train(fold: int) -> None:
-    split = split_actors(ACTORS, fold, 0)
-    assert split.validation == ()
-    assert split.test == fold_actors(fold)
-    assert sorted((*split.train, *split.test)) == list(ACTORS)
-
-
-def test_another_number_of_validation_actors_is_refused() -> None:
-    with pytest.raises(UsageError, match="validation must be 0 or 2"):
-        split_actors(ACTORS, 0, 1)
-
-
 def test_too_few_actors_or_no_such_fold_is_said() -> None:
     with pytest.raises((DataError, UsageError), match="too few"):
         split_actors((1, 2), None)
