@@ -1,7 +1,8 @@
 """usage: python -m export.folds --config FILE --data DIR --out DIR --bundles DIR --json FILE ...
 
 Train the five folds of the speech model (or one of them), calibrate and export each, evaluate each on its own unheard actors
-with `moodring evaluate speech`, and pool what they said. `--fold K` only trains that fold: several can run at once.
+with `moodring evaluate speech`, and pool what they said. `--fold K` only trains that fold, several of which can run at once;
+`--trained` begins where they end.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from export.quantize import agreement, to_int8
 from export.to_onnx import to_onnx
 from export.verify import verify
 from export.write import describe, write_bundle
-from train.folds import calibrate_folds, folder_of, split_hash, train_folds
+from train.cross_validation import calibrate_folds, folder_of, split_hash, train_folds
 from train.recipe import read_recipe
 from train.report import commit, read_card, write_json
 from train.splits import FOLDS, fold_actors
 from train.voices import clip_windows, find_ravdess
 
+INTERRUPTED = 130
 CALIBRATION_CLIPS = 64
 NOISE_DB = "10"
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
@@ -121,7 +123,7 @@ def report(
             "agreement_on_training_actors": agreements,
         },
         "stream": {
-            "clips": len(folds) and sum(f["stream"]["n"] + f["stream"]["no_answer"] for f in folds),
+            "clips": sum(f["stream"]["n"] + f["stream"]["no_answer"] for f in folds),
             "no_answer": sum(f["stream"]["no_answer"] for f in folds),
             "accuracy": float(np.average([f["stream"]["accuracy"] for f in folds], weights=[f["stream"]["n"] for f in folds])),
             "by_fold": [f["stream"]["accuracy"] for f in folds],
@@ -151,6 +153,7 @@ def main(arguments: list[str]) -> int:
     for name in ("--config", "--data", "--out", "--bundles", "--json"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--fold", type=int, choices=range(FOLDS), help="train this one and stop")
+    parser.add_argument("--trained", action="store_true", help="train nothing: every fold is done")
     parser.add_argument("--noise", action="store_true", help=f"evaluate at {NOISE_DB} dB of each noise as well")
     given = parser.parse_args(arguments)
     recipe = read_recipe(given.config, "speech")
@@ -158,8 +161,8 @@ def main(arguments: list[str]) -> int:
     torch.use_deterministic_algorithms(mode=True)
     try:
         folds = range(FOLDS) if given.fold is None else (given.fold,)
-        if not train_folds(recipe, given.data, given.out, folds):
-            return 130
+        if not given.trained and not train_folds(recipe, given.data, given.out, folds):
+            return INTERRUPTED
         if given.fold is not None:
             return 0
         calibrate_folds(given.data, given.out)

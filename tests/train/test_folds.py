@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edge.errors import ExportError
+from edge.inference.bundle import load
 from export.folds import confusions, pooled
-from train.folds import join, split_hash
+from train.cross_validation import join, split_hash
 from train.speech import Hops, clip_probabilities, fit_clip_temperature
+from train.splits import FOLDS, fold_actors
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def page() -> dict[str, Any]:
+    return json.loads((ROOT / "docs" / "models" / "speech_folds.json").read_text())
+
+
+def test_the_committed_folds_are_those_that_were_measured(page: dict[str, Any]) -> None:
+    for fold in range(FOLDS):
+        bundle = load(ROOT / "train" / "folds" / f"fold{fold}", ("speech",))
+        assert bundle.id == page["bundles"][fold]
+        assert set(bundle.models["speech"].files) == {"fp32", "int8"}
+        for precision in ("fp32", "int8"):
+            bundle.open("speech", precision)
+        assert sum(file.stat().st_size for file in bundle.models["speech"].files.values()) < 3e6
+
+
+def test_no_fold_heard_whom_it_is_tested_on(page: dict[str, Any]) -> None:
+    tested: list[int] = []
+    for fold, split in enumerate(page["splits"]):
+        actors = split["actors"]
+        assert actors["test"] == list(fold_actors(fold))
+        assert not set(actors["test"]) & {*actors["train"], *actors["validation"]}
+        assert split["sha256"] == split_hash(split)
+        tested += actors["test"]
+    assert sorted(tested) == list(range(1, 21))
+    assert page["pooled"]["n"] == np.sum(page["pooled"]["confusion"]) == 1200
 
 
 def hops(count: int, labels: list[int]) -> Hops:
