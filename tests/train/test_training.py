@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from edge.evaluation.readers import FER_SIDE
+from train import pool
 from train.run import train
 from train.splits import split_actors
 
@@ -68,6 +69,12 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_faces(folder, rng)
     write_voices(folder, rng)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def few_other_sounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "NONSPEECH_SOUNDS", 60)
+    monkeypatch.setattr(pool, "VALIDATION_SOUNDS", 20)
 
 
 def test_every_kind_trains_and_leaves_what_it_should(tmp_path: Path, small_data: Path) -> None:
