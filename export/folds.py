@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +60,7 @@ def export_fold(checkpoint: Path, bundle: Path, data_dir: Path) -> dict[str, Any
     return agreement(done.onnx, int8, comparing)
 
 
-def evaluate_fold(bundle: Path, fold: int, data_dir: Path, out: Path, *, noise: bool) -> dict[str, Any]:
+def evaluate_fold(fold: int, bundle: Path, data_dir: Path, out: Path, noise: bool) -> dict[str, Any]:
     """Run `moodring evaluate` as a user would; return its figures by name: fp32, int8 and stream."""
     ravdess = ["--ravdess", str(find_ravdess(data_dir)), "--actors", ",".join(map(str, fold_actors(fold)))]
     noisy = ["--noise", str(data_dir / "noise"), "--snr", NOISE_DB] if noise else []
@@ -169,7 +172,9 @@ def main(arguments: list[str]) -> int:
         cards = [read_card(folder_of(given.out, fold), "speech") for fold in range(FOLDS)]
         bundles = [folder_of(given.bundles, fold) for fold in range(FOLDS)]
         agreements = [export_fold(folder_of(given.out, k), bundle, given.data) for k, bundle in enumerate(bundles)]
-        figures = [evaluate_fold(bundle, k, given.data, given.out, noise=given.noise) for k, bundle in enumerate(bundles)]
+        evaluate = partial(evaluate_fold, data_dir=given.data, out=given.out, noise=given.noise)
+        with ProcessPoolExecutor(recipe.threads, multiprocessing.get_context("spawn")) as pool:
+            figures = list(pool.map(evaluate, range(FOLDS), bundles))
         document = report(figures, agreements, cards, given.data)
     except MoodringError as error:
         print(f"moodring: {error}", file=sys.stderr)

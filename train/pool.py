@@ -69,7 +69,8 @@ def _grouped(sounds: Iterable[tuple[F32, float]]) -> Iterator[list[tuple[F32, fl
 
 def _key(recipe: SpeechRecipe, spec: SpeechSpec, voices: Sequence[Voice], noises: Sequence[F32]) -> str:
     """Hash all that a pool depends on."""
-    changes = (recipe.versions, recipe.speed, recipe.room, recipe.band_limit, recipe.noise, recipe.snr_db, recipe.gain_db)
+    snr_db = tuple(recipe.snr_db)  # a list where the recipe comes from a card
+    changes = (recipe.versions, recipe.speed, recipe.room, recipe.band_limit, recipe.noise, snr_db, recipe.gain_db)
     digest = hashlib.sha256(repr((spec, changes, POOL_SEED, NONSPEECH_SOUNDS)).encode())
     for samples in (*(voice.samples for voice in voices), *noises):
         digest.update(samples.tobytes())
