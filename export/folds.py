@@ -30,7 +30,7 @@ from export.quantize import agreement, to_int8
 from export.to_onnx import to_onnx
 from export.verify import verify
 from export.write import describe, write_bundle
-from train.cross_validation import calibrate_folds, folder_of, split_hash, train_folds
+from train.cross_validation import calibrate_folds, folder_of, split_hash, train_folds, train_mixed
 from train.recipe import read_recipe
 from train.report import commit, read_card, write_json
 from train.splits import FOLDS, fold_actors
@@ -102,9 +102,13 @@ def confusions(matrix: list[list[int]], pairs: tuple[tuple[str, str], ...]) -> d
 
 
 def report(
-    folds: list[dict[str, Any]], agreements: list[dict[str, Any]], cards: list[dict[str, Any]], data_dir: Path
+    folds: list[dict[str, Any]],
+    agreements: list[dict[str, Any]],
+    cards: list[dict[str, Any]],
+    mixed: dict[str, Any],
+    data_dir: Path,
 ) -> dict[str, Any]:
-    """Join what the folds said into the one page of held-out figures."""
+    """Join what the folds said into the one page of held-out figures; `mixed` is the card of the split that mixes actors."""
     fp32 = [fold["fp32"] for fold in folds]
     whole = pooled(fp32, data_dir)
     document = {
@@ -120,6 +124,7 @@ def report(
         "pooled": whole,
         "over_folds": {name: spread([evaluation[name] for evaluation in fp32]) for name in FIGURES},
         "majority_baseline": max(whole["per_class"][label]["n"] for label in LABELS) / whole["n"],
+        "random_split_that_mixes_actors": {"inflated": True, **mixed["test"]},
         "confused": confusions(whole["confusion"], (("sad", "fear"), ("neutral", "calm"))),
         "int8": {
             "pooled": pooled([fold["int8"] for fold in folds], data_dir),
@@ -168,6 +173,8 @@ def main(arguments: list[str]) -> int:
             return INTERRUPTED
         if given.fold is not None:
             return 0
+        if not given.trained and not train_mixed(recipe, given.data, given.out):
+            return INTERRUPTED
         calibrate_folds(given.data, given.out)
         cards = [read_card(folder_of(given.out, fold), "speech") for fold in range(FOLDS)]
         bundles = [folder_of(given.bundles, fold) for fold in range(FOLDS)]
@@ -175,7 +182,7 @@ def main(arguments: list[str]) -> int:
         evaluate = partial(evaluate_fold, data_dir=given.data, out=given.out, noise=given.noise)
         with ProcessPoolExecutor(recipe.threads, multiprocessing.get_context("spawn")) as pool:
             figures = list(pool.map(evaluate, range(FOLDS), bundles))
-        document = report(figures, agreements, cards, given.data)
+        document = report(figures, agreements, cards, read_card(given.out / "mixed", "speech"), given.data)
     except MoodringError as error:
         print(f"moodring: {error}", file=sys.stderr)
         return error.exit_code

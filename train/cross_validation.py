@@ -35,6 +35,11 @@ def train_folds(recipe: SpeechRecipe, data_dir: Path, out_dir: Path, folds: Sequ
     )
 
 
+def train_mixed(recipe: SpeechRecipe, data_dir: Path, out_dir: Path) -> bool:
+    """Train once on a split that mixes actors, into OUT/mixed: how much such a split flatters."""
+    return train_speech(recipe, data_dir, out_dir / "mixed", out_dir / "cache", mixed=True)
+
+
 def calibrate_folds(data_dir: Path, out_dir: Path) -> dict[int, float]:
     """Fit every fold's temperature on the other folds' unheard actors, and write it into the card of each."""
     spec = SpeechSpec()

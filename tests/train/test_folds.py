@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from edge.errors import ExportError
+from edge.evaluation.readers import RavdessClip
 from edge.inference.bundle import load
 from export.folds import confusions, pooled
 from train.cross_validation import join, split_hash
 from train.report import softmax
-from train.speech import Hops, clip_probabilities, fit_clip_temperature
+from train.speech import Hops, actors_of, clip_probabilities, fit_clip_temperature, parts_of
 from train.splits import FOLDS, fold_actors
+from train.voices import Voice
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,8 +65,9 @@ def test_the_clips_mean_is_calibrated_and_not_its_hops() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 8, 600)
     parts = Hops(np.zeros((1800, 1, 1), np.float32), np.repeat(np.arange(600), 3), labels)
-    logits = 3.0 * rng.standard_normal((1800, 8)).astype(np.float32)
-    logits[np.arange(1800), np.repeat(labels, 3)] += 3.0
+    logits = rng.standard_normal((1800, 8)).astype(np.float32)
+    logits[np.arange(1800), np.repeat(labels, 3)] += 1.0
+    logits *= 8.0
     temperature = fit_clip_temperature(logits, parts)
 
     probabilities, truth = clip_probabilities(logits, parts, temperature)
@@ -98,3 +101,15 @@ def test_confusions_are_shares_of_the_true_class() -> None:
     matrix[4, 4], matrix[4, 2] = 3, 1  # sad, taken for fear once in four
     found = confusions(matrix.tolist(), (("sad", "fear"),))
     assert found == {"sad taken for fear": 0.25, "fear taken for sad": 0.0}
+
+
+def test_a_split_by_chance_is_as_large_and_mixes_actors() -> None:
+    clips = [RavdessClip(Path(f"{row}"), "sound", 3, 1, 1, 1, 1 + row % 20) for row in range(200)]
+    voices = [Voice(clip, np.zeros(1, np.float32), np.array([1])) for clip in clips]
+    apart, mixed = (parts_of(voices, 0, mixed=mixed) for mixed in (False, True))
+    assert actors_of(voices, apart.test) == [1, 2, 3, 4]
+    assert not {*actors_of(voices, apart.test)} & {*actors_of(voices, apart.train), *actors_of(voices, apart.validation)}
+    for side in ("train", "validation", "test"):
+        assert len(getattr(mixed, side)) == len(getattr(apart, side))
+    assert sorted([*mixed.train, *mixed.validation, *mixed.test]) == list(range(200))
+    assert {*actors_of(voices, mixed.test)} & {*actors_of(voices, mixed.train)}
