@@ -27,7 +27,8 @@ FERPLUS := build/data/fer2013new.csv
 SPLIT := PublicTest
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick with-speech folds evaluate clip front-end pictures clean runtime dev need-data
+.PHONY: help run test check data models models-quick with-speech folds evaluate clip front-end faces faces-sheet soak-events pictures \
+	clean runtime dev need-data
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -105,6 +106,18 @@ front-end: need-data dev  ## measure the speech front end against its peers and 
 	$(BIN)/python -m benchmarks.draw_front_end --clip "$(DATA)/ravdess/Actor_05/03-01-05-01-01-01-05.flac" \
 		--noise "$(DATA)/noise/sc_doing_the_dishes.flac" --out docs/speech_front_end.png
 	$(BIN)/python -m benchmarks.front_end_page docs
+
+soak-events: dev  ## 100,000 events with broker and daemon killed, a broker that is away, and what the sinks cost (20 minutes)
+	$(BIN)/python -m benchmarks.events soak --json docs/benchmarks/events_soak.json >/dev/null
+	$(BIN)/python -m benchmarks.events outage --json docs/benchmarks/events_outage.json >/dev/null
+	$(BIN)/python -m benchmarks.events overhead --json docs/benchmarks/events_overhead.json >/dev/null
+
+faces: need-data runtime  ## measure the face front end and write docs/face_front_end.md again (ten minutes)
+	$(BIN)/python -m benchmarks.faces --data "$(DATA)" --json docs/benchmarks/faces.json >/dev/null
+	$(BIN)/python -m benchmarks.face_page docs
+
+faces-sheet: need-data dev data  ## draw clips with boxes, ids and quality, and crops beside FER2013, into build/faces
+	$(BIN)/python -m benchmarks.draw_faces --data "$(DATA)" --cache build/data --out build/faces
 
 pictures: dev  ## draw the README's picture again
 	$(BIN)/python -m benchmarks.draw_terminal docs/terminal.svg

@@ -135,6 +135,23 @@ prepare_microphone() {
     return 1
 }
 
+# --- what the tests run against: a real broker and a real sound server; without one those tests skip and say so ---------
+
+prepare_sound_server() {
+    if [ "$profile" != dev ] || [ "$(uname)" != Linux ] || has pulseaudio; then return 0; fi
+    if may_apt; then say "installing pulseaudio for the tests"; fi
+    if apt_install pulseaudio libasound2-plugins; then return 0; fi
+    say "going on without pulseaudio: the tests of the microphone will skip; to have it: sudo apt-get install pulseaudio libasound2-plugins"
+}
+
+prepare_broker() {
+    if [ "$profile" != dev ]; then return 0; fi
+    if has openssl && { has mosquitto || [ -x /usr/sbin/mosquitto ] || [ -x /usr/local/sbin/mosquitto ]; }; then return 0; fi
+    if may_apt; then say "installing mosquitto and openssl for the tests"; fi
+    if apt_install mosquitto openssl; then return 0; fi
+    say "going on without mosquitto: tests of MQTT will skip; to have it: sudo apt-get install mosquitto openssl"
+}
+
 # --- the packages ---------------------------------------------------------------------------------------------------
 
 pip_install() {
@@ -172,6 +189,8 @@ make_venv
 rm -f "$venv/.stamp-$profile"
 microphone="no mic"
 if prepare_microphone; then microphone=mic; fi
+prepare_broker
+prepare_sound_server
 
 case $profile in
     runtime) say "installing moodring into $venv (about 460 MB; once)" ;;

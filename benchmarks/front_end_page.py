@@ -25,7 +25,7 @@ and from the same bands, whether anybody speaks. It streams: any chunking of the
 ![A recording in kitchen noise: samples, mel spectrum before and after noise removal, voice](speech_front_end.png)"""
 
 
-def _table(*rows: str) -> str:
+def table(*rows: str) -> str:
     header, *rest = rows
     return "\n".join([header, "|---" * (header.count("|") - 1) + "|", *rest])
 
@@ -49,14 +49,14 @@ def _speed(mfcc: dict[str, Any]) -> list[str]:
             "as the peers have none. "
             "Figures: [benchmarks/mfcc.json](benchmarks/mfcc.json)."
         ),
-        _table(
+        table(
             f"| {mfcc['clip_seconds']:g} s clip | median | moodring is faster by |",
             f"| moodring ({mfcc['kernel']}) | {clip['moodring']['median_us']:.0f} us | |",
             *clip_rows,
             f"| FFT and mel product alone | {clip['floor']['median_us']:.0f} us | "
             f"moodring takes {mfcc['clip_multiple_of_floor']:.2f} times as long |",
         ),
-        _table("| streaming, block of | moodring, per hop | kaldi-native-fbank, per hop | faster by |", *stream_rows),
+        table("| streaming, block of | moodring, per hop | kaldi-native-fbank, per hop | faster by |", *stream_rows),
         (
             f"Memory over {memory['pushes']} pushes: {memory['growth_bytes']} bytes more, at most "
             f"{memory['transient_peak_bytes']} bytes within one push.\n"
@@ -75,7 +75,7 @@ def _voices(voice: dict[str, Any]) -> list[str]:
             f"Per 10 ms frame over {voice['clips']} RAVDESS clips, clean and mixed with six noise recordings;\n"
             "truth is the clean clip's level. Figures: [benchmarks/voice_activity.json](benchmarks/voice_activity.json)."
         ),
-        _table("| | precision | recall | F1 |", *rows),
+        table("| | precision | recall | F1 |", *rows),
     ]
 
 
@@ -89,7 +89,7 @@ def _removal(removal: dict[str, Any]) -> list[str]:
             "(eight classes; [models/noise_removal.json](models/noise_removal.json)).\n"
             "It costs a point in quiet and gains in noise, so it is on."
         ),
-        _table("| accuracy | clean | " + " | ".join(f"{snr} dB" for snr in ratios) + " |", *rows),
+        table("| accuracy | clean | " + " | ".join(f"{snr} dB" for snr in ratios) + " |", *rows),
     ]
 
 

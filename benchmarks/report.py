@@ -13,7 +13,7 @@ from typing import Any
 
 PACKAGES = (
     "numpy", "opencv-python-headless", "onnxruntime", "openvino", "av", "python_speech_features", "librosa",
-    "kaldi-native-fbank",
+    "kaldi-native-fbank", "paho-mqtt", "prometheus_client", "pylsl",
 )  # fmt: skip
 
 

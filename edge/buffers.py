@@ -1,8 +1,9 @@
-"""What stands between a device's thread and the pipeline: preallocated, bounded, and every loss counted."""
+"""What stands between threads: preallocated, bounded, and every loss counted."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -119,3 +120,45 @@ class AudioRing:
             self.read_samples += count
             time_ns = self._end_time_ns - count * NS_PER_S // self.rate_hz
             return RingRead(AudioBlock(samples, time_ns, self.rate_hz), lost)
+
+
+class BoundedQueue(Generic[T]):
+    """First in, first out, and never longer than its capacity. Put = taken + dropped + waiting.
+
+    A full queue drops its oldest item and counts it, so that `put` never waits longer than it was told to.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._changed = threading.Condition()
+        self._items: deque[T] = deque(maxlen=capacity)
+        self._capacity = capacity
+        self._closed = False
+        self.put_items = 0
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: T, wait_s: float = 0.0) -> None:
+        """Append the item; where there is no room within `wait_s`, the oldest one is lost and counted."""
+        with self._changed:
+            if wait_s > 0.0:
+                self._changed.wait_for(lambda: len(self._items) < self._capacity or self._closed, wait_s)
+            self.dropped += len(self._items) == self._capacity
+            self._items.append(item)
+            self.put_items += 1
+            self._changed.notify_all()
+
+    def take(self, wait_s: float | None = None) -> T | None:
+        """Return the oldest item, waiting for one; None where none came in time, or the queue was closed and is empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._closed, wait_s)
+            item = self._items.popleft() if self._items else None
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> None:
+        """Let `take` return None once what waits has been taken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -41,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  what is left to flush has no reader
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"moodring: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -57,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"moodring {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_devices(commands)
     _add_doctor(commands)
+    _add_service(commands)
     _add_train(commands)
     _add_export(commands)
     _add_evaluate(commands)
@@ -102,6 +108,34 @@ def _add_doctor(commands: Any) -> None:
     doctor.set_defaults(command=lambda a: importlib.import_module("edge.doctor").main(json=a.json))
 
 
+def _add_devices(commands: Any) -> None:
+    devices = commands.add_parser(
+        "devices",
+        help="list this machine's cameras and microphones",
+        description="List cameras and microphones, what --video and --audio call them, and what keeps them from being used.",
+    )
+    devices.add_argument("--json", action="store_true", help="print them as JSON")
+    devices.set_defaults(command=lambda a: importlib.import_module("edge.devices").main(as_json=a.json))
+
+
+def _add_service(commands: Any) -> None:
+    service = commands.add_parser(
+        "service",
+        help="run as a service of systemd",
+        description="Install moodring as a hardened service of systemd that starts at every boot, ask how it is, or remove it.",
+    )
+    service.add_argument("action", choices=("install", "status", "remove"))
+    service.add_argument("--config", type=Path, metavar="FILE", help="the configuration that the service runs with")
+    service.set_defaults(command=_service)
+
+
+def _service(arguments: argparse.Namespace) -> int:
+    unit = importlib.import_module("edge.service.unit")
+    if arguments.action == "install":
+        return int(unit.install(arguments.config))
+    return int(unit.status() if arguments.action == "status" else unit.remove())
+
+
 def _add_train(commands: Any) -> None:
     train = commands.add_parser(
         "train",
@@ -125,9 +159,21 @@ def _add_export(commands: Any) -> None:
     export.add_argument("--out", type=Path, required=True, metavar="BUNDLE_DIR")
     export.add_argument("--data", type=Path, required=True, metavar="DIR", help="real inputs to compare on")
     export.add_argument("--formats", default="onnx", type=_names("onnx"), metavar="LIST", help="onnx")
-    export.add_argument("--precision", default="fp32", type=_names("fp32"), metavar="LIST", help="fp32")
+    export.add_argument("--precision", default="fp32,int8", type=_names(*PRECISIONS), metavar="LIST", help="fp32,int8")
+    export.add_argument(
+        "--max-drop", type=_positive, default=0.5, metavar="PP", help="points of accuracy that int8 may cost (0.5)"
+    )
+    export.add_argument(
+        "--calibration-samples", type=_whole(16), default=256, metavar="N", help="training inputs that set int8's ranges (256)"
+    )
     export.add_argument("--json", type=Path, metavar="FILE", help="write what was measured here")
-    export.set_defaults(command=lambda a: _extra("export").export(a.checkpoints, a.out, a.data, a.formats, a.precision, a.json))
+    export.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    run = _extra("export")
+    options = run.Options(arguments.formats, arguments.precision, arguments.max_drop, arguments.calibration_samples)
+    return int(run.export(arguments.checkpoints, arguments.out, arguments.data, options, arguments.json))
 
 
 def _add_evaluate(commands: Any) -> None:

@@ -16,24 +16,33 @@ from typing import Any, Literal
 import yaml
 
 from edge.errors import ConfigError
-from edge.features.haar import TrackerSettings
+from edge.features.face_tracker import TrackerSettings
 from edge.features.spectrum import KernelName
 from edge.fusion import Method
 from edge.inference.bundle import BackendName, Precision
+from edge.publish.base import MqttVersion
+from edge.publish.jsonl import Fsync
 from edge.smoothing import SmoothingSettings
 
 # The lowest and highest value of each number.
 RANGES: dict[str, tuple[float, float]] = {
+    "events.rotate_mb": (0.0, 100_000.0),
+    "events.rotate_h": (0.0, 10_000.0),
+    "events.keep_files": (0, 100_000),
     "face.rate_hz": (0.5, 60.0),
+    "face.min_quality": (0.0, 1.0),
     "face.tracker.smallest_face": (0.02, 0.9),
     "face.tracker.confirm_hits": (1, 30),
     "face.tracker.hold_s": (0.0, 10.0),
     "face.tracker.rescan_s": (0.1, 60.0),
-    "face.tracker.search_s": (0.05, 60.0),
     "fusion.rate_hz": (0.2, 50.0),
     "fusion.face_stale_s": (0.1, 10.0),
     "fusion.speech_stale_s": (0.5, 10.0),
     "inference.threads": (1, 64),
+    "metrics.port": (1, 65_535),
+    "mqtt.keepalive_s": (2, 3600),
+    "mqtt.spool.max_mb": (0.1, 100_000.0),
+    "mqtt.spool.max_age_h": (0.01, 10_000.0),
     "smoothing.time_constant_s": (0.0, 5.0),
     "smoothing.switch_margin": (0.0, 0.5),
     "smoothing.forget_s": (0.1, 60.0),
@@ -50,6 +59,7 @@ class InputConfig:
 @dataclass(frozen=True, slots=True)
 class FaceConfig:
     rate_hz: float = 15.0
+    min_quality: float = 0.1
     tracker: TrackerSettings = TrackerSettings()
 
 
@@ -80,9 +90,61 @@ class InferenceConfig:
 
 @dataclass(frozen=True, slots=True)
 class EventsConfig:
-    """Where events go: a file, `-` for standard output, or `none`."""
+    """Where JSON lines go: a file, `-` for standard output, or `none`."""
 
     path: str = "-"
+    rotate_mb: float = 0.0
+    rotate_h: float = 0.0
+    keep_files: int = 0
+    fsync: Fsync = "never"
+    status: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolConfig:
+    """Where events wait for the broker; `default` is a file in the user's state folder."""
+
+    path: str = "default"
+    max_mb: float = 64.0
+    max_age_h: float = 168.0
+    fsync: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HomeAssistantConfig:
+    enabled: bool = False
+    prefix: str = "homeassistant"
+
+
+@dataclass(frozen=True, slots=True)
+class MqttConfig:
+    """Which broker: mqtts://HOST[:PORT], mqtt://HOST[:PORT] without TLS, or `none`. Files may be `none`."""
+
+    url: str = "none"
+    topic: str = "default"
+    client_id: str = "default"
+    protocol: MqttVersion = "mqtt5"
+    username: str = "none"
+    password_file: str = "none"  # noqa: S105  a path
+    ca_file: str = "none"
+    certificate_file: str = "none"
+    key_file: str = "none"
+    keepalive_s: int = 15
+    spool: SpoolConfig = SpoolConfig()
+    home_assistant: HomeAssistantConfig = HomeAssistantConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class LslConfig:
+    enabled: bool = False
+    name: str = "moodring"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: int = 9464
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +159,9 @@ class Config:
     labels: LabelsConfig = LabelsConfig()
     inference: InferenceConfig = InferenceConfig()
     events: EventsConfig = EventsConfig()
+    mqtt: MqttConfig = MqttConfig()
+    lsl: LslConfig = LslConfig()
+    metrics: MetricsConfig = MetricsConfig()
 
 
 def load(path: Path) -> Config:

@@ -6,16 +6,15 @@ raises, so that one broken part does not hide the others.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
+import importlib.metadata
 import importlib.util
 import io
 import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
@@ -27,15 +26,23 @@ from rich.table import Table
 from rich.text import Text
 
 from edge.capture.camera import camera_nodes
-from edge.errors import MoodringError
+from edge.capture.microphone import list_microphones
+from edge.errors import DeviceError, MoodringError
 
 Status = Literal["ok", "warn", "fail"]
 
 PACKAGE = Path(__file__).resolve().parent
 BUNDLE = PACKAGE / "bundles" / "default"
 CLIP = PACKAGE / "samples" / "clip.mp4"
-CASCADE = "haarcascade_frontalface_default.xml"
+CASCADES = tuple(f"haarcascade_{kind}.xml" for kind in ("frontalface_default", "frontalface_alt2", "profileface"))
 REINSTALL = "install moodring again: in a clone remove .venv and say make run, else pip install --force-reinstall moodring"
+
+# What publishing elsewhere than to a file needs: the extra's name, its package, and what it brings.
+EXTRAS = {
+    "mqtt": ("paho-mqtt", "events to an MQTT broker"),
+    "metrics": ("prometheus_client", "metrics and health pages"),
+    "lsl": ("pylsl", "the Lab Streaming Layer"),
+}
 
 # y = x + x over two float32, as ONNX opset 13: enough to see that an engine loads, compiles and runs.
 TINY_MODEL = (
@@ -67,6 +74,7 @@ def diagnose() -> list[Finding]:
         check_cameras(),
         check_microphones(),
         check_clip(),
+        *(check_extra(extra, package, what) for extra, (package, what) in EXTRAS.items()),
     ]
 
 
@@ -100,15 +108,16 @@ def is_installed(name: str) -> bool:
 
 
 def check_cascade() -> Finding:
-    try:
-        cv2 = importlib.import_module("cv2")
-        path = Path(cv2.data.haarcascades) / CASCADE
-        loaded = path.is_file() and not cv2.CascadeClassifier(str(path)).empty()
-    except (ImportError, OSError, AttributeError) as error:
-        return Finding("cascade", "fail", f"OpenCV cannot load {CASCADE}: {error}", REINSTALL)
-    if not loaded:
-        return Finding("cascade", "fail", f"{path} is missing or damaged", REINSTALL)
-    return Finding("cascade", "ok", CASCADE)
+    for name in CASCADES:
+        try:
+            cv2 = importlib.import_module("cv2")
+            path = Path(cv2.data.haarcascades) / name
+            loaded = path.is_file() and not cv2.CascadeClassifier(str(path)).empty()
+        except (ImportError, OSError, AttributeError) as error:
+            return Finding("cascade", "fail", f"OpenCV cannot load {name}: {error}", REINSTALL)
+        if not loaded:
+            return Finding("cascade", "fail", f"{path} is missing or damaged", REINSTALL)
+    return Finding("cascade", "ok", ", ".join(CASCADES))
 
 
 # --- inference ------------------------------------------------------------------------------------------------------
@@ -139,6 +148,16 @@ def check_backend(name: str, run: Any) -> Finding:
 
 def no_openvino() -> Finding:
     return Finding("backend openvino", "ok", "not installed (optional)", "pip install 'moodring[openvino]' to have it")
+
+
+def check_extra(extra: str, package: str, what: str) -> Finding:
+    """Look up a package without loading it: one that is missing is no failure."""
+    try:
+        return Finding(f"extra {extra}", "ok", f"{package} {importlib.metadata.version(package)}: {what}")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(
+            f"extra {extra}", "ok", f"not installed (optional): {what}", f"pip install 'moodring[{extra}]' to have it"
+        )
 
 
 def check_bundle(folder: Path = BUNDLE) -> Finding:
@@ -182,49 +201,19 @@ def check_microphones(sound: Path = Path("/dev/snd")) -> Finding:
         advice = f"{packages}, then pip install 'moodring[mic]'; in a clone, make run does both"
         return Finding("microphone", "warn", "PyAudio is not installed", advice)
     try:
-        default, names = list_microphones()
-    except (ImportError, OSError) as error:
+        found = list_microphones()
+    except (DeviceError, OSError) as error:
         return Finding("microphone", "warn", f"PyAudio cannot list devices: {error}", "is a sound server running?")
-    if names and default:
-        return Finding("microphone", "ok", f"{default} (default), {len(names)} in all")
-    if names:
-        return Finding("microphone", "warn", f"no default input among {', '.join(names)}", "choose one: --audio NAME")
+    default = next((microphone.name for microphone in found if microphone.default), None)
+    if default is not None:
+        return Finding("microphone", "ok", f"{default} (default), {len(found)} in all")
+    if found:
+        names = ", ".join(microphone.name for microphone in found)
+        return Finding("microphone", "warn", f"no default input among {names}", "choose one: --audio NAME")
     if sound.is_dir() and not any(os.access(node, os.R_OK) for node in sound.glob("pcmC*c")):
         advice = "sudo usermod -aG audio $USER, then log in again"
         return Finding("microphone", "warn", f"none found, and this user may not read {sound}", advice)
     return Finding("microphone", "warn", "none found", "connect a microphone, or give a recording: moodring run FILE")
-
-
-def list_microphones() -> tuple[str | None, list[str]]:
-    """Return the default input's name, if there is one, and the names of all inputs. Opens no stream."""
-    pyaudio = importlib.import_module("pyaudio")
-    with quiet_stderr():  # ALSA's library writes its search for cards there
-        audio = pyaudio.PyAudio()
-        try:
-            devices = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
-            names = [str(device["name"]) for device in devices if device["maxInputChannels"] > 0]
-            try:
-                default = str(audio.get_default_input_device_info()["name"])
-            except OSError:
-                default = None
-        finally:
-            audio.terminate()
-    return default, names
-
-
-@contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Send what C libraries write to file descriptor 2 nowhere, for as long as this lasts."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(nowhere)
-        os.close(saved)
 
 
 def check_clip(path: Path = CLIP) -> Finding:

@@ -9,6 +9,7 @@
     |-- BundleError           a model bundle: absent, changed, or made for another runtime
     |-- BackendError          an inference engine: absent, or it refuses a model
     |-- ExportError           an exported model that does not answer as its original does
+    |-- EventError            a text that is no event of ours
     `-- PublishError          events that cannot be written
 
 A message names what was wrong, where, and what to do about it. `None` means "not ready yet" and is never an error.
@@ -62,6 +63,10 @@ class BackendError(MoodringError):
 
 class ExportError(MoodringError):
     """An exported model that does not answer as its original does."""
+
+
+class EventError(MoodringError):
+    """A text that is no event of ours, or one of a version that cannot be read."""
 
 
 class PublishError(MoodringError):

@@ -8,6 +8,7 @@ a replayed recording it gives the same events twice, byte for byte.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ import numpy as np
 from edge.clock import NS_PER_MS, NS_PER_S
 from edge.config import Config
 from edge.features.face_crop import crop_face
-from edge.features.haar import HaarTracker
+from edge.features.face_tracker import HaarTracker
 from edge.features.speech_window import SpeechFrontEnd
 from edge.fusion import Fuser, open_fuser
 from edge.inference.branches import FaceBranch, SpeechBranch
@@ -48,6 +49,8 @@ class Counters:
     frames_tracked: int = 0
     frames_skipped_rate: int = 0  # faster than the face branch's rate
     faces_read: int = 0
+    faces_held: int = 0  # known, but not to be seen in this frame
+    faces_unfit: int = 0  # too small, blurred, dark or turned away
     samples_heard: int = 0
     sound_gaps: int = 0
     windows_read: int = 0
@@ -86,11 +89,17 @@ class Pipeline:
         self._speech_front_end.reset()
         self._smoother.reset()
         self._faces: tuple[Face, ...] = ()
+        self._reduction = 1
         self._newest: dict[Modality, BranchOutput] = {}
         self._face_due_ns = 0
         self._sound_end_ns: int | None = None
         self._seq = 0
         self.counters = Counters()
+
+    @property
+    def source(self) -> str:
+        """The CloudEvents source of this stream's events."""
+        return self._identity.source
 
     @property
     def level_dbfs(self) -> float:
@@ -108,11 +117,17 @@ class Pipeline:
         self._face_due_ns = self._next_due_ns(frame.capture_time_ns)
         self._faces = self._tracker.update(frame)
         self.counters.frames_tracked += 1
-        if self._faces and not self._faces[0].held:
-            primary = self._faces[0]
+        self._reduction = frame.reduction
+        primary = self._faces[0] if self._faces else None
+        if primary is not None and primary.held:
+            self.counters.faces_held += 1
+        elif primary is not None and primary.quality < self._config.face.min_quality:
+            self.counters.faces_unfit += 1
+        elif primary is not None:
             pixels = crop_face(frame.grey, primary.box_xywh, self._bundle.spec.face)
             crop = FaceCrop(pixels, frame.capture_time_ns, primary.quality)
-            self._newest["face"] = self._face_branch.run(crop)
+            output = self._newest["face"] = self._face_branch.run(crop)
+            self._tracker.believe(primary.id, output.usable)
             self.counters.faces_read += 1
 
     def hear(self, block: AudioBlock) -> None:
@@ -130,6 +145,10 @@ class Pipeline:
 
     def tick(self, now_ns: int, devices: Mapping[str, DeviceState], clock_ns: Callable[[], int] | None = None) -> EmotionEvent:
         """Say what is known at `now_ns`. `clock_ns` measures the latency of a live event; in replay there is none."""
+        if devices["camera"] == "muted":  # what was seen before counts no longer
+            self._newest.pop("face", None)
+        if devices["microphone"] == "muted":
+            self._newest.pop("speech", None)
         face = self._fresh("face", now_ns, self._config.fusion.face_stale_s)
         speech = self._fresh("speech", now_ns, self._config.fusion.speech_stale_s)
         used = {b.modality: b for b in (face, speech) if b is not None and self._is_usable(b)}
@@ -152,7 +171,7 @@ class Pipeline:
             modalities=tuple(used),
             face=self._view(face, now_ns),
             speech=self._view(speech, now_ns),
-            faces=self._faces if self._tracked_recently(now_ns) else (),
+            faces=self._published_faces() if devices["camera"] != "muted" and self._tracked_recently(now_ns) else (),
             latency_ms=(clock_ns() - capture_time_ns) / NS_PER_MS if clock_ns and used else None,
             bundle_id=self._bundle.id,
             devices=dict(devices),
@@ -176,6 +195,13 @@ class Pipeline:
 
     def _tracked_recently(self, now_ns: int) -> bool:
         return now_ns - self._face_due_ns <= self._config.fusion.face_stale_s * NS_PER_S
+
+    def _published_faces(self) -> tuple[Face, ...]:
+        """Faces with their boxes in pixels of what the camera captured."""
+        by = self._reduction
+        boxes = [face.box_xywh for face in self._faces]
+        scaled = [(by * x, by * y, by * w, by * h) for x, y, w, h in boxes]
+        return tuple(dataclasses.replace(face, box_xywh=box) for face, box in zip(self._faces, scaled, strict=True))
 
     def _is_usable(self, output: BranchOutput) -> bool:
         return output.usable >= self._bundle.models[output.modality].usable_threshold

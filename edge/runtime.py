@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import random
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -11,18 +13,20 @@ from edge.buffers import AudioRing, LatestSlot
 from edge.capture.base import AudioSource, LiveAudio, LiveVideo, VideoSource
 from edge.clock import NS_PER_S, Clock
 from edge.errors import DeviceError, MoodringError
-from edge.pipeline import Pipeline
-from edge.publish.base import Publisher
+from edge.telemetry import Stages
 from edge.types import AudioBlock, DeviceState, EmotionEvent, VideoFrame
 
 LOST_AFTER_NS = NS_PER_S  # without a fresh datum a device is lost, whatever its library says
 RING_SECONDS = 4.0
-REOPEN_FIRST_S, REOPEN_LAST_S = 0.25, 5.0
-JOIN_S = 4.0
+REOPEN_FIRST_S, REOPEN_LAST_S = 0.25, 2.0
+JITTER = 0.2  # of the wait: many machines must not knock at one server at once
+JOIN_S = 1.5  # for all readers together: one that hangs in its device's library is left behind
+MUTE_POLL_S = 0.1
+STUCK_NS = 20 * NS_PER_S  # a reader that did nothing for so long, not even fail, hangs
 
 
 def replay(
-    pipeline: Pipeline,
+    pipeline: Stages,
     video: VideoSource | None,
     audio: AudioSource | None,
     publish: Callable[[EmotionEvent], None],
@@ -81,19 +85,32 @@ class DeviceHealth:
     last_ns: int | None = None
     reopened: int = 0
     trouble: str | None = None
+    muted: bool = False
+    alive_ns: int = 0  # when its reader last did anything
     opened_once: bool = field(default=False)
 
     def state(self, now_ns: int) -> DeviceState:
+        if self.muted:
+            return "muted"
         return "ok" if self.last_ns is not None and now_ns - self.last_ns <= LOST_AFTER_NS else "lost"
 
 
 class _Reader(threading.Thread):
-    """Reads one device until it is told to stop; a device that fails is closed and opened again, with back-off."""
+    """Reads one device until it is told to stop; a device that fails is closed and opened again, with back-off.
+
+    While it is muted its device is closed, so that whatever shows that it is in use (a light, the sound server) is right.
+    """
 
     def __init__(
-        self, device: LiveVideo | LiveAudio, step: Callable[[], int], stop: threading.Event, log: Callable[[str], None]
+        self,
+        device: LiveVideo | LiveAudio,
+        step: Callable[[], int],
+        stop: threading.Event,
+        log: Callable[[str], None],
+        clock: Clock,
     ) -> None:
         super().__init__(name=f"read {device.name}", daemon=True)
+        self._clock = clock
         self._device = device
         self._step = step
         self._stopping = stop
@@ -112,13 +129,18 @@ class _Reader(threading.Thread):
     def _supervise(self) -> None:
         wait_s = REOPEN_FIRST_S
         while not self._stopping.is_set():
+            self.health.alive_ns = self._clock.now_ns()
+            if self.health.muted:
+                self._device.close()
+                self._stopping.wait(MUTE_POLL_S)
+                continue
             try:
                 self._device.open()
                 if self.health.opened_once:
                     self.health.reopened += 1
                 self.health.opened_once = True
-                while not self._stopping.is_set():
-                    self.health.last_ns = self._step()
+                while not (self._stopping.is_set() or self.health.muted):
+                    self.health.last_ns = self.health.alive_ns = self._step()
                     wait_s = REOPEN_FIRST_S
                     if self.health.trouble:
                         self._log(f"{self._device.name}: back")
@@ -128,7 +150,7 @@ class _Reader(threading.Thread):
                     self._log(str(error))
                 self.health.trouble = str(error)
                 self._device.close()
-                self._stopping.wait(wait_s)
+                self._stopping.wait(wait_s * random.uniform(1.0 - JITTER, 1.0 + JITTER))
                 wait_s = min(2 * wait_s, REOPEN_LAST_S)
 
 
@@ -137,7 +159,7 @@ class LiveRun:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Stages,
         camera: LiveVideo | None,
         microphone: LiveAudio | None,
         clock: Clock,
@@ -151,9 +173,9 @@ class LiveRun:
         self._ring = AudioRing(self._ready, 16_000, RING_SECONDS)
         self._readers: dict[str, _Reader] = {}
         if camera is not None:
-            self._readers["camera"] = _Reader(camera, lambda: self._read_frame(camera), self._stopping, log)
+            self._readers["camera"] = _Reader(camera, lambda: self._read_frame(camera), self._stopping, log, clock)
         if microphone is not None:
-            self._readers["microphone"] = _Reader(microphone, lambda: self._read_sound(microphone), self._stopping, log)
+            self._readers["microphone"] = _Reader(microphone, lambda: self._read_sound(microphone), self._stopping, log, clock)
 
     @property
     def losses(self) -> dict[str, int]:
@@ -164,6 +186,21 @@ class LiveRun:
             "jumps of the microphone's clock": self._ring.reanchored,
             "devices opened again": sum(reader.health.reopened for reader in self._readers.values()),
         }
+
+    @property
+    def captured(self) -> dict[str, int]:
+        """What the devices gave: captured = seen or heard by the pipeline + dropped + what waits in the buffers."""
+        return {
+            "frames_captured": self._slot.captured,
+            "samples_captured": self._ring.written,
+            "clock_jumps": self._ring.reanchored,
+            "devices_reopened": sum(reader.health.reopened for reader in self._readers.values()),
+        }
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """What was captured and never reached the pipeline, by reason."""
+        return {"frames_overwritten": self._slot.overwritten, "samples_overrun": self._ring.lost}
 
     def _read_frame(self, camera: LiveVideo) -> int:
         frame = camera.read()
@@ -222,16 +259,21 @@ class LiveRun:
 
     def _stop(self) -> None:
         self._stopping.set()
+        deadline = time.monotonic() + JOIN_S
         for reader in self._readers.values():
-            reader.join(JOIN_S)
+            reader.join(max(0.0, deadline - time.monotonic()))
 
+    # what may be asked of a run from outside
 
-def publish_to(publishers: Iterable[Publisher]) -> Callable[[EmotionEvent], None]:
-    """Return what hands an event to each publisher in turn."""
-    sinks = tuple(publishers)
+    def toggle_mute(self, device: str) -> bool:
+        """Mute "camera" or "microphone", or let it be seen or heard again; return whether it is muted now."""
+        if device not in self._readers:
+            return False
+        health = self._readers[device].health
+        health.muted = not health.muted
+        return health.muted
 
-    def publish(event: EmotionEvent) -> None:
-        for sink in sinks:
-            sink.publish(event)
-
-    return publish
+    def makes_progress(self) -> bool:
+        """Whether every reader did something lately, if only fail: what a watchdog wants to know."""
+        now_ns = self._clock.now_ns()
+        return all(now_ns - reader.health.alive_ns <= STUCK_NS for reader in self._readers.values())

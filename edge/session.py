@@ -28,9 +28,10 @@ from edge.errors import UsageError, without_credentials
 from edge.features.spectrum import KernelName
 from edge.inference import bundle as bundles
 from edge.pipeline import EventIdentity, Pipeline
-from edge.publish.base import Publisher
-from edge.publish.jsonl import JsonLines
-from edge.runtime import LiveRun, publish_to, replay
+from edge.runtime import LiveRun, replay
+from edge.service.control import listen_to_signals, watched
+from edge.sinks import Stream, open_sinks
+from edge.telemetry import Telemetry, Timed, added
 
 SAMPLE_CLIP = Path(__file__).resolve().parent / "samples" / "clip.mp4"
 MEDIA_SUFFIXES = frozenset({
@@ -66,30 +67,39 @@ def run(arguments: argparse.Namespace) -> int:
         config = dataclasses.replace(config, speech=configuration.SpeechConfig(REPLAY_KERNEL))
     pipeline = Pipeline(config, bundle, _identity(sources, config, bundle.id))
     tick_ns = int(NS_PER_S / config.fusion.rate_hz)
+    clock = MonotonicClock()
+    lossy: list[LiveRun | MediaCounters] = []
+    telemetry = Telemetry(
+        clock,
+        counters=lambda: dataclasses.asdict(pipeline.counters) | added(part.captured for part in lossy),
+        dropped=lambda: {"frames_above_rate": pipeline.counters.frames_skipped_rate} | added(part.dropped for part in lossy),
+        level_dbfs=lambda: pipeline.level_dbfs,
+    )
+    timed = Timed(pipeline, telemetry, clock)
     with contextlib.ExitStack() as stack:
-        publishers = _publishers(config, arguments.events, sources, pipeline)
-        for publisher in publishers:
-            stack.callback(publisher.close)
-        lossy: list[LiveRun | MediaCounters] = []
+        stream = _stream(pipeline, sources, config, arguments)
+        publish = open_sinks(
+            config, stream, telemetry, clock, stack=stack, log=log, level_dbfs=lambda: pipeline.level_dbfs
+        ).publish
         stack.push(lambda kind, _error, _where: _summarise(pipeline, sources, lossy) if _may_summarise(kind) else None)
-        publish = publish_to(publishers)
         if sources.live:
             camera = Camera(sources.video) if sources.video else None
             microphone = Microphone(sources.audio) if sources.audio else None
-            live = LiveRun(pipeline, camera, microphone, MonotonicClock(), log)
+            live = LiveRun(timed, camera, microphone, clock, log)
             lossy.append(live)
-            live.run(publish, tick_ns=tick_ns, seconds=arguments.seconds)
+            listen_to_signals(live, log)
+            live.run(watched(publish, live), tick_ns=tick_ns, seconds=arguments.seconds)
             return 0
         video = stack.enter_context(VideoFile(sources.video)) if sources.video else None
         audio = stack.enter_context(AudioFile(sources.audio)) if sources.audio else None
         lossy += [reader.counters for reader in (video, audio) if reader is not None]
         replay(
-            pipeline,
+            timed,
             video,
             audio,
             publish,
             tick_ns=tick_ns,
-            pace=MonotonicClock() if arguments.pace == "realtime" else None,
+            pace=clock if arguments.pace == "realtime" else None,
             until_ns=None if arguments.seconds is None else int(arguments.seconds * NS_PER_S),
         )
     return 0
@@ -104,6 +114,8 @@ def _configured(arguments: argparse.Namespace) -> Config:
     config = configuration.load(arguments.config) if arguments.config else Config()
     if arguments.source and (arguments.video or arguments.audio):
         raise UsageError("name either one SOURCE, or --video and --audio, not both")
+    if arguments.events:
+        config = dataclasses.replace(config, events=dataclasses.replace(config.events, path=arguments.events))
     if arguments.video:
         config = dataclasses.replace(config, video=configuration.InputConfig(arguments.video))
     if arguments.audio:
@@ -158,25 +170,26 @@ def choose_sources(source: str | None, config: Config) -> Sources:
     return Sources(camera, microphone, live=True, title="live")
 
 
-def _publishers(config: Config, events: str | None, sources: Sources, pipeline: Pipeline) -> list[Publisher]:
-    """Events go where --events says; without it, to a panel on a terminal, or as the configuration says."""
-    publishers: list[Publisher] = []
-    path = events or config.events.path
+def _stream(pipeline: Pipeline, sources: Sources, config: Config, arguments: argparse.Namespace) -> Stream:
     on_terminal = sys.stdout is not None and sys.stdout.isatty()  # None: closed before we began
-    to_stdout = path == "-" and (events == "-" or not on_terminal)
-    if to_stdout or path not in ("-", "none"):
-        publishers.append(JsonLines(path))
-    if on_terminal and not to_stdout:
-        from edge.publish.terminal import TerminalView  # noqa: PLC0415  rich costs start-up time
-
-        publishers.append(TerminalView(f"moodring: {without_credentials(sources.title)}", lambda: pipeline.level_dbfs))
-    return publishers
+    paced = sources.live or arguments.pace == "realtime"
+    from_network = any(source is not None and is_url(source) for source in (sources.video, sources.audio))
+    return Stream(
+        source=pipeline.source,
+        title=without_credentials(sources.title),
+        live=sources.live or (from_network and paced),
+        paced=paced,
+        rate_hz=config.fusion.rate_hz,
+        panel=on_terminal and arguments.events != "-",
+    )
 
 
 def _identity(sources: Sources, config: Config, bundle_id: str) -> EventIdentity:
     """Name a stream's events. In replay everything derives from the input: name, run and time."""
     recorded = [source for source in dict.fromkeys((sources.video, sources.audio)) if source is not None]
     if not sources.live and not any(map(is_url, recorded)):
+        d = Config()  # where events go does not change what they say
+        config = dataclasses.replace(config, events=d.events, mqtt=d.mqtt, lsl=d.lsl, metrics=d.metrics)
         digest = hashlib.sha256(repr((config, bundle_id)).encode())
         for source in recorded:
             digest.update(_file_digest(Path(source)))

@@ -20,11 +20,12 @@ DeviceState = Literal["ok", "lost", "muted", "absent"]
 
 @dataclass(frozen=True, slots=True)
 class VideoFrame:
-    """One picture: `grey` uint8 [H, W]. The face path never needs colour, so colour is never decoded."""
+    """One picture: `grey` uint8 [H, W], shrunk by `reduction` from what was captured. The face path never needs colour."""
 
     grey: U8
     capture_time_ns: int
     seq: int
+    reduction: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,18 @@ class AudioBlock:
 class Face:
     """A tracked face: box in pixels of its frame, quality in [0, 1]. Ids are ephemeral and identify nobody.
 
-    `held` says that this frame did not show it: the box is the last one known, and there is nothing to read.
+    In an event the box is in pixels of what was captured. `age_ns` is the time since the face was last found: more than 0
+    says that this frame did not show it, and there is nothing to read.
     """
 
     id: int
     box_xywh: tuple[int, int, int, int]
     quality: float
-    held: bool = False
+    age_ns: int = 0
+
+    @property
+    def held(self) -> bool:
+        return self.age_ns > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +126,64 @@ class EmotionEvent:
     latency_ms: float | None
     bundle_id: str
     devices: dict[str, DeviceState] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> EmotionEvent:
+        """Read one event as it was published; fields that a later version added are ignored. Raises EventError."""
+        from edge.publish.cloudevents import from_json  # noqa: PLC0415  it imports this module
+
+        return from_json(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long one stage took over the last second: `count` times, in milliseconds."""
+
+    count: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class SinkState:
+    """What became of the events given to one sink: given = published + dropped + failed + queued.
+
+    `spooled` of those published, in this run or an earlier one, wait on disk for their delivery, and `spool_dropped` were
+    dropped from there by its caps; `connected` is None where a sink has no other side.
+    """
+
+    published: int
+    dropped: int
+    failed: int
+    queued: int
+    spooled: int = 0
+    spool_dropped: int = 0
+    connected: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceChange:
+    """A device that was found or lost since the last status."""
+
+    device: str
+    state: DeviceState
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusEvent:
+    """`moodring.status.v1`: how the run is doing, once a second. `seq` counts statuses, apart from emotion events."""
+
+    source: str
+    time_utc: str
+    seq: int
+    time_ns: int
+    uptime_s: float
+    counters: dict[str, int]
+    dropped: dict[str, int]
+    devices: dict[str, DeviceState]
+    device_changes: tuple[DeviceChange, ...]
+    level_dbfs: float | None
+    latency: dict[str, Latency]
+    sinks: dict[str, SinkState]

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Self
 
 import cv2
+import numpy as np
 
+from edge.capture.grey import decode_jpeg, reduction_for, shrink
 from edge.errors import DeviceError
-from edge.types import VideoFrame
+from edge.types import U8, VideoFrame
 
 READ_TIMEOUT_MS = 3000
 
@@ -49,6 +51,8 @@ class Camera:
         self.name = source
         self._capture: cv2.VideoCapture | None = None
         self._seq = 0
+        self._gives_jpeg = False
+        self._reduction = 1
 
     def open(self) -> None:
         """Open the device; raise DeviceError where it is absent, busy or not permitted."""
@@ -66,6 +70,13 @@ class Camera:
             raise DeviceError(
                 f"camera {self.name} cannot be opened: is another program using it, and may this user read it (group video)?"
             )
+        # A network camera that sends JPEGs hands them over undecoded: decoding to grey, and smaller, is ours.
+        self._gives_jpeg = (
+            "://" in self.name
+            and int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little") == b"MJPG"
+            and capture.set(cv2.CAP_PROP_FORMAT, -1)
+        )
+        self._reduction = reduction_for(int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
         self._capture = capture
 
     def read(self) -> VideoFrame:
@@ -76,9 +87,19 @@ class Camera:
         now_ns = time.monotonic_ns()
         if not ok or image is None:
             raise DeviceError(f"camera {self.name} gives no more frames")
-        grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        grey = self._grey(np.asarray(image, np.uint8))
         self._seq += 1
-        return VideoFrame(grey, now_ns, self._seq - 1)
+        return VideoFrame(grey, now_ns, self._seq - 1, self._reduction)
+
+    def _grey(self, image: U8) -> U8:
+        if self._gives_jpeg:
+            grey = decode_jpeg(image.reshape(-1), self._reduction)
+            if grey is None:
+                raise DeviceError(f"camera {self.name} sent a damaged picture")
+            return grey
+        grey = image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+        self._reduction = reduction_for(grey.shape[0])
+        return shrink(grey, self._reduction)
 
     def close(self) -> None:
         if self._capture is not None:

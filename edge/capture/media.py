@@ -16,9 +16,10 @@ import av.container
 import av.error
 import numpy as np
 
+from edge.capture.grey import luma, reduction_for, shrink
 from edge.clock import NS_PER_MS, NS_PER_S
 from edge.errors import MediaError, UsageError
-from edge.types import U8, AudioBlock, VideoFrame
+from edge.types import AudioBlock, VideoFrame
 
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
@@ -42,6 +43,14 @@ class MediaCounters:
     def losses(self) -> dict[str, int]:
         """What was left out, by name."""
         return {"damaged packets": self.damaged_packets, "frames out of order": self.out_of_order}
+
+    @property
+    def captured(self) -> dict[str, int]:
+        return {"frames_captured": self.frames, "samples_captured": self.samples}
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        return {"damaged_packets": self.damaged_packets, "frames_out_of_order": self.out_of_order}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +91,16 @@ def open_container(source: str) -> av.container.InputContainer:
 def probe(source: str) -> MediaInfo:
     """Open a recording, say what it holds, and close it. Raises MediaError where it holds neither."""
     with open_container(source) as container:
-        streams = container.streams
-        # An attached cover picture is no video.
-        pictures = [s for s in streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        info = MediaInfo(source, bool(pictures), bool(streams.audio))
+        info = MediaInfo(source, bool(_streams(container, "video")), bool(_streams(container, "audio")))
     if not (info.has_video or info.has_audio):
         raise MediaError(f"{source} holds neither picture nor sound")
     return info
+
+
+def _streams(container: av.container.InputContainer, kind: str) -> list[Any]:
+    """Return the streams of a kind; an attached cover picture is no video."""
+    found = container.streams.video if kind == "video" else container.streams.audio
+    return [stream for stream in found if not stream.disposition & av.stream.Disposition.attached_pic]
 
 
 @dataclass(slots=True)
@@ -114,7 +126,7 @@ class _Reader:
     def _decode(self, kind: str) -> Iterator[tuple[Any, int | None]]:
         """Yield decoded frames with their time in ns from the container's start, or None where they carry none."""
         container = self._container = open_container(self.source)
-        streams = getattr(container.streams, kind)
+        streams = _streams(container, kind)
         if not streams:
             raise MediaError(f"{self.source} holds no {'picture' if kind == 'video' else 'sound'}")
         stream = streams[0]
@@ -173,15 +185,10 @@ class VideoFile(_Reader):
                 self.counters.out_of_order += 1
                 continue
             self._last_ns = time_ns
-            yield VideoFrame(_grey(frame), time_ns, self.counters.frames)
+            grey = luma(frame)
+            reduction = reduction_for(len(grey))
+            yield VideoFrame(shrink(grey, reduction), time_ns, self.counters.frames, reduction)
             self.counters.frames += 1
-
-
-def _grey(frame: av.VideoFrame) -> U8:
-    """Return a decoded picture as uint8 [H, W], turned as its metadata says."""
-    grey = np.asarray(frame.to_ndarray(format="gray"), np.uint8)
-    quarter_turns = round((frame.rotation or 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(grey, quarter_turns)) if quarter_turns else grey
 
 
 class AudioFile(_Reader):

@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import ctypes
+import functools
+import threading
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Self
 
 import av
 import numpy as np
 
+from edge.buffers import BoundedQueue
 from edge.errors import DeviceError
 from edge.types import F32
 
 BLOCK_S = 0.02
+SILENT_S = 1.0  # without a sample: then a microphone is lost
+CLOSE_S = 1.0  # closing one that hangs may take for ever: it is left to itself
+WAITING_BLOCKS = 50  # a second that nobody read
 
 
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """ALSA and JACK print pages to file descriptor 2 while PortAudio looks for devices; keep the terminal clean."""
-    saved = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
+_ALSA_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p)
+_JACK_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
+
+
+@functools.cache
+def hush() -> tuple[object, ...]:
+    """Give ALSA and JACK a handler that drops their messages: they print pages while PortAudio looks for devices.
+
+    The handlers are returned, and so kept: the libraries call them as long as the process lives.
+    """
+    handlers = (_ALSA_HANDLER(lambda *_: None), _JACK_HANDLER(lambda _: None))
+    with contextlib.suppress(OSError, AttributeError):  # not Linux, or no ALSA
+        ctypes.CDLL("libasound.so.2").snd_lib_error_set_handler(handlers[0])
+    with contextlib.suppress(OSError, AttributeError):
+        jack = ctypes.CDLL("libjack.so.0")
+        jack.jack_set_error_function(handlers[1])
+        jack.jack_set_info_function(handlers[1])
+    return handlers
 
 
 def _pyaudio() -> Any:
@@ -39,33 +51,61 @@ def _pyaudio() -> Any:
             "microphones need PyAudio: install portaudio (Debian: apt-get install portaudio19-dev gcc), "
             "then pip install 'moodring[mic]'"
         ) from error
+    hush()
     return pyaudio
+
+
+@dataclass(frozen=True, slots=True)
+class InputDevice:
+    """A microphone as PortAudio knows it."""
+
+    index: int
+    name: str
+    rate_hz: int
+    channels: int
+    default: bool
+
+
+def list_microphones() -> list[InputDevice]:
+    """Return all input devices, without opening any; raise DeviceError where PyAudio is not installed."""
+    audio = _pyaudio().PyAudio()
+    try:
+        try:
+            default = int(audio.get_default_input_device_info()["index"])
+        except OSError:
+            default = -1
+        devices = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
+    finally:
+        audio.terminate()
+    return [
+        InputDevice(d["index"], str(d["name"]), int(d["defaultSampleRate"]), d["maxInputChannels"], d["index"] == default)
+        for d in devices
+        if d["maxInputChannels"] > 0
+    ]
 
 
 def default_microphone() -> str | None:
     """Return the name of the default input device, or None where there is none (or no PyAudio)."""
     try:
-        pyaudio = _pyaudio()
+        return next((microphone.name for microphone in list_microphones() if microphone.default), None)
     except DeviceError:
         return None
-    with _quiet_stderr():
-        audio = pyaudio.PyAudio()
-        try:
-            return str(audio.get_default_input_device_info()["name"])
-        except OSError:
-            return None
-        finally:
-            audio.terminate()
 
 
 class Microphone:
-    """Reads blocks of mono float32 at 16 kHz. `device` is a name (or a part of one), an index, or "default"."""
+    """Reads blocks of mono float32 at 16 kHz. `device` is a name (or a part of one), an index, or "default".
+
+    PortAudio hands over what it recorded from a thread of its own. Asking it would be simpler, but where the sound server was
+    killed or hangs, no question to PortAudio ever returns; so nothing here waits for it without a limit.
+    """
 
     def __init__(self, device: str = "default", rate_hz: int = 16_000) -> None:
         self.name = device
         self.rate_hz = rate_hz
+        self.blocks_lost = 0
         self._audio: Any = None
         self._stream: Any = None
+        self._recorded: BoundedQueue[tuple[bytes, int]] = BoundedQueue(WAITING_BLOCKS)
         self._resampler: av.AudioResampler | None = None
         self._native_rate_hz = rate_hz
         self._channels = 1
@@ -74,27 +114,42 @@ class Microphone:
         """Open the device at its own rate; raise DeviceError where it is absent, busy or not permitted."""
         self.close()
         pyaudio = _pyaudio()
-        with _quiet_stderr():
-            self._audio = pyaudio.PyAudio()
-            try:
-                info = self._find()
-                self._native_rate_hz = int(info["defaultSampleRate"])
-                self._channels = max(1, min(2, int(info["maxInputChannels"])))
-                self._stream = self._audio.open(
-                    format=pyaudio.paInt16,
-                    channels=self._channels,
-                    rate=self._native_rate_hz,
-                    input=True,
-                    input_device_index=int(info["index"]),
-                    frames_per_buffer=round(self._native_rate_hz * BLOCK_S),
-                )
-            except OSError as error:
-                self.close()
-                raise DeviceError(
-                    f"microphone {self.name} cannot be opened ({error}): is it plugged in, free, and may this user use it "
-                    "(group audio)?"
-                ) from error
+        recorded = self._recorded = BoundedQueue(WAITING_BLOCKS)
+
+        def take_over(samples: bytes, _count: int, _times: object, _flags: int) -> tuple[None, int]:
+            recorded.put((samples, time.monotonic_ns()))
+            return None, int(pyaudio.paContinue)
+
+        self._audio = pyaudio.PyAudio()
+        try:
+            info = self._find()
+            self._native_rate_hz, self._channels = self._form(info, pyaudio.paInt16)
+            self._stream = self._audio.open(
+                format=pyaudio.paInt16,
+                channels=self._channels,
+                rate=self._native_rate_hz,
+                input=True,
+                input_device_index=int(info["index"]),
+                frames_per_buffer=round(self._native_rate_hz * BLOCK_S),
+                stream_callback=take_over,
+            )
+        except OSError as error:
+            self.close()
+            raise DeviceError(
+                f"microphone {self.name} cannot be opened ({error}): is it plugged in, free, and may this user use it "
+                "(group audio)?"
+            ) from error
         self._resampler = av.AudioResampler("fltp", rate=self.rate_hz)
+
+    def _form(self, info: Any, sample_format: int) -> tuple[int, int]:
+        """Return the rate and channels to record with: ours where a sound server converts for us, else the device's own."""
+        try:
+            self._audio.is_format_supported(
+                self.rate_hz, input_device=int(info["index"]), input_channels=1, input_format=sample_format
+            )
+        except ValueError:
+            return int(info["defaultSampleRate"]), max(1, min(2, int(info["maxInputChannels"])))
+        return self.rate_hz, 1
 
     def _find(self) -> Any:
         if self.name == "default":
@@ -108,30 +163,31 @@ class Microphone:
         raise DeviceError(f"no microphone is called {self.name!r}; there are: {names}")
 
     def read(self) -> tuple[F32, int]:
-        """Block for the next samples, float32 [N], and the monotonic time in ns at which the last was captured."""
+        """Wait for the next samples, float32 [N], and the monotonic time in ns at which the last was captured.
+
+        Raises DeviceError where none come for a second.
+        """
         if self._stream is None or self._resampler is None:
             raise DeviceError(f"microphone {self.name} is not open")
-        wanted = round(self._native_rate_hz * BLOCK_S)
-        try:
-            raw = self._stream.read(wanted, exception_on_overflow=False)
-        except OSError as error:
-            raise DeviceError(f"microphone {self.name} was lost ({error})") from error
-        now_ns = time.monotonic_ns()
+        block = self._recorded.take(SILENT_S)
+        if block is None:
+            raise DeviceError(f"microphone {self.name} gives no more sound")
+        raw, captured_ns = block
         interleaved = np.frombuffer(raw, np.int16).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(interleaved, format="s16", layout="mono" if self._channels == 1 else "stereo")
         frame.sample_rate = self._native_rate_hz
         blocks = [resampled.to_ndarray().mean(axis=0, dtype=np.float32) for resampled in self._resampler.resample(frame)]
-        return (np.concatenate(blocks) if blocks else np.zeros(0, np.float32)), now_ns
+        return (np.concatenate(blocks) if blocks else np.zeros(0, np.float32)), captured_ns
 
     def close(self) -> None:
-        with _quiet_stderr():
-            if self._stream is not None:
-                with contextlib.suppress(OSError):
-                    self._stream.close()
-                self._stream = None
-            if self._audio is not None:
-                self._audio.terminate()
-                self._audio = None
+        self.blocks_lost += self._recorded.dropped
+        self._recorded = BoundedQueue(WAITING_BLOCKS)
+        stream, audio = self._stream, self._audio
+        self._stream = self._audio = None
+        if audio is not None:
+            closing = threading.Thread(target=_release, args=(stream, audio), name=f"close {self.name}", daemon=True)
+            closing.start()
+            closing.join(CLOSE_S)
 
     def __enter__(self) -> Self:
         self.open()
@@ -139,3 +195,10 @@ class Microphone:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _release(stream: Any, audio: Any) -> None:
+    if stream is not None:
+        with contextlib.suppress(OSError):
+            stream.close()
+    audio.terminate()

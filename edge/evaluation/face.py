@@ -13,7 +13,7 @@ from edge.evaluation.engine import Engine, progress
 from edge.evaluation.metrics import classification_metrics
 from edge.evaluation.readers import Fer2013, list_class_folders, read_fer2013, read_ferplus, read_grey
 from edge.features.face_crop import crop_face, resize_crop
-from edge.features.haar import detect_in_still, load_cascade
+from edge.features.haar import FaceDetector
 from edge.inference.branches import FaceBranch
 from edge.labels import FERPLUS
 from edge.types import F32, U8, FaceCrop
@@ -86,13 +86,13 @@ def evaluate_photographs(engine: Engine, folder: Path) -> dict[str, Any]:
     A picture in which no face is found is read whole, so that every picture counts; `detected` gives the figures of the others.
     """
     listed = list_class_folders(folder)
-    branch, cascade, spec = engine.face("ferplus"), load_cascade(), engine.bundle.spec.face
+    branch, detector, spec = engine.face("ferplus"), FaceDetector(), engine.bundle.spec.face
     answers, found = [], []
     for path in progress(listed.paths, "photographs"):
         grey = read_grey(path)
-        boxes = detect_in_still(cascade, grey)
+        boxes = detector.still(grey)
         found.append(bool(boxes))
-        box = boxes[0] if boxes else (0, 0, grey.shape[1], grey.shape[0])
+        box = boxes[0].xywh if boxes else (0, 0, grey.shape[1], grey.shape[0])
         answers.append(branch.run(FaceCrop(crop_face(grey, box, spec), 0, 1.0)).probabilities)
     probabilities, detected = np.stack(answers), np.array(found)
     result = classification_metrics(probabilities, listed.labels) | {

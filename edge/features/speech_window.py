@@ -78,7 +78,7 @@ class SpeechFrontEnd:
     @property
     def level_dbfs(self) -> float:
         """Level of the newest frame in the speech band after noise reduction, dB relative to a full-scale sine."""
-        return self._voice.level_dbfs
+        return float(self._voice.level_dbfs)
 
     @property
     def speaking(self) -> bool:

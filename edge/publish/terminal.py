@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from edge.publish.base import Event
 from edge.types import BranchView, EmotionEvent
 
 BAR_WIDTH = 24
@@ -35,8 +36,9 @@ class TerminalView:
         self._live = Live(console=console or Console(file=sys.stdout), auto_refresh=False, transient=False)
         self._live.start()
 
-    def publish(self, event: EmotionEvent) -> None:
-        self._live.update(panel(event, self._title, self._level_dbfs()), refresh=True)
+    def publish(self, event: Event) -> None:
+        if isinstance(event, EmotionEvent):
+            self._live.update(panel(event, self._title, self._level_dbfs()), refresh=True)
 
     def close(self) -> None:
         self._live.stop()

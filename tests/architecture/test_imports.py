@@ -19,7 +19,19 @@ BORDER = "edge/cli.py"
 BEYOND_THE_BORDER = {"train", "export", "benchmarks"}
 
 # All that an edge device installs. Adding a name here means adding it to pyproject.toml's dependencies or an extra.
-RUNTIME_LIBRARIES = {"av", "cv2", "numpy", "onnxruntime", "openvino", "pyaudio", "rich", "yaml"}
+RUNTIME_LIBRARIES = {
+    "av",
+    "cv2",
+    "numpy",
+    "onnxruntime",
+    "openvino",
+    "paho",
+    "prometheus_client",
+    "pyaudio",
+    "pylsl",
+    "rich",
+    "yaml",
+}
 
 
 def modules(*packages: str) -> list[Path]:

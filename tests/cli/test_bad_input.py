@@ -356,3 +356,14 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.01)
+
+
+def test_a_place_that_cannot_be_written_is_named_and_nothing_else_is_said(monkeypatch, capsys):
+    from edge import cli, doctor  # noqa: PLC0415
+
+    def fail(*, json: bool) -> int:
+        raise PermissionError(13, "Permission denied", "/nowhere/speech.json")
+
+    monkeypatch.setattr(doctor, "main", fail)
+    assert cli.main(["doctor"]) == 1
+    assert capsys.readouterr().err == "moodring: /nowhere/speech.json: Permission denied\n"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.buffers import REANCHOR_NS, AudioRing, LatestSlot
+from edge.buffers import REANCHOR_NS, AudioRing, BoundedQueue, LatestSlot
 from edge.clock import NS_PER_MS, NS_PER_S
 
 RATE_HZ = 1000  # one sample a millisecond: times can be read off
@@ -151,3 +151,35 @@ def test_one_writer_and_one_reader_at_once_lose_nothing_unseen(seconds: float):
                 ready.wait(0.001)
     writer.join()
     assert position == total == ring.read_samples + ring.lost
+
+
+@given(actions=st.lists(st.one_of(st.none(), st.integers(0, 99)), max_size=60), capacity=st.integers(1, 5))
+def test_a_queue_keeps_its_order_and_counts_what_it_drops(actions: list[int | None], capacity: int):
+    """An integer is put, None is a take where something waits."""
+    queue: BoundedQueue[int] = BoundedQueue(capacity)
+    model: list[int] = []
+    taken = 0
+    for action in actions:
+        if action is not None:
+            queue.put(action)
+            model = [*model, action][-capacity:]
+        elif model:
+            assert queue.take() == model.pop(0)
+            taken += 1
+        assert len(queue) == len(model)
+        assert queue.put_items == taken + queue.dropped + len(queue)
+    queue.close()
+    assert [queue.take() for _ in range(len(model) + 1)] == [*model, None]
+
+
+def test_a_put_that_may_wait_waits_for_room():
+    queue: BoundedQueue[int] = BoundedQueue(1)
+    queue.put(1)
+    taker = threading.Timer(0.1, queue.take)
+    taker.start()
+    queue.put(2, wait_s=10.0)
+    taker.join()
+    assert (queue.take(), queue.dropped) == (2, 0)
+    queue.put(3)
+    queue.put(4, wait_s=0.01)
+    assert (queue.take(), queue.dropped) == (4, 1)

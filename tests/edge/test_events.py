@@ -15,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from edge.errors import PublishError
+from edge.errors import EventError, PublishError
 from edge.labels import LABELS
 from edge.publish.cloudevents import to_document, to_json
-from edge.publish.jsonl import JsonLines, ReaderGoneError
+from edge.publish.jsonl import FilePolicy, JsonLines, ReaderGoneError
 from edge.publish.terminal import TerminalView
 from edge.types import BranchView, EmotionEvent, Face
-from tests.support.events import check_event, check_lines, validator
+from tests.support.events import check_event, check_lines, check_status, validator
+from tests.support.status import STATUS
 
 GOLDEN = Path(__file__).resolve().parents[1] / "fixtures" / "emotion_v1.jsonl"
 EVEN = dict.fromkeys(LABELS, 0.125)
@@ -125,6 +126,52 @@ def test_fields_may_be_added():
     validator().validate(event)
 
 
+# For those who read them
+
+
+@pytest.mark.parametrize("event", [EVENT, SILENT], ids=["ok", "silent"])
+def test_what_was_published_is_read_back(event: EmotionEvent):
+    read = EmotionEvent.from_json(to_json(event))
+    assert to_json(read) == to_json(event)
+    assert (read.source, read.seq, read.label, read.modalities) == (event.source, event.seq, event.label, event.modalities)
+    assert read.faces == event.faces
+
+
+def test_every_golden_line_can_be_read():
+    for line in GOLDEN.read_text(encoding="utf-8").splitlines():
+        assert to_document(EmotionEvent.from_json(line)) == json.loads(line)
+
+
+def test_a_field_of_the_future_is_ignored():
+    document = to_document(EVENT)
+    document["traceparent"] = "00"
+    for part in (document["data"], document["data"]["face"], document["data"]["faces"][0]):
+        part["mood"] = "sunny"
+    assert to_json(EmotionEvent.from_json(json.dumps(document))) == to_json(EVENT)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "7", "{}", '{"type": "moodring.emotion.v1"}', '{"type": "moodring.emotion.v1", "data": {}}']
+)
+def test_a_text_that_is_no_event_is_refused(text: str):
+    with pytest.raises(EventError, match=r"this is no event of moodring"):
+        EmotionEvent.from_json(text)
+
+
+def test_a_status_is_no_emotion_event():
+    with pytest.raises(EventError, match=r"this is no moodring.emotion.v1 but 'moodring.status.v1'"):
+        EmotionEvent.from_json(to_json(STATUS))
+
+
+def test_a_status_is_valid_and_the_golden_one_stays_so():
+    check_status(json.loads(to_json(STATUS)))
+    (golden,) = map(json.loads, (GOLDEN.parent / "status_v1.jsonl").read_text(encoding="utf-8").splitlines())
+    check_status(golden)
+    today = to_document(STATUS)
+    assert list(today["data"]) == list(golden["data"])
+    assert list(today["data"]["sinks"]["mqtt"]) == list(golden["data"]["sinks"]["mqtt"])
+
+
 # To a file
 
 
@@ -182,6 +229,78 @@ def test_a_line_survives_writes_that_take_only_a_part_of_it(tmp_path_factory, si
         lines.publish(EVENT)
     lines.close()
     assert path.read_text() == to_json(EVENT) + "\n"
+
+
+def test_statuses_are_written_where_they_are_wanted(tmp_path: Path):
+    for wanted in (False, True):
+        lines = JsonLines(str(tmp_path / f"{wanted}.jsonl"), FilePolicy(status=wanted))
+        lines.publish(STATUS)
+        lines.close()
+    assert (tmp_path / "False.jsonl").read_text() == ""
+    assert (tmp_path / "True.jsonl").read_text() == to_json(STATUS) + "\n"
+
+
+def test_a_line_that_was_cut_short_by_a_kill_is_cut_off(tmp_path: Path):
+    path = tmp_path / "events.jsonl"
+    path.write_text(to_json(EVENT) + "\n" + to_json(EVENT)[:100])
+    lines = JsonLines(str(path))
+    lines.publish(SILENT)
+    lines.close()
+    assert path.read_text().splitlines() == [to_json(EVENT), to_json(SILENT)]
+
+
+def test_a_foreign_text_without_its_line_end_is_kept(tmp_path: Path):
+    path = tmp_path / "notes.txt"
+    path.write_text("notes")
+    lines = JsonLines(str(path))
+    lines.publish(SILENT)
+    lines.close()
+    assert path.read_text().splitlines() == ["notes", to_json(SILENT)]
+
+
+def test_a_full_disk_leaves_no_half_line_and_writing_goes_on_when_there_is_room(tmp_path: Path):
+    path = tmp_path / "events.jsonl"
+    lines = JsonLines(str(path))
+    lines.publish(EVENT)
+    whole_write = os.write
+
+    def write_half(fd: int, data: memoryview) -> int:
+        if len(data) < 500:
+            raise OSError(28, "No space left on device")
+        return whole_write(fd, data[: len(data) // 2])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", write_half)
+        with pytest.raises(PublishError, match="No space left on device"):
+            lines.publish(SILENT)
+    assert path.read_text() == to_json(EVENT) + "\n"
+    lines.publish(SILENT)
+    lines.close()
+    assert path.read_text().splitlines() == [to_json(EVENT), to_json(SILENT)]
+
+
+def test_a_file_is_set_aside_by_size_and_only_so_many_are_kept(tmp_path: Path):
+    now = iter(range(10**6))
+    lines = JsonLines(str(tmp_path / "events.jsonl"), FilePolicy(rotate_mb=0.003, keep_files=2), wall_s=lambda: next(now))
+    for seq in range(20):
+        lines.publish(dataclasses.replace(EVENT, seq=seq))
+    lines.close()
+    old = sorted(tmp_path.glob("events-*.jsonl"))
+    assert len(old) == 2
+    assert all(path.stat().st_size <= 3000 for path in tmp_path.iterdir())
+    text = "".join(path.read_text() for path in (*old, tmp_path / "events.jsonl"))
+    kept = [json.loads(line)["data"]["seq"] for line in text.splitlines()]
+    assert kept == list(range(kept[0], 20))
+
+
+def test_a_file_is_set_aside_by_age(tmp_path: Path):
+    now_s = [0.0]
+    lines = JsonLines(str(tmp_path / "events.jsonl"), FilePolicy(rotate_h=1.0, fsync="always"), wall_s=lambda: now_s[0])
+    for hour in (0.0, 0.9, 1.1, 1.5):
+        now_s[0] = hour * 3600
+        lines.publish(EVENT)
+    lines.close()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["events-19700101T010600.000000Z.jsonl", "events.jsonl"]
 
 
 # On a terminal

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -90,7 +92,7 @@ def test_where_nothing_is_usable_the_state_says_why_and_there_is_no_label(tiny_b
 
 def test_a_branch_that_calls_its_input_unusable_abstains_but_is_shown(tmp_path: Path):
     pipeline = make_pipeline(write_tiny_bundle(tmp_path / "bundle", face=-6.0))
-    show_faces(pipeline, 1.6)
+    show_faces(pipeline, 0.2, start_ns=round(1.4 * NS_PER_S))
     say(pipeline, 1.6)
     event = tick(pipeline, 1.6)
     assert event.modalities == ("speech",)
@@ -269,3 +271,41 @@ def test_hysteresis_keeps_the_label_and_confidence_is_that_labels(tiny_bundle: P
     second = tick(pipeline, 1.95, CAMERA)
     assert second.label == first.label
     assert second.confidence == second.probabilities[second.label]
+
+
+def test_a_face_that_the_branch_does_not_believe_in_is_soon_no_face_any_more(tmp_path: Path):
+    pipeline = make_pipeline(write_tiny_bundle(tmp_path / "bundle", face=-6.0))
+    show_faces(pipeline, 1.6)
+    event = tick(pipeline, 1.6)
+    assert event.state == "no_face"
+    assert event.faces == ()
+    assert pipeline.counters.faces_read == 3
+
+
+def test_a_face_unfit_to_be_read_does_not_speak_and_is_counted(tiny_bundle):
+    pipeline = make_pipeline(tiny_bundle, Config(face=FaceConfig(min_quality=0.9)))
+    dim = [cv2.convertScaleAbs(cv2.GaussianBlur(face_picture(i), (0, 0), 3), alpha=0.4, beta=60) for i in range(20)]
+    for frame in frames(dim):
+        pipeline.see(frame)
+    counters = pipeline.counters
+    assert counters.faces_unfit > 10
+    assert counters.faces_read == 0
+    event = tick(pipeline, 19 / 15)
+    assert event.state == "no_face"
+    assert len(event.faces) == 1  # it is seen, and its quality says why it is not read
+
+
+def test_boxes_are_published_in_pixels_of_what_was_captured(tiny_bundle):
+    whole, shrunk = make_pipeline(tiny_bundle), make_pipeline(tiny_bundle)
+    for frame in frames(face_picture(i) for i in range(10)):
+        whole.see(frame)
+        shrunk.see(dataclasses.replace(frame, reduction=4))
+    (face,), (large,) = tick(whole, 0.6).faces, tick(shrunk, 0.6).faces
+    assert large.box_xywh == tuple(4 * n for n in face.box_xywh)
+
+
+def test_the_level_that_a_status_tells_is_a_number_that_json_can_hold(tiny_bundle):
+    pipeline = make_pipeline(tiny_bundle)
+    json.dumps(pipeline.level_dbfs)
+    say(pipeline, 1.5)
+    assert json.loads(json.dumps(pipeline.level_dbfs)) < 0

@@ -222,8 +222,10 @@ def test_networks_that_do_not_belong_together_are_refused(
 
 
 def test_unknown_forms_are_wrong_usage(tmp_path: Path, checkpoints: Path) -> None:
-    with pytest.raises(UsageError, match="--format must be of onnx, got coreml"):
-        run.export(checkpoints, tmp_path / "out", tmp_path, formats=("coreml",))
+    with pytest.raises(UsageError, match="--formats must be of onnx, got coreml"):
+        run.export(checkpoints, tmp_path / "out", tmp_path, run.Options(formats=("coreml",)))
+    with pytest.raises(UsageError, match="must hold fp32"):
+        run.export(checkpoints, tmp_path / "out", tmp_path, run.Options(precisions=("int8",)))
 
 
 def real_folder(tmp_path: Path, data_dir: Path, fer2013_csv: Path) -> Path:
@@ -240,11 +242,21 @@ def test_export_on_real_inputs(
     tmp_path: Path, checkpoints: Path, data_dir: Path, fer2013_csv: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = real_folder(tmp_path, data_dir, fer2013_csv)
-    assert run.export(checkpoints, tmp_path / "out", real, json_path=tmp_path / "export.json") == 0
+    options = run.Options(max_drop_pp=100.0, samples=64)  # the networks are untrained: what int8 costs them means nothing
+    assert run.export(checkpoints, tmp_path / "out", real, options, tmp_path / "export.json") == 0
     assert "real inputs" in capsys.readouterr().out
     measured = json.loads((tmp_path / "export.json").read_text())
-    assert measured["bundle"] == reader.load(tmp_path / "out").id
+    bundle = reader.load(tmp_path / "out")
+    assert measured["bundle"] == bundle.id
     assert all(model["compared"] >= 100 and model["max_abs_difference"] <= 1e-4 for model in measured["models"].values())
+    for kind, model in measured["models"].items():
+        assert model["int8"]["same_label"] > 0.5
+        assert model["int8"]["float_layers"] == []
+        feeds = {name: np.zeros(shape, np.float32) for name, shape in bundle.models[kind].inputs.items()}
+        assert set(bundle.open(kind, "int8").run(feeds)) == set(bundle.models[kind].outputs)
+    assert run.export(checkpoints, tmp_path / "again" / "out", real, options) == 0
+    for file in (tmp_path / "out").iterdir():
+        assert (tmp_path / "again" / "out" / file.name).read_bytes() == file.read_bytes()
 
 
 @pytest.mark.data
@@ -261,7 +273,7 @@ def test_nothing_is_written_where_outputs_differ(
 
     monkeypatch.setattr(run, "to_onnx", of_other_weights)
     with pytest.raises(ExportError, match="differs from PyTorch's"):
-        run.export(checkpoints, tmp_path / "out", real)
+        run.export(checkpoints, tmp_path / "out", real, run.Options(precisions=("fp32",)))
     assert list(tmp_path.iterdir()) == [real]
 
 

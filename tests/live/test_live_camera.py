@@ -2,86 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from edge.capture.camera import Camera
-from edge.clock import MonotonicClock
 from edge.errors import DeviceError
-from edge.publish.cloudevents import to_document
-from edge.runtime import LiveRun
 from edge.types import EmotionEvent
-from tests.support.events import check_event, check_lines, make_pipeline
+from tests.support.events import check_lines
 from tests.support.mjpeg import SoftwareCamera
 from tests.support.signals import empty_picture, face_picture
+from tests.support.watched import watching
 
 pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Enough(Exception):  # noqa: N818  not an error: the test has seen what it wanted
-    pass
-
-
-class Watched:
-    """A live run in a thread of its own; `wait_for` waits until an event fits."""
-
-    def __init__(self, bundle: Path, camera: Camera) -> None:
-        self.logged: list[str] = []
-        self._live = LiveRun(make_pipeline(bundle), camera, None, MonotonicClock(), self.logged.append)
-        self._events: list[tuple[float, EmotionEvent]] = []
-        self._changed = threading.Condition()
-        self._over = False
-        self._thread = threading.Thread(target=self._run, name="live run")
-        self._thread.start()
-
-    def _run(self) -> None:
-        with contextlib.suppress(Enough):
-            self._live.run(self._publish, tick_ns=100_000_000, seconds=60)
-
-    def _publish(self, event: EmotionEvent) -> None:
-        check_event(to_document(event))
-        with self._changed:
-            if self._over:
-                raise Enough
-            self._events.append((time.monotonic(), event))
-            self._changed.notify_all()
-
-    def wait_for(self, condition: Callable[[EmotionEvent], bool], seconds: float) -> EmotionEvent:
-        """Return the first event from now on that fits, within so many seconds."""
-        with self._changed:
-            start = len(self._events)
-            found = self._changed.wait_for(lambda: any(condition(e) for _, e in self._events[start:]), seconds)
-            assert found, f"no such event within {seconds} s; the last was {self._events[-1:]}, logged {self.logged}"
-            return next(event for _, event in self._events[start:] if condition(event))
-
-    def close(self) -> None:
-        with self._changed:
-            self._over = True
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
-
-@contextlib.contextmanager
-def watching(bundle: Path, url: str) -> Iterator[Watched]:
-    before = set(threading.enumerate())
-    watched = Watched(bundle, Camera(url))
-    try:
-        yield watched
-    finally:
-        watched.close()
-    left = {thread.name for thread in set(threading.enumerate()) - before if "process_request" not in thread.name}
-    assert not any(name.startswith("read ") for name in left), left
 
 
 def seen(event: EmotionEvent) -> bool:
@@ -126,7 +66,7 @@ def test_a_camera_that_stops_fails_and_is_well_again_once_reopened():
 
 
 def test_a_face_is_seen_lost_with_its_camera_and_seen_again(tiny_bundle: Path):
-    with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, camera.url) as run:
+    with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, Camera(camera.url)) as run:
         event = run.wait_for(seen, 10)
         assert 0 <= event.latency_ms < 1000
         assert len(event.faces) == 1
@@ -143,14 +83,14 @@ def test_a_face_is_seen_lost_with_its_camera_and_seen_again(tiny_bundle: Path):
 def test_a_camera_that_comes_later_is_taken(tiny_bundle: Path):
     with SoftwareCamera(face_picture) as camera:
         camera.unplug()
-        with watching(tiny_bundle, camera.url) as run:
+        with watching(tiny_bundle, Camera(camera.url)) as run:
             assert run.wait_for(lost, 5).state == "no_signal"
             camera.plug_in()
             run.wait_for(seen, 5)
 
 
 def test_a_camera_that_sees_nobody_is_ok_all_the_same(tiny_bundle: Path):
-    with SoftwareCamera(empty_picture) as camera, watching(tiny_bundle, camera.url) as run:
+    with SoftwareCamera(empty_picture) as camera, watching(tiny_bundle, Camera(camera.url)) as run:
         event = run.wait_for(lambda e: e.devices["camera"] == "ok", 10)
         assert (event.state, event.faces) == ("no_face", ())
 

@@ -15,7 +15,7 @@ from edge.config import Config
 from edge.inference.bundle import load
 from edge.pipeline import EventIdentity, Pipeline
 
-SCHEMA = Path(edge.__file__).parent / "publish" / "schemas" / "moodring.emotion.v1.schema.json"
+SCHEMAS = Path(edge.__file__).parent / "publish" / "schemas"
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 BOTH = {"camera": "ok", "microphone": "ok"}
 
@@ -26,8 +26,8 @@ def make_pipeline(bundle: Path, config: Config | None = None) -> Pipeline:
 
 
 @functools.cache
-def validator() -> jsonschema.Draft202012Validator:
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+def validator(kind: str = "moodring.emotion.v1") -> jsonschema.Draft202012Validator:
+    schema = json.loads((SCHEMAS / f"{kind}.schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 
@@ -49,6 +49,15 @@ def check_event(event: dict[str, Any]) -> None:
     else:
         assert said == (None, None, None)
         assert data["modalities"] == []
+
+
+def check_status(status: dict[str, Any]) -> None:
+    """Hold one status to its schema, and to what a schema cannot say."""
+    validator("moodring.status.v1").validate(status)
+    assert dt.datetime.fromisoformat(status["time"]).tzinfo is not None
+    assert status["id"] == f"{status['source']}/status/{status['data']['seq']}"
+    for latency in status["data"]["latency"].values():
+        assert latency["p50_ms"] <= latency["p99_ms"] <= latency["max_ms"]
 
 
 def check_lines(text: str) -> list[dict[str, Any]]:

@@ -1,0 +1,111 @@
+"""Write docs/face_front_end.md from the measured figures beside it.
+
+python -m benchmarks.face_page docs
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.front_end_page import table
+
+INTRODUCTION = """# The face front end
+
+From a frame to what the face branch reads. OpenCV's frontal Haar cascade over a whole frame costs more than everything else
+together, so it is spread: the scan is cut into slices of like cost, large faces first. While nobody is known each frame pays
+for a third of them, and for none when nothing in the picture has moved; once a face is known, a slice now and then looks for
+others. What the scan proposes is looked at again by a second cascade that was trained apart (alt2). Only where both agree
+does a track begin, and the second one, which costs less and loses turned faces less often, then follows it within a region
+scaled to a fixed face size. Where it fails, a cascade for profiles keeps hold of a face that turns aside, unread.
+
+A track speaks from its second hit on if many windows agreed, else from its third. It is held over short misses with its
+age, its box follows motion without lag (an alpha-beta filter), an eye within a face is no face, and a track that the face
+branch does not believe in is closed. Each face has a quality: size, sharpness, light, how far it is turned to the camera. Below
+`face.min_quality` it does not speak. Ids are short-lived numbers; nothing is kept by which somebody could be known again.
+
+Frames come as the decoder's luma plane, untouched; JPEGs of network cameras are decoded to grey, and pictures of 800 lines
+and more shrink to 400 or more, of which the smallest face that is looked for still fills the face branch's input."""
+
+
+COST = """## What a frame costs
+
+Thread CPU time a frame from the first confirmed face on, over four clips brought to one size, slices of the scan included."""
+
+MISSES = """## What it misses
+
+Against a careful scan of every frame (steps of 1.05, five neighbours, from 12 % of the height), wherever that finds a face
+in three frames in a row. The careful scan is no truth: in the film scene it also takes a fist and a dark row of seats for
+faces, and in the audience it finds a face in profile, in the dark, that no other cascade confirms."""
+
+AGAIN = (
+    """`make faces` measures it again; `make faces-sheet` draws the clips with their boxes into build/faces, to be looked at."""
+)
+
+
+def page(figures: dict[str, Any]) -> str:
+    return "\n\n".join([INTRODUCTION, *_cost(figures), *_recall(figures), *_nobody(figures), *_run(figures)]) + "\n"
+
+
+def _cost(figures: dict[str, Any]) -> list[str]:
+    rows = [
+        f"| {size} | {c['median']:.2f} ms | {c['p95']:.2f} ms | {c['p99']:.2f} ms | "
+        + " | ".join(f"{c['detectMultiScale_median'][p]:.0f} ms, {c['times_less_than'][p]:.0f}x" for p in c["times_less_than"])
+        + " |"
+        for size, c in figures["cpu_ms"].items()
+    ]
+    peers = " | ".join(f"detectMultiScale, {peer}" for peer in next(iter(figures["cpu_ms"].values()))["times_less_than"])
+    return [
+        COST,
+        table(f"| frame | median | p95 | p99 | {peers} |", *rows),
+    ]
+
+
+def _recall(figures: dict[str, Any]) -> list[str]:
+    rows = [
+        f"| {name} | {r['frames_with_a_face']} | {100 * r['recall']:.1f} % "
+        f"| {100 * r['recall_from_the_first_detection_on']:.1f} % | {r['first_detection_frames_late']} | {r['ids']} |"
+        for name, r in figures["recall"].items()
+    ]
+    return [
+        MISSES,
+        table(
+            "| clip | frames with a face | found | found from the first detection on | first found, frames late | ids |", *rows
+        ),
+    ]
+
+
+def _nobody(figures: dict[str, Any]) -> list[str]:
+    rows = [
+        f"| {name} | {n['frames']} | {n['tracks']} | {n['longest_track_frames']} | {n['events_with_a_label']} |"
+        for name, n in figures["nobody"].items()
+    ]
+    two = [
+        f"- {name}: two or more faces in {t['frames_with_two_or_more']} of {t['frames']} frames, {t['ids']} ids at "
+        f"{t['places']} places, {t['switches']} switches."
+        for name, t in figures["two_people"].items()
+    ]
+    return [
+        "## Where nobody is\n\nClips without a face to be seen (in the last of them people turn their backs).",
+        table("| clip | frames | tracks | longest track, frames | events with a label |", *rows),
+        "## Two people\n\nA photograph of two, panned and zoomed.",
+        "\n".join(two),
+    ]
+
+
+def _run(figures: dict[str, Any]) -> list[str]:
+    machine = figures["machine"]
+    where = f"{machine['processor']}, {machine['cores']} cores, one thread"
+    return [f"Measured on {machine['date']} at commit {machine['commit']}: {where}. {AGAIN}"]
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    figures = json.loads((folder / "benchmarks" / "faces.json").read_text(encoding="utf-8"))
+    (folder / "face_front_end.md").write_text(page(figures), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""An MQTT 3.1.1 subscriber that reads what a killed broker had sent to the last byte.
+
+Client libraries drop what they have not read once a write fails, so that a broker's death looks like lost events. This one
+acknowledges as long as somebody listens, reads until there is nothing more, and comes back to its session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+
+RETRY_S = 0.05
+CONNECT, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 0x10, 3, b"\x40\x02", 0x82, 9
+CLIENT_ID = b"moodring-recorder"
+
+
+class Recorder:
+    """Collects (topic, payload) of everything under a topic, at QoS 1, in a session that outlives connections."""
+
+    def __init__(self, port: int, topic: str) -> None:
+        self.messages: list[tuple[str, str]] = []
+        self._port = port
+        self._topic = topic.encode()
+        self._ending = threading.Event()
+        self._subscribed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+
+    def __enter__(self) -> Recorder:  # noqa: PYI034
+        self._thread.start()
+        self.wait_until_connected()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join(5)
+
+    def wait_until_connected(self) -> None:
+        """Wait for the subscription to hold (again)."""
+        if not self._subscribed.wait(30):
+            raise TimeoutError("the broker takes no subscription")
+
+    def of(self, topic: str) -> list[str]:
+        """Return the payloads that arrived under a topic's last part."""
+        return [payload for name, payload in list(self.messages) if name.endswith("/" + topic)]
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 5) as connection:
+                self._record(connection)
+            self._subscribed.clear()
+            time.sleep(RETRY_S)
+
+    def _record(self, connection: socket.socket) -> None:
+        """Read one connection to its end."""
+        hello = b"\x00\x04MQTT\x04\x00\x00\x00" + _text(CLIENT_ID)  # no clean session, no keep-alive
+        connection.sendall(bytes([CONNECT, len(hello)]) + hello)
+        wish = b"\x00\x01" + _text(self._topic) + b"\x01"
+        connection.sendall(bytes([SUBSCRIBE, len(wish)]) + wish)
+        connection.settimeout(0.5)
+        waiting = b""
+        while not self._ending.is_set():
+            try:
+                piece = connection.recv(65536)
+            except TimeoutError:
+                continue
+            if not piece:
+                return
+            waiting, acknowledgements = self._take_packets(waiting + piece)
+            with contextlib.suppress(OSError):  # nobody listens any more, but there may be more to read
+                connection.sendall(acknowledgements)
+
+    def _take_packets(self, data: bytes) -> tuple[bytes, bytes]:
+        """Note the whole packets; return what is left and what is to be answered."""
+        answers = b""
+        while (packet := _first_packet(data)) is not None:
+            head, body, data = packet
+            if head >> 4 == SUBACK:
+                self._subscribed.set()
+            elif head >> 4 == PUBLISH:
+                (length,) = struct.unpack_from(">H", body)
+                topic, rest = body[2 : 2 + length].decode(), body[2 + length :]
+                if head & 0x06:  # QoS 1: its number comes before the payload
+                    answers += PUBACK + rest[:2]
+                    rest = rest[2:]
+                self.messages.append((topic, rest.decode()))
+        return data, answers
+
+
+def _text(data: bytes) -> bytes:
+    return struct.pack(">H", len(data)) + data
+
+
+def _first_packet(data: bytes) -> tuple[int, bytes, bytes] | None:
+    """Return head, body and what follows, or None where the packet is not whole yet."""
+    length, shift = 0, 0
+    for index in range(1, min(len(data), 5)):
+        length |= (data[index] & 0x7F) << shift
+        shift += 7
+        if not data[index] & 0x80:
+            end = index + 1 + length
+            return (data[0], data[index + 1 : end], data[end:]) if len(data) >= end else None
+    return None

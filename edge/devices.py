@@ -1,0 +1,74 @@
+"""`moodring devices`: this machine's cameras and microphones, and what keeps them from being used."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from edge.capture.camera import camera_nodes
+from edge.capture.microphone import list_microphones
+from edge.errors import DeviceError
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One camera or microphone: `use` is what --video or --audio takes, `trouble` what is in the way and what to do."""
+
+    kind: str
+    use: str
+    name: str
+    detail: str = ""
+    default: bool = False
+    trouble: str = ""
+
+
+def cameras(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/video4linux")) -> list[Device]:
+    """Return the V4L2 cameras; the first that may be opened is the default."""
+    found: list[Device] = []
+    for node in camera_nodes(dev, classes):
+        name = classes / node.name / "name"
+        usable = os.access(node, os.R_OK | os.W_OK)
+        found.append(
+            Device(
+                "camera",
+                str(node),
+                name.read_text(encoding="utf-8").strip() if name.exists() else node.name,
+                default=usable and not any(other.default for other in found),
+                trouble="" if usable else "this user may not open it: sudo usermod -aG video $USER, then log in again",
+            )
+        )
+    return found
+
+
+def microphones() -> list[Device]:
+    """Return the inputs that PortAudio knows; raise DeviceError where PyAudio is not installed."""
+    return [
+        Device("microphone", str(m.index), m.name, f"{m.rate_hz} Hz, {m.channels} channels", m.default)
+        for m in list_microphones()
+    ]  # fmt: skip
+
+
+def main(*, as_json: bool) -> int:
+    """Print all devices; return 0 where there is any that can be used, else 1."""
+    found, trouble = cameras(), ""
+    try:
+        found += microphones()
+    except DeviceError as error:
+        trouble = str(error)
+    if as_json:
+        print(json.dumps({"devices": [asdict(device) for device in found], "trouble": trouble}))
+    else:
+        table = Table("", "--video / --audio", "name", "", box=None)
+        for device in found:
+            note = device.trouble or ", ".join(filter(None, ("default" if device.default else "", device.detail)))
+            table.add_row(device.kind, device.use, device.name, note)
+        console = Console()
+        console.print(table if found else "no camera and no microphone was found; moodring run FILE reads a recording")
+        if trouble:
+            console.print(trouble)
+    return 0 if any(not device.trouble for device in found) else 1

@@ -1,0 +1,276 @@
+"""The faces of one stream: found once, then followed cheaply, confirmed before they speak, held over short misses.
+
+Ids are small numbers that live as long as a track does; nothing of a face is kept by which it could be known again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from edge.clock import NS_PER_S
+from edge.features.face_quality import face_quality
+from edge.features.haar import CLOSE_LOOK, PROFILE_LOOK, QUICK_LOOK, WIDE_LOOK, Box, FaceDetector, Hit, Look, plan_scan
+from edge.types import U8, Face, VideoFrame
+
+SEARCH_FRAMES = 3  # over which a full scan is spread while no face is known
+PROPOSALS = 2  # of a frame's slices that are looked at again, at most
+SURE_NEIGHBOURS = 8  # cascade windows that agree on a face, so many that it counts as found twice
+PART_SIZE = 0.7  # of a face: what lies within it and is smaller is a part of it
+SAME_FACE_OVERLAP = 0.3  # of a box found with the one that is followed
+ONE_FACE_OVERLAP = 0.5  # of two that are followed
+PRIMARY_BONUS = 1.2
+POSITION_GAIN, VELOCITY_GAIN, SIDE_GAIN = 0.6, 0.15, 0.35  # of the alpha-beta filter
+NEIGHBOURS_GAIN = 0.2
+COAST = 0.5  # share of its speed that a face not found keeps, from frame to frame
+RETURN_REACH = 1.5  # of its side: how far from its last box a face that was lost may come back
+DOUBTED_READS = 3  # of the face branch, before its doubt closes a track
+BELIEF_READS = 15  # over which its belief is averaged: a hand before a face for a moment closes nothing
+DOUBT_S = 2.0  # how long nothing is looked for where a doubted face was
+STILL_SIDE = 64  # pixels the frame is shrunk to, to see whether anything moved
+CUT_LEVELS = 20  # grey levels on average: a cut to another scene
+STILL_LEVELS = 6  # grey levels: smaller changes are noise
+
+Primary = Literal["largest", "central"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerSettings:
+    """How faces are found and kept. Fractions are of the frame's height."""
+
+    smallest_face: float = 0.12
+    confirm_hits: int = 3
+    hold_s: float = 0.5
+    rescan_s: float = 2.0  # for a full scan while a face is known, or while nothing moves
+    primary: Primary = "largest"
+
+
+@dataclass(slots=True)
+class _Track:
+    id: int
+    box: Box
+    seen_ns: int
+    hits: int = 0
+    neighbours: float = 0.0  # running mean
+    speed: tuple[float, float] = (0.0, 0.0)  # pixels a second
+    updated_ns: int = 0
+    missed: bool = False  # in the frame before
+    aside: bool = False  # turned away when last seen
+    belief: float = 1.0
+    reads: int = 0
+
+
+class HaarTracker:
+    """The faces of one stream. `update` takes frames in time order."""
+
+    def __init__(self, settings: TrackerSettings | None = None) -> None:
+        self.settings = settings or TrackerSettings()
+        self._detector = FaceDetector()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every face; ids start again at 1."""
+        self._next_id = 1
+        self._restart(())
+
+    def _restart(self, shape: tuple[int, ...]) -> None:
+        """Begin anew with frames of another size: old boxes mean nothing in them."""
+        self._shape = shape
+        self._tracks: list[_Track] = []
+        self._primary: int | None = None
+        self._doubted: list[tuple[Box, int]] = []
+        self._slices = plan_scan(shape, self.settings.smallest_face * shape[0]) if shape else []
+        self._slice = 0
+        self._since_motion = 0  # slices searched
+        self._slice_due_ns = 0
+        self._still: U8 | None = None
+
+    def update(self, frame: VideoFrame) -> tuple[Face, ...]:
+        """Return the confirmed faces of this frame, the primary one first; one held over a miss says since when.
+
+        Primary is the largest, or the most central one, until another is so by a good deal: of two alike it must not be now
+        one, now the other.
+        """
+        now_ns = frame.capture_time_ns
+        if frame.grey.shape != self._shape:
+            self._restart(frame.grey.shape)
+        for track in self._tracks:
+            _coast(track, now_ns)
+        self._assign(self._follow(frame.grey), now_ns)
+        self._doubted = [(box, until_ns) for box, until_ns in self._doubted if until_ns > now_ns]
+        proposals = [hit for hit in self._scan(frame.grey, now_ns) if self._is_new(hit.box, now_ns)]
+        for hit in proposals[:PROPOSALS]:
+            self._propose(hit, frame.grey, now_ns)
+        self._tracks = self._alive(now_ns)
+        confirmed = [track for track in self._tracks if self._is_confirmed(track)]
+        confirmed.sort(key=self._rank)
+        self._primary = confirmed[0].id if confirmed else None
+        return tuple(
+            Face(t.id, t.box.xywh, face_quality(frame.grey, t.box, t.neighbours), age_ns=now_ns - t.seen_ns) for t in confirmed
+        )
+
+    def believe(self, face_id: int, usable: float) -> None:
+        """Hear from the face branch whether a crop was a face, `usable` in [0, 1]; a track it does not believe in is closed."""
+        for track in self._tracks:
+            if track.id == face_id:
+                track.reads += 1
+                track.belief += (usable - track.belief) / min(track.reads, BELIEF_READS)
+                if track.reads >= DOUBTED_READS and track.belief < 0.5:
+                    self._doubted.append((track.box, track.seen_ns + int(DOUBT_S * NS_PER_S)))
+                    self._tracks.remove(track)
+                return
+
+    def _is_confirmed(self, track: _Track) -> bool:
+        return track.hits >= self.settings.confirm_hits
+
+    def _rank(self, track: _Track) -> float:
+        bonus = PRIMARY_BONUS if track.id == self._primary else 1.0
+        if self.settings.primary == "largest":
+            return -track.box.side * bonus
+        height, width = self._shape
+        return float(np.hypot(track.box.x - width / 2, track.box.y - height / 2)) / bonus
+
+    # following
+
+    def _follow(self, grey: U8) -> list[Hit]:
+        """Look for each known face round where it should be."""
+        hits: list[Hit] = []
+        for track in self._tracks:
+            looks = (CLOSE_LOOK,) if track.missed or track.aside else (QUICK_LOOK, CLOSE_LOOK)
+            found = self._look(grey, track.box, looks)
+            hits += [hit for hit in found if all(hit.box.overlap(other.box) < ONE_FACE_OVERLAP for other in hits)]
+        return hits
+
+    def _look(self, grey: U8, box: Box, looks: Sequence[Look]) -> list[Hit]:
+        """Search round a box in one way after the other until one finds something; last for a face turned aside."""
+        frontal = next((hits for look in looks if (hits := self._detector.search(grey, box, look))), [])
+        return frontal or self._detector.search_profile(grey, box, PROFILE_LOOK)
+
+    def _assign(self, hits: Sequence[Hit], now_ns: int) -> None:
+        """Give each track the hit that lies best on it, the best pair first; no hit serves two tracks."""
+        pairs = sorted(
+            (
+                (track.box.overlap(hit.box), track.hits, t, h)
+                for t, track in enumerate(self._tracks)
+                for h, hit in enumerate(hits)
+            ),
+            reverse=True,
+        )
+        taken: set[int] = set()
+        for overlap, _, t, h in pairs:
+            if overlap >= SAME_FACE_OVERLAP and h not in taken and self._tracks[t].seen_ns != now_ns:
+                taken.add(h)
+                _move(self._tracks[t], hits[h], now_ns)
+
+    # finding
+
+    def _scan(self, grey: U8, now_ns: int) -> list[Hit]:
+        """Search the slices of the full scan that are due: a few a frame until all were searched, then one now and then.
+
+        While no face is seen, every motion starts a search. Where nothing moved since, it would give the same answer again.
+        """
+        if not self._slices:
+            return []
+        known = [track for track in self._tracks if self._is_confirmed(track)]
+        if all(track.seen_ns != now_ns for track in known):
+            self._note_motion(grey)
+        searching = self._since_motion < len(self._slices)
+        if not searching and now_ns < self._slice_due_ns:
+            return []
+        # Looking closely for a face that was just lost costs as much as half of a frame's search.
+        frames = 2 * SEARCH_FRAMES if known else SEARCH_FRAMES
+        count = -(-len(self._slices) // frames) if searching else 1
+        self._slice_due_ns = now_ns + int(self.settings.rescan_s * NS_PER_S / len(self._slices))
+        hits: list[Hit] = []
+        for _ in range(count):
+            hits += self._detector.scan(grey, self._slices[self._slice])
+            self._slice = (self._slice + 1) % len(self._slices)
+        self._since_motion += count
+        return sorted(hits, key=lambda hit: -hit.neighbours)
+
+    def _note_motion(self, grey: U8) -> None:
+        """Where the picture has changed by more than noise, begin to count the slices searched since."""
+        rows = grey[:: max(1, len(grey) // (4 * STILL_SIDE))]
+        small = cv2.resize(rows, (STILL_SIDE, STILL_SIDE), interpolation=cv2.INTER_AREA)
+        if self._still is None or cv2.norm(small, self._still, cv2.NORM_INF) > STILL_LEVELS:
+            if self._still is not None and cv2.norm(small, self._still, cv2.NORM_L1) > CUT_LEVELS * small.size:
+                self._slice = 0  # another scene: large faces first
+            self._still, self._since_motion = small, 0
+
+    def _propose(self, hit: Hit, grey: U8, now_ns: int) -> None:
+        """Look again at what a slice found, and start a track, or find one again, where no face is followed yet."""
+        found = [again for again in self._look(grey, hit.box, (WIDE_LOOK, CLOSE_LOOK)) if self._is_new(again.box, now_ns)]
+        if not found:
+            return
+        best = max(found, key=lambda again: again.box.overlap(hit.box))
+        lost = [track for track in self._tracks if track.seen_ns != now_ns and _may_be(track, best.box)]
+        if lost:
+            nearest = min(lost, key=lambda t: abs(t.box.x - best.box.x) + abs(t.box.y - best.box.y))
+            nearest.box, nearest.speed = best.box, (0.0, 0.0)
+            _move(nearest, best, now_ns)
+        elif all(best.box.overlap(track.box) < SAME_FACE_OVERLAP for track in self._tracks):
+            track = _Track(self._next_id, best.box, now_ns, updated_ns=now_ns)
+            _move(track, best, now_ns)
+            self._tracks.append(track)
+            self._next_id += 1
+
+    def _is_new(self, box: Box, now_ns: int) -> bool:
+        """Whether a box is neither a face that is being followed nor one that was doubted."""
+        known = [track.box for track in self._tracks if track.seen_ns == now_ns] + [doubted for doubted, _ in self._doubted]
+        return all(box.overlap(other) < SAME_FACE_OVERLAP and not _is_part(box, other) for other in known)
+
+    def _alive(self, now_ns: int) -> list[_Track]:
+        """Return the tracks to go on with: those seen, or confirmed and not long lost; where two follow one face, the older."""
+        hold_ns = self.settings.hold_s * NS_PER_S
+        kept: list[_Track] = []
+        for track in sorted(self._tracks, key=lambda t: (t.seen_ns != now_ns, -t.hits)):
+            if track.seen_ns != now_ns:
+                if not self._is_confirmed(track):
+                    track.hits -= 1  # what was never confirmed is not held: it must be found more often than missed
+                if track.hits <= 0 or now_ns - track.seen_ns > hold_ns:
+                    continue
+            if all(track.box.overlap(other.box) < ONE_FACE_OVERLAP for other in kept):
+                kept.append(track)
+        return [track for track in kept if not any(_is_part(track.box, other.box) for other in kept)]
+
+
+def _coast(track: _Track, now_ns: int) -> None:
+    """Move a track to where it should be by now."""
+    seconds = (now_ns - track.updated_ns) / NS_PER_S
+    track.box = Box(track.box.x + track.speed[0] * seconds, track.box.y + track.speed[1] * seconds, track.box.side)
+    track.missed = track.updated_ns != track.seen_ns
+    if track.missed:
+        track.speed = (track.speed[0] * COAST, track.speed[1] * COAST)
+    track.updated_ns = now_ns
+
+
+def _move(track: _Track, hit: Hit, now_ns: int) -> None:
+    """Correct a track by what was found (an alpha-beta filter: it smooths without lagging behind a steady motion)."""
+    seconds = max(1e-3, (now_ns - track.seen_ns) / NS_PER_S)
+    dx, dy = hit.box.x - track.box.x, hit.box.y - track.box.y
+    track.box = Box(
+        track.box.x + POSITION_GAIN * dx,
+        track.box.y + POSITION_GAIN * dy,
+        track.box.side + SIDE_GAIN * (hit.box.side - track.box.side),
+    )
+    track.speed = (track.speed[0] + VELOCITY_GAIN * dx / seconds, track.speed[1] + VELOCITY_GAIN * dy / seconds)
+    track.aside = hit.neighbours == 0
+    track.hits += 2 if hit.neighbours >= SURE_NEIGHBOURS else 1
+    track.neighbours += (hit.neighbours - track.neighbours) * (NEIGHBOURS_GAIN if track.neighbours else 1.0)
+    track.seen_ns = now_ns
+
+
+def _is_part(box: Box, other: Box) -> bool:
+    """Whether a box is an eye or a mouth of the face in another: smaller, and centred within it."""
+    within = max(abs(box.x - other.x), abs(box.y - other.y)) < other.side / 2
+    return within and box.side < PART_SIZE * other.side
+
+
+def _may_be(track: _Track, box: Box) -> bool:
+    """Whether a face found now may be the one lost a moment ago: near, and of like size."""
+    near = max(abs(track.box.x - box.x), abs(track.box.y - box.y)) <= RETURN_REACH * track.box.side
+    return near and 0.6 < box.side / track.box.side < 1.6

@@ -1,0 +1,89 @@
+"""Hands every event to every sink, and a status once a second to those that are wanted to tell how the run goes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from edge.clock import Clock
+from edge.publish.base import Publisher
+from edge.publish.outlet import Outlet
+from edge.telemetry import Telemetry
+from edge.types import EmotionEvent, SinkState
+
+
+class Spooling(Protocol):
+    """A sink that keeps on disk what it could not deliver yet."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    @property
+    def spooled(self) -> int: ...
+
+    @property
+    def spool_dropped(self) -> dict[str, int]: ...
+
+
+class Distributor:
+    """`direct` sinks are written to at once and end the run where they fail; each of the `outlets` has its own thread."""
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        clock: Clock,
+        *,
+        direct: Sequence[Publisher] = (),
+        outlets: Sequence[Outlet] = (),
+        spooling: Spooling | None = None,
+        with_status: bool = True,
+    ) -> None:
+        self._telemetry = telemetry
+        self._clock = clock
+        self._direct = tuple(direct)
+        self._outlets = tuple(outlets)
+        self._spooling = spooling
+        self._with_status = with_status
+        self._closing = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        for publisher in self._direct:
+            self._closing.callback(publisher.close)
+        for outlet in self._outlets:
+            outlet.open()
+            self._closing.callback(outlet.close)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        for outlet in self._outlets:  # all at once, so that they take no longer than the slowest
+            outlet.finish()
+        self._closing.close()
+
+    def publish(self, event: EmotionEvent) -> None:
+        start_ns = self._clock.now_ns()
+        self._telemetry.note(event)
+        for sink in (*self._direct, *self._outlets):
+            sink.publish(event)
+        self._telemetry.histograms["publish"].add(self._clock.now_ns() - start_ns)
+        status = self._telemetry.status_due(self.sinks) if self._with_status else None
+        if status is not None:
+            for sink in (*self._direct, *self._outlets):
+                sink.publish(status)
+
+    def sinks(self) -> dict[str, SinkState]:
+        """Return what became of the events of each sink that has a queue."""
+        return {outlet.name: self._state(outlet) for outlet in self._outlets}
+
+    def _state(self, outlet: Outlet) -> SinkState:
+        mqtt = self._spooling if outlet.name == "mqtt" else None
+        return SinkState(
+            published=outlet.published,
+            dropped=outlet.dropped,
+            failed=outlet.failed,
+            queued=outlet.waiting,
+            spooled=mqtt.spooled if mqtt else 0,
+            spool_dropped=sum(mqtt.spool_dropped.values()) if mqtt else 0,
+            connected=mqtt.connected if mqtt else None,
+        )

@@ -1,0 +1,87 @@
+"""Lab Streaming Layer outlets: one stream of probabilities, one of markers, both stamped with the capture time.
+
+The library announces streams on the local network; it is loaded only where `lsl.enabled` says so.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import time
+from typing import Any
+
+from edge import __version__
+from edge.clock import NS_PER_S
+from edge.errors import UsageError
+from edge.labels import LABELS
+from edge.publish.base import Event
+from edge.types import EmotionEvent
+
+OFFSET_READINGS = 5
+
+
+def load_pylsl() -> Any:
+    """Import the library, or say which extra brings it."""
+    try:
+        return importlib.import_module("pylsl")
+    except ModuleNotFoundError as error:
+        raise UsageError("the Lab Streaming Layer needs pylsl: pip install 'moodring[lsl]'") from error
+    except (RuntimeError, OSError) as error:  # pylsl without its own library
+        raise UsageError("pylsl does not find liblsl; install it (see https://labstreaminglayer.readthedocs.io)") from error
+
+
+class LslOutlets:
+    """Each event is a sample of eight probabilities (NaN where there is no answer); each change of label or state a marker."""
+
+    def __init__(self, name: str, source_id: str) -> None:
+        self._lsl = load_pylsl()
+        self._name = name
+        self._source_id = source_id
+        self._probabilities: Any = None
+        self._markers: Any = None
+        self._offset_s = 0.0
+        self._said: str | None = None
+
+    def open(self) -> None:
+        lsl = self._lsl
+        info = lsl.StreamInfo(
+            self._name, "Expression", len(LABELS), lsl.IRREGULAR_RATE, lsl.cf_float32, f"{self._source_id}/probabilities"
+        )
+        description = info.desc()
+        description.append_child_value("manufacturer", "moodring").append_child_value("version", __version__)
+        channels = description.append_child("channels")
+        for label in LABELS:
+            channel = channels.append_child("channel")
+            channel.append_child_value("label", label)
+            channel.append_child_value("unit", "probability").append_child_value("type", "Expression")
+        markers = lsl.StreamInfo(
+            f"{self._name} markers", "Markers", 1, lsl.IRREGULAR_RATE, lsl.cf_string, f"{self._source_id}/markers"
+        )
+        self._offset_s = self._measured_offset_s()
+        self._probabilities = lsl.StreamOutlet(info)
+        self._markers = lsl.StreamOutlet(markers)
+
+    def _measured_offset_s(self) -> float:
+        """Return the library's clock less ours, from the reading that took the shortest time."""
+        readings = []
+        for _ in range(OFFSET_READINGS):
+            before_ns = time.monotonic_ns()
+            theirs_s = self._lsl.local_clock()
+            after_ns = time.monotonic_ns()
+            readings.append((after_ns - before_ns, theirs_s - (before_ns + after_ns) / 2 / NS_PER_S))
+        return float(min(readings)[1])
+
+    def publish(self, event: Event) -> None:
+        if not isinstance(event, EmotionEvent) or self._probabilities is None:
+            return
+        stamp_s = event.capture_time_ns / NS_PER_S + self._offset_s
+        said = event.probabilities or {}
+        self._probabilities.push_sample([said.get(label, math.nan) for label in LABELS], stamp_s)
+        marker = event.label or event.state
+        if marker != self._said:
+            self._markers.push_sample([marker], stamp_s)
+            self._said = marker
+
+    def close(self) -> None:
+        """Withdraw both streams; the library does so when its outlets are forgotten."""
+        self._probabilities = self._markers = None

@@ -1,0 +1,234 @@
+"""Events to an MQTT broker, none of them lost while it is away.
+
+    publish -> spool (on disk) -> a thread that connects, sends in order and forgets what the broker has acknowledged
+
+Topics under the configured one: `events` (every event, in order), `state` (the newest, retained), `status`, and
+`availability` (online or offline, retained; the broker says offline for us when we are killed).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge.errors import PublishError
+from edge.publish.base import Event, MqttVersion
+from edge.publish.broker import BrokerAddress, BrokerLink, Farewell, Login, load_paho
+from edge.publish.cloudevents import to_json
+from edge.publish.home_assistant import discovery
+from edge.publish.spool import Spool
+from edge.types import EmotionEvent
+
+ONLINE, OFFLINE = "online", "offline"
+RETRY_FIRST_S, RETRY_LAST_S = 0.25, 15.0
+STATE_EVERY_S = 1.0  # the retained state follows at once where it says something new, else this often
+FORGET_EVENTS, FORGET_S = 20, 1.0  # so many acknowledged events, or for so long, may stay in the spool
+DRAIN_S, FAREWELL_S = 2.0, 1.0  # at the end, for what is still on its way, and for saying that we are offline
+ABANDON_S = 0.5  # and where there is no connection
+
+
+@dataclass(frozen=True, slots=True)
+class MqttSettings:
+    """Which broker, as whom, and under which topic. `discovery_prefix` is Home Assistant's, or None for no discovery."""
+
+    address: BrokerAddress
+    login: Login
+    topic: str
+    protocol: MqttVersion = "mqtt5"
+    keepalive_s: int = 15
+    discovery_prefix: str | None = None
+
+
+class MqttSink:
+    """`publish` returns once the event is safe on disk; the rest happens in a thread of its own."""
+
+    def __init__(self, settings: MqttSettings, spool: Spool, log: Callable[[str], None]) -> None:
+        load_paho()
+        self.connected = False
+        self.delivered = 0
+        self._settings = settings
+        self._spool = spool
+        self._log = log
+        self._stopping = threading.Event()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        self._newest: _Newest | None = None
+        self._delivered: list[int] = []
+        self._forget_s = 0.0
+        self._status: str | None = None
+        self._trouble: str | None = None
+        self._thread = threading.Thread(target=self._serve, name="mqtt", daemon=True)
+
+    @property
+    def spooled(self) -> int:
+        return self._spool.waiting
+
+    @property
+    def spool_dropped(self) -> dict[str, int]:
+        return self._spool.dropped
+
+    def open(self) -> None:
+        """Open the spool (PublishError where it cannot be) and begin to connect."""
+        self._spool.open()
+        if self._spool.set_aside:
+            self._log(f"the spool was damaged and is now {self._spool.set_aside}; a new one was begun")
+        if self._spool.waiting:
+            self._log(f"{self._spool.waiting} events of earlier runs wait for {self._settings.address}")
+        self._thread.start()
+
+    def publish(self, event: Event) -> None:
+        """Keep an emotion event until the broker has it; of statuses only the newest counts."""
+        if isinstance(event, EmotionEvent):
+            body = to_json(event)
+            self._spool.append(body)
+            self._newest = _Newest(event, body)
+        else:
+            self._status = to_json(event)
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            self._wake_write.send(b"w")
+        except BlockingIOError:
+            pass  # so many wake-ups wait that one more says nothing
+        except OSError:  # closed
+            pass
+
+    def close(self) -> None:
+        """Deliver what can be delivered at once, say offline, and leave the rest in the spool."""
+        self._stopping.set()
+        self._wake()
+        if self._thread.ident is not None:
+            self._thread.join(DRAIN_S + FAREWELL_S + ABANDON_S if self.connected else ABANDON_S)
+        if self._spool.waiting:
+            self._log(f"{self._spool.waiting} events wait in {self._spool.path} for the next run")
+        self._spool.close()
+        self._wake_read.close()
+        self._wake_write.close()
+
+    # In the thread
+
+    def _serve(self) -> None:
+        wait_s = RETRY_FIRST_S
+        while not self._stopping.is_set():
+            delivered = self.delivered
+            try:
+                self._converse()
+            except PublishError as error:
+                self._say(str(error))
+            except Exception as error:  # noqa: BLE001  the supervision boundary: whatever it was, connect anew
+                self._say(f"a bug ended the connection to {self._settings.address}: {error!r}")
+            if self.delivered > delivered:  # a broker that lets us in and takes nothing is not asked more often for it
+                wait_s = RETRY_FIRST_S
+            # Spread, so that many devices do not all come back in the same moment.
+            self._stopping.wait(wait_s * random.uniform(0.5, 1.0))
+            wait_s = min(2 * wait_s, RETRY_LAST_S)
+
+    def _converse(self) -> None:
+        """Keep one connection for as long as it lasts."""
+        settings = self._settings
+        will = Farewell(f"{settings.topic}/availability", OFFLINE)
+        link = BrokerLink(
+            settings.address, settings.login, will,
+            protocol=settings.protocol, keepalive_s=settings.keepalive_s, wake=self._wake_read,
+        )  # fmt: skip
+        try:
+            link.open()
+            self.connected = True
+            self._say(None)
+            self._introduce(link)
+            self._feed(link)
+            link.send(will.topic, OFFLINE, retain=True)
+            self._finish(link, time.monotonic() + FAREWELL_S)
+        finally:
+            self.connected = False
+            link.close()
+            self._spool.delivered(self._delivered + link.take_delivered())
+            self._delivered = []
+
+    def _introduce(self, link: BrokerLink) -> None:
+        link.send(f"{self._settings.topic}/availability", ONLINE, retain=True)
+        if self._settings.discovery_prefix:
+            for topic, payload in discovery(self._settings.discovery_prefix, self._settings.topic).items():
+                link.send(topic, json.dumps(payload), retain=True)
+
+    def _feed(self, link: BrokerLink) -> None:
+        """Send the spool in order, from its oldest event on, until the run ends."""
+        sent_position = 0
+        state = _StateTopic()
+        ends_s: float | None = None
+        while True:
+            if self._stopping.is_set():
+                ends_s = ends_s or time.monotonic() + DRAIN_S
+                if self._spool.waiting == 0 or time.monotonic() > ends_s:
+                    return
+            for waiting in self._spool.after(sent_position, link.room) if self._spool.newest > sent_position else ():
+                link.send(f"{self._settings.topic}/events", waiting.body, position=waiting.position)
+                sent_position = waiting.position
+            if link.room > 0 and (newest := state.due(self._newest)):
+                link.send(f"{self._settings.topic}/state", newest.body, retain=True)
+            if link.room > 0 and self._status:
+                status, self._status = self._status, None
+                link.send(f"{self._settings.topic}/status", status)
+            link.step()
+            self._forget(link)
+
+    def _forget(self, link: BrokerLink) -> None:
+        """Take what was acknowledged out of the spool, many at a time: what is forgotten late may at worst be sent twice."""
+        acknowledged = link.take_delivered()
+        self.delivered += len(acknowledged)
+        self._delivered += acknowledged
+        ending = self._stopping.is_set()
+        if self._delivered and (ending or len(self._delivered) >= FORGET_EVENTS or time.monotonic() > self._forget_s):
+            self._spool.delivered(self._delivered)
+            self._delivered = []
+            self._forget_s = time.monotonic() + FORGET_S
+
+    def _finish(self, link: BrokerLink, deadline_s: float) -> None:
+        while not link.is_idle and time.monotonic() < deadline_s:
+            link.step(0.1)
+            self._forget(link)
+
+    def _say(self, trouble: str | None) -> None:
+        """Log a trouble when it begins and when it is over, not at every try; at the end `close` says what is left."""
+        if self._stopping.is_set():
+            return
+        if trouble and trouble != self._trouble:
+            self._log(f"{trouble}; trying again, {self._spool.waiting} events wait")
+        elif self._trouble and not trouble:
+            self._log(f"{self._settings.address}: connected")
+        self._trouble = trouble
+
+
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    event: EmotionEvent
+    body: str
+
+
+class _StateTopic:
+    """Decides when the retained state is due: at once where it says something new, else once a second."""
+
+    def __init__(self) -> None:
+        self._sent: _Newest | None = None
+        self._sent_s = 0.0
+
+    def due(self, newest: _Newest | None) -> _Newest | None:
+        if newest is None or newest is self._sent:
+            return None
+        now_s = time.monotonic()
+        is_news = self._sent is None or _said(newest.event) != _said(self._sent.event)
+        if not is_news and now_s - self._sent_s < STATE_EVERY_S:
+            return None
+        self._sent, self._sent_s = newest, now_s
+        return newest
+
+
+def _said(event: EmotionEvent) -> tuple[object, ...]:
+    return event.state, event.label, event.devices

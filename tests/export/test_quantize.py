@@ -1,0 +1,92 @@
+"""int8: what it is made from, what it may cost, and what happens where it costs more."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from edge.errors import ExportError
+from edge.features.spec import PreprocessSpec
+from export import run
+from export.calibration import Material, gather
+from export.networks import Network
+from export.quantize import answers, quantise, to_int8
+from export.to_onnx import to_onnx
+from export.verify import Verified
+from train.models.face import FaceNet
+
+HEADS = {"embedding": (1, 128), "official": (1, 7), "ferplus": (1, 7), "usable": (1, 1)}
+
+
+@pytest.fixture(scope="module")
+def face() -> bytes:
+    torch.manual_seed(0)
+    return to_onnx(Network("face", FaceNet(width=8).eval(), {"crop": (1, 1, 48, 48)}, HEADS, {}))
+
+
+def crops(count: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    return [{"crop": rng.standard_normal((1, 1, 48, 48), np.float32)} for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def material(face: bytes) -> Material:
+    judged = crops(60, seed=1)
+    return Material(crops(32), judged, answers(face, judged, "official").argmax(axis=1))  # the original is always right
+
+
+def test_int8_is_smaller_quantised_and_much_the_same(face: bytes, material: Material):
+    done = quantise("face", face, material, max_drop_pp=60.0)
+    assert len(done.onnx) < 0.6 * len(face)
+    assert "QuantizeLinear" in {node.op_type for node in onnx.load_from_string(done.onnx).graph.node}
+    assert done.accuracy_fp32 == 1.0
+    assert done.same_label == done.accuracy_int8
+    assert done.mean_abs_difference < 0.05
+    assert done.float_layers == ()
+
+
+def test_the_same_inputs_give_the_same_bytes(face: bytes, material: Material):
+    assert to_int8(face, material.training) == to_int8(face, material.training)
+
+
+def test_layers_that_cost_too_much_stay_in_float32(face: bytes, material: Material, monkeypatch: pytest.MonkeyPatch):
+    """The judge is rigged: it takes int8 for worse until two layers are left out."""
+    from export import quantize  # noqa: PLC0415
+
+    judged = quantize._judged
+    monkeypatch.setattr(
+        quantize,
+        "_judged",
+        lambda before, after, material, head, kept: dataclasses.replace(
+            judged(before, after, material, head, kept), accuracy_int8=1.0 if len(kept) >= 2 else 0.5
+        ),
+    )
+    done = quantise("face", face, material, max_drop_pp=0.5)
+    assert len(set(done.float_layers)) == 2
+    layers = {node.name for node in onnx.load_from_string(done.onnx).graph.node if node.op_type in quantize.OPERATORS}
+    assert set(done.float_layers) <= layers
+
+
+def test_where_int8_costs_too_much_whatever_is_kept_it_is_refused(face: bytes, material: Material):
+    wrong = dataclasses.replace(material, labels=(material.labels + 1) % 7)
+    with pytest.raises(ExportError, match=r"int8 loses .* allowed are -200"):
+        quantise("face", face, wrong, max_drop_pp=-200.0)
+
+
+def test_a_bundle_then_holds_fp32_alone_and_the_command_fails(face: bytes, material: Material, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run, "gather", lambda *_: {"face": material})
+    network = Network("face", FaceNet(width=8), {"crop": (1, 1, 48, 48)}, HEADS, {})
+    options = run.Options(max_drop_pp=-200.0)
+    quantised, trouble = run._quantise({"face": network}, {"face": Verified(face, 0.0, 1)}, Path(), PreprocessSpec(), options)
+    assert quantised == {}
+    assert "Keep fp32" in str(trouble)
+
+
+def test_too_few_samples_are_refused(tmp_path: Path):
+    with pytest.raises(ExportError, match="3 calibration samples are too few"):
+        gather({}, tmp_path, PreprocessSpec(), 3)

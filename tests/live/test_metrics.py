@@ -1,0 +1,110 @@
+"""The three pages, as Prometheus and a service manager would ask for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from edge.clock import NS_PER_MS, NS_PER_S, SimulatedClock
+from edge.errors import PublishError
+from edge.publish.metrics import Collector, Health, MetricsServer
+from edge.telemetry import Telemetry
+from edge.types import SinkState
+from tests.edge.test_events import EVENT
+
+pytest.importorskip("prometheus_client", reason="no prometheus_client: pip install 'moodring[metrics]'")
+pytestmark = pytest.mark.live
+
+
+def sinks() -> dict[str, SinkState]:
+    return {"mqtt": SinkState(10, 1, 2, 3, spooled=4, spool_dropped=5, connected=False), "jsonl": SinkState(16, 0, 0, 0)}
+
+
+class Run:
+    def __init__(self) -> None:
+        self.clock = SimulatedClock(NS_PER_S)
+        self.telemetry = Telemetry(
+            self.clock, counters=lambda: {"frames_seen": 30}, dropped=lambda: {"damaged_packets": 7}, level_dbfs=lambda: -20.0
+        )
+
+    def event(self, **changes: object) -> None:
+        self.telemetry.note(dataclasses.replace(EVENT, **changes))
+
+
+@contextmanager
+def served(run: Run) -> Iterator[MetricsServer]:
+    server = MetricsServer("127.0.0.1", 0, Collector(run.telemetry, sinks), Health(run.telemetry, 2.0))
+    server.open()
+    try:
+        yield server
+    finally:
+        server.close()
+        server.close()
+
+
+def get(server: MetricsServer, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_health_follows_the_run():
+    run = Run()
+    with served(run) as server:
+        assert get(server, "/healthz") == (503, "no event yet\n")
+        run.event()
+        assert get(server, "/healthz") == get(server, "/readyz") == (200, "ok\n")
+        run.event(devices={"camera": "lost", "microphone": "absent"})
+        assert get(server, "/healthz") == (200, "ok\n")
+        assert get(server, "/readyz") == (503, "no device works: camera lost, microphone absent\n")
+        run.clock.sleep_until_ns(4 * NS_PER_S)
+        assert get(server, "/healthz") == (503, "the last event is 3.0 s old\n")
+        assert get(server, "/elsewhere")[0] == 404
+
+
+def test_the_metrics_are_what_prometheus_reads():
+    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415  an extra
+
+    run = Run()
+    run.event(latency_ms=4.0)
+    run.event(latency_ms=40.0, devices={"camera": "ok", "microphone": "lost"})
+    run.clock.sleep_until_ns(NS_PER_S + 500 * NS_PER_MS)
+    with served(run) as server:
+        code, text = get(server, "/metrics")
+    assert code == 200
+    found = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    latency = "moodring_stage_latency_seconds"
+    assert found[f"{latency}_count", "capture_to_event"] == 2
+    assert found[f"{latency}_sum", "capture_to_event"] == pytest.approx(0.044)
+    assert found[f"{latency}_bucket", "0.005", "capture_to_event"] == 1
+    assert found[f"{latency}_bucket", "0.05", "capture_to_event"] == 2
+    assert found["moodring_processed_total", "frames_seen"] == 30
+    assert found["moodring_dropped_total", "damaged_packets"] == 7
+    assert found["moodring_device_state", "microphone", "ok"] == 0
+    assert found["moodring_device_state", "lost", "microphone"] == 1
+    assert found["moodring_event_age_seconds",] == pytest.approx(0.5)
+    assert found["moodring_sink_dropped_total", "mqtt", "spool_cap"] == 5
+    assert found["moodring_sink_waiting", "mqtt", "spool"] == 4
+    assert found["moodring_sink_connected", "mqtt"] == 0
+
+
+def test_a_port_that_is_taken_is_said():
+    run = Run()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        server = MetricsServer("127.0.0.1", taken.getsockname()[1], Collector(run.telemetry, sinks), Health(run.telemetry, 2.0))
+        with pytest.raises(PublishError, match=r"metrics cannot be served on 127.0.0.1:\d+: .*; change metrics.port"):
+            server.open()

@@ -1,0 +1,181 @@
+"""`moodring run` with every sink there is: what arrives is one stream, and what cannot be is said before anything starts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.broker import Broker, Subscriber, free_port
+from tests.support.events import check_event, check_lines, check_status
+from tests.support.mjpeg import SoftwareCamera
+from tests.support.signals import face_picture
+
+pytestmark = pytest.mark.live
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-m", "edge.cli", "run", "--config"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+TOPIC = "moodring/test/stream"
+
+
+def configured(bundle: Path, folder: Path, *lines: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text("\n".join([f"bundle: {bundle}", *lines, ""]))
+    return path
+
+
+def mqtt_lines(port: int, folder: Path) -> str:
+    spool = f"spool: {{path: {folder / 'events.spool'}}}"
+    return f"mqtt: {{url: 'mqtt://127.0.0.1:{port}', topic: {TOPIC}, home_assistant: {{enabled: true}}, {spool}}}"
+
+
+@contextlib.contextmanager
+def running(config: Path, url: str) -> Iterator[subprocess.Popen[str]]:
+    command = [*COMMAND, str(config), "--video", url, "--audio", "none"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_a_live_run_tells_all_its_sinks_the_same(tiny_bundle: Path, tmp_path: Path):
+    pytest.importorskip("prometheus_client", reason="no prometheus_client: pip install 'moodring[metrics]'")
+    lines, port = tmp_path / "events.jsonl", free_port()
+    with Broker(tmp_path) as broker, Subscriber(broker.port, "#") as subscriber, SoftwareCamera(face_picture) as camera:
+        config = configured(
+            tiny_bundle, tmp_path, f"events: {{path: {lines}, status: false}}", mqtt_lines(broker.port, tmp_path),
+            f"metrics: {{enabled: true, port: {port}}}",
+        )  # fmt: skip
+        with running(config, camera.url) as run:
+            subscriber.wait_for(lambda s: len(s.of("events")) >= 15 and len(s.of("status")) >= 2, 60)
+            subscriber.wait_for(lambda s: any(json.loads(body)["data"]["modalities"] for body in s.of("state")))
+            assert urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").read() == b"ok\n"
+            metrics = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+            run.send_signal(signal.SIGINT)
+            assert run.wait(20) == 130
+            said = run.stderr.read()
+        subscriber.wait_for(lambda s: s.of("availability") == ["online", "offline"])
+    assert "Traceback" not in said
+    published = check_lines(lines.read_text())
+    arrived = [json.loads(body) for body in subscriber.of("events")]
+    assert arrived == published
+    for body in subscriber.of("state"):
+        check_event(json.loads(body))
+    for body in subscriber.of("status"):
+        check_status(json.loads(body))
+    status = json.loads(subscriber.of("status")[-1])["data"]
+    assert {"see", "fuse", "publish"} <= set(status["latency"])
+    assert status["sinks"]["mqtt"]["connected"] is True
+    counted = status["counters"]
+    assert counted["events"] >= 5
+    assert 0 <= counted["frames_captured"] - counted["frames_seen"] - status["dropped"]["frames_overwritten"] <= 1
+    assert counted["frames_seen"] == counted["frames_tracked"] + status["dropped"]["frames_above_rate"]
+    assert 'moodring_device_state{device="camera",state="ok"} 1.0' in metrics
+    assert sum(topic.startswith("homeassistant/sensor/moodring_test_stream/") for topic, _, _ in subscriber.messages) == 6
+
+
+def test_kill_9_leaves_nothing_behind_but_what_the_next_run_delivers(tiny_bundle: Path, tmp_path: Path):
+    lines = tmp_path / "events.jsonl"
+    with (
+        Broker(tmp_path) as broker,
+        Subscriber(broker.port, f"{TOPIC}/#") as subscriber,
+        SoftwareCamera(face_picture) as camera,
+    ):
+        config = configured(tiny_bundle, tmp_path, f"events: {{path: {lines}}}", mqtt_lines(broker.port, tmp_path))
+        with running(config, camera.url) as run:
+            subscriber.wait_for(lambda s: len(s.of("events")) >= 5, 60)
+            run.send_signal(signal.SIGKILL)
+            run.wait()
+            subscriber.wait_for(lambda s: s.of("availability") == ["online", "offline"])
+        with running(config, camera.url):
+            subscriber.wait_for(lambda s: s.of("availability") == ["online", "offline", "online"], 60)
+            subscriber.wait_for(lambda s: len({json.loads(body)["source"] for body in s.of("events")}) == 2, 30)
+    by_source: dict[str, list[int]] = {}
+    for event in map(json.loads, subscriber.of("events")):
+        by_source.setdefault(event["source"], []).append(event["data"]["seq"])
+    for numbers in by_source.values():
+        assert list(dict.fromkeys(numbers)) == list(range(len(set(numbers))))
+
+
+def test_a_reader_that_does_not_read_holds_the_run_up_no_more_than_the_others(tiny_bundle: Path, tmp_path: Path):
+    """Standard output is a pipe that nobody empties: the broker gets every event all the same."""
+    with (
+        Broker(tmp_path) as broker,
+        Subscriber(broker.port, f"{TOPIC}/#") as subscriber,
+        SoftwareCamera(face_picture) as camera,
+    ):
+        config = configured(tiny_bundle, tmp_path, "fusion: {rate_hz: 50.0}", mqtt_lines(broker.port, tmp_path))
+        command = [*COMMAND, str(config), "--video", camera.url, "--audio", "none"]
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+        subscriber.wait_for(lambda s: len(s.of("events")) >= 300, 60)  # the pipe holds 64 KiB: far fewer
+        run.kill()
+        run.stdout.close()
+        run.wait()
+    numbers = [json.loads(body)["data"]["seq"] for body in subscriber.of("events")]
+    assert list(dict.fromkeys(numbers)) == list(range(len(set(numbers))))
+
+
+def once(bundle: Path, folder: Path, recording: Path, *lines: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, str(configured(bundle, folder, *lines)), str(recording), "--pace", "max", "--events", "none"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False)
+
+
+def test_a_recording_goes_to_the_broker_whole_and_with_the_same_ids(tiny_bundle: Path, tmp_path: Path, talking_face: Path):
+    with Broker(tmp_path) as broker, Subscriber(broker.port, f"{TOPIC}/#") as subscriber:
+        for count in (1, 2):
+            done = once(tiny_bundle, tmp_path, talking_face, mqtt_lines(broker.port, tmp_path))
+            assert done.returncode == 0, done.stderr
+            subscriber.wait_for(lambda s, n=15 * count: len(s.of("events")) == n)
+    bodies = subscriber.of("events")
+    assert bodies[:15] == bodies[15:]
+
+
+WRONG = {
+    "mqtt: {url: broker.local}": "mqtt.url must be mqtts://HOST",
+    "mqtt: {url: 'mqtt://me:s3cret@host'}": "set mqtt.username and mqtt.password_file",
+    "mqtt: {url: 'mqtt://host:99999'}": "names no port",
+    "mqtt: {url: 'mqtt://host', topic: 'a/#'}": "mqtt.topic must be a plain topic",
+    "mqtt: {url: 'mqtt://host', ca_file: /no/such/file}": "mqtt.ca_file /no/such/file is no file",
+    "mqtt: {url: 'mqtt://host', username: me, password_file: /no/such}": "mqtt.password_file /no/such cannot be read",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_what_cannot_be_is_said_before_anything_starts(tiny_bundle: Path, tmp_path: Path, talking_face: Path, line: str):
+    done = once(tiny_bundle, tmp_path, talking_face, line)
+    assert done.returncode == 2
+    (message,) = done.stderr.splitlines()
+    assert WRONG[line] in message
+    assert "s3cret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "package", "extra"),
+    [
+        ("mqtt: {url: 'mqtt://127.0.0.1'}", "paho", "mqtt"),
+        ("metrics: {enabled: true}", "prometheus_client", "metrics"),
+        ("lsl: {enabled: true}", "pylsl", "lsl"),
+    ],
+)
+def test_a_missing_extra_is_named(tiny_bundle: Path, tmp_path: Path, talking_face: Path, line: str, package: str, extra: str):
+    hidden = f"import sys; sys.modules['{package}'] = None; from edge.cli import main; sys.exit(main())"
+    config = configured(tiny_bundle, tmp_path, line)
+    done = subprocess.run(
+        [sys.executable, "-c", hidden, "run", "--config", str(config), str(talking_face), "--pace", "max"],
+        capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"pip install 'moodring[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,162 @@
+"""A real Mosquitto for tests: private port, configuration and password file; killed and started again at will."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Broker:
+    """`with Broker(folder) as broker`; skips the test where there is no Mosquitto."""
+
+    def __init__(self, folder: Path, *lines: str) -> None:
+        if MOSQUITTO is None:
+            pytest.skip("no mosquitto: sudo apt-get install mosquitto")
+        pytest.importorskip("paho.mqtt.client", reason="no paho-mqtt: pip install 'moodring[mqtt]'")
+        self.port = free_port()
+        self._folder = folder
+        self._config = folder / "mosquitto.conf"
+        said = lines or ("allow_anonymous true",)
+        stored = ["persistence true", f"persistence_location {folder}/", "autosave_interval 1"]
+        self._config.write_text("\n".join([f"listener {self.port} 127.0.0.1", "user root", *stored, *said, ""]))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        with (self._folder / "mosquitto.log").open("ab") as log:
+            self._process = subprocess.Popen([MOSQUITTO, "-v", "-c", str(self._config)], stdout=log, stderr=log)
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+            except OSError:
+                assert self._process.poll() is None, (self._folder / "mosquitto.log").read_text()
+                threading.Event().wait(0.02)
+            else:
+                return
+        raise AssertionError("mosquitto does not answer")
+
+    def log(self) -> str:
+        return (self._folder / "mosquitto.log").read_text()
+
+    def save(self) -> None:
+        """Let it write its sessions to its disk now, so that a subscriber is known to the one that starts next."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGUSR1)
+
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait()
+            self._process = None
+
+
+class Subscriber:
+    """Collects what arrives under a topic, across restarts of the broker; `wait_for` waits until a condition holds."""
+
+    def __init__(self, port: int, topic: str, **options: object) -> None:
+        import paho.mqtt.client as paho  # noqa: PLC0415  an extra
+
+        self.messages: list[tuple[str, bytes, bool]] = []
+        self._changed = threading.Condition()
+        self._subscribed = threading.Event()
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=f"test-{free_port()}", clean_session=False)
+        if "username" in options:
+            self._client.username_pw_set(options["username"], options["password"])
+        if "ca_file" in options:
+            self._client.tls_set(str(options["ca_file"]))
+        self._client.reconnect_delay_set(0.1, 0.5)
+        self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_disconnect = lambda *_: self._subscribed.clear()
+        self._client.on_message = self._note
+        self._client.connect("127.0.0.1", port, keepalive=5)
+
+    def __enter__(self) -> Self:
+        self._client.loop_start()
+        assert self._subscribed.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def wait_until_connected(self) -> None:
+        """Wait for the subscription to hold (again)."""
+        assert self._subscribed.wait(30)
+
+    def _note(self, _client: object, _userdata: object, message: object) -> None:
+        with self._changed:
+            self.messages.append((message.topic, message.payload, message.retain))
+            self._changed.notify_all()
+
+    def of(self, topic: str) -> list[str]:
+        """Return the payloads that arrived under a topic's last part."""
+        return [payload.decode() for name, payload, _ in list(self.messages) if name.endswith("/" + topic)]
+
+    def wait_for(self, condition: Callable[[Subscriber], bool], seconds: float = 15.0) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: condition(self), seconds), f"got {[m[:2] for m in self.messages[-5:]]}"
+
+
+def write_certificates(
+    folder: Path, *, expired: bool = False, names: str = "DNS:localhost,IP:127.0.0.1"
+) -> tuple[Path, Path, Path]:
+    """Return a new authority's certificate, and a server's certificate and key for these names signed by it."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl: sudo apt-get install openssl")
+    folder.mkdir(parents=True, exist_ok=True)
+    ca, ca_key, server, key, request = (
+        folder / name for name in ("ca.pem", "ca.key", "server.pem", "server.key", "server.csr")
+    )
+    extensions = folder / "extensions"
+    extensions.write_text(f"subjectAltName={names}\n")
+    new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes"]
+    openssl([*new, "-x509", "-days", "2", "-subj", f"/CN=test authority {folder.name}", "-keyout", ca_key, "-out", ca])
+    openssl([*new, "-subj", "/CN=localhost", "-keyout", key, "-out", request])
+    if expired:
+        sign_expired(folder, ca, ca_key, request, server, extensions)
+    else:
+        sign = ["openssl", "x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-out", server]
+        openssl([*sign, "-days", "2", "-extfile", extensions])
+    return ca, server, key
+
+
+def sign_expired(folder: Path, ca: Path, ca_key: Path, request: Path, server: Path, extensions: Path) -> None:
+    """Sign with dates in the past: `openssl ca` is the one command of OpenSSL 3.0 that takes them."""
+    (folder / "index.txt").write_text("")
+    (folder / "serial").write_text("01\n")
+    config = folder / "ca.conf"
+    config.write_text(
+        f"[ca]\ndefault_ca=it\n[it]\ndatabase={folder}/index.txt\nserial={folder}/serial\nnew_certs_dir={folder}\n"
+        "default_md=sha256\npolicy=any\n[any]\ncommonName=supplied\n"
+    )
+    dates = ["-startdate", "20200101000000Z", "-enddate", f"{dt.datetime.now(dt.UTC).year - 1}0101000000Z"]
+    sign = ["openssl", "ca", "-batch", "-config", config, "-cert", ca, "-keyfile", ca_key, "-in", request, "-out", server]
+    openssl([*sign, *dates, "-extfile", extensions])
+
+
+def openssl(command: list[object]) -> None:
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)

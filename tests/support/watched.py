@@ -1,0 +1,73 @@
+"""A live run that a test can watch."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from edge.capture.base import LiveAudio, LiveVideo
+from edge.clock import MonotonicClock
+from edge.publish.cloudevents import to_document
+from edge.runtime import LiveRun
+from edge.types import EmotionEvent
+from tests.support.events import check_event, make_pipeline
+
+
+class Enough(Exception):  # noqa: N818  not an error: the test has seen what it wanted
+    pass
+
+
+class Watched:
+    """A live run in a thread of its own; `wait_for` waits until an event fits."""
+
+    def __init__(self, bundle: Path, camera: LiveVideo | None, microphone: LiveAudio | None) -> None:
+        self.logged: list[str] = []
+        self.pipeline = make_pipeline(bundle)
+        self.live = LiveRun(self.pipeline, camera, microphone, MonotonicClock(), self.logged.append)
+        self._events: list[tuple[float, EmotionEvent]] = []
+        self._changed = threading.Condition()
+        self._over = False
+        self._thread = threading.Thread(target=self._run, name="live run")
+        self._thread.start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(Enough):
+            self.live.run(self._publish, tick_ns=100_000_000, seconds=60)
+
+    def _publish(self, event: EmotionEvent) -> None:
+        check_event(to_document(event))
+        with self._changed:
+            if self._over:
+                raise Enough
+            self._events.append((time.monotonic(), event))
+            self._changed.notify_all()
+
+    def wait_for(self, condition: Callable[[EmotionEvent], bool], seconds: float) -> EmotionEvent:
+        """Return the first event from now on that fits, within so many seconds."""
+        with self._changed:
+            start = len(self._events)
+            found = self._changed.wait_for(lambda: any(condition(e) for _, e in self._events[start:]), seconds)
+            assert found, f"no such event within {seconds} s; the last was {self._events[-1:]}, logged {self.logged}"
+            return next(event for _, event in self._events[start:] if condition(event))
+
+    def close(self) -> None:
+        with self._changed:
+            self._over = True
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+@contextlib.contextmanager
+def watching(bundle: Path, camera: LiveVideo | None = None, microphone: LiveAudio | None = None) -> Iterator[Watched]:
+    """Run live for as long as the context lasts; no reader may be left over at its end."""
+    before = set(threading.enumerate())
+    watched = Watched(bundle, camera, microphone)
+    try:
+        yield watched
+    finally:
+        watched.close()
+    left = {thread.name for thread in set(threading.enumerate()) - before if "process_request" not in thread.name}
+    assert not any(name.startswith("read ") for name in left), left
