@@ -198,6 +198,7 @@ def _add_evaluate(commands: Any) -> None:
         if name == "speech":
             kind.add_argument("--noise", type=Path, metavar="DIR", help="mix each recording of this folder in as well")
             kind.add_argument("--snr", type=_floats, default=(20.0, 10.0, 5.0, 0.0), metavar="LIST", help="dB: 20,10,5,0")
+            kind.add_argument("--clips", action="store_true", help="write each clip's probabilities as well")
     fusion = kinds.add_parser("fusion", help="pairs by class of FER2013 pictures and RAVDESS clips (different people)")
     fusion.add_argument("--fer2013", type=Path, required=True, metavar="CSV")
     _split(fusion)

@@ -35,43 +35,34 @@ class Network:
         return tuple(torch.zeros(shape) for shape in self.inputs.values())
 
 
-def _check_belong(cards: dict[str, dict[str, Any]], spec: PreprocessSpec) -> None:
-    """Raise ExportError unless the checkpoints were trained on this preprocessing, and the fusion on these branches."""
-    for kind, card in cards.items():
-        if card["spec_hash"] != spec.hash_for(kind):
-            raise ExportError(f"{kind} was trained on other preprocessing than this version computes; train it again")
-    for branch, digest in cards["fusion"]["branches"].items():
-        if digest != cards[branch]["sha256"]:
-            raise ExportError(f"the fusion was trained on another {branch} network than the one beside it; train it again")
+def load_network(checkpoints: Path, kind: str, spec: PreprocessSpec) -> Network:
+    """Load one network; raise DataError on a checkpoint that is absent or does not fit its card."""
+    card = dict(read_card(checkpoints, kind))
+    if card["spec_hash"] != spec.hash_for(kind):
+        raise ExportError(f"{kind} was trained on other preprocessing than this version computes; train it again")
+    size, embedding = spec.face.size, (BATCH, fusion.EMBEDDING)
+    module: nn.Module
+    inputs: Shapes
+    outputs: Shapes
+    if kind == "face":
+        module, inputs = face.FaceNet(**card["network"]), {"crop": (BATCH, 1, size, size)}
+        heads = {"official": (BATCH, FACE_CLASSES), "ferplus": (BATCH, FACE_CLASSES)}
+        outputs = {"embedding": embedding, **heads, "usable": (BATCH, 1)}
+    elif kind == "speech":
+        module = speech.SpeechNet(cepstra=spec.speech.columns, **card["network"])
+        inputs = {"window": (BATCH, spec.speech.window_frames, spec.speech.columns)}
+        outputs = {"embedding": embedding, "logits": (BATCH, CLASSES), "usable": (BATCH, 1)}
+    else:
+        module = fusion.FusionNet(**card["network"])
+        inputs = {"face_embedding": embedding, "speech_embedding": embedding, "presence": (BATCH, 2)}
+        outputs = {"logits": (BATCH, CLASSES)}
+    return Network(kind, load_weights(checkpoints, kind, module), inputs, outputs, card)
 
 
 def load_networks(checkpoints: Path, spec: PreprocessSpec) -> dict[str, Network]:
-    """Load face, speech and fusion; raise DataError on a checkpoint that is absent or does not fit its card."""
-    size, window = spec.face.size, (BATCH, spec.speech.window_frames, spec.speech.columns)
-    cards = {kind: dict(read_card(checkpoints, kind)) for kind in ("face", "speech", "fusion")}
-    _check_belong(cards, spec)
-    embedding = (BATCH, fusion.EMBEDDING)
-    modules = {
-        "face": face.FaceNet(**cards["face"]["network"]),
-        "speech": speech.SpeechNet(cepstra=spec.speech.columns, **cards["speech"]["network"]),
-        "fusion": fusion.FusionNet(**cards["fusion"]["network"]),
-    }
-    inputs: dict[str, Shapes] = {
-        "face": {"crop": (BATCH, 1, size, size)},
-        "speech": {"window": window},
-        "fusion": {"face_embedding": embedding, "speech_embedding": embedding, "presence": (BATCH, 2)},
-    }
-    outputs: dict[str, Shapes] = {
-        "face": {
-            "embedding": embedding,
-            "official": (BATCH, FACE_CLASSES),
-            "ferplus": (BATCH, FACE_CLASSES),
-            "usable": (BATCH, 1),
-        },
-        "speech": {"embedding": embedding, "logits": (BATCH, CLASSES), "usable": (BATCH, 1)},
-        "fusion": {"logits": (BATCH, CLASSES)},
-    }
-    return {
-        kind: Network(kind, load_weights(checkpoints, kind, modules[kind]), inputs[kind], outputs[kind], cards[kind])
-        for kind in cards
-    }
+    """Load face, speech and fusion; raise ExportError where the fusion was trained on other branches than these."""
+    networks = {kind: load_network(checkpoints, kind, spec) for kind in ("face", "speech", "fusion")}
+    for branch, digest in networks["fusion"].card["branches"].items():
+        if digest != networks[branch].card["sha256"]:
+            raise ExportError(f"the fusion was trained on another {branch} network than the one beside it; train it again")
+    return networks

@@ -22,13 +22,13 @@ from edge.features.spec import SpeechSpec
 from edge.labels import CALM, CLASSES, FACE_CLASSES, LABELS, NEUTRAL
 from train import face, speech
 from train.augment import warp_faces
-from train.augment_sound import SoundAugmenter
 from train.datasets import FaceData, load_faces
 from train.face import soft_cross_entropy
 from train.loop import Task, fit
 from train.models.face import FaceNet
 from train.models.fusion import FusionNet
 from train.models.speech import SpeechNet
+from train.pool import WindowDrawer, open_pool
 from train.recipe import FaceRecipe, FusionRecipe, SpeechRecipe
 from train.report import (
     fit_temperature,
@@ -96,7 +96,7 @@ def speech_side(branches: Branches, windows: F32, labels: I64) -> Side:
     return Side(outs["embedding"], probabilities, labels)
 
 
-def training_sides(branches: Branches, data: FaceData, data_dir: Path, recipe: FusionRecipe) -> tuple[Side, Side]:
+def training_sides(branches: Branches, data: FaceData, data_dir: Path, recipe: FusionRecipe, cache: Path) -> tuple[Side, Side]:
     """Embed augmented training pictures and voices, by the branches' own recipes: plain ones would be too sure."""
     rng = np.random.default_rng([recipe.seed, 5])
     known = data.split.train[data.official[data.split.train].sum(axis=1) > 0]
@@ -105,11 +105,11 @@ def training_sides(branches: Branches, data: FaceData, data_dir: Path, recipe: F
     spec = SpeechSpec()
     voices = load_voices(data_dir, spec)
     actors = split_actors([voice.clip.actor for voice in voices], recipe.fold).train
-    voices = [voice for voice in voices if voice.clip.actor in actors]
     speech_recipe = SpeechRecipe(**branches.speech_card["recipe"])
-    augmenter = SoundAugmenter(speech_recipe, spec, load_noises(data_dir, spec.mfcc.rate_hz))
-    windows = np.concatenate([augmenter.voices([voice] * recipe.views, rng) for voice in voices])
-    labels = np.repeat([voice.clip.label for voice in voices], recipe.views)
+    pool = open_pool(speech_recipe, spec, voices, load_noises(data_dir, spec.mfcc.rate_hz), cache)
+    rows_v = [row for row, voice in enumerate(voices) if voice.clip.actor in actors for _ in range(recipe.views)]
+    windows = WindowDrawer(pool, speech_recipe, spec, voices).voices(rows_v, rng)
+    labels = np.array([voices[row].clip.label for row in rows_v])
     return face_side(branches, pictures, data.labels[rows]), speech_side(branches, windows, labels)
 
 
@@ -224,7 +224,7 @@ def train_fusion(recipe: FusionRecipe, data_dir: Path, out_dir: Path) -> bool:
     run_dir = out_dir / "fusion"
     branches = load_branches(out_dir)
     data = load_faces(data_dir, out_dir / "cache")
-    faces, voices = training_sides(branches, data, data_dir, recipe)
+    faces, voices = training_sides(branches, data, data_dir, recipe, out_dir / "cache")
     faces_validation, voices_validation = validation_sides(branches, data, data_dir, recipe)
     model = begin(branches, data, recipe)
     before = validate(model.eval(), faces_validation, voices_validation, recipe)

@@ -46,17 +46,24 @@ class FaceRecipe(Recipe):
 
 @dataclass(frozen=True, slots=True)
 class SpeechRecipe(Recipe):
+    early: int  # channels before `width`
     width: int
     dropout: float
     label_smoothing: float
     mixup: float
+    bfloat16: bool  # convolve in it: half again as fast on processors that have it, far slower on others
     fold: int | None  # whose test actors are held out; null trains on everyone but the validation actors
     views: int  # windows drawn from each clip and epoch
+    versions: int  # of each recording in the pool
     shortest_s: float
-    speed: float  # pitch and tempo together, plus or minus
-    tempo: float  # tempo alone, plus or minus
+    speed: float  # pitch and tempo together: the most its logarithm moves, as for tempo and mel_scale
+    tempo: float  # tempo alone
+    mel_scale: float  # of the mel axis: the length of the vocal tract
     mel_shift: float  # in mel filters, plus or minus
+    masks: int  # bands, and stretches of time, at most
     gain_db: float
+    room: float  # probability that the voice stands in a room
+    band_limit: float  # probability that low and high frequencies are lost
     noise: float  # probability that noise is mixed in
     snr_db: tuple[float, float]
     nonspeech: int  # beside each batch of speech
@@ -86,6 +93,8 @@ def _value(path: Path, key: str, annotation: str, value: Any) -> Any:
     if annotation == "tuple[float, float]":
         if isinstance(value, list) and len(value) == 2 and all(isinstance(item, int | float) for item in value):
             return (float(value[0]), float(value[1]))
+    elif annotation == "bool" and isinstance(value, bool):
+        return value
     elif annotation == "float" and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     elif (annotation.startswith("int") and isinstance(value, int) and not isinstance(value, bool)) or (

@@ -27,7 +27,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Run one evaluation, print its main figures and write all of them to --json."""
     cv2.setNumThreads(1)
     _make_room(arguments.json)
-    bundle = bundles.load(bundles.resolve(arguments.bundle))
+    needed = ("speech",) if arguments.what == "stream" else bundles.MODELS if arguments.what == "fusion" else (arguments.what,)
+    bundle = bundles.load(bundles.resolve(arguments.bundle), needed)
     engine = Engine(bundle, arguments.precision, arguments.backend)
     if arguments.what == "face":
         if arguments.images:
@@ -35,7 +36,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
         else:
             figures = face.evaluate_fer2013(engine, arguments.fer2013, arguments.ferplus, arguments.split)
     elif arguments.what == "speech":
-        figures = speech.evaluate_ravdess(engine, arguments.ravdess, arguments.actors, arguments.noise, arguments.snr)
+        figures = speech.evaluate_ravdess(
+            engine, arguments.ravdess, arguments.actors, arguments.noise, arguments.snr, clips=arguments.clips
+        )
     elif arguments.what == "stream":
         figures = stream.evaluate_ravdess(engine, arguments.ravdess, arguments.actors)
     else:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.clock import NS_PER_S
 from edge.errors import DataError
 from edge.evaluation.engine import Engine, progress
 from edge.evaluation.metrics import classification_metrics
@@ -18,6 +19,7 @@ from edge.inference.branches import SpeechBranch
 from edge.types import F32, AudioBlock, BranchOutput, FeatureWindow
 
 NOISE_SEED = 0
+SILENCE_S = 60
 
 
 def select_clips(folder: Path, actors: Sequence[int] | None) -> tuple[RavdessClip, ...]:
@@ -50,23 +52,45 @@ def clip_outputs(branch: SpeechBranch, samples: F32, spec: SpeechSpec) -> list[B
 
 
 def evaluate_ravdess(
-    engine: Engine, folder: Path, actors: Sequence[int] | None, noise: Path | None, snr_db: Sequence[float]
+    engine: Engine,
+    folder: Path,
+    actors: Sequence[int] | None,
+    noise: Path | None,
+    snr_db: Sequence[float],
+    *,
+    clips: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate RAVDESS speech, and with `noise` the same clips with each of its recordings mixed in at each SNR."""
-    clips = select_clips(folder, actors)
-    truth = np.array([clip.label for clip in clips], np.int64)
-    sounds = [read_sound(clip.path) for clip in progress(clips, "reading clips")]
+    """Evaluate RAVDESS speech, and with `noise` the same clips with each of its recordings mixed in at each SNR.
+
+    `usable` says how many windows of the clean clips are taken for speech, and, with `noise`, how many of each recording by
+    itself and of silence are not. `clips` adds each clip's probabilities.
+    """
+    chosen = select_clips(folder, actors)
+    truth = np.array([clip.label for clip in chosen], np.int64)
+    sounds = [read_sound(clip.path) for clip in progress(chosen, "reading clips")]
     branch, spec = engine.speech(), engine.bundle.spec.speech
+    threshold = engine.bundle.models["speech"].usable_threshold
+
+    def answers(signals: Sequence[F32], what: str) -> list[list[BranchOutput]]:
+        return [clip_outputs(branch, signal, spec) for signal in progress(signals, what)]
+
+    def means(outputs: list[list[BranchOutput]]) -> F32:
+        return np.stack([np.mean([hop.probabilities for hop in hops], axis=0) for hops in outputs])
 
     def figures(signals: Sequence[F32], what: str) -> dict[str, Any]:
-        answers = []
-        for signal in progress(signals, what):
-            outputs = clip_outputs(branch, signal, spec)
-            answers.append(np.mean([o.probabilities for o in outputs], axis=0))
-        return classification_metrics(np.stack(answers), truth)
+        return classification_metrics(means(answers(signals, what)), truth)
 
-    result = figures(sounds, "clean") | {"actors": sorted({clip.actor for clip in clips})}
+    clean = answers(sounds, "clean")
+    result = classification_metrics(means(clean), truth) | {"actors": sorted({clip.actor for clip in chosen})}
+    usable = [hop.usable >= threshold for hops in clean for hop in hops]
+    result["usable"] = {"speech": {"windows": len(usable), "usable": float(np.mean(usable))}}
+    if clips:
+        rounded = [[round(float(p), 6) for p in row] for row in means(clean)]
+        result["clips"] = {clip.path.stem: row for clip, row in zip(chosen, rounded, strict=True)}
     if noise is not None:
+        others = {"silence": np.zeros(SILENCE_S * spec.mfcc.rate_hz, np.float32)}
+        others |= {path.stem: read_sound(path) for path in noise_recordings(noise)}
+        result["usable"] |= {name: _refused(branch, threshold, sound, spec) for name, sound in others.items()}
         result["by_noise"] = {
             path.stem: {
                 f"{snr:g}": figures(mixed(sounds, read_sound(path), snr), f"{path.stem} at {snr:g} dB") for snr in snr_db
@@ -74,6 +98,19 @@ def evaluate_ravdess(
             for path in noise_recordings(noise)
         }
     return result
+
+
+def _refused(branch: SpeechBranch, threshold: float, sound: F32, spec: SpeechSpec) -> dict[str, Any]:
+    """Count the hops of a recording without speech that the branch takes for speech, whether or not voice activity stirs."""
+    front_end = SpeechFrontEnd(spec)
+    hop = spec.hop_frames * spec.mfcc.hop_samples
+    usable = []
+    for start in range(0, sound.size - hop + 1, hop):
+        list(front_end.push(AudioBlock(sound[start : start + hop], start * NS_PER_S // spec.mfcc.rate_hz, spec.mfcc.rate_hz)))
+        features = front_end.last_window()
+        if features is not None and start + hop >= spec.mfcc.rate_hz:  # from one second of sound on, as the runtime
+            usable.append(branch.run(FeatureWindow(features, 0)).usable >= threshold)
+    return {"windows": len(usable), "usable": float(np.mean(usable)) if usable else 0.0}
 
 
 def mixed(sounds: Sequence[F32], noise: F32, snr_db: float) -> list[F32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -94,8 +95,11 @@ def resolve(name: str) -> Path:
     return DEFAULT if name == "default" else Path(name)
 
 
-def load(path: Path) -> Bundle:
-    """Read and verify a bundle: schema, labels, spec, every file's hash. Raises BundleError saying what to do."""
+def load(path: Path, needed: Sequence[str] = MODELS) -> Bundle:
+    """Read and verify a bundle: schema, labels, spec, every file's hash. Raises BundleError saying what to do.
+
+    `needed` are the networks it must hold: all of them to run, one of them to evaluate a bundle made for that alone.
+    """
     document = _read_document(path)
     if document.get("schema") != SCHEMA:
         raise BundleError(
@@ -113,7 +117,13 @@ def load(path: Path) -> Bundle:
                 f"bundle {path} was made for preprocessing {document['spec_hash'][:12]}, this runtime computes "
                 f"{spec.hash()[:12]}; export the model again with this version"
             )
-        models = {name: _model_info(path, name, document["models"][name]) for name in MODELS}
+        absent = [name for name in needed if name not in document["models"]]
+        if absent:
+            raise BundleError(
+                f"bundle {path} holds no network for {' and '.join(absent)}: it was made to evaluate "
+                f"{' and '.join(document['models']) or 'nothing'} alone; choose another bundle, or export it again"
+            )
+        models = {name: _model_info(path, name, document["models"][name]) for name in MODELS if name in document["models"]}
         _check_fit(path, spec, models)
         return Bundle(path, document["id"], document["name"], spec, models, document["accuracy"], document["training"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -150,22 +160,25 @@ def _model_info(path: Path, name: str, data: dict[str, Any]) -> ModelInfo:
 
 def _check_fit(path: Path, spec: PreprocessSpec, models: dict[str, ModelInfo]) -> None:
     """Raise BundleError unless the networks take what the spec makes and give what the branches and the fuser read."""
-    face, speech = models["face"], models["speech"]
     size, speech_spec = spec.face.size, spec.speech
     inputs: dict[str, Shapes] = {
         "face": {"crop": (1, 1, size, size)},
         "speech": {"window": (1, speech_spec.window_frames, speech_spec.columns)},
-        "fusion": {
-            "face_embedding": face.outputs["embedding"],
-            "speech_embedding": speech.outputs["embedding"],
-            "presence": (1, 2),
-        },
     }
     outputs: dict[str, Shapes] = {
-        "face": {face.published_head: (1, FACE_CLASSES), "usable": (1, 1)},
         "speech": {"logits": (1, CLASSES), "usable": (1, 1)},
         "fusion": {"logits": (1, CLASSES)},
     }
+    heads = {"speech": "logits", "fusion": "logits"}
+    if "face" in models:
+        heads["face"] = models["face"].published_head
+        outputs["face"] = {heads["face"]: (1, FACE_CLASSES), "usable": (1, 1)}
+    if "fusion" in models:
+        inputs["fusion"] = {
+            "face_embedding": models["face"].outputs["embedding"],
+            "speech_embedding": models["speech"].outputs["embedding"],
+            "presence": (1, 2),
+        }
     for name, model in models.items():
         if model.inputs != inputs[name]:
             raise BundleError(f"bundle {path}: {name} takes {model.inputs}, which does not fit {inputs[name]}; export it again")
@@ -175,8 +188,7 @@ def _check_fit(path: Path, spec: PreprocessSpec, models: dict[str, ModelInfo]) -
                 raise BundleError(
                     f"bundle {path}: {name} gives {output} as {found}, which does not fit {shape}; export it again"
                 )
-    for name, head in (("face", face.published_head), ("speech", "logits"), ("fusion", "logits")):
-        if not models[name].temperature[head] > 0:
+        if not model.temperature[heads[name]] > 0:
             raise BundleError(f"bundle {path}: the temperature of {name} must be more than 0; export it again")
 
 

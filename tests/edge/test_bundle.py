@@ -144,7 +144,7 @@ def test_a_missing_part_is_refused(copied: Path, key: str):
         ("labels", list(LABELS[:7]), "this moodring speaks of"),
         ("spec_hash", "0" * 64, "was made for preprocessing 000000000000"),
         ("spec/speech/hop_frames", 25, "was made for preprocessing"),
-        ("models/speech", None, "incomplete"),
+        ("models/speech", None, "holds no network for speech"),
         ("models/speech/files", {}, "names no file for speech"),
         ("models/speech/inputs", None, "incomplete"),
         ("models/face/temperature", "warm", "incomplete"),
@@ -262,3 +262,20 @@ def test_what_ships_is_whole_and_says_how_good_it_is():
         bundle.open(kind)
     assert bundle.accuracy
     assert bundle.training["data"]
+
+
+def voices_alone(folder: Path) -> Path:
+    """Leave a copied bundle its speech network only, as the bundles of the folds have it."""
+    document = read_document(folder)
+    document["models"] = {"speech": document["models"]["speech"]}
+    write_document(folder, document)
+    return folder
+
+
+def test_a_bundle_of_one_network_serves_what_needs_that_one_and_nothing_else(copied: Path):
+    bundle = load(voices_alone(copied), ("speech",))
+    assert list(bundle.models) == ["speech"]
+    with pytest.raises(BundleError, match="holds no network for face and fusion: it was made to evaluate speech alone"):
+        load(copied)
+    with pytest.raises(BundleError, match="holds no network for face"):
+        load(copied, ("face",))

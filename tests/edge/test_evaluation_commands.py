@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from edge.evaluation.speech import mixed
 from edge.labels import CALM, INDEX, LABELS, NEUTRAL
 from tests.support.recordings import write_recording
 from tests.support.signals import empty_picture, face_picture, noise, voice
+from tests.support.tiny_bundle import read_document, write_document
 
 REQUIRED = {
     "n", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece", "per_class", "confusion",
@@ -155,6 +157,31 @@ def test_speech_of_chosen_actors(evaluate, ravdess: Path):
     figures = evaluate("speech", "--ravdess", ravdess, "--actors", "2")
     check_figures(figures, 8)
     assert figures["actors"] == [2]
+
+
+def test_speech_counts_the_windows_taken_for_speech_and_writes_each_clip_where_asked(evaluate, ravdess: Path, tmp_path: Path):
+    write_recording(tmp_path / "tap.wav", sound=noise(2.6, 0.01))
+    figures = evaluate("speech", "--ravdess", ravdess, "--actors", "1", "--noise", tmp_path, "--snr", "10", "--clips")
+    assert figures["usable"]["speech"]["usable"] == 1.0  # the tiny bundle calls everything usable
+    assert figures["usable"]["tap"] == {"windows": 4, "usable": 1.0}  # at 1, 1.5, 2 and 2.5 s
+    assert figures["usable"]["silence"]["windows"] == 119
+    assert set(figures["clips"]) == {f"03-01-{emotion:02d}-01-01-01-01" for emotion in range(1, 9)}
+    for row in figures["clips"].values():
+        assert sum(row) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_bundle_of_voices_alone_is_evaluated_as_clips_and_as_a_stream(
+    capsys, tiny_bundle: Path, ravdess: Path, tmp_path: Path
+):
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "voices"))
+    document = read_document(folder)
+    document["models"] = {"speech": document["models"]["speech"]}
+    write_document(folder, document)
+    for what in ("speech", "stream"):
+        out = tmp_path / f"{what}.json"
+        arguments = ["--ravdess", ravdess, "--actors", "1", "--bundle", folder, "--json", out]
+        assert main(["evaluate", what, *map(str, arguments)]) == 0
+        check_figures(json.loads(out.read_text()), 8)
 
 
 def test_speech_in_noise_is_given_by_recording_and_level(evaluate, ravdess: Path, tmp_path: Path):

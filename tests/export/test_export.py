@@ -16,6 +16,7 @@ from edge.features.spec import PreprocessSpec
 from edge.inference import bundle as reader
 from export import run, write
 from export.networks import Network, load_networks
+from export.quantize import agreement, to_int8
 from export.to_onnx import OPSET, to_onnx
 from export.verify import answer, real_inputs, verify
 from train.models.face import FaceNet
@@ -33,7 +34,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     for kind, model, network, extra in (
         ("face", FaceNet(width=4), {"width": 4}, {"temperature": {"official": 1.1, "ferplus": 0.9}}),
-        ("speech", SpeechNet(width=16), {"width": 16}, {"temperature": {"logits": 1.2}}),
+        ("speech", SpeechNet(early=8, width=16), {"early": 8, "width": 16}, {"temperature": {"logits": 1.2}}),
         ("fusion", FusionNet(8), {"hidden": 8}, {"temperature": {"logits": 1.0}, "weights": {"face": 0.4, "speech": 0.6}}),
     ):
         data = [{"name": "toy", "licence": "none", "part": kind}]
@@ -103,7 +104,7 @@ def test_absence_counts_as_zeros(networks: dict[str, Network]) -> None:
 
 def test_fusion_starts_as_the_product_of_both_branches() -> None:
     torch.manual_seed(0)
-    face, speech = FaceNet(width=4).official, SpeechNet(width=16).logits
+    face, speech = FaceNet(width=4).official, SpeechNet(early=8, width=16).logits
     prior = torch.tensor([0.1, 0.05, 0.15, 0.25, 0.15, 0.1, 0.2])
     net = FusionNet().eval()
     net.start_from(face, speech, (1.5, 0.8), prior)
@@ -265,7 +266,7 @@ def test_nothing_is_written_where_outputs_differ(
     real = real_folder(tmp_path, data_dir, fer2013_csv)
     inputs = real_inputs(load_networks(checkpoints, SPEC), real, SPEC)
     monkeypatch.setattr(run, "real_inputs", lambda *_: inputs)
-    other = {"face": FaceNet(width=4).eval(), "speech": SpeechNet(width=16).eval(), "fusion": FusionNet(8).eval()}
+    other = {"face": FaceNet(width=4).eval(), "speech": SpeechNet(early=8, width=16).eval(), "fusion": FusionNet(8).eval()}
 
     def of_other_weights(network: Network) -> bytes:
         return to_onnx(Network(network.kind, other[network.kind], network.inputs, network.outputs, network.card))
@@ -274,3 +275,15 @@ def test_nothing_is_written_where_outputs_differ(
     with pytest.raises(ExportError, match="differs from PyTorch's"):
         run.export(checkpoints, tmp_path / "out", real, run.Options(precisions=("fp32",)))
     assert list(tmp_path.iterdir()) == [real]
+
+
+def test_int8_answers_nearly_as_float32(networks: dict[str, Network], exported: dict[str, bytes]) -> None:
+    inputs = some_inputs(networks["speech"], 20)
+    quantised = to_int8(exported["speech"], inputs)
+    assert quantised == to_int8(exported["speech"], inputs)
+    nodes = [node.op_type for node in onnx.load_from_string(quantised).graph.node]
+    assert "QuantizeLinear" in nodes
+    assert nodes.count("BatchNormalization") == 1  # the input's own; all others went into the convolutions
+    found = agreement(exported["speech"], quantised, inputs)
+    assert found["windows"] == 20
+    assert found["max_difference"] < 0.05

@@ -11,11 +11,13 @@ from edge.features.spec import SpeechSpec
 from edge.features.speech_window import SpeechFrontEnd
 from edge.types import AudioBlock
 from train import augment
-from train.augment_sound import SoundAugmenter, coloured_noise, resample
+from train.augment_mel import MelAugmenter
+from train.augment_sound import SoundAugmenter, coloured_noise, echo, limit_band, resample
 from train.models.face import FaceNet
 from train.models.speech import SpeechNet
 from train.recipe import FaceRecipe, SpeechRecipe, read_recipe
 from train.report import fit_temperature, softmax
+from train.voices import hear
 
 from pathlib import Path  # isort: skip
 
@@ -69,11 +71,14 @@ def test_mixing_keeps_targets_distributions() -> None:
     assert (y.max(dim=1).values < 1).any()
 
 
+def recipe_with(**changes: object) -> SpeechRecipe:
+    return dataclasses.replace(read_recipe(CONFIGS / "speech.yaml", "speech"), **changes)
+
+
 def test_sounds_that_are_no_speech_make_finite_windows() -> None:
-    recipe: SpeechRecipe = read_recipe(CONFIGS / "speech.yaml", "speech")
-    augmenter = SoundAugmenter(recipe, SpeechSpec(), [])
-    rng = np.random.default_rng(0)
-    windows = augmenter.nonspeech(20, rng)
+    augmenter, rng = SoundAugmenter(recipe_with(), SpeechSpec(), []), np.random.default_rng(0)
+    mels = hear([augmenter.nonspeech(rng) for _ in range(20)], SpeechSpec())[0]
+    windows = MelAugmenter(recipe_with(), SpeechSpec()).windows([mel[:300] for mel in mels], rng)
     assert windows.shape == (20, 300, 40)
     assert windows.dtype == np.float32
     assert np.isfinite(windows).all()
@@ -81,19 +86,48 @@ def test_sounds_that_are_no_speech_make_finite_windows() -> None:
 
 @pytest.mark.parametrize("reduction", ["none", "wiener"])
 def test_a_window_that_chance_leaves_alone_is_the_one_the_runtime_sees(reduction: str) -> None:
-    still = dict.fromkeys(("speed", "tempo", "mel_shift", "gain_db", "noise"), 0.0)
-    recipe = dataclasses.replace(read_recipe(CONFIGS / "speech.yaml", "speech"), **still)
-    spec = SpeechSpec(noise_reduction=reduction)
-    augmenter = SoundAugmenter(recipe, spec, [])
-    augmenter._channel = lambda _rng: 0.0
-    augmenter._mask = lambda _mel, _rng: None
+    still = dict.fromkeys(("speed", "tempo", "mel_shift", "mel_scale", "gain_db", "noise", "room", "band_limit"), 0.0)
+    recipe, spec = recipe_with(**still, masks=0), SpeechSpec(noise_reduction=reduction)
+    augmenter = MelAugmenter(recipe, spec)
+    augmenter._channel = lambda _rng: np.zeros(40, np.float32)
     rng = np.random.default_rng(0)
     sounds = [(0.1 * rng.standard_normal(count)).astype(np.float32) for count in (30_000, 48_240)]
-    windows = augmenter._windows([(sound, 300) for sound in sounds], rng)
+    changed = [SoundAugmenter(recipe, spec, []).voice(sound, rng) for sound in sounds]
+    assert [speed for _, speed in changed] == [1.0, 1.0]
+    mels = hear([samples for samples, _ in changed], spec)[0]
+    windows = augmenter.windows([mel[-300:] for mel in mels], rng)
     for sound, window in zip(sounds, windows, strict=True):
         front_end = SpeechFrontEnd(spec)
         list(front_end.push(AudioBlock(sound, 0)))
         np.testing.assert_allclose(window, front_end.last_window(), atol=2e-3)
+
+
+def test_the_spectrum_can_be_stretched_without_gain() -> None:
+    warp = MelAugmenter(recipe_with(), SpeechSpec())._warp(np.random.default_rng(3))
+    np.testing.assert_allclose(warp.sum(axis=0), 1.0, atol=1e-6)
+    assert abs(np.ones(40, np.float32) @ warp - 1.0).max() < 1e-6
+    assert (np.argmax(warp, axis=0) != np.arange(40)).any()
+
+
+def test_a_band_limit_takes_the_ends_of_the_spectrum_and_leaves_the_middle() -> None:
+    sound = np.random.default_rng(0).standard_normal(1 << 15).astype(np.float32)
+    before, after = (np.abs(np.fft.rfft(x)) ** 2 for x in (sound, limit_band(sound, 16_000, np.random.default_rng(1))))
+    hz = np.fft.rfftfreq(1 << 15, 1 / 16_000)
+    kept = [after[(hz >= low) & (hz < high)].sum() / before[(hz >= low) & (hz < high)].sum() for low, high in
+            ((1, 20), (1000, 2000), (7700, 8000))]  # fmt: skip
+    assert kept[0] < 0.2
+    assert kept[1] > 0.9
+    assert kept[2] < 0.6
+
+
+def test_a_room_is_heard_after_the_sound() -> None:
+    click = np.zeros(16_000, np.float32)
+    click[1000] = 1.0
+    heard = echo(click, 16_000, np.random.default_rng(0))
+    assert np.abs(heard[:1000]).max() < 1e-6
+    assert heard[1000] == pytest.approx(1.0, abs=0.5)
+    assert 0 < np.abs(heard[1100:2000]).max() < 1.0
+    assert len(heard) == 16_000
 
 
 def test_resampling_raises_the_pitch() -> None:

@@ -14,13 +14,14 @@ import pytest
 import yaml
 
 from edge.evaluation.readers import FER_SIDE
+from train import pool
 from train.run import train
 from train.splits import split_actors
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL: dict[str, dict[str, object]] = {
     "face": {"epochs": 2, "batch": 64, "width": 4, "nonfaces": 4},
-    "speech": {"epochs": 2, "batch": 8, "width": 16, "views": 1, "nonspeech": 2, "fold": 0},
+    "speech": {"epochs": 2, "batch": 8, "early": 8, "width": 16, "views": 1, "versions": 2, "nonspeech": 2},
     "fusion": {"epochs": 2, "batch": 16, "pairs": 64, "views": 1, "pictures": 100, "validation_pairs": 64, "hidden": 8},
 }
 
@@ -68,6 +69,12 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_faces(folder, rng)
     write_voices(folder, rng)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def few_other_sounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "NONSPEECH_SOUNDS", 60)
+    monkeypatch.setattr(pool, "VALIDATION_SOUNDS", 20)
 
 
 def test_every_kind_trains_and_leaves_what_it_should(tmp_path: Path, small_data: Path) -> None:

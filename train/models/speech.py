@@ -16,8 +16,9 @@ OUTPUTS = ("embedding", "logits", "usable")
 VARIANCE_FLOOR = 1e-4
 
 
-def convolution(inputs: int, outputs: int, size: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv1d(inputs, outputs, size, padding=size // 2, bias=False), nn.BatchNorm1d(outputs))
+def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
+    convolve = nn.Conv1d(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
+    return nn.Sequential(convolve, nn.BatchNorm1d(outputs))
 
 
 class Block(nn.Module):
@@ -51,12 +52,15 @@ class AttentiveStatistics(nn.Module):
 
 
 class SpeechNet(nn.Module):
-    def __init__(self, cepstra: int = 40, width: int = 128, dropout: float = 0.3) -> None:
+    """`early` channels at 20 ms a frame, then `width` at 40 ms."""
+
+    def __init__(self, cepstra: int = 40, early: int = 96, width: int = 128, dropout: float = 0.3) -> None:
         super().__init__()
         self.standardise = nn.BatchNorm1d(cepstra, affine=False)
-        self.stem = convolution(cepstra, width, 5)  # [B, w, 300]
-        self.blocks = nn.ModuleList([Block(width, dropout / 3) for _ in range(3)])
-        self.pool = nn.MaxPool1d(2)
+        self.stem = convolution(cepstra, early, 5, stride=2)
+        self.early = Block(early, dropout / 3)
+        self.widen = convolution(early, width, 3, stride=2)
+        self.late = nn.ModuleList([Block(width, dropout / 3) for _ in range(2)])
         self.statistics = AttentiveStatistics(width)
         self.project = nn.Linear(2 * width, EMBEDDING)
         self.dropout = nn.Dropout(dropout)
@@ -65,9 +69,10 @@ class SpeechNet(nn.Module):
 
     def forward(self, window: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = self.standardise(window.transpose(1, 2))  # [B, 40, 300]
-        x = self.pool(torch.relu(self.stem(x)))  # [B, w, 150]
-        x = self.pool(self.blocks[0](x))  # [B, w, 75]
-        x = self.blocks[2](self.blocks[1](x))
+        x = self.early(torch.relu(self.stem(x)))  # [B, e, 150]
+        x = torch.relu(self.widen(x))  # [B, w, 75]
+        for block in self.late:
+            x = block(x)
         embedding = torch.relu(self.project(self.statistics(x)))  # [B, 128]
         features = self.dropout(embedding)
         return embedding, self.logits(features), self.usable(features)

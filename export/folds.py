@@ -1,0 +1,195 @@
+"""usage: python -m export.folds --config FILE --data DIR --out DIR --bundles DIR --json FILE ...
+
+Train the five folds of the speech model (or one of them), calibrate and export each, evaluate each on its own unheard actors
+with `moodring evaluate speech`, and pool what they said. `--fold K` only trains that fold, several of which can run at once;
+`--trained` begins where they end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge import cli
+from edge.errors import ExportError, MoodringError
+from edge.evaluation.metrics import classification_metrics
+from edge.evaluation.readers import list_ravdess, read_sound
+from edge.features.spec import PreprocessSpec
+from edge.labels import CLASSES, LABELS
+from export.networks import load_network
+from export.quantize import agreement, to_int8
+from export.to_onnx import to_onnx
+from export.verify import verify
+from export.write import describe, write_bundle
+from train.cross_validation import calibrate_folds, folder_of, split_hash, train_folds, train_mixed
+from train.recipe import read_recipe
+from train.report import commit, read_card, write_json
+from train.splits import FOLDS, fold_actors
+from train.voices import clip_windows, find_ravdess
+
+INTERRUPTED = 130
+CALIBRATION_CLIPS = 64
+NOISE_DB = "10"
+FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
+
+
+def export_fold(checkpoint: Path, bundle: Path, data_dir: Path) -> dict[str, Any]:
+    """Write a bundle of the fold's speech network alone, float32 and int8; return how well the two agree.
+
+    Quantisation is calibrated, and both are compared, on recordings of the fold's training actors.
+    """
+    spec = PreprocessSpec()
+    network = load_network(checkpoint, "speech", spec)
+    clips = [clip for clip in list_ravdess(find_ravdess(data_dir)) if clip.actor in network.card["actors"]["train"]]
+    rows = np.linspace(0, len(clips) - 1, 2 * CALIBRATION_CLIPS).astype(int)
+    pieces = [clip_windows(read_sound(clips[row].path), spec.speech) for row in rows]
+    quantising, comparing = ([{"window": window[None]} for piece in pieces[start::2] for window in piece] for start in (0, 1))
+    done = verify(network, to_onnx(network), comparing)
+    int8 = to_int8(done.onnx, quantising)
+    files = {"speech": {"fp32": done.onnx, "int8": int8}}
+    write_bundle(bundle, describe({"speech": network}, files, spec, bundle.name), files)
+    return agreement(done.onnx, int8, comparing)
+
+
+def evaluate_fold(fold: int, bundle: Path, data_dir: Path, out: Path, noise: bool) -> dict[str, Any]:
+    """Run `moodring evaluate` as a user would; return its figures by name: fp32, int8 and stream."""
+    ravdess = ["--ravdess", str(find_ravdess(data_dir)), "--actors", ",".join(map(str, fold_actors(fold)))]
+    noisy = ["--noise", str(data_dir / "noise"), "--snr", NOISE_DB] if noise else []
+    figures = {}
+    for name, arguments in (
+        ("fp32", ["speech", "--clips", *noisy]),
+        ("int8", ["speech", "--clips", "--precision", "int8"]),
+        ("stream", ["stream"]),
+    ):
+        path = out / f"fold{fold}.{name}.json"
+        code = cli.main(["evaluate", *arguments[:1], "--bundle", str(bundle), *ravdess, "--json", str(path), *arguments[1:]])
+        if code:
+            raise ExportError(f"evaluating fold {fold} ended with code {code}")
+        figures[name] = json.loads(path.read_text(encoding="utf-8"))
+    return figures
+
+
+def pooled(evaluations: list[dict[str, Any]], data_dir: Path) -> dict[str, Any]:
+    """Return the figures over all folds' clips together, from the probabilities that each wrote of its own."""
+    labels = {clip.path.stem: clip.label for clip in list_ravdess(find_ravdess(data_dir))}
+    clips = {name: row for evaluation in evaluations for name, row in evaluation["clips"].items()}
+    if sum(len(evaluation["clips"]) for evaluation in evaluations) != len(clips):
+        raise ExportError("a clip was tested in two folds")
+    return classification_metrics(np.array(list(clips.values())), np.array([labels[name] for name in clips]))
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    return {"by_fold": values, "mean": float(np.mean(values)), "deviation": float(np.std(values, ddof=1))}
+
+
+def confusions(matrix: list[list[int]], pairs: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """Return how often each of a pair of classes is taken for the other, as shares of its own clips."""
+    result = {}
+    for one, other in pairs:
+        for true, said in ((one, other), (other, one)):
+            row = matrix[LABELS.index(true)]
+            result[f"{true} taken for {said}"] = row[LABELS.index(said)] / max(1, sum(row))
+    return result
+
+
+def report(
+    folds: list[dict[str, Any]],
+    agreements: list[dict[str, Any]],
+    cards: list[dict[str, Any]],
+    mixed: dict[str, Any],
+    data_dir: Path,
+) -> dict[str, Any]:
+    """Join what the folds said into the one page of held-out figures; `mixed` is the card of the split that mixes actors."""
+    fp32 = [fold["fp32"] for fold in folds]
+    whole = pooled(fp32, data_dir)
+    document = {
+        "what": "speech, five folds over twenty actors, every actor tested once by a model that never heard them",
+        "protocol": "cross-validated: 14 actors train, 2 choose, 4 are tested; a fold's temperature is fitted on the other "
+        "folds' unheard actors",
+        "commit": commit(),
+        "command": "make folds",
+        "recipe": {**cards[0]["recipe"], "fold": list(range(FOLDS))},
+        "splits": [{"fold": k, "actors": card["actors"], "sha256": split_hash(card)} for k, card in enumerate(cards)],
+        "bundles": [evaluation["bundle"] for evaluation in fp32],
+        "temperatures": [card["temperature"]["logits"] for card in cards],
+        "pooled": whole,
+        "over_folds": {name: spread([evaluation[name] for evaluation in fp32]) for name in FIGURES},
+        "majority_baseline": max(whole["per_class"][label]["n"] for label in LABELS) / whole["n"],
+        "random_split_that_mixes_actors": {"inflated": True, **mixed["test"]},
+        "confused": confusions(whole["confusion"], (("sad", "fear"), ("neutral", "calm"))),
+        "int8": {
+            "pooled": pooled([fold["int8"] for fold in folds], data_dir),
+            "agreement_on_training_actors": agreements,
+        },
+        "stream": {
+            "clips": sum(f["stream"]["n"] + f["stream"]["no_answer"] for f in folds),
+            "no_answer": sum(f["stream"]["no_answer"] for f in folds),
+            "accuracy": float(np.average([f["stream"]["accuracy"] for f in folds], weights=[f["stream"]["n"] for f in folds])),
+            "by_fold": [f["stream"]["accuracy"] for f in folds],
+        },
+        "usable": {name: _share(fp32, name) for name in fp32[0]["usable"]},
+    }
+    if all("by_noise" in evaluation for evaluation in fp32):
+        document["by_noise"] = {
+            name: {snr: _accuracy([e["by_noise"][name][snr] for e in fp32]) for snr in by_snr}
+            for name, by_snr in fp32[0]["by_noise"].items()
+        }
+    return document
+
+
+def _share(evaluations: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    parts = [evaluation["usable"][name] for evaluation in evaluations]
+    windows = [part["windows"] for part in parts]
+    return {"windows": sum(windows), "usable": float(np.average([part["usable"] for part in parts], weights=windows))}
+
+
+def _accuracy(parts: list[dict[str, Any]]) -> float:
+    return float(np.average([part["accuracy"] for part in parts], weights=[part["n"] for part in parts]))
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m export.folds", description=__doc__)
+    for name in ("--config", "--data", "--out", "--bundles", "--json"):
+        parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="train this one and stop")
+    parser.add_argument("--trained", action="store_true", help="train nothing: every fold is done")
+    parser.add_argument("--noise", action="store_true", help=f"evaluate at {NOISE_DB} dB of each noise as well")
+    given = parser.parse_args(arguments)
+    recipe = read_recipe(given.config, "speech")
+    torch.set_num_threads(recipe.threads if given.fold is None else 1)
+    torch.use_deterministic_algorithms(mode=True)
+    try:
+        folds = range(FOLDS) if given.fold is None else (given.fold,)
+        if not given.trained and not train_folds(recipe, given.data, given.out, folds):
+            return INTERRUPTED
+        if given.fold is not None:
+            return 0
+        if not given.trained and not train_mixed(recipe, given.data, given.out):
+            return INTERRUPTED
+        calibrate_folds(given.data, given.out)
+        cards = [read_card(folder_of(given.out, fold), "speech") for fold in range(FOLDS)]
+        bundles = [folder_of(given.bundles, fold) for fold in range(FOLDS)]
+        agreements = [export_fold(folder_of(given.out, k), bundle, given.data) for k, bundle in enumerate(bundles)]
+        evaluate = partial(evaluate_fold, data_dir=given.data, out=given.out, noise=given.noise)
+        with ProcessPoolExecutor(recipe.threads, multiprocessing.get_context("spawn")) as pool:
+            figures = list(pool.map(evaluate, range(FOLDS), bundles))
+        document = report(figures, agreements, cards, read_card(given.out / "mixed", "speech"), given.data)
+    except MoodringError as error:
+        print(f"moodring: {error}", file=sys.stderr)
+        return error.exit_code
+    write_json(given.json, document)
+    print(f"pooled over {CLASSES} classes: accuracy {document['pooled']['accuracy']:.4f}, ece {document['pooled']['ece']:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

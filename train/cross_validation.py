@@ -1,0 +1,78 @@
+"""Five speech models, each tested on four actors that no part of its making heard: what every held-out figure rests on.
+
+Fourteen actors train and two choose the weights. Two are too few to calibrate by: a fold's temperature is fitted on what
+the other four models say of their own unheard actors, so that its test actors calibrate nothing either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.features.spec import SpeechSpec
+from train.models.speech import SpeechNet
+from train.recipe import SpeechRecipe
+from train.report import load_weights, read_card, write_json
+from train.speech import Hops, answers, fit_clip_temperature, hops_of, train_speech
+from train.splits import FOLDS, fold_actors
+from train.voices import load_voices
+
+
+def folder_of(out_dir: Path, fold: int) -> Path:
+    return out_dir / f"fold{fold}"
+
+
+def train_folds(recipe: SpeechRecipe, data_dir: Path, out_dir: Path, folds: Sequence[int] = range(FOLDS)) -> bool:
+    """Train these folds, each into OUT/foldK; return whether every epoch of each was done: Ctrl-C ends all of it."""
+    return all(
+        train_speech(replace(recipe, fold=fold), data_dir, folder_of(out_dir, fold), out_dir / "cache") for fold in folds
+    )
+
+
+def train_mixed(recipe: SpeechRecipe, data_dir: Path, out_dir: Path) -> bool:
+    """Train once on a split that mixes actors, into OUT/mixed: how much such a split flatters."""
+    return train_speech(recipe, data_dir, out_dir / "mixed", out_dir / "cache", mixed=True)
+
+
+def calibrate_folds(data_dir: Path, out_dir: Path) -> dict[int, float]:
+    """Fit every fold's temperature on the other folds' unheard actors, and write it into the card of each."""
+    spec = SpeechSpec()
+    voices = load_voices(data_dir, spec)
+    heard: list[tuple[np.ndarray[Any, Any], Hops]] = []
+    for fold in range(FOLDS):
+        folder = folder_of(out_dir, fold)
+        model = load_weights(folder, "speech", SpeechNet(spec.columns, **read_card(folder, "speech")["network"]))
+        hops = hops_of([voice for voice in voices if voice.clip.actor in fold_actors(fold)], spec)
+        heard.append((answers(model, hops.windows)["logits"], hops))
+    temperatures = {}
+    for fold in range(FOLDS):
+        others = [part for index, part in enumerate(heard) if index != fold]
+        logits = np.concatenate([answer for answer, _ in others])
+        temperatures[fold] = fit_clip_temperature(logits, join([hops for _, hops in others]))
+        folder = folder_of(out_dir, fold)
+        card = read_card(folder, "speech")
+        card["temperature"] = {"logits": temperatures[fold]}
+        card["calibration"] = "the other folds' unheard actors"
+        write_json(folder / "speech.json", card)
+    return temperatures
+
+
+def join(parts: Sequence[Hops]) -> Hops:
+    """Put the hops of several sets of clips one after another."""
+    before = np.cumsum([0] + [len(part.labels) for part in parts])
+    return Hops(
+        np.concatenate([part.windows for part in parts]),
+        np.concatenate([part.clip + start for part, start in zip(parts, before, strict=False)]),
+        np.concatenate([part.labels for part in parts]),
+    )
+
+
+def split_hash(card: dict[str, Any]) -> str:
+    """Return the SHA-256 of who trains, validates and is tested."""
+    return hashlib.sha256(json.dumps(card["actors"], sort_keys=True).encode()).hexdigest()
