@@ -58,7 +58,8 @@ def calibrate_folds(data_dir: Path, out_dir: Path) -> dict[int, float]:
         folder = folder_of(out_dir, fold)
         card = read_card(folder, "speech")
         card["temperature"] = {"logits": temperatures[fold]}
-        card["calibration"] = "the other folds' unheard actors"
+        apart, chose = card["actors"]["test"], card["actors"]["validation"]
+        card["protocol"] = f"actors apart: {apart} unheard, {chose} chose, the other folds' unheard actors calibrated"
         write_json(folder / "speech.json", card)
     return temperatures
 
