@@ -13,8 +13,8 @@ import torch
 
 from edge.errors import ExportError, UsageError
 from edge.features.spec import PreprocessSpec
-from export.calibration import gather
-from export.networks import Network, load_networks
+from export.calibration import Material, gather, usable_threshold
+from export.networks import load_networks
 from export.quantize import Quantised, quantise
 from export.to_onnx import to_onnx
 from export.verify import TOLERANCE, Verified, real_inputs, verify
@@ -54,11 +54,14 @@ def export(checkpoints: Path, out: Path, data_dir: Path, options: Options | None
         print(f"{kind}: {len(done.onnx) / 1e6:.2f} MB, at most {done.max_abs_difference:.1e} from PyTorch over "
               f"{done.compared} real inputs", flush=True)  # fmt: skip
     files = {kind: {"fp32": done.onnx} for kind, done in verified.items()}
-    quantised, trouble = _quantise(networks, verified, Path(data_dir), spec, asked)
+    material = gather(networks, Path(data_dir), spec, asked.samples)
+    quantised, trouble = _quantise(verified, material, asked)
     for kind, small in quantised.items():
         files[kind]["int8"] = small.onnx
     out = Path(out)
-    document = describe(networks, files, spec, out.name)
+    threshold = usable_threshold(networks["speech"], material["speech"])
+    print(f"speech: nothing below {threshold:.3f} usable is taken for speech", flush=True)
+    document = describe(networks, files, spec, out.name, {"speech": threshold})
     write_bundle(out, document, files)
     print(f"bundle {document['id']} -> {out}")
     if json_path is not None:
@@ -90,12 +93,11 @@ def _check(asked: Options) -> None:
 
 
 def _quantise(
-    networks: dict[str, Network], verified: dict[str, Verified], data_dir: Path, spec: PreprocessSpec, asked: Options
+    verified: dict[str, Verified], material: dict[str, Material], asked: Options
 ) -> tuple[dict[str, Quantised], ExportError | None]:
     """Return every network in int8, or none and why not."""
     if "int8" not in asked.precisions:
         return {}, None
-    material = gather(networks, data_dir, spec, asked.samples)
     quantised: dict[str, Quantised] = {}
     for kind, done in verified.items():
         try:

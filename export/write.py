@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ USABLE_THRESHOLD = 0.5
 PUBLISHED_HEAD = "ferplus"  # nearer to what people see than FER2013's own label
 
 
-def _model(network: Network, files: dict[str, bytes]) -> dict[str, Any]:
+def _model(network: Network, files: dict[str, bytes], usable_threshold: float) -> dict[str, Any]:
     """Describe one network; `files` are its bytes by precision."""
     entry: dict[str, Any] = {
         "inputs": {name: list(shape) for name, shape in network.inputs.items()},
@@ -32,7 +33,7 @@ def _model(network: Network, files: dict[str, bytes]) -> dict[str, Any]:
         },
     }
     if "usable" in network.outputs:
-        entry["usable_threshold"] = USABLE_THRESHOLD
+        entry["usable_threshold"] = usable_threshold
     if PUBLISHED_HEAD in network.outputs:
         entry["published_head"] = PUBLISHED_HEAD
     if "weights" in network.card:
@@ -54,16 +55,26 @@ def _training(networks: dict[str, Network]) -> dict[str, Any]:
 
 
 def describe(
-    networks: dict[str, Network], files: dict[str, dict[str, bytes]], spec: PreprocessSpec, name: str
+    networks: dict[str, Network],
+    files: dict[str, dict[str, bytes]],
+    spec: PreprocessSpec,
+    name: str,
+    usable_thresholds: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Return bundle.json's document; `files` are bytes by network and precision. The same input gives the same document."""
+    """Return bundle.json's document; `files` are bytes by network and precision. The same input gives the same document.
+
+    A branch abstains below its threshold of `usable`, which is a half where none is given.
+    """
+    thresholds = usable_thresholds or {}
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "name": name,
         "labels": list(LABELS),
         "spec": spec.to_dict(),
         "spec_hash": spec.hash(),
-        "models": {kind: _model(network, files[kind]) for kind, network in networks.items()},
+        "models": {
+            kind: _model(network, files[kind], thresholds.get(kind, USABLE_THRESHOLD)) for kind, network in networks.items()
+        },
         "accuracy": {},
         "training": _training(networks),
     }

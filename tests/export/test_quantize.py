@@ -13,12 +13,13 @@ import torch
 from edge.errors import ExportError
 from edge.features.spec import PreprocessSpec
 from export import run
-from export.calibration import Material, gather
+from export.calibration import Material, gather, usable_threshold
 from export.networks import Network
 from export.quantize import answers, quantise, to_int8
 from export.to_onnx import to_onnx
 from export.verify import Verified
 from train.models.face import FaceNet
+from train.models.speech import SpeechNet
 
 HEADS = {"embedding": (1, 128), "official": (1, 7), "ferplus": (1, 7), "usable": (1, 1)}
 
@@ -78,11 +79,9 @@ def test_where_int8_costs_too_much_whatever_is_kept_it_is_refused(face: bytes, m
         quantise("face", face, wrong, max_drop_pp=-200.0)
 
 
-def test_a_bundle_then_holds_fp32_alone_and_the_command_fails(face: bytes, material: Material, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(run, "gather", lambda *_: {"face": material})
-    network = Network("face", FaceNet(width=8), {"crop": (1, 1, 48, 48)}, HEADS, {})
+def test_a_bundle_then_holds_fp32_alone_and_the_command_fails(face: bytes, material: Material):
     options = run.Options(max_drop_pp=-200.0)
-    quantised, trouble = run._quantise({"face": network}, {"face": Verified(face, 0.0, 1)}, Path(), PreprocessSpec(), options)
+    quantised, trouble = run._quantise({"face": Verified(face, 0.0, 1)}, {"face": material}, options)
     assert quantised == {}
     assert "Keep fp32" in str(trouble)
 
@@ -90,3 +89,17 @@ def test_a_bundle_then_holds_fp32_alone_and_the_command_fails(face: bytes, mater
 def test_too_few_samples_are_refused(tmp_path: Path):
     with pytest.raises(ExportError, match="3 calibration samples are too few"):
         gather({}, tmp_path, PreprocessSpec(), 3)
+
+
+@pytest.mark.parametrize(("bias", "low", "high"), [(-6.0, 0.5, 0.5), (2.0, 0.5, 0.95), (9.0, 0.97, 0.97)])
+def test_what_is_less_usable_than_nearly_all_speech_is_no_speech(bias: float, low: float, high: float):
+    torch.manual_seed(0)
+    model = SpeechNet(width=16).eval()
+    torch.nn.init.constant_(model.usable.bias, bias)
+    spec = PreprocessSpec().speech
+    inputs = {"window": (1, spec.window_frames, spec.columns)}
+    outputs = {"embedding": (1, 128), "logits": (1, 8), "usable": (1, 1)}
+    rng = np.random.default_rng(0)
+    windows = [{"window": rng.standard_normal(inputs["window"], np.float32)} for _ in range(20)]
+    material = Material(windows, windows, np.zeros(20, np.int64))
+    assert low <= usable_threshold(Network("speech", model, inputs, outputs, {}), material) <= high
