@@ -43,7 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"moodring: {where}{error.strerror or error}", file=sys.stderr)
+        print(
+            f"moodring: {where}{error.strerror or error}; name a place that this user may use and that has room",
+            file=sys.stderr,
+        )
         return 1
 
 

@@ -14,6 +14,8 @@ from edge.capture.camera import camera_nodes
 from edge.capture.microphone import list_microphones
 from edge.errors import DeviceError
 
+JOIN_VIDEO = "sudo usermod -aG video $USER, then log in again"
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -31,18 +33,25 @@ def cameras(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/video4lin
     """Return the V4L2 cameras; the first that may be opened is the default."""
     found: list[Device] = []
     for node in camera_nodes(dev, classes):
-        name = classes / node.name / "name"
         usable = os.access(node, os.R_OK | os.W_OK)
         found.append(
             Device(
                 "camera",
                 str(node),
-                name.read_text(encoding="utf-8").strip() if name.exists() else node.name,
+                _read_line(classes / node.name / "name") or node.name,
                 default=usable and not any(other.default for other in found),
-                trouble="" if usable else "this user may not open it: sudo usermod -aG video $USER, then log in again",
+                trouble="" if usable else f"this user may not open it: {JOIN_VIDEO}",
             )
         )
     return found
+
+
+def _read_line(path: Path) -> str:
+    """Return a small file's text, or nothing where there is none."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError):
+        return ""
 
 
 def microphones() -> list[Device]:

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edge.capture.camera import camera_nodes
 from edge.capture.microphone import list_microphones
+from edge.devices import JOIN_VIDEO, cameras
 from edge.errors import DeviceError, MoodringError
 
 Status = Literal["ok", "warn", "fail"]
@@ -177,22 +177,13 @@ def check_bundle(folder: Path = BUNDLE) -> Finding:
 def check_cameras(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/video4linux")) -> Finding:
     if sys.platform == "darwin":
         return Finding("camera", "ok", "macOS asks for permission at the first `moodring run`")
-    nodes = camera_nodes(dev, classes)
-    if not nodes:
+    found = cameras(dev, classes)
+    if not found:
         return Finding("camera", "warn", f"no {dev}/video*", "connect a camera, or give a recording: moodring run FILE")
-    described = ", ".join(f"{node} {read_line(classes / node.name / 'name')}".strip() for node in nodes)
-    if not any(os.access(node, os.R_OK | os.W_OK) for node in nodes):
-        advice = "sudo usermod -aG video $USER, then log in again"
-        return Finding("camera", "warn", f"{described}: this user may not open it", advice)
+    described = ", ".join(f"{camera.use} {camera.name}" for camera in found)
+    if all(camera.trouble for camera in found):
+        return Finding("camera", "warn", f"{described}: this user may not open it", JOIN_VIDEO)
     return Finding("camera", "ok", described)
-
-
-def read_line(path: Path) -> str:
-    """Return a small file's text, or nothing where there is none."""
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
 
 
 def check_microphones(sound: Path = Path("/dev/snd")) -> Finding:

@@ -171,6 +171,7 @@ class LiveRun:
         self._ready = threading.Condition()
         self._slot: LatestSlot[VideoFrame] = LatestSlot(self._ready)
         self._ring = AudioRing(self._ready, 16_000, RING_SECONDS)
+        self._microphone = microphone
         self._readers: dict[str, _Reader] = {}
         if camera is not None:
             self._readers["camera"] = _Reader(camera, lambda: self._read_frame(camera), self._stopping, log, clock)
@@ -183,6 +184,7 @@ class LiveRun:
         return {
             "frames overwritten by newer ones": self._slot.overwritten,
             "samples overrun": self._ring.lost,
+            "blocks of the microphone that were not read in time": self._blocks_lost,
             "jumps of the microphone's clock": self._ring.reanchored,
             "devices opened again": sum(reader.health.reopened for reader in self._readers.values()),
         }
@@ -200,7 +202,15 @@ class LiveRun:
     @property
     def dropped(self) -> dict[str, int]:
         """What was captured and never reached the pipeline, by reason."""
-        return {"frames_overwritten": self._slot.overwritten, "samples_overrun": self._ring.lost}
+        return {
+            "frames_overwritten": self._slot.overwritten,
+            "samples_overrun": self._ring.lost,
+            "microphone_blocks_lost": self._blocks_lost,
+        }
+
+    @property
+    def _blocks_lost(self) -> int:
+        return self._microphone.blocks_lost if self._microphone is not None else 0
 
     def _read_frame(self, camera: LiveVideo) -> int:
         frame = camera.read()

@@ -37,9 +37,13 @@ class LiveVideo(Protocol):
 
 
 class LiveAudio(Protocol):
-    """A microphone: `read` blocks for the next float32 [N] samples and says when the last of them was captured."""
+    """A microphone: `read` blocks for the next float32 [N] samples and says when the last of them was captured.
+
+    `blocks_lost` counts since the start what was recorded, or should have been, and could not be read in time.
+    """
 
     name: str
+    blocks_lost: int
 
     def open(self) -> None: ...
 

@@ -116,8 +116,10 @@ class Microphone:
         pyaudio = _pyaudio()
         recorded = self._recorded = BoundedQueue(WAITING_BLOCKS)
 
-        def take_over(samples: bytes, _count: int, _times: object, _flags: int) -> tuple[None, int]:
+        def take_over(samples: bytes, _count: int, _times: object, flags: int) -> tuple[None, int]:
+            lost = recorded.dropped
             recorded.put((samples, time.monotonic_ns()))
+            self.blocks_lost += recorded.dropped - lost + bool(flags & pyaudio.paInputOverflow)
             return None, int(pyaudio.paContinue)
 
         self._audio = pyaudio.PyAudio()
@@ -180,7 +182,6 @@ class Microphone:
         return (np.concatenate(blocks) if blocks else np.zeros(0, np.float32)), captured_ns
 
     def close(self) -> None:
-        self.blocks_lost += self._recorded.dropped
         self._recorded = BoundedQueue(WAITING_BLOCKS)
         stream, audio = self._stream, self._audio
         self._stream = self._audio = None

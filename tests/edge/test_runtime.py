@@ -26,6 +26,7 @@ class Device:
     """Gives what the test puts into it: data, and exceptions to raise. Without more it fails, or hangs while `hangs` is set."""
 
     name = "device"
+    blocks_lost = 0
 
     def __init__(self, refuse: int = 0) -> None:
         self.data: queue.Queue = queue.Queue()
@@ -216,6 +217,7 @@ class PacedMicrophone:
     """Gives a voice 20 ms at a time, as late as a busy machine would, and is lost after a while."""
 
     name = "paced"
+    blocks_lost = 0
 
     def __init__(self, seconds: float) -> None:
         self._sound = voice(seconds)

@@ -77,7 +77,7 @@ def test_sigusr1_mutes_the_picture_and_lets_it_in_again(tiny_bundle: Path, tmp_p
     assert {data["state"] for data in muted} == {"no_signal"}
 
 
-def test_a_muted_camera_is_closed_and_its_frames_are_no_loss(tiny_bundle: Path):
+def test_a_muted_camera_is_told_apart_from_a_lost_one_and_comes_back(tiny_bundle: Path):
     with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, Camera(camera.url)) as run:
         run.wait_for(lambda e: e.modalities == ("face",), 10)
         assert run.live.toggle_mute("camera")

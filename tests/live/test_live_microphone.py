@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,16 @@ def test_a_microphone_that_is_not_there_says_so(plugged_in: SoftwareMicrophone):
         Microphone("no such thing").open()
     with pytest.raises(DeviceError, match="is not open"):
         Microphone().read()
+
+
+def test_what_nobody_reads_in_time_is_counted(plugged_in: SoftwareMicrophone):
+    with Microphone() as microphone:
+        microphone.read()
+        deadline = time.monotonic() + 10
+        while not microphone.blocks_lost:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert microphone.read()[0].size
 
 
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
