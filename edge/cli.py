@@ -108,7 +108,13 @@ def _add_doctor(commands: Any) -> None:
         description="Check devices, libraries, cascade, bundle, backends and permissions.",
     )
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
-    doctor.set_defaults(command=lambda a: importlib.import_module("edge.doctor").main(json=a.json))
+    doctor.add_argument("--bundle", default="default", metavar="DIR", help="model bundle (default: the one that ships)")
+    doctor.add_argument(
+        "--tune",
+        action="store_true",
+        help="measure which form of each network is the fastest here, for `inference.backend: auto`",
+    )
+    doctor.set_defaults(command=lambda a: importlib.import_module("edge.doctor").main(a.json, a.bundle, a.tune))
 
 
 def _add_devices(commands: Any) -> None:

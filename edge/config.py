@@ -19,7 +19,7 @@ from edge.errors import ConfigError
 from edge.features.face_tracker import TrackerSettings
 from edge.features.spectrum import KernelName
 from edge.fusion import Method
-from edge.inference.bundle import BackendName, Precision
+from edge.inference.forms import BackendChoice, PrecisionChoice
 from edge.publish.base import MqttVersion
 from edge.publish.jsonl import Fsync
 from edge.smoothing import SmoothingSettings
@@ -83,8 +83,10 @@ class LabelsConfig:
 
 @dataclass(frozen=True, slots=True)
 class InferenceConfig:
-    backend: BackendName = "onnx"
-    precision: Precision = "fp32"
+    """`auto` is what `moodring doctor --tune` found to be the fastest here; until it has run, and in replay, onnx and fp32."""
+
+    backend: BackendChoice = "auto"
+    precision: PrecisionChoice = "auto"
     threads: int = 1
 
 

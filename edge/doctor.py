@@ -28,11 +28,13 @@ from rich.text import Text
 from edge.capture.microphone import list_microphones
 from edge.devices import JOIN_VIDEO, cameras
 from edge.errors import DeviceError, MoodringError
+from edge.inference import bundle as bundles
+from edge.inference import tuning
 
 Status = Literal["ok", "warn", "fail"]
 
 PACKAGE = Path(__file__).resolve().parent
-BUNDLE = PACKAGE / "bundles" / "default"
+BUNDLE = bundles.DEFAULT
 CLIP = PACKAGE / "samples" / "clip.mp4"
 CASCADES = tuple(f"haarcascade_{kind}.xml" for kind in ("frontalface_default", "frontalface_alt2", "profileface"))
 REINSTALL = "install moodring again: in a clone remove .venv and say make run, else pip install --force-reinstall moodring"
@@ -62,7 +64,7 @@ class Finding:
     advice: str = ""
 
 
-def diagnose() -> list[Finding]:
+def diagnose(bundle: Path = BUNDLE) -> list[Finding]:
     """Look at everything, in the order in which a run needs it."""
     return [
         check_python(),
@@ -70,7 +72,8 @@ def diagnose() -> list[Finding]:
         check_cascade(),
         check_backend("onnxruntime", run_onnxruntime),
         check_backend("openvino", run_openvino) if is_installed("openvino") else no_openvino(),
-        check_bundle(),
+        check_bundle(bundle),
+        check_forms(bundle),
         check_cameras(),
         check_microphones(),
         check_clip(),
@@ -163,12 +166,21 @@ def check_extra(extra: str, package: str, what: str) -> Finding:
 def check_bundle(folder: Path = BUNDLE) -> Finding:
     """Verify the bundle's files and load each of its networks."""
     try:
-        bundle = importlib.import_module("edge.inference.bundle").load(folder)
+        bundle = bundles.load(folder, needed=())
         for model in bundle.models:
             bundle.open(model)
-    except (MoodringError, ImportError, OSError) as error:
-        return Finding("bundle", "fail", str(error), "" if isinstance(error, MoodringError) else REINSTALL)
+    except MoodringError as error:
+        return Finding("bundle", "fail", str(error))
     return Finding("bundle", "ok", f"{bundle.name} {bundle.id}: {', '.join(bundle.models)}")
+
+
+def check_forms(folder: Path = BUNDLE) -> Finding:
+    """Say in which form `inference.backend: auto` runs each network, and why."""
+    try:
+        plan, why = tuning.plan(bundles.load(folder, needed=()), "auto", "auto")
+    except MoodringError:
+        return Finding("inference", "fail", "no bundle to run", "see the line above")
+    return Finding("inference", "ok", f"auto is {tuning.describe(plan)} ({why})")
 
 
 # --- devices: a missing one is no failure, since a run goes on with what is left ------------------------------------
@@ -245,9 +257,39 @@ def to_json(findings: list[Finding]) -> str:
     return dumps({"ok": ok, "findings": [dataclasses.asdict(finding) for finding in findings]}, indent=2)
 
 
-def main(json: bool) -> int:
+def tune(folder: Path, json: bool) -> int:
+    """Measure every form of every network, remember it for `inference.backend: auto`, and print it; return 0."""
+    bundle = bundles.load(folder, needed=())
+    print(f"moodring: measuring bundle {bundle.id}, about 15 seconds; leave the machine alone", file=sys.stderr, flush=True)
+    timings = tuning.tune(bundle)
+    plan, _ = tuning.plan(bundle, "auto", "auto")
+    kept = str(tuning.cache_path(bundle, threads=1))
+    if json:
+        rows = [
+            {**dataclasses.asdict(form), "network": name, "chosen": plan[name] == form, **dataclasses.asdict(timing)}
+            for name, by_form in timings.items()
+            for form, timing in by_form.items()
+        ]
+        print(dumps({"bundle": bundle.id, "kept": kept, "forms": rows}, indent=2))
+        return 0
+    table = Table("", "network", "form", "hot ms", "paced ms", "paced p95", "of a core", box=None, pad_edge=False)
+    for name, by_form in timings.items():
+        for form, timing in by_form.items():
+            mark = Text("auto" if plan[name] == form else "", "green")
+            milliseconds = (f"{value:.2f}" for value in (timing.hot_ms.p50, timing.paced_ms.p50, timing.paced_ms.p95))
+            table.add_row(mark, name, str(form), *milliseconds, f"{100 * timing.cpu_share:.2f} %")
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    console.print(table)
+    console.print(f"kept in {kept}; what the configuration leaves at `auto` follows it from the next start on", highlight=False)
+    return 0
+
+
+def main(json: bool, bundle: str = "default", tuned: bool = False) -> int:
     """Run `moodring doctor`; return 0 if nothing failed, else 1. Warnings do not count."""
-    findings = diagnose()
+    folder = bundles.resolve(bundle)
+    if tuned:
+        return tune(folder, json)
+    findings = diagnose(folder)
     if json:
         print(to_json(findings))
     else:

@@ -20,7 +20,7 @@ Method = Literal["feature", "weighted", "voting"]
 
 
 class Fuser(Protocol):
-    """Joins what the branches say, float32 [8]. At least one of them must be there."""
+    """Joins what the branches say, float32 over the bundle's labels. At least one of them must be there."""
 
     def fuse(self, face: BranchOutput | None, speech: BranchOutput | None) -> F32: ...
 
@@ -31,6 +31,7 @@ class FeatureFusion:
     def __init__(self, model: Model, info: ModelInfo) -> None:
         self._model = model
         self._temperature = info.temperature["logits"]
+        self._places, self._classes = info.places, info.classes
         self._absent = {name: np.zeros(info.inputs[f"{name}_embedding"], np.float32) for name in ("face", "speech")}
 
     def fuse(self, face: BranchOutput | None, speech: BranchOutput | None) -> F32:
@@ -40,7 +41,7 @@ class FeatureFusion:
             "speech_embedding": self._absent["speech"] if speech is None else speech.embedding[None],
             "presence": np.array([[face is not None, speech is not None]], np.float32),
         }
-        return softmax(self._model.run(inputs)["logits"][0], self._temperature)
+        return softmax(self._model.run(inputs)["logits"][0], self._temperature, self._places, self._classes)
 
 
 class WeightedAverage:
@@ -73,6 +74,8 @@ class Voting:
 
 def open_fuser(bundle: Bundle, method: Method, precision: Precision, backend: BackendName, threads: int = 1) -> Fuser:
     """Build the fuser that a configuration names from a bundle's network or weights."""
+    if "fusion" not in bundle.models:
+        return _without_network(bundle, method)
     info = bundle.models["fusion"]
     if method == "feature":
         return FeatureFusion(bundle.open("fusion", precision, backend, threads), info)
@@ -81,6 +84,13 @@ def open_fuser(bundle: Bundle, method: Method, precision: Precision, backend: Ba
     if not info.weights:
         raise BundleError(f"bundle {bundle.path} holds no weights for decision fusion; use feature fusion or export again")
     return WeightedAverage(info.weights["face"], info.weights["speech"])
+
+
+def _without_network(bundle: Bundle, method: Method) -> Fuser:
+    """Decision fusion that trusts both branches alike; with one branch alone there is nothing to join."""
+    if method == "feature" and len(bundle.models) > 1:
+        raise BundleError(f"bundle {bundle.path} holds no network for fusion; set fusion.method to weighted or voting")
+    return Voting() if method == "voting" else WeightedAverage(0.5, 0.5)
 
 
 def _require_one(face: BranchOutput | None, speech: BranchOutput | None) -> None:

@@ -16,13 +16,14 @@ import numpy as np
 
 from edge.clock import NS_PER_MS, NS_PER_S
 from edge.config import Config
+from edge.errors import ConfigError
 from edge.features.face_crop import crop_face
 from edge.features.face_tracker import HaarTracker
 from edge.features.speech_window import SpeechFrontEnd
 from edge.fusion import Fuser, open_fuser
 from edge.inference.branches import FaceBranch, SpeechBranch
 from edge.inference.bundle import Bundle
-from edge.labels import CALM, LABELS, NEUTRAL
+from edge.inference.forms import SAFE, Plan, pinned
 from edge.smoothing import Smoother
 from edge.types import (
     F32,
@@ -69,17 +70,22 @@ class EventIdentity:
 class Pipeline:
     """One stream: a camera and a microphone, or a recording of both."""
 
-    def __init__(self, config: Config, bundle: Bundle, identity: EventIdentity) -> None:
-        engine = config.inference
-        models = {name: bundle.open(name, engine.precision, engine.backend, engine.threads) for name in ("face", "speech")}
+    def __init__(self, config: Config, bundle: Bundle, identity: EventIdentity, plan: Plan | None = None) -> None:
+        """`plan` says in which form each network runs; without it that is what the configuration pins, else the safe one."""
+        threads = config.inference.threads
+        forms = plan or pinned(bundle, config.inference.backend, config.inference.precision)
+        branches = [name for name in ("face", "speech") if name in bundle.models]
+        models = {name: bundle.open(name, forms[name].precision, forms[name].backend, threads) for name in branches}
+        joins = forms.get("fusion", SAFE)
         self._config = config
         self._bundle = bundle
         self._identity = identity
+        self._labels = _published_labels(config, bundle)
         self._tracker = HaarTracker(config.face.tracker)
-        self._face_branch = FaceBranch(models["face"], bundle.models["face"])
+        self._face_branch = FaceBranch(models["face"], bundle.models["face"]) if "face" in models else None
         self._speech_front_end = SpeechFrontEnd(bundle.spec.speech, config.speech.kernel)
-        self._speech_branch = SpeechBranch(models["speech"], bundle.models["speech"])
-        self._fuser: Fuser = open_fuser(bundle, config.fusion.method, engine.precision, engine.backend, engine.threads)
+        self._speech_branch = SpeechBranch(models["speech"], bundle.models["speech"]) if "speech" in models else None
+        self._fuser: Fuser = open_fuser(bundle, config.fusion.method, joins.precision, joins.backend, threads)
         self._smoother = Smoother(config.smoothing)
         self.reset()
 
@@ -100,6 +106,11 @@ class Pipeline:
     def source(self) -> str:
         """The CloudEvents source of this stream's events."""
         return self._identity.source
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the events may name, in the order of their probabilities."""
+        return self._labels
 
     @property
     def level_dbfs(self) -> float:
@@ -123,7 +134,7 @@ class Pipeline:
             self.counters.faces_held += 1
         elif primary is not None and primary.quality < self._config.face.min_quality:
             self.counters.faces_unfit += 1
-        elif primary is not None:
+        elif primary is not None and self._face_branch is not None:
             pixels = crop_face(frame.grey, primary.box_xywh, self._bundle.spec.face)
             crop = FaceCrop(pixels, frame.capture_time_ns, primary.quality)
             output = self._newest["face"] = self._face_branch.run(crop)
@@ -137,6 +148,8 @@ class Pipeline:
             self.counters.sound_gaps += 1
         self._sound_end_ns = block.end_time_ns
         self.counters.samples_heard += block.samples.size
+        if self._speech_branch is None:
+            return
         for window in self._speech_front_end.push(block):
             self._newest["speech"] = self._speech_branch.run(window)
             self.counters.windows_read += 1
@@ -157,7 +170,7 @@ class Pipeline:
         if used:
             fused = self._published(self._fuser.fuse(used.get("face"), used.get("speech")))
             smoothed, index = self._smoother.update(fused, now_ns)
-            probabilities, label, confidence = _by_label(smoothed), LABELS[index], float(smoothed[index])
+            probabilities, label, confidence = self._by_label(smoothed), self._labels[index], float(smoothed[index])
         capture_time_ns = max((b.capture_time_ns for b in used.values()), default=now_ns)
         event = EmotionEvent(
             source=self._identity.source,
@@ -207,11 +220,12 @@ class Pipeline:
         return output.usable >= self._bundle.models[output.modality].usable_threshold
 
     def _published(self, probabilities: F32) -> F32:
-        """Fold calm into neutral where the configuration says so: float32 [8] -> [8] or [7]."""
+        """Fold calm into neutral where the configuration says so: float32 [n] -> [n] or [n - 1]."""
         if not self._config.labels.merge_calm:
             return probabilities
-        merged = probabilities[:CALM].copy()
-        merged[NEUTRAL] += probabilities[CALM]
+        calm = self._bundle.labels.index("calm")
+        merged: F32 = np.delete(probabilities, calm)
+        merged[self._labels.index("neutral")] += probabilities[calm]
         return merged
 
     def _view(self, output: BranchOutput | None, now_ns: int) -> BranchView | None:
@@ -219,11 +233,19 @@ class Pipeline:
             return None
         said = self._published(output.probabilities)
         age_ms = (now_ns - output.capture_time_ns) / NS_PER_MS
-        return BranchView(LABELS[int(said.argmax())], _by_label(said), output.usable, age_ms)
+        return BranchView(self._labels[int(said.argmax())], self._by_label(said), output.usable, age_ms)
+
+    def _by_label(self, probabilities: F32) -> dict[str, float]:
+        return dict(zip(self._labels, np.asarray(probabilities, np.float64).tolist(), strict=True))
 
 
-def _by_label(probabilities: F32) -> dict[str, float]:
-    return dict(zip(LABELS, np.asarray(probabilities, np.float64).tolist(), strict=False))
+def _published_labels(config: Config, bundle: Bundle) -> tuple[str, ...]:
+    """Return the bundle's labels, without calm where that is folded into neutral."""
+    if not config.labels.merge_calm:
+        return bundle.labels
+    if not {"calm", "neutral"} <= set(bundle.labels):
+        raise ConfigError(f"labels.merge_calm: bundle {bundle.path} does not answer both calm and neutral; set it to false")
+    return tuple(label for label in bundle.labels if label != "calm")
 
 
 def _state(devices: Mapping[str, DeviceState], used: Mapping[Modality, BranchOutput]) -> State:

@@ -23,10 +23,13 @@ from edge.capture.camera import Camera, default_camera
 from edge.capture.media import AudioFile, MediaCounters, VideoFile, check_path, is_url, probe
 from edge.capture.microphone import Microphone, default_microphone
 from edge.clock import NS_PER_S, MonotonicClock
-from edge.config import Config
+from edge.config import Config, InferenceConfig
 from edge.errors import UsageError, without_credentials
 from edge.features.spectrum import KernelName
 from edge.inference import bundle as bundles
+from edge.inference import tuning
+from edge.inference.bundle import Bundle
+from edge.inference.forms import resolved
 from edge.pipeline import EventIdentity, Pipeline
 from edge.runtime import LiveRun, replay
 from edge.service.control import listen_to_signals, watched
@@ -61,11 +64,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Run until the sources end, the time is up or the user interrupts; exit code 0 where everything was delivered."""
     cv2.setNumThreads(1)  # pictures this small are not worth waking other cores for
     config = _configured(arguments)
-    bundle = bundles.load(bundles.resolve(config.bundle))
-    sources = choose_sources(arguments.source, config)
-    if not sources.live and config.speech.kernel == "auto":  # what is measured may differ from run to run
-        config = dataclasses.replace(config, speech=configuration.SpeechConfig(REPLAY_KERNEL))
-    pipeline = Pipeline(config, bundle, _identity(sources, config, bundle.id))
+    bundle = bundles.load(bundles.resolve(config.bundle), needed=())
+    sources = _without_absent_branches(choose_sources(arguments.source, config), bundle)
+    if not sources.live:
+        config = _reproducible(config)
+    engine = config.inference
+    plan, why = tuning.plan(bundle, engine.backend, engine.precision, engine.threads)
+    if sources.live:
+        log(f"networks: {tuning.describe(plan)} ({why})")
+    pipeline = Pipeline(config, bundle, _identity(sources, config, bundle.id), plan)
     tick_ns = int(NS_PER_S / config.fusion.rate_hz)
     clock = MonotonicClock()
     lossy: list[LiveRun | MediaCounters] = []
@@ -103,6 +110,28 @@ def run(arguments: argparse.Namespace) -> int:
             until_ns=None if arguments.seconds is None else int(arguments.seconds * NS_PER_S),
         )
     return 0
+
+
+def _without_absent_branches(sources: Sources, bundle: Bundle) -> Sources:
+    """Leave closed what the bundle has no network for."""
+    video, audio = (
+        source if branch in bundle.models else None for branch, source in (("face", sources.video), ("speech", sources.audio))
+    )
+    for what, wanted, read in (("picture", sources.video, video), ("sound", sources.audio, audio)):
+        if wanted and not read:
+            log(f"bundle {bundle.name} holds no network for it: going on without {what}")
+    if video is None and audio is None:
+        raise UsageError(f"bundle {bundle.name} reads only {' and '.join(bundle.models)}, and there is nothing to read of that")
+    return dataclasses.replace(sources, video=video, audio=audio)
+
+
+def _reproducible(config: Config) -> Config:
+    """Pin what would be chosen by measuring, and so might differ from run to run."""
+    if config.speech.kernel == "auto":
+        config = dataclasses.replace(config, speech=configuration.SpeechConfig(REPLAY_KERNEL))
+    engine = config.inference
+    backend, precision = resolved(engine.backend, engine.precision)
+    return dataclasses.replace(config, inference=InferenceConfig(backend, precision, engine.threads))
 
 
 def _may_summarise(raised: type[BaseException] | None) -> bool:
@@ -181,6 +210,7 @@ def _stream(pipeline: Pipeline, sources: Sources, config: Config, arguments: arg
         paced=paced,
         rate_hz=config.fusion.rate_hz,
         panel=on_terminal and arguments.events != "-",
+        labels=pipeline.labels,
     )
 
 

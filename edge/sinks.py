@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from edge.clock import Clock
 from edge.config import Config
+from edge.labels import LABELS
 from edge.publish.base import Publisher
 from edge.publish.distributor import Distributor
 from edge.publish.jsonl import FilePolicy, JsonLines
@@ -28,6 +29,7 @@ class Stream:
     paced: bool
     rate_hz: float
     panel: bool  # a terminal is there and shows the panel
+    labels: tuple[str, ...] = LABELS  # all that events may name
 
     @property
     def name(self) -> str:
@@ -54,14 +56,14 @@ def open_sinks(
     if config.lsl.enabled:
         from edge.publish.lsl import LslOutlets  # noqa: PLC0415  its library opens sockets
 
-        lsl = LslOutlets(config.lsl.name, f"moodring/{stream.name}")
+        lsl = LslOutlets(config.lsl.name, f"moodring/{stream.name}", stream.labels)
         lsl.open()
         outlets.append(Outlet("lsl", lsl, log, wait_s=wait_s))
     mqtt = None
     if config.mqtt.url != "none":
         from edge.publish.mqtt_options import open_mqtt  # noqa: PLC0415  TLS and SQLite cost start-up time
 
-        mqtt = open_mqtt(config.mqtt, stream.name, log)
+        mqtt = open_mqtt(config.mqtt, stream.name, stream.labels, log)
         outlets.append(Outlet("mqtt", mqtt, log, wait_s=wait_s))
     distributor = Distributor(
         telemetry, clock,

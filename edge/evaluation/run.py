@@ -19,6 +19,7 @@ from edge.errors import UsageError
 from edge.evaluation import face, fusion, speech, stream
 from edge.evaluation.engine import Engine
 from edge.inference import bundle as bundles
+from edge.labels import LABELS
 
 FIGURES = ("n", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
 
@@ -29,6 +30,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
     _make_room(arguments.json)
     needed = ("speech",) if arguments.what == "stream" else bundles.MODELS if arguments.what == "fusion" else (arguments.what,)
     bundle = bundles.load(bundles.resolve(arguments.bundle), needed)
+    if bundle.labels != LABELS:
+        raise UsageError(
+            f"bundle {bundle.path} answers {', '.join(bundle.labels)}; the data sets here have moodring's own labels"
+        )
     engine = Engine(bundle, arguments.precision, arguments.backend)
     if arguments.what == "face":
         if arguments.images:

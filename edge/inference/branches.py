@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,18 +13,29 @@ from edge.inference.bundle import ModelInfo
 from edge.labels import CLASSES
 from edge.types import F32, BranchOutput, FaceCrop, FeatureWindow
 
+NO_EMBEDDING = np.zeros((1, 0), np.float32)
 
-def softmax(logits: F32, temperature: float = 1.0) -> F32:
-    """Return probabilities float32 [..., 8] of logits [..., n <= 8]; classes that a network never answers get 0."""
+
+def softmax(logits: F32, temperature: float = 1.0, places: Sequence[int] | None = None, classes: int = CLASSES) -> F32:
+    """Return probabilities float32 [..., classes] of logits [..., n]; classes that a network never answers get 0.
+
+    `places` says which class each logit is of; without it they are the first ones.
+    """
     scaled = logits.astype(np.float64) / temperature
     scaled = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    probabilities = np.zeros((*logits.shape[:-1], CLASSES), np.float32)
-    probabilities[..., : logits.shape[-1]] = scaled / scaled.sum(axis=-1, keepdims=True)
+    probabilities = np.zeros((*logits.shape[:-1], classes), np.float32)
+    where = slice(logits.shape[-1]) if places is None else list(places)
+    probabilities[..., where] = scaled / scaled.sum(axis=-1, keepdims=True)
     return probabilities
 
 
 def sigmoid(logit: float) -> float:
     return 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, logit))))
+
+
+def _usable(outputs: Mapping[str, F32]) -> float:
+    """Say how likely this is a face or speech at all; a network that does not know leaves it at 1."""
+    return sigmoid(float(outputs["usable"][0, 0])) if "usable" in outputs else 1.0
 
 
 class FaceBranch:
@@ -33,15 +45,16 @@ class FaceBranch:
         self._model = model
         self.head = head or info.published_head
         self._temperature = info.temperature[self.head]
+        self._places, self._classes = info.places, info.classes
 
     def run(self, crop: FaceCrop) -> BranchOutput:
         outputs = self._model.run({"crop": normalise_crops(crop.pixels[None])})
         return BranchOutput(
             modality="face",
             capture_time_ns=crop.capture_time_ns,
-            probabilities=softmax(outputs[self.head][0], self._temperature),
-            embedding=outputs["embedding"][0],
-            usable=sigmoid(float(outputs["usable"][0, 0])),
+            probabilities=softmax(outputs[self.head][0], self._temperature, self._places, self._classes),
+            embedding=outputs.get("embedding", NO_EMBEDDING)[0],
+            usable=_usable(outputs),
             quality=crop.quality,
         )
 
@@ -52,13 +65,14 @@ class SpeechBranch:
     def __init__(self, model: Model, info: ModelInfo) -> None:
         self._model = model
         self._temperature = info.temperature["logits"]
+        self._places, self._classes = info.places, info.classes
 
     def run(self, window: FeatureWindow) -> BranchOutput:
         outputs = self._model.run({"window": window.features[None]})
         return BranchOutput(
             modality="speech",
             capture_time_ns=window.capture_time_ns,
-            probabilities=softmax(outputs["logits"][0], self._temperature),
-            embedding=outputs["embedding"][0],
-            usable=sigmoid(float(outputs["usable"][0, 0])),
+            probabilities=softmax(outputs["logits"][0], self._temperature, self._places, self._classes),
+            embedding=outputs.get("embedding", NO_EMBEDDING)[0],
+            usable=_usable(outputs),
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +22,16 @@ DEFAULT = Path(__file__).resolve().parent.parent / "bundles" / "default"
 MODELS = ("face", "speech", "fusion")
 
 BackendName = Literal["onnx", "openvino"]
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """One network of the bundle: its interface, its calibration, and its verified files by precision."""
+    """One network of the bundle: its interface, its calibration, and its verified files by precision.
+
+    `files` are ONNX, `ir` OpenVINO's own (the .xml; its .bin lies beside it). `places` says where each class that the network
+    answers stands among the bundle's `classes`.
+    """
 
     inputs: dict[str, tuple[int, ...]]
     outputs: dict[str, tuple[int, ...]]
@@ -35,11 +40,21 @@ class ModelInfo:
     usable_threshold: float = 0.5
     published_head: str = "logits"
     weights: dict[str, float] | None = None
+    ir: dict[str, Path] = field(default_factory=dict)
+    places: tuple[int, ...] | None = None  # None: the first ones
+    classes: int = CLASSES
+
+    def precisions(self, backend: BackendName) -> list[str]:
+        """Return the precisions in which an engine can run this network."""
+        return sorted(self.files if backend == "onnx" else self.files | self.ir)
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle. `accuracy` and `training` are what its makers measured and said, as JSON."""
+    """A verified bundle. `accuracy` and `training` are what its makers measured and said, as JSON.
+
+    Its answers are over `labels`, in that order: moodring's own eight, or those of whoever made it.
+    """
 
     path: Path
     id: str
@@ -48,16 +63,29 @@ class Bundle:
     models: dict[str, ModelInfo]
     accuracy: dict[str, Any]
     training: dict[str, Any]
+    labels: tuple[str, ...] = LABELS
 
     def open(self, model: str, precision: Precision = "fp32", backend: BackendName = "onnx", threads: int = 1) -> Model:
-        """Load one network; raise BundleError where the bundle does not hold that precision."""
+        """Load one network; raise BundleError where the bundle does not hold it, or not in that precision.
+
+        OpenVINO reads the bundle's IR where there is one of that precision, and else the same ONNX file as ONNX Runtime.
+        """
+        if model not in self.models:
+            raise BundleError(f"bundle {self.path} holds no network for {model}; choose another bundle, or export it again")
         info = self.models[model]
-        if precision not in info.files:
+        if precision not in info.precisions(backend):
+            also = " --formats onnx,openvino" if precision == "fp16" else f" --precision {precision}"
             raise BundleError(
-                f"bundle {self.path} holds {model} as {', '.join(sorted(info.files))}, not {precision}; choose one of these, "
-                f"or export it with --precision {precision}"
+                f"bundle {self.path} holds {model} as {', '.join(info.precisions(backend))}, not {precision}; choose one of "
+                f"these, or export it with{also}"
             )
-        path = info.files[precision]
+        if backend == "openvino":
+            return self.open_file(model, info.ir.get(precision) or info.files[precision], backend, threads)
+        return self.open_file(model, info.files[precision], backend, threads)
+
+    def open_file(self, model: str, path: Path, backend: BackendName, threads: int = 1) -> Model:
+        """Load one file of a network in an engine."""
+        info = self.models[model]
         if backend == "openvino":
             from edge.inference.openvino import OpenVinoModel  # noqa: PLC0415  an extra
 
@@ -101,16 +129,11 @@ def load(path: Path, needed: Sequence[str] = MODELS) -> Bundle:
     `needed` are the networks it must hold: all of them to run, one of them to evaluate a bundle made for that alone.
     """
     document = _read_document(path)
-    if document.get("schema") != SCHEMA:
-        raise BundleError(
-            f"bundle {path} has schema {document.get('schema')!r}, this moodring reads {SCHEMA}; "
-            "update moodring, or export the model again with this version"
-        )
+    _check_schema(path, document.get("schema"))
     try:
         if document["sha256"] != _canonical_hash(document, without=("sha256",)) or document["id"] != bundle_id(document):
             raise BundleError(f"{path / 'bundle.json'} was changed after it was written; restore it or export again")
-        if tuple(document["labels"]) != LABELS:
-            raise BundleError(f"bundle {path} answers {document['labels']}; this moodring speaks of {list(LABELS)}")
+        labels = _labels(path, document["labels"])
         spec = PreprocessSpec.from_dict(document["spec"])
         if spec.hash() != document["spec_hash"]:
             raise BundleError(
@@ -120,14 +143,31 @@ def load(path: Path, needed: Sequence[str] = MODELS) -> Bundle:
         absent = [name for name in needed if name not in document["models"]]
         if absent:
             raise BundleError(
-                f"bundle {path} holds no network for {' and '.join(absent)}: it was made to evaluate "
+                f"bundle {path} holds no network for {' and '.join(absent)}, but for "
                 f"{' and '.join(document['models']) or 'nothing'} alone; choose another bundle, or export it again"
             )
-        models = {name: _model_info(path, name, document["models"][name]) for name in MODELS if name in document["models"]}
+        held = document["models"]
+        models = {name: _model_info(path, name, held[name], labels) for name in MODELS if name in held}
         _check_fit(path, spec, models)
-        return Bundle(path, document["id"], document["name"], spec, models, document["accuracy"], document["training"])
+        return Bundle(path, document["id"], document["name"], spec, models, document["accuracy"], document["training"], labels)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path / 'bundle.json'} is incomplete ({error!r}); export the model again") from error
+
+
+def _check_schema(path: Path, schema: Any) -> None:
+    if schema == SCHEMA and type(schema) is int:
+        return
+    advice = "export the model again with this version"
+    if isinstance(schema, int) and schema > SCHEMA:
+        advice = "a newer moodring made it: update this one, or export the model again with this version"
+    raise BundleError(f"bundle {path} has schema {schema!r}, this moodring reads {SCHEMA}; {advice}")
+
+
+def _labels(path: Path, labels: Any) -> tuple[str, ...]:
+    named = isinstance(labels, list) and all(isinstance(label, str) and label.strip() for label in labels)
+    if not named or len(set(labels)) != len(labels) or len(labels) < 2:
+        raise BundleError(f"bundle {path} must name two labels or more, each once, got {labels}; export it again")
+    return tuple(labels)
 
 
 def _read_document(path: Path) -> dict[str, Any]:
@@ -143,10 +183,15 @@ def _read_document(path: Path) -> dict[str, Any]:
     return document
 
 
-def _model_info(path: Path, name: str, data: dict[str, Any]) -> ModelInfo:
+def _model_info(path: Path, name: str, data: dict[str, Any], labels: tuple[str, ...]) -> ModelInfo:
     files = {precision: _verified(path / entry["path"], entry["sha256"]) for precision, entry in data["files"].items()}
     if not files:
         raise BundleError(f"bundle {path} names no file for {name}; export it again")
+    ir = {precision: _verified_ir(path, entry) for precision, entry in data.get("ir", {}).items()}
+    answers = data.get("labels", labels[:FACE_CLASSES] if name == "face" and labels == LABELS else labels)
+    unknown = [label for label in answers if label not in labels]
+    if unknown or len(set(answers)) != len(answers):
+        raise BundleError(f"bundle {path}: {name} answers {list(answers)}, not each once of {list(labels)}; export it again")
     return ModelInfo(
         inputs={key: tuple(shape) for key, shape in data["inputs"].items()},
         outputs={key: tuple(shape) for key, shape in data["outputs"].items()},
@@ -155,6 +200,9 @@ def _model_info(path: Path, name: str, data: dict[str, Any]) -> ModelInfo:
         usable_threshold=float(data.get("usable_threshold", 0.5)),
         published_head=str(data.get("published_head", "logits")),
         weights=data.get("weights"),
+        ir=ir,
+        places=tuple(labels.index(label) for label in answers),
+        classes=len(labels),
     )
 
 
@@ -165,14 +213,6 @@ def _check_fit(path: Path, spec: PreprocessSpec, models: dict[str, ModelInfo]) -
         "face": {"crop": (1, 1, size, size)},
         "speech": {"window": (1, speech_spec.window_frames, speech_spec.columns)},
     }
-    outputs: dict[str, Shapes] = {
-        "speech": {"logits": (1, CLASSES), "usable": (1, 1)},
-        "fusion": {"logits": (1, CLASSES)},
-    }
-    heads = {"speech": "logits", "fusion": "logits"}
-    if "face" in models:
-        heads["face"] = models["face"].published_head
-        outputs["face"] = {heads["face"]: (1, FACE_CLASSES), "usable": (1, 1)}
     if "fusion" in models:
         inputs["fusion"] = {
             "face_embedding": models["face"].outputs["embedding"],
@@ -182,14 +222,25 @@ def _check_fit(path: Path, spec: PreprocessSpec, models: dict[str, ModelInfo]) -
     for name, model in models.items():
         if model.inputs != inputs[name]:
             raise BundleError(f"bundle {path}: {name} takes {model.inputs}, which does not fit {inputs[name]}; export it again")
-        for output, shape in outputs[name].items():
+        wanted: dict[str, tuple[int, ...]] = {model.published_head: (1, len(model.places or ()))}
+        if "usable" in model.outputs:
+            wanted["usable"] = (1, 1)
+        for output, shape in wanted.items():
             if model.outputs[output] != shape:
                 found = model.outputs[output]
                 raise BundleError(
                     f"bundle {path}: {name} gives {output} as {found}, which does not fit {shape}; export it again"
                 )
-        if not model.temperature[heads[name]] > 0:
+        if not 0 < model.temperature[model.published_head] < math.inf:
             raise BundleError(f"bundle {path}: the temperature of {name} must be more than 0; export it again")
+
+
+def _verified_ir(path: Path, entry: dict[str, Any]) -> Path:
+    """Verify both files of a network in OpenVINO's format; return the one that names the operations."""
+    xml, weights = (_verified(path / entry[part]["path"], entry[part]["sha256"]) for part in ("xml", "bin"))
+    if weights != xml.with_suffix(".bin"):
+        raise BundleError(f"bundle {path}: {xml.name} and {weights.name} do not belong together; export it again")
+    return xml
 
 
 def _verified(file: Path, sha256: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from edge import __version__
@@ -12,7 +13,7 @@ ICONS = {"camera": "mdi:camera", "microphone": "mdi:microphone"}
 DEVICE_STATES = ("ok", "lost", "muted", "absent")
 
 
-def discovery(prefix: str, topic: str) -> dict[str, dict[str, Any]]:
+def discovery(prefix: str, topic: str, labels: Sequence[str] = LABELS) -> dict[str, dict[str, Any]]:
     """Return each discovery topic with its payload, for the stream that publishes under `topic`."""
     node = re.sub(r"[^A-Za-z0-9_-]+", "_", topic).strip("_")
     common = {
@@ -36,18 +37,18 @@ def discovery(prefix: str, topic: str) -> dict[str, dict[str, Any]]:
             "default_entity_id": f"sensor.{node.lower()}_{key}",
             **sensor,
         }
-        for key, sensor in _sensors(topic).items()
+        for key, sensor in _sensors(topic, labels).items()
     }
 
 
-def _sensors(topic: str) -> dict[str, dict[str, Any]]:
+def _sensors(topic: str, labels: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return what differs from sensor to sensor. A null renders as None, which Home Assistant shows as unknown."""
     return {
         "expression": {
             "name": "Expression",
             "icon": "mdi:emoticon-outline",
             "device_class": "enum",
-            "options": list(LABELS),
+            "options": list(labels),
             "value_template": "{{ value_json.data.label }}",
             "json_attributes_topic": f"{topic}/state",
             "json_attributes_template": "{{ value_json.data.probabilities | default({}, true) | tojson }}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from edge import __version__
@@ -31,11 +32,12 @@ def load_pylsl() -> Any:
 
 
 class LslOutlets:
-    """Each event is a sample of eight probabilities (NaN where there is no answer); each change of label or state a marker."""
+    """Each event is a sample, a probability a label (NaN where there is no answer); each change of label or state a marker."""
 
-    def __init__(self, name: str, source_id: str) -> None:
+    def __init__(self, name: str, source_id: str, labels: Sequence[str] = LABELS) -> None:
         self._lsl = load_pylsl()
         self._name = name
+        self._labels = labels
         self._source_id = source_id
         self._probabilities: Any = None
         self._markers: Any = None
@@ -45,12 +47,12 @@ class LslOutlets:
     def open(self) -> None:
         lsl = self._lsl
         info = lsl.StreamInfo(
-            self._name, "Expression", len(LABELS), lsl.IRREGULAR_RATE, lsl.cf_float32, f"{self._source_id}/probabilities"
+            self._name, "Expression", len(self._labels), lsl.IRREGULAR_RATE, lsl.cf_float32, f"{self._source_id}/probabilities"
         )
         description = info.desc()
         description.append_child_value("manufacturer", "moodring").append_child_value("version", __version__)
         channels = description.append_child("channels")
-        for label in LABELS:
+        for label in self._labels:
             channel = channels.append_child("channel")
             channel.append_child_value("label", label)
             channel.append_child_value("unit", "probability").append_child_value("type", "Expression")
@@ -76,7 +78,7 @@ class LslOutlets:
             return
         stamp_s = event.capture_time_ns / NS_PER_S + self._offset_s
         said = event.probabilities or {}
-        self._probabilities.push_sample([said.get(label, math.nan) for label in LABELS], stamp_s)
+        self._probabilities.push_sample([said.get(label, math.nan) for label in self._labels], stamp_s)
         marker = event.label or event.state
         if marker != self._said:
             self._markers.push_sample([marker], stamp_s)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge.errors import PublishError
+from edge.labels import LABELS
 from edge.publish.base import Event, MqttVersion
 from edge.publish.broker import BrokerAddress, BrokerLink, Farewell, Login, load_paho
 from edge.publish.cloudevents import to_json
@@ -42,6 +43,7 @@ class MqttSettings:
     protocol: MqttVersion = "mqtt5"
     keepalive_s: int = 15
     discovery_prefix: str | None = None
+    labels: tuple[str, ...] = LABELS
 
 
 class MqttSink:
@@ -155,7 +157,8 @@ class MqttSink:
     def _introduce(self, link: BrokerLink) -> None:
         link.send(f"{self._settings.topic}/availability", ONLINE, retain=True)
         if self._settings.discovery_prefix:
-            for topic, payload in discovery(self._settings.discovery_prefix, self._settings.topic).items():
+            settings = self._settings
+            for topic, payload in discovery(self._settings.discovery_prefix, settings.topic, settings.labels).items():
                 link.send(topic, json.dumps(payload), retain=True)
 
     def _feed(self, link: BrokerLink) -> None:

@@ -18,7 +18,7 @@ BYTES_PER_MB = 1_000_000
 S_PER_H = 3600.0
 
 
-def open_mqtt(config: MqttConfig, stream_name: str, log: Callable[[str], None]) -> MqttSink:
+def open_mqtt(config: MqttConfig, stream_name: str, labels: tuple[str, ...], log: Callable[[str], None]) -> MqttSink:
     """Return a sink that is connecting already."""
     address = parse_address(config.url)
     topic = f"moodring/{stream_name}" if config.topic == "default" else config.topic
@@ -44,7 +44,7 @@ def open_mqtt(config: MqttConfig, stream_name: str, log: Callable[[str], None]) 
         fsync=config.spool.fsync,
     )
     prefix = config.home_assistant.prefix if config.home_assistant.enabled else None
-    sink = MqttSink(MqttSettings(address, login, topic, config.protocol, config.keepalive_s, prefix), spool, log)
+    sink = MqttSink(MqttSettings(address, login, topic, config.protocol, config.keepalive_s, prefix, labels), spool, log)
     sink.open()
     return sink
 

@@ -129,7 +129,7 @@ def test_a_whole_number_stands_for_a_fraction_but_not_the_other_way_round():
         ({1: 2}, "unknown key 1"),
         ({None: 2}, "unknown key None"),
         ({"fusion": {"method": "magic"}}, "fusion.method must be one of feature, weighted, voting; got 'magic'"),
-        ({"inference": {"precision": "fp16"}}, "inference.precision must be one of fp32, int8"),
+        ({"inference": {"precision": "int4"}}, "inference.precision must be one of auto, fp32, fp16, int8; got 'int4'"),
         ({"inference": {"backend": ["onnx"]}}, "inference.backend must be one of"),
         ({"video": "default"}, "video must hold keys, got 'default'"),
         ({"video": None}, "video must hold keys, got None"),
