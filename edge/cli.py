@@ -114,7 +114,9 @@ def _add_doctor(commands: Any) -> None:
         action="store_true",
         help="measure which form of each network is the fastest here, for `inference.backend: auto`",
     )
-    doctor.set_defaults(command=lambda a: importlib.import_module("edge.doctor").main(a.json, a.bundle, a.tune))
+    doctor.set_defaults(
+        command=lambda a: importlib.import_module("edge.doctor").main(json=a.json, bundle=a.bundle, tuned=a.tune)
+    )
 
 
 def _add_devices(commands: Any) -> None:

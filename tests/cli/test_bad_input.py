@@ -361,7 +361,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 def test_a_place_that_cannot_be_written_is_named_and_nothing_else_is_said(monkeypatch, capsys):
     from edge import cli, doctor  # noqa: PLC0415
 
-    def fail(*, json: bool) -> int:
+    def fail(**_options: object) -> int:
         raise PermissionError(13, "Permission denied", "/nowhere/speech.json")
 
     monkeypatch.setattr(doctor, "main", fail)
