@@ -194,10 +194,14 @@ def _add_evaluate(commands: Any) -> None:
         description="Run a bundle over a data set as published and write accuracy, calibration and confusion as JSON.",
     )
     kinds = evaluate.add_subparsers(required=True, metavar="WHAT", dest="what")
-    face = kinds.add_parser("face", help="FER2013 (official and FER+ labels), or class folders of photographs")
+    face = kinds.add_parser(
+        "face", help="FER2013 (official and FER+ labels), photographs in class folders, or pictures of nobody"
+    )
     source = face.add_mutually_exclusive_group(required=True)
     source.add_argument("--fer2013", type=Path, metavar="CSV", help="fer2013.csv")
     source.add_argument("--images", type=Path, metavar="DIR", help="class folders, read through detection and crop")
+    source.add_argument("--nonfaces", type=Path, nargs="+", metavar="FILE", help="pictures and clips in which nobody is")
+    face.add_argument("--robustness", action="store_true", help="with --fer2013: the accuracy under each disturbance instead")
     face.add_argument("--ferplus", type=Path, metavar="CSV", help="fer2013new.csv, for the ferplus label set")
     _split(face)
     for name, text in (

@@ -7,6 +7,7 @@ build/data; video where it is.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 from edge.errors import DataError
 from edge.evaluation.readers import FER_SIDE, Fer2013, FerPlus, read_fer2013, read_ferplus
+from edge.features.face_crop import crop_face, resize_crop
+from edge.features.spec import FaceSpec
 from edge.labels import FACE_CLASSES, FERPLUS, FERPLUS_COLUMNS
 from train.augment import shuffle_patches, textures
 from train.loop import write_atomically
@@ -26,6 +29,8 @@ U8 = NDArray[np.uint8]
 
 NOT_A_FACE = FERPLUS_COLUMNS.index("NF")
 FLAT_DEVIATION = 3.0  # grey levels: a picture flatter than this was removed or is black
+CASCADES = ("frontalface_default", "frontalface_alt2", "profileface")
+SCENE_FRAMES = 40
 SCENES = ("intel_bottle-detection.mp4", "intel_car-detection.mp4")  # no face in any frame; other clips stay held out
 
 
@@ -112,28 +117,40 @@ def load_faces(data_dir: Path, cache_dir: Path) -> FaceData:
     return prepare_faces(fer, plus)
 
 
-def scene_crops(data_dir: Path, count: int, rng: np.random.Generator) -> U8:
-    """Cut random squares from scenes without a face, uint8 [<=count, 48, 48]; none where the scenes are not at hand."""
-    paths = [path for name in SCENES if (path := data_dir / "video" / name).is_file()]
-    crops: list[U8] = []
-    for path in paths:
+def scene_frames(data_dir: Path, count: int, rng: np.random.Generator) -> Iterator[U8]:
+    """Yield `count` grey frames of each scene without a face; none where the scenes are not at hand."""
+    for path in [path for name in SCENES if (path := data_dir / "video" / name).is_file()]:
         capture = cv2.VideoCapture(str(path))
-        frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        taken = sorted(int(frame) for frame in rng.choice(max(frames, 1), 40))
-        for number in range(taken[-1] + 1):
+        frames = max(1, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        taken = set(rng.choice(frames, min(count, frames), replace=False).tolist())
+        for number in range(max(taken) + 1):
             if not capture.grab():
                 break
-            if number not in taken:
-                continue
-            _, picture = capture.retrieve()
-            grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-            for _ in range(-(-count // (40 * len(paths)))):
-                side = int(rng.integers(32, min(grey.shape)))
-                top, left = rng.integers(0, grey.shape[0] - side), rng.integers(0, grey.shape[1] - side)
-                cut = grey[top : top + side, left : left + side]
-                crops.append(cv2.resize(cut, (FER_SIDE, FER_SIDE), interpolation=cv2.INTER_AREA))
+            if number in taken:
+                _, picture = capture.retrieve()
+                yield np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
         capture.release()
-    return np.array(crops, np.uint8).reshape(-1, FER_SIDE, FER_SIDE)[:count]
+
+
+def scene_crops(data_dir: Path, count: int, rng: np.random.Generator) -> U8:
+    """Cut random squares from scenes without a face, and what a careless face detector finds there.
+
+    Returns uint8 [N, 48, 48] with up to `count` of each. What is found is repeated: it is what the daemon would ask about.
+    """
+    squares: list[U8] = []
+    found: list[U8] = []
+    spec = FaceSpec()
+    cascades = [cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml") for name in CASCADES]
+    for grey in scene_frames(data_dir, SCENE_FRAMES, rng):
+        for _ in range(-(-count // (SCENE_FRAMES * len(SCENES)))):
+            side = int(rng.integers(32, min(grey.shape)))
+            top, left = rng.integers(0, grey.shape[0] - side), rng.integers(0, grey.shape[1] - side)
+            squares.append(resize_crop(grey[top : top + side, left : left + side], FER_SIDE))
+        for cascade in cascades:
+            boxes = cascade.detectMultiScale(grey, 1.05, 0, minSize=(32, 32))  # every window that passes, unconfirmed
+            found += [crop_face(grey, (int(x), int(y), int(w), int(h)), spec) for x, y, w, h in boxes]
+    repeated = [found[index % len(found)] for index in range(count if found else 0)]
+    return np.array(squares[:count] + repeated, np.uint8).reshape(-1, FER_SIDE, FER_SIDE)
 
 
 def nonfaces(data: FaceData, data_dir: Path, seed: int) -> tuple[U8, U8]:

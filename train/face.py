@@ -48,9 +48,14 @@ def batches(data: FaceData, pool: U8, recipe: FaceRecipe, epoch: int) -> Iterato
         crops = torch.from_numpy(erase_patches(normalise_crops(grey), rng, recipe.erase))
         official, ferplus, usable = (torch.from_numpy(part[rows]) for part in (data.official, data.ferplus, data.usable))
         faces, official, ferplus, usable = mix((crops[: recipe.batch], official, ferplus, usable), rng, recipe.mixup)
+        faces = torch.cat([faces, crops[recipe.batch :]])
+        if epoch < recipe.small_epochs:  # progressive resizing (Howard 2018): coarse first, at a fraction of the cost
+            faces = functional.interpolate(
+                faces, (recipe.small_side,) * 2, mode="bilinear", antialias=True, align_corners=False
+            )
         nothing = torch.zeros(recipe.nonfaces, FACE_CLASSES)
         yield (
-            torch.cat([faces, crops[recipe.batch :]]).contiguous(memory_format=torch.channels_last),
+            faces.contiguous(memory_format=torch.channels_last),
             torch.cat([official, nothing]),
             torch.cat([ferplus, nothing]),
             torch.cat([usable, torch.zeros(recipe.nonfaces)]),
@@ -66,7 +71,9 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) 
 
 def loss(model: nn.Module, batch: Batch, recipe: FaceRecipe) -> tuple[Tensor, dict[str, float]]:
     crops, official, ferplus, usable = batch
-    _, official_logits, ferplus_logits, usable_logit = model(crops)
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
+        outputs = model(crops)
+    _, official_logits, ferplus_logits, usable_logit = (output.float() for output in outputs)
     by_label = soft_cross_entropy(official_logits, official, recipe.label_smoothing)
     by_votes = soft_cross_entropy(ferplus_logits, ferplus)
     by_use = functional.binary_cross_entropy_with_logits(usable_logit[:, 0], usable)

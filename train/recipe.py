@@ -31,6 +31,9 @@ class Recipe:
 @dataclass(frozen=True, slots=True)
 class FaceRecipe(Recipe):
     width: int
+    bfloat16: bool  # as for speech
+    small_side: int  # pixels of a crop's side in the first `small_epochs`, which cost the square of what it saves
+    small_epochs: int
     dropout: float
     label_smoothing: float
     mixup: float  # Beta(a, a) of the mixing weight; 0 switches it off

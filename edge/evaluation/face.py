@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
+from edge.evaluation.disturb import DISTURBANCES
 from edge.evaluation.engine import Engine, progress
 from edge.evaluation.metrics import classification_metrics
 from edge.evaluation.readers import Fer2013, list_class_folders, read_fer2013, read_ferplus, read_grey
@@ -19,6 +20,8 @@ from edge.labels import FERPLUS
 from edge.types import F32, U8, FaceCrop
 
 I64 = NDArray[np.int64]
+
+DISTURBANCE_SEED = 0
 
 
 def ferplus_majority(votes: NDArray[np.uint8]) -> I64:
@@ -78,6 +81,42 @@ def _answers(branch: FaceBranch, faces: U8, engine: Engine, what: str) -> tuple[
     size = engine.bundle.spec.face.size
     outputs = [branch.run(FaceCrop(resize_crop(face, size), 0, 1.0)) for face in progress(list(faces), what)]
     return np.stack([o.probabilities for o in outputs]), np.array([o.usable for o in outputs], np.float32)
+
+
+def evaluate_robustness(engine: Engine, csv: Path, ferplus: Path | None, split: str) -> dict[str, Any]:
+    """Evaluate one part of FER2013 undisturbed and under each disturbance of `edge.evaluation.disturb`, at each strength.
+
+    Gives accuracy on the official labels and, with `ferplus`, on FER+'s majority, and how many crops stay usable.
+    """
+    data = read_fer2013(csv)
+    rows = _rows(data, split, csv)
+    faces = data.faces[rows]
+    truth = {"official": data.labels[rows]}
+    if ferplus is not None:
+        truth["ferplus"] = ferplus_majority(read_ferplus(ferplus, len(data.labels)).votes[rows])
+
+    def figures(pictures: U8, what: str) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for head, labels in truth.items():
+            probabilities, usable = _answers(engine.face(head), pictures, engine, f"{what}, {head}")
+            known = labels >= 0
+            result[head] = float((probabilities.argmax(axis=1) == labels)[known].mean())
+            result["usable_rate"] = float((usable >= 0.5).mean())
+        return result
+
+    by_disturbance = {
+        name: {
+            "unit": disturbance.unit,
+            "by_strength": {
+                f"{strength:g}": figures(
+                    disturbance.change(faces, strength, np.random.default_rng(DISTURBANCE_SEED)), f"{name} {strength:g}"
+                )
+                for strength in disturbance.strengths
+            },
+        }
+        for name, disturbance in DISTURBANCES.items()
+    }
+    return {"split": split, "n": len(rows), "undisturbed": figures(faces, "undisturbed"), "by_disturbance": by_disturbance}
 
 
 def evaluate_photographs(engine: Engine, folder: Path) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from rich.table import Table
 
 from edge import __version__
 from edge.errors import UsageError
-from edge.evaluation import face, fusion, speech, stream
+from edge.evaluation import face, fusion, nonfaces, speech, stream
 from edge.evaluation.engine import Engine
 from edge.inference import bundle as bundles
 from edge.labels import LABELS
 
-FIGURES = ("n", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
+FIGURES = ("n", "refused", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -38,6 +38,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.what == "face":
         if arguments.images:
             figures = face.evaluate_photographs(engine, arguments.images)
+        elif arguments.nonfaces:
+            figures = nonfaces.evaluate_nonfaces(engine, arguments.nonfaces)
+        elif arguments.robustness:
+            figures = face.evaluate_robustness(engine, arguments.fer2013, arguments.ferplus, arguments.split)
         else:
             figures = face.evaluate_fer2013(engine, arguments.fer2013, arguments.ferplus, arguments.split)
     elif arguments.what == "speech":
@@ -92,6 +96,11 @@ def _write(path: Path, figures: dict[str, Any]) -> None:
 def _print(figures: dict[str, Any]) -> None:
     table = Table("figure", "value", title=f"{figures['what']}: bundle {figures['bundle']}, {figures['precision']}")
     for name in FIGURES:
-        value = figures[name]
+        if (value := figures.get(name)) is None:
+            continue
         table.add_row(name, str(value) if name == "n" else f"{100 * value:.2f} %")
+    for name, disturbed in figures.get("by_disturbance", {}).items():
+        for strength, found in disturbed["by_strength"].items():
+            heads = ", ".join(f"{head} {100 * found[head]:.2f} %" for head in ("official", "ferplus") if head in found)
+            table.add_row(f"{name} {strength} {disturbed['unit']}".rstrip(), heads)
     Console(stderr=True).print(table)

@@ -20,7 +20,7 @@ from train.splits import split_actors
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL: dict[str, dict[str, object]] = {
-    "face": {"epochs": 2, "batch": 64, "width": 4, "nonfaces": 4},
+    "face": {"epochs": 2, "batch": 64, "width": 4, "nonfaces": 4, "small_epochs": 1},
     "speech": {"epochs": 2, "batch": 8, "early": 8, "width": 16, "views": 1, "versions": 2, "nonspeech": 2},
     "fusion": {"epochs": 2, "batch": 16, "pairs": 64, "views": 1, "pictures": 100, "validation_pairs": 64, "hidden": 8},
 }

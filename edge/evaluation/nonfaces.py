@@ -1,0 +1,82 @@
+"""Pictures and clips in which nobody is: what the face branch says of pieces of them, and of what Haar wrongly finds there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge.errors import DataError
+from edge.evaluation.engine import Engine, progress
+from edge.evaluation.readers import read_grey
+from edge.features.face_crop import crop_face
+from edge.types import U8, FaceCrop
+
+FRAMES = 25  # of each clip, spread evenly
+SQUARES = 40  # of each picture or frame
+SMALLEST = 32  # pixels of side
+CASCADES = ("frontalface_default", "frontalface_alt2", "profileface")
+CLIPS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+SEED = 0
+
+
+def evaluate_nonfaces(engine: Engine, paths: Sequence[Path]) -> dict[str, Any]:
+    """Return the share of non-faces that the branch refuses (`usable` below one half), for random squares and Haar's finds."""
+    branch, spec = engine.face("ferplus"), engine.bundle.spec.face
+    cascades = [cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml") for name in CASCADES]
+    rng = np.random.default_rng(SEED)
+    usable: dict[str, list[float]] = {"squares": [], "haar_finds": []}
+    for path in progress(list(paths), "pictures and clips without a face"):
+        for grey in pictures(path):
+            boxes = {"squares": squares(grey, rng), "haar_finds": [box for cascade in cascades for box in finds(cascade, grey)]}
+            for kind, found in boxes.items():
+                usable[kind] += [branch.run(FaceCrop(crop_face(grey, box, spec), 0, 1.0)).usable for box in found]
+    both = [value for values in usable.values() for value in values]
+    return {
+        "files": [path.name for path in paths],
+        "refused": float(np.mean(np.array(both) < 0.5)),
+        **{
+            kind: {"n": len(values), "refused": float(np.mean(np.array(values) < 0.5)) if values else None}
+            for kind, values in usable.items()
+        },
+    }
+
+
+def pictures(path: Path) -> Iterator[U8]:
+    """Yield a picture, or frames spread over a clip, as grey uint8 [H, W]."""
+    if path.suffix.lower() not in CLIPS:
+        yield read_grey(path)
+        return
+    capture = cv2.VideoCapture(str(path))
+    try:
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        if count <= 0:
+            raise DataError(f"{path}: is no clip that can be read; it may be truncated")
+        wanted = set(np.linspace(0, count - 1, min(FRAMES, count)).astype(int).tolist())
+        for number in range(count):
+            if not capture.grab():
+                return
+            if number in wanted:
+                _, picture = capture.retrieve()
+                yield np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+    finally:
+        capture.release()
+
+
+def squares(grey: U8, rng: np.random.Generator) -> list[tuple[int, int, int, int]]:
+    """Draw squares of all sizes inside a picture."""
+    height, width = grey.shape
+    largest = min(height, width)
+    if largest < SMALLEST:
+        return []
+    sides = np.exp(rng.uniform(np.log(SMALLEST), np.log(largest), SQUARES)).astype(int)
+    return [(int(rng.integers(0, width - s + 1)), int(rng.integers(0, height - s + 1)), int(s), int(s)) for s in sides]
+
+
+def finds(cascade: cv2.CascadeClassifier, grey: U8) -> list[tuple[int, int, int, int]]:
+    """Return every window that passes the cascade, unconfirmed by its neighbours: all of them are wrong here."""
+    boxes = cascade.detectMultiScale(grey, 1.1, 0, minSize=(SMALLEST, SMALLEST))
+    return [(int(x), int(y), int(w), int(h)) for x, y, w, h in boxes]
