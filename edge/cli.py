@@ -64,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"moodring {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_replay(commands)
+    _add_report(commands)
     _add_devices(commands)
     _add_doctor(commands)
     _add_service(commands)
@@ -92,6 +94,9 @@ def _add_run(commands: Any) -> None:
         default="realtime",
         help="how fast to read a recording (default: realtime)",
     )
+    run.add_argument("--page", action="store_true", help="show what is sensed in a browser on this machine")
+    _page_port(run)
+    run.add_argument("--preview", action="store_true", help="let the page show the camera's picture too, on this machine alone")
     run.set_defaults(command=_run)
 
 
@@ -99,6 +104,35 @@ def _run(arguments: argparse.Namespace) -> int:
     from edge.session import run  # noqa: PLC0415
 
     return run(arguments)
+
+
+def _page_port(command: Any) -> None:
+    command.add_argument("--page-port", type=_port, metavar="N", help="where the page listens (8737); 0 is any free port")
+
+
+def _add_replay(commands: Any) -> None:
+    replay = commands.add_parser(
+        "replay",
+        help="play a recorded event file on the page",
+        description="Play a file of events, as `moodring run --events FILE` writes it, on the page. Ctrl-C ends it.",
+    )
+    replay.add_argument("events", type=Path, metavar="EVENTS.jsonl")
+    replay.add_argument("--page", action="store_true", required=True, help="show it in a browser on this machine")
+    _page_port(replay)
+    replay.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration, for what stands under page:")
+    replay.add_argument("--speed", type=_positive, default=1.0, metavar="X", help="times as fast (1)")
+    replay.set_defaults(command=lambda a: importlib.import_module("edge.page.replay").main(a))
+
+
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser(
+        "report",
+        help="summarise a recorded event file on one page",
+        description="Write a summary of a file of events: timeline, shares, transitions, drops and devices, in one HTML file.",
+    )
+    report.add_argument("events", type=Path, metavar="EVENTS.jsonl")
+    report.add_argument("--html", type=Path, required=True, metavar="OUT", help="the file to write")
+    report.set_defaults(command=lambda a: importlib.import_module("edge.page.report").write_report(a.events, a.html))
 
 
 def _add_doctor(commands: Any) -> None:
@@ -278,6 +312,13 @@ def _whole(lowest: int) -> Callable[[str], int]:
         return value
 
     return whole
+
+
+def _port(text: str) -> int:
+    port = _number(int, text)
+    if not 0 <= port <= 65_535:
+        raise argparse.ArgumentTypeError(f"must lie in 0..65535, got {text}")
+    return port
 
 
 def _actors(text: str) -> tuple[int, ...]:

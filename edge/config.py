@@ -43,6 +43,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "mqtt.keepalive_s": (2, 3600),
     "mqtt.spool.max_mb": (0.1, 100_000.0),
     "mqtt.spool.max_age_h": (0.01, 10_000.0),
+    "page.port": (0, 65_535),
     "smoothing.time_constant_s": (0.0, 5.0),
     "smoothing.switch_margin": (0.0, 0.5),
     "smoothing.forget_s": (0.1, 60.0),
@@ -150,6 +151,17 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PageConfig:
+    """The live page. Off loopback it asks for the token that `token_file` holds; `name` is one more that it goes by."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: int = 8737
+    name: str = "none"
+    token_file: str = "default"  # noqa: S105  a path
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     bundle: str = "default"
     video: InputConfig = InputConfig()
@@ -164,6 +176,7 @@ class Config:
     mqtt: MqttConfig = MqttConfig()
     lsl: LslConfig = LslConfig()
     metrics: MetricsConfig = MetricsConfig()
+    page: PageConfig = PageConfig()
 
 
 def load(path: Path) -> Config:

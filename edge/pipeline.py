@@ -96,6 +96,7 @@ class Pipeline:
         self._smoother.reset()
         self._faces: tuple[Face, ...] = ()
         self._reduction = 1
+        self._frame_wh: tuple[int, int] | None = None
         self._newest: dict[Modality, BranchOutput] = {}
         self._face_due_ns = 0
         self._sound_end_ns: int | None = None
@@ -129,6 +130,7 @@ class Pipeline:
         self._faces = self._tracker.update(frame)
         self.counters.frames_tracked += 1
         self._reduction = frame.reduction
+        self._frame_wh = (frame.grey.shape[1] * frame.reduction, frame.grey.shape[0] * frame.reduction)
         primary = self._faces[0] if self._faces else None
         if primary is not None and primary.held:
             self.counters.faces_held += 1
@@ -172,6 +174,7 @@ class Pipeline:
             smoothed, index = self._smoother.update(fused, now_ns)
             probabilities, label, confidence = self._by_label(smoothed), self._labels[index], float(smoothed[index])
         capture_time_ns = max((b.capture_time_ns for b in used.values()), default=now_ns)
+        is_seen = devices["camera"] != "muted" and self._tracked_recently(now_ns)
         event = EmotionEvent(
             source=self._identity.source,
             time_utc=self._identity.utc(now_ns),
@@ -184,10 +187,11 @@ class Pipeline:
             modalities=tuple(used),
             face=self._view(face, now_ns),
             speech=self._view(speech, now_ns),
-            faces=self._published_faces() if devices["camera"] != "muted" and self._tracked_recently(now_ns) else (),
+            faces=self._published_faces() if is_seen else (),
             latency_ms=(clock_ns() - capture_time_ns) / NS_PER_MS if clock_ns and used else None,
             bundle_id=self._bundle.id,
             devices=dict(devices),
+            frame_wh=self._frame_wh if is_seen else None,
         )
         self._seq += 1
         self.counters.events += 1

@@ -283,6 +283,13 @@ class LiveRun:
         health.muted = not health.muted
         return health.muted
 
+    def mute(self, device: str, muted: bool) -> bool:
+        """Mute "camera" or "microphone", or let it be seen or heard again; return whether there is such a device."""
+        if device not in self._readers:
+            return False
+        self._readers[device].health.muted = muted
+        return True
+
     def makes_progress(self) -> bool:
         """Whether every reader did something lately, if only fail: what a watchdog wants to know."""
         now_ns = self._clock.now_ns()

@@ -33,8 +33,8 @@ from edge.inference.forms import resolved
 from edge.pipeline import EventIdentity, Pipeline
 from edge.runtime import LiveRun, replay
 from edge.service.control import listen_to_signals, watched
-from edge.sinks import Stream, open_sinks
-from edge.telemetry import Telemetry, Timed, added
+from edge.sinks import Offers, Stream, open_sinks
+from edge.telemetry import Stages, Telemetry, Timed, added
 
 SAMPLE_CLIP = Path(__file__).resolve().parent / "samples" / "clip.mp4"
 MEDIA_SUFFIXES = frozenset({
@@ -82,11 +82,14 @@ def run(arguments: argparse.Namespace) -> int:
         dropped=lambda: {"frames_above_rate": pipeline.counters.frames_skipped_rate} | added(part.dropped for part in lossy),
         level_dbfs=lambda: pipeline.level_dbfs,
     )
-    timed = Timed(pipeline, telemetry, clock)
+    timed: Stages = Timed(pipeline, telemetry, clock)
+    offers = Offers()
     with contextlib.ExitStack() as stack:
         stream = _stream(pipeline, sources, config, arguments)
+        if arguments.preview:
+            timed = _with_preview(timed, offers, stream)
         publish = open_sinks(
-            config, stream, telemetry, clock, stack=stack, log=log, level_dbfs=lambda: pipeline.level_dbfs
+            config, stream, telemetry, clock, stack=stack, log=log, level_dbfs=lambda: pipeline.level_dbfs, offers=offers
         ).publish
         stack.push(lambda kind, _error, _where: _summarise(pipeline, sources, lossy) if _may_summarise(kind) else None)
         if sources.live:
@@ -94,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
             microphone = Microphone(sources.audio) if sources.audio else None
             live = LiveRun(timed, camera, microphone, clock, log)
             lossy.append(live)
+            offers.mutes[stream.name] = live
             listen_to_signals(live, log)
             live.run(watched(publish, live), tick_ns=tick_ns, seconds=arguments.seconds)
             return 0
@@ -134,6 +138,15 @@ def _reproducible(config: Config) -> Config:
     return dataclasses.replace(config, inference=InferenceConfig(backend, precision, engine.threads))
 
 
+def _with_preview(pipeline: Stages, offers: Offers, stream: Stream) -> Stages:
+    """Let the page show what the camera sees, and every event say so."""
+    from edge.page.preview import Preview  # noqa: PLC0415  only where the command line asks for it
+
+    preview = Preview(pipeline)
+    offers.previews[stream.name] = preview.jpeg
+    return preview
+
+
 def _may_summarise(raised: type[BaseException] | None) -> bool:
     """A failure ends with its own message, and with that alone."""
     return raised is None or issubclass(raised, KeyboardInterrupt)
@@ -149,6 +162,11 @@ def _configured(arguments: argparse.Namespace) -> Config:
         config = dataclasses.replace(config, video=configuration.InputConfig(arguments.video))
     if arguments.audio:
         config = dataclasses.replace(config, audio=configuration.InputConfig(arguments.audio))
+    if arguments.page or arguments.page_port is not None:
+        port = config.page.port if arguments.page_port is None else arguments.page_port
+        config = dataclasses.replace(config, page=dataclasses.replace(config.page, enabled=True, port=port))
+    if arguments.preview and not config.page.enabled:
+        raise UsageError("--preview shows the camera's picture on the page: say --page as well")
     if arguments.video and not arguments.audio and _is_recording(arguments.video):
         config = dataclasses.replace(config, audio=configuration.InputConfig("none"))
     if arguments.audio and not arguments.video and _is_recording(arguments.audio):
@@ -219,7 +237,7 @@ def _identity(sources: Sources, config: Config, bundle_id: str) -> EventIdentity
     recorded = [source for source in dict.fromkeys((sources.video, sources.audio)) if source is not None]
     if not sources.live and not any(map(is_url, recorded)):
         d = Config()  # where events go does not change what they say
-        config = dataclasses.replace(config, events=d.events, mqtt=d.mqtt, lsl=d.lsl, metrics=d.metrics)
+        config = dataclasses.replace(config, events=d.events, mqtt=d.mqtt, lsl=d.lsl, metrics=d.metrics, page=d.page)
         digest = hashlib.sha256(repr((config, bundle_id)).encode())
         for source in recorded:
             digest.update(_file_digest(Path(source)))

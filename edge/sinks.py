@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from edge.clock import Clock
 from edge.config import Config
 from edge.labels import LABELS
-from edge.publish.base import Publisher
+from edge.publish.base import Mutes, Publisher
 from edge.publish.distributor import Distributor
 from edge.publish.jsonl import FilePolicy, JsonLines
 from edge.publish.outlet import Outlet
@@ -37,6 +37,14 @@ class Stream:
         return "/".join(self.source.split("/")[2:4])
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Offers:
+    """What the page may ask of a run, by stream name; a run enters itself once it stands."""
+
+    mutes: dict[str, Mutes] = dataclasses.field(default_factory=dict)
+    previews: dict[str, Callable[[], bytes | None]] = dataclasses.field(default_factory=dict)
+
+
 def open_sinks(
     config: Config,
     stream: Stream,
@@ -46,6 +54,7 @@ def open_sinks(
     stack: contextlib.ExitStack,
     log: Callable[[str], None],
     level_dbfs: Callable[[], float],
+    offers: Offers | None = None,
 ) -> Distributor:
     """Open every sink that is configured; `stack` closes them. UsageError or PublishError where one cannot be."""
     local = _local(config, stream, level_dbfs)
@@ -53,6 +62,13 @@ def open_sinks(
     wait_s = 0.0 if stream.live else RECORDING_WAITS_S
     if config.metrics.enabled:
         importlib.import_module("edge.publish.metrics").load_prometheus()  # a missing extra is said before anything is opened
+    if config.page.enabled:
+        from edge.page.opening import open_page  # noqa: PLC0415  asyncio costs start-up time and memory
+        from edge.page.server import Shown  # noqa: PLC0415
+
+        offers = offers or Offers()
+        shown = Shown("live" if stream.live else "recording", stream.title, level_dbfs, offers.mutes, offers.previews)
+        outlets.append(Outlet("page", open_page(config.page, shown, log), log))
     if config.lsl.enabled:
         from edge.publish.lsl import LslOutlets  # noqa: PLC0415  its library opens sockets
 

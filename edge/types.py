@@ -126,6 +126,8 @@ class EmotionEvent:
     latency_ms: float | None
     bundle_id: str
     devices: dict[str, DeviceState] = field(default_factory=dict)
+    frame_wh: tuple[int, int] | None = None  # size of the picture that `faces` lie in, in the same pixels
+    preview: bool = False  # the page shows the camera's picture while this is published
 
     @classmethod
     def from_json(cls, text: str | bytes) -> EmotionEvent:

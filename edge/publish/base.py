@@ -16,3 +16,10 @@ class Publisher(Protocol):
     def publish(self, event: Event) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Mutes(Protocol):
+    """A run whose "camera" and "microphone" may be muted."""
+
+    def mute(self, device: str, muted: bool) -> bool:
+        """Mute a device or take it in again; return whether there is such a device."""

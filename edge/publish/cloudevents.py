@@ -44,6 +44,8 @@ def _emotion_document(event: EmotionEvent) -> dict[str, Any]:
             "latency_ms": None if event.latency_ms is None else round(event.latency_ms, 3),
             "bundle_id": event.bundle_id,
             "devices": event.devices,
+            **({"frame_wh": list(event.frame_wh)} if event.frame_wh else {}),
+            **({"preview": True} if event.preview else {}),
         },
     }
 
@@ -135,6 +137,8 @@ def from_json(text: str | bytes) -> EmotionEvent:
             latency_ms=data["latency_ms"],
             bundle_id=data["bundle_id"],
             devices=data["devices"],
+            frame_wh=tuple(data["frame_wh"]) if data.get("frame_wh") else None,
+            preview=data.get("preview", False),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise EventError(f"this is no event of moodring: {error!r}") from error

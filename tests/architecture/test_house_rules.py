@@ -16,7 +16,7 @@ SUPERVISION = ("edge/runtime.py", "edge/publish/outlet.py", "edge/publish/mqtt.p
 # The only modules that know threads: runtime and buffers, and the sinks that run beside the pipeline.
 THREADED = {
     "edge/runtime.py", "edge/buffers.py", "edge/publish/outlet.py", "edge/publish/mqtt.py", "edge/publish/spool.py",
-    "edge/publish/metrics.py", "edge/capture/microphone.py",
+    "edge/publish/metrics.py", "edge/capture/microphone.py", "edge/page/server.py", "edge/page/replay.py",
 }  # fmt: skip
 LATER = re.compile(r"\b(TODO|FIXME|XXX)\b")
 

@@ -22,6 +22,7 @@ BEYOND_THE_BORDER = {"train", "export", "benchmarks"}
 RUNTIME_LIBRARIES = {
     "av",
     "cv2",
+    "h11",
     "numpy",
     "onnxruntime",
     "openvino",
@@ -30,6 +31,7 @@ RUNTIME_LIBRARIES = {
     "pyaudio",
     "pylsl",
     "rich",
+    "wsproto",
     "yaml",
 }
 
@@ -124,7 +126,7 @@ def test_what_the_contract_allows_is_not_found(path: str, line: str):
 IMPORT_ALL = """
 import importlib, json, pkgutil, sys, threading, time
 
-optional = ("av", "cv2", "numpy", "onnxruntime", "openvino", "pyaudio", "rich.live", "yaml")
+optional = ("av", "asyncio", "cv2", "h11", "numpy", "onnxruntime", "openvino", "pyaudio", "rich.live", "wsproto", "yaml")
 for name in optional:  # what libraries do when they are imported is not ours to judge
     try:
         importlib.import_module(name)

@@ -1,0 +1,124 @@
+"""The page's server as a daemon opens it, with events that a test chooses."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import http.client
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge.labels import LABELS
+from edge.page.guard import ANTI_FORGERY, Guard, guard_for
+from edge.page.server import PageServer, Shown
+from edge.types import BranchView, EmotionEvent, Face
+from tests.support.status import STATUS
+
+SOURCE = "/moodring/host/live/0123456789ab"
+STREAM = "host/live"
+EPOCH = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+
+
+def probabilities(label: str, confidence: float) -> dict[str, float]:
+    rest = (1 - confidence) / (len(LABELS) - 1)
+    return {name: confidence if name == label else rest for name in LABELS}
+
+
+def event(seq: int = 0, label: str | None = "happy", confidence: float = 0.72, **changes: Any) -> EmotionEvent:
+    """An event of everyday size, 0.2 s after the one before it."""
+    said = None if label is None else probabilities(label, confidence)
+    view = None if label is None else BranchView(label, said, 0.9, 31.0)
+    made = EmotionEvent(
+        source=SOURCE,
+        time_utc=(EPOCH + dt.timedelta(milliseconds=200 * seq)).isoformat().replace("+00:00", "Z"),
+        seq=seq,
+        capture_time_ns=200_000_000 * (seq + 1),
+        state="ok" if label else "no_face",
+        label=label,
+        confidence=None if label is None else confidence,
+        probabilities=said,
+        modalities=("face", "speech") if label else (),
+        face=view,
+        speech=view,
+        faces=(Face(1, (212, 96, 184, 184), 0.93),) if label else (),
+        latency_ms=6.2,
+        bundle_id="0123456789abcdef",
+        devices={"camera": "ok", "microphone": "ok"},
+        frame_wh=(640, 480),
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def status(**changes: Any) -> Any:
+    return dataclasses.replace(STATUS, source=SOURCE, **changes)
+
+
+class Muted:
+    """Stands for a run: remembers what was muted."""
+
+    def __init__(self, *devices: str) -> None:
+        self.devices = dict.fromkeys(devices, False)
+
+    def mute(self, device: str, muted: bool) -> bool:
+        if device not in self.devices:
+            return False
+        self.devices[device] = muted
+        return True
+
+
+@dataclass
+class Page:
+    """A server that listens on a free port of loopback."""
+
+    server: PageServer
+    guard: Guard
+    run: Muted
+    said: list[str]
+    seq: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    def publish(self, *labels: str | None) -> None:
+        for label in labels:
+            self.server.publish(event(next(self.seq), label))
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers (names in lower case) and body."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, {"Host": f"127.0.0.1:{self.port}"} | named)
+            answer = connection.getresponse()
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+
+    def mute(self, device: str = "camera", muted: Any = True, stream: str = STREAM, **headers: str) -> int:
+        """Ask as the page does, but for the headers given; return the status."""
+        named = {"Content-Type": "application/json", ANTI_FORGERY: self.guard.anti_forgery} | headers
+        body = json.dumps({"stream": stream, "device": device, "muted": muted})
+        return self.ask("POST", "/api/v1/mute", body, **named)[0]
+
+
+@contextlib.contextmanager
+def serving(
+    *,
+    guard: Guard | None = None,
+    port: int = 0,
+    previews: dict[str, Callable[[], bytes | None]] | None = None,
+    mode: str = "live",
+) -> Iterator[Page]:
+    guard = guard or guard_for("127.0.0.1", "none", "default")
+    run, said = Muted("camera", "microphone"), []
+    shown = Shown(mode, "test", lambda: -31.25, {STREAM: run} if mode == "live" else {}, previews or {})
+    server = PageServer("127.0.0.1", port, guard, shown, said.append)
+    server.open()
+    try:
+        yield Page(server, guard, run, said)
+    finally:
+        server.close()
+    assert not [line for line in said if "bug" in line], said
