@@ -134,7 +134,7 @@ class PageServer:
         exchange = Exchange(reader, writer)
         is_head = False
         try:
-            with contextlib.suppress(ConnectionError, TimeoutError):
+            with contextlib.suppress(OSError):  # whatever becomes of one connection
                 try:
                     request = await exchange.request()
                     is_head = request.method == "HEAD"
