@@ -17,8 +17,8 @@ from edge.config import Config
 from edge.inference import bundle as bundles
 from edge.pipeline import EventIdentity, Pipeline
 from edge.publish.terminal import panel
-from edge.runtime import replay
-from edge.session import SAMPLE_CLIP
+from edge.replay import replay
+from edge.sources import SAMPLE_CLIP
 from edge.types import EmotionEvent
 
 SHOWN = 50  # the event ten seconds into the clip

@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks.report import machine, write_json
 from edge.capture.media import AudioFile, VideoFile
 from edge.clock import NS_PER_S
-from edge.session import SAMPLE_CLIP
+from edge.sources import SAMPLE_CLIP
 from tests.support.microphone import REASON, SoftwareMicrophone, available
 from tests.support.mjpeg import SoftwareCamera
 

@@ -16,14 +16,16 @@ from edge.types import F32, AudioBlock
 T = TypeVar("T")
 
 REANCHOR_NS = 200 * NS_PER_MS
+DRIFT_NS = 10 * NS_PER_S  # over which the least lag of arrival behind the count is looked for
 
 
 class LatestSlot(Generic[T]):
     """Holds the newest item only. Captured = taken + overwritten + what is waiting (0 or 1)."""
 
-    def __init__(self, ready: threading.Condition) -> None:
-        self._ready = ready
+    def __init__(self) -> None:
+        self._ready = threading.Condition()
         self._item: T | None = None
+        self._closed = False
         self.captured = 0
         self.taken = 0
         self.overwritten = 0
@@ -41,12 +43,20 @@ class LatestSlot(Generic[T]):
             self._item = item
             self._ready.notify_all()
 
-    def take(self) -> T | None:
-        """Return the newest item once, or None where there is none since the last take."""
+    def take(self, wait_s: float = 0.0) -> T | None:
+        """Return the newest item once, waiting for one; None where none came in time, or the slot was closed and is empty."""
         with self._ready:
+            if wait_s > 0.0:
+                self._ready.wait_for(lambda: self._item is not None or self._closed, wait_s)
             item, self._item = self._item, None
             self.taken += item is not None
             return item
+
+    def close(self) -> None:
+        """Let nobody wait any longer; what is there may still be taken."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +71,19 @@ class AudioRing:
     """The last seconds of mono sound. One writer, one reader; an overrun is seen by the reader and counted.
 
     Written = read + lost + what is waiting. Time is counted in samples from an anchor: the arrival of a block jitters, its
-    samples do not. Where arrival and count part by more than `REANCHOR_NS`, the device dropped sound or drifted, and the
-    count starts anew (counted).
+    samples do not. No block arrives before it was captured, so a device whose clock is fast is held back by its arrivals;
+    for a slow one the count is moved on, every `DRIFT_NS`, by the least that any arrival lagged behind it. Where arrival and
+    count part by more than `REANCHOR_NS`, the device dropped sound, and the count starts anew (counted).
     """
 
-    def __init__(self, ready: threading.Condition, rate_hz: int, seconds: float) -> None:
-        self._ready = ready
+    def __init__(self, rate_hz: int, seconds: float) -> None:
+        self._ready = threading.Condition()
+        self._closed = False
         self.rate_hz = rate_hz
         self._samples: NDArray[np.float32] = np.zeros(max(1, round(rate_hz * seconds)), np.float32)
         self._end_time_ns = 0
+        self._least_lag_ns = REANCHOR_NS
+        self._drift_due_ns = 0
         self.written = 0
         self.read_samples = 0
         self.lost = 0
@@ -98,16 +112,32 @@ class AudioRing:
 
     def _counted(self, count: int, arrived_ns: int) -> int:
         expected_ns = self._end_time_ns + count * NS_PER_S // self.rate_hz
-        if self.written == count:  # the first sound of all
+        first = self.written == count
+        if first or abs(arrived_ns - expected_ns) > REANCHOR_NS:
+            self.reanchored += not first
+            self._start_looking_for_drift(arrived_ns)
             return arrived_ns
-        if abs(arrived_ns - expected_ns) > REANCHOR_NS:
-            self.reanchored += 1
-            return arrived_ns
-        return min(expected_ns, arrived_ns)  # nothing is captured later than it arrives
+        self._least_lag_ns = max(0, min(self._least_lag_ns, arrived_ns - expected_ns))
+        counted_ns = min(expected_ns, arrived_ns)  # nothing is captured later than it arrives
+        if arrived_ns >= self._drift_due_ns:
+            counted_ns += self._least_lag_ns
+            self._start_looking_for_drift(arrived_ns)
+        return counted_ns
 
-    def read(self) -> RingRead:
-        """Return everything that was written since the last read and is still there, as a copy."""
+    def _start_looking_for_drift(self, now_ns: int) -> None:
+        self._least_lag_ns, self._drift_due_ns = REANCHOR_NS, now_ns + DRIFT_NS
+
+    def close(self) -> None:
+        """Let nobody wait any longer; what is there may still be read."""
         with self._ready:
+            self._closed = True
+            self._ready.notify_all()
+
+    def read(self, wait_s: float = 0.0) -> RingRead:
+        """Return everything that was written since the last read and is still there, as a copy, waiting for something."""
+        with self._ready:
+            if wait_s > 0.0:
+                self._ready.wait_for(lambda: self.waiting > 0 or self._closed, wait_s)
             position = self.read_samples + self.lost
             lost = max(0, self.written - self.capacity - position)
             self.lost += lost

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from edge.publish.base import MqttVersion
 from edge.publish.jsonl import Fsync
 from edge.smoothing import SmoothingSettings
 
+STREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # The lowest and highest value of each number.
 RANGES: dict[str, tuple[float, float]] = {
     "events.rotate_mb": (0.0, 100_000.0),
@@ -55,6 +57,14 @@ class InputConfig:
     """Where pictures or sound come from: a file, a URL, a device, `default` (the machine's own) or `none`."""
 
     source: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """One camera and microphone of several; everything else is the same for all streams."""
+
+    video: InputConfig = InputConfig("none")
+    audio: InputConfig = InputConfig("none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +176,7 @@ class Config:
     bundle: str = "default"
     video: InputConfig = InputConfig()
     audio: InputConfig = InputConfig()
+    streams: dict[str, StreamConfig] = field(default_factory=dict)
     face: FaceConfig = FaceConfig()
     speech: SpeechConfig = SpeechConfig()
     fusion: FusionConfig = FusionConfig()
@@ -194,6 +205,8 @@ def parse(data: object, where: str) -> Config:
     """Turn parsed YAML into a Config; `where` names its file in errors."""
     config = _section(Config, data, "", where)
     assert isinstance(config, Config)  # noqa: S101  for the type checker
+    if config.streams and (config.video, config.audio) != (InputConfig(), InputConfig()):
+        raise ConfigError(f"{where}: video and audio stand in each of the streams; take them out beside streams")
     return config
 
 
@@ -216,6 +229,8 @@ def _value(kind: Any, value: object, key: str, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         assert isinstance(kind, type)  # noqa: S101  for the type checker
         return _section(kind, value, key + ".", where)
+    if typing.get_origin(kind) is dict:
+        return _streams(value, key, where)
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
         if value not in choices:
@@ -230,3 +245,16 @@ def _value(kind: Any, value: object, key: str, where: str) -> Any:
         if not low <= typing.cast("float", value) <= high:
             raise ConfigError(f"{where}: {key} must lie in {low}..{high}, got {value!r}")
     return value
+
+
+def _streams(value: object, key: str, where: str) -> dict[str, StreamConfig]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: {key} must be a stream's name: its video and audio, for each; got {value!r}")
+    streams: dict[str, StreamConfig] = {}
+    for name, data in value.items():
+        if not (isinstance(name, str) and STREAM_NAME.fullmatch(name)):
+            raise ConfigError(f"{where}: {key} must be named with letters, digits, '-', '_' and '.'; got {name!r}")
+        streams[name] = _section(StreamConfig, data, f"{key}.{name}.", where)
+        if streams[name].video.source == streams[name].audio.source == "none":
+            raise ConfigError(f"{where}: {key}.{name} names neither video.source nor audio.source")
+    return streams

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge.capture.base import Undecoded
 from edge.clock import NS_PER_MS, NS_PER_S
 from edge.config import Config
 from edge.errors import ConfigError
@@ -44,7 +45,10 @@ GAP_NS = 20 * NS_PER_MS  # sound further than this from where it should be start
 
 @dataclass(slots=True)
 class Counters:
-    """What became of everything captured: seen = frames tracked + frames_skipped, and so on."""
+    """What became of everything that reached the pipeline: seen = tracked + skipped (+ what a stage failed on).
+
+    A datum is counted as tracked or heard when the stage is done with it.
+    """
 
     frames_seen: int = 0
     frames_tracked: int = 0
@@ -67,41 +71,88 @@ class EventIdentity:
     utc: Callable[[int], str]
 
 
-class Pipeline:
-    """One stream: a camera and a microphone, or a recording of both."""
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """The loaded models: they keep nothing of what they are shown, so all streams of a process share them."""
 
-    def __init__(self, config: Config, bundle: Bundle, identity: EventIdentity, plan: Plan | None = None) -> None:
-        """`plan` says in which form each network runs; without it that is what the configuration pins, else the safe one."""
-        threads = config.inference.threads
-        forms = plan or pinned(bundle, config.inference.backend, config.inference.precision)
-        branches = [name for name in ("face", "speech") if name in bundle.models]
-        models = {name: bundle.open(name, forms[name].precision, forms[name].backend, threads) for name in branches}
-        joins = forms.get("fusion", SAFE)
+    face: FaceBranch | None
+    speech: SpeechBranch | None
+    fuser: Fuser
+
+
+def open_networks(config: Config, bundle: Bundle, plan: Plan | None = None) -> Networks:
+    """Load a bundle's networks; BundleError or BackendError where that cannot be.
+
+    `plan` says in which form each runs; without it that is what the configuration pins, else the safe one.
+    """
+    threads = config.inference.threads
+    forms = plan or pinned(bundle, config.inference.backend, config.inference.precision)
+    branches = [name for name in ("face", "speech") if name in bundle.models]
+    models = {name: bundle.open(name, forms[name].precision, forms[name].backend, threads) for name in branches}
+    joins = forms.get("fusion", SAFE)
+    return Networks(
+        FaceBranch(models["face"], bundle.models["face"]) if "face" in models else None,
+        SpeechBranch(models["speech"], bundle.models["speech"]) if "speech" in models else None,
+        open_fuser(bundle, config.fusion.method, joins.precision, joins.backend, threads),
+    )
+
+
+class Pipeline:
+    """One stream: a camera and a microphone, or a recording of both.
+
+    `see`, `hear` and `tick` may each be called from a thread of its own: what one leaves for another is a whole value that
+    takes the place of the one before, and no counter has two writers.
+    """
+
+    def __init__(
+        self, config: Config, bundle: Bundle, identity: EventIdentity, networks: Networks | None = None, first_seq: int = 0
+    ) -> None:
+        networks = networks or open_networks(config, bundle)
         self._config = config
         self._bundle = bundle
         self._identity = identity
         self._labels = _published_labels(config, bundle)
         self._tracker = HaarTracker(config.face.tracker)
-        self._face_branch = FaceBranch(models["face"], bundle.models["face"]) if "face" in models else None
+        self._face_branch = networks.face
         self._speech_front_end = SpeechFrontEnd(bundle.spec.speech, config.speech.kernel)
-        self._speech_branch = SpeechBranch(models["speech"], bundle.models["speech"]) if "speech" in models else None
-        self._fuser: Fuser = open_fuser(bundle, config.fusion.method, joins.precision, joins.backend, threads)
+        self._speech_branch = networks.speech
+        self._fuser = networks.fuser
         self._smoother = Smoother(config.smoothing)
+        self._first_seq = first_seq
         self.reset()
 
     def reset(self) -> None:
         """Forget what was seen and heard: the next datum starts a new stream."""
-        self._tracker.reset()
-        self._speech_front_end.reset()
-        self._smoother.reset()
-        self._faces: tuple[Face, ...] = ()
+        self._newest: dict[Modality, BranchOutput] = {}
         self._reduction = 1
         self._frame_wh: tuple[int, int] | None = None
-        self._newest: dict[Modality, BranchOutput] = {}
         self._face_due_ns = 0
-        self._sound_end_ns: int | None = None
-        self._seq = 0
+        self.forget_sight()
+        self.forget_sound()
+        self.forget_said()
+        self._seq = self._first_seq
         self.counters = Counters()
+
+    def forget_sight(self) -> None:
+        """Begin to see anew: no face is known."""
+        self._tracker.reset()
+        self._faces: tuple[Face, ...] = ()
+        self._newest.pop("face", None)
+
+    def forget_sound(self) -> None:
+        """Begin to hear anew."""
+        self._speech_front_end.reset()
+        self._sound_end_ns: int | None = None
+        self._newest.pop("speech", None)
+
+    def forget_said(self) -> None:
+        """Begin to speak anew: the next answer is not smoothed with those before."""
+        self._smoother.reset()
+
+    @property
+    def next_seq(self) -> int:
+        """The number of the next event."""
+        return self._seq
 
     @property
     def source(self) -> str:
@@ -120,15 +171,22 @@ class Pipeline:
 
     # capture -> features -> inference
 
+    def is_face_due(self, capture_time_ns: int) -> bool:
+        """Whether a frame captured then would be looked at."""
+        return capture_time_ns >= self._face_due_ns
+
+    def decode(self, captured: Undecoded) -> VideoFrame | None:
+        """Return the frame that a camera sent undecoded; None where it is damaged."""
+        return captured.decoded()
+
     def see(self, frame: VideoFrame) -> None:
         """Take a captured frame: track faces, and let the face branch read the primary one, at no more than its rate."""
         self.counters.frames_seen += 1
-        if frame.capture_time_ns < self._face_due_ns:
+        if not self.is_face_due(frame.capture_time_ns):
             self.counters.frames_skipped_rate += 1
             return
         self._face_due_ns = self._next_due_ns(frame.capture_time_ns)
         self._faces = self._tracker.update(frame)
-        self.counters.frames_tracked += 1
         self._reduction = frame.reduction
         self._frame_wh = (frame.grey.shape[1] * frame.reduction, frame.grey.shape[0] * frame.reduction)
         primary = self._faces[0] if self._faces else None
@@ -142,6 +200,7 @@ class Pipeline:
             output = self._newest["face"] = self._face_branch.run(crop)
             self._tracker.believe(primary.id, output.usable)
             self.counters.faces_read += 1
+        self.counters.frames_tracked += 1
 
     def hear(self, block: AudioBlock) -> None:
         """Take captured sound: the speech branch reads each window that is due while somebody speaks."""
@@ -149,12 +208,11 @@ class Pipeline:
             self._speech_front_end.reset()
             self.counters.sound_gaps += 1
         self._sound_end_ns = block.end_time_ns
+        if self._speech_branch is not None:
+            for window in self._speech_front_end.push(block):
+                self._newest["speech"] = self._speech_branch.run(window)
+                self.counters.windows_read += 1
         self.counters.samples_heard += block.samples.size
-        if self._speech_branch is None:
-            return
-        for window in self._speech_front_end.push(block):
-            self._newest["speech"] = self._speech_branch.run(window)
-            self.counters.windows_read += 1
 
     # fusion -> smoothing -> an event to publish
 

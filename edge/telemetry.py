@@ -6,6 +6,7 @@ import bisect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from edge.capture.base import Undecoded
 from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.types import (
     AudioBlock,
@@ -21,16 +22,26 @@ from edge.types import (
 STATUS_NS = NS_PER_S
 # Upper bounds in seconds; the last bucket has none.
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-STAGES = ("see", "hear", "fuse", "publish", "capture_to_event")
+STAGES = ("decode", "see", "hear", "fuse", "publish", "capture_to_event")
 KEPT = 512  # durations of the last second, for its percentiles
 
 
 class Stages(Protocol):
     """What a run drives: `Pipeline`, or something that stands in its place."""
 
+    def is_face_due(self, capture_time_ns: int) -> bool: ...
+
+    def decode(self, captured: Undecoded) -> VideoFrame | None: ...
+
     def see(self, frame: VideoFrame) -> None: ...
 
     def hear(self, block: AudioBlock) -> None: ...
+
+    def forget_sight(self) -> None: ...
+
+    def forget_sound(self) -> None: ...
+
+    def forget_said(self) -> None: ...
 
     def tick(
         self, now_ns: int, devices: Mapping[str, DeviceState], clock_ns: Callable[[], int] | None = None
@@ -54,7 +65,8 @@ class Histogram:
 
     def take_recent(self) -> Latency | None:
         """Return what was added since the last call, or None where nothing was."""
-        recent, self._recent_ns = sorted(self._recent_ns), []
+        kept, self._recent_ns = self._recent_ns, []  # another thread may be adding
+        recent = sorted(kept)
         if not recent:
             return None
         p50, p99, most = (recent[min(len(recent) - 1, int(q * len(recent)))] / NS_PER_MS for q in (0.5, 0.99, 1.0))
@@ -144,6 +156,14 @@ class Timed:
         self._pipeline = pipeline
         self._histograms = telemetry.histograms
         self._clock = clock
+        self.is_face_due = pipeline.is_face_due
+        self.forget_sight = pipeline.forget_sight
+        self.forget_sound = pipeline.forget_sound
+        self.forget_said = pipeline.forget_said
+
+    def decode(self, captured: Undecoded) -> VideoFrame | None:
+        frame: VideoFrame | None = self._measure("decode", self._pipeline.decode, captured)
+        return frame
 
     def see(self, frame: VideoFrame) -> None:
         self._measure("see", self._pipeline.see, frame)

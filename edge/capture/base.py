@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from edge.types import F32, AudioBlock, VideoFrame
+from edge.types import F32, U8, AudioBlock, VideoFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Undecoded:
+    """A captured picture that nobody has looked at yet: of those that come faster than they are wanted, none is decoded."""
+
+    data: Any
+    capture_time_ns: int
+    seq: int
+    decode: Callable[[Any], tuple[U8, int] | None]
+
+    def decoded(self) -> VideoFrame | None:
+        """Return the frame, or None where the picture is damaged."""
+        found = self.decode(self.data)
+        return None if found is None else VideoFrame(found[0], self.capture_time_ns, self.seq, found[1])
 
 
 class VideoSource(Protocol):
@@ -31,7 +47,7 @@ class LiveVideo(Protocol):
 
     def open(self) -> None: ...
 
-    def read(self) -> VideoFrame: ...
+    def read(self) -> VideoFrame | Undecoded: ...
 
     def close(self) -> None: ...
 

@@ -1,4 +1,4 @@
-"""A live camera: V4L2 index or path, or any address that OpenCV's FFmpeg opens (RTSP, HTTP MJPEG, UDP)."""
+"""Cameras: those of this machine (V4L2 index or path) through OpenCV, and those at an address."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Self
 import cv2
 import numpy as np
 
-from edge.capture.grey import decode_jpeg, reduction_for, shrink
+from edge.capture.base import LiveVideo
+from edge.capture.grey import reduction_for, shrink
+from edge.capture.network import NetworkCamera
 from edge.errors import DeviceError
 from edge.types import U8, VideoFrame
-
-READ_TIMEOUT_MS = 3000
 
 
 def camera_nodes(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/video4linux")) -> list[Path]:
@@ -38,45 +38,33 @@ def default_camera() -> str | None:
     return next((str(node) for node in camera_nodes() if os.access(node, os.R_OK | os.W_OK)), None)
 
 
-def _quiet() -> None:
-    """OpenCV and its FFmpeg would print a line of their own for every failed attempt; what failed is said once, by us."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+def open_camera(source: str) -> LiveVideo:
+    """Return the camera that a configuration names; it is not opened yet."""
+    return NetworkCamera(source) if "://" in source else Camera(source)
 
 
 class Camera:
-    """Reads grey frames, stamped on arrival. A camera that failed must be closed and opened again to heal."""
+    """Reads a camera of this machine: grey frames, stamped on arrival. One that failed must be opened again to heal."""
 
     def __init__(self, source: str) -> None:
         self.name = source
         self._capture: cv2.VideoCapture | None = None
         self._seq = 0
-        self._gives_jpeg = False
-        self._reduction = 1
 
     def open(self) -> None:
         """Open the device; raise DeviceError where it is absent, busy or not permitted."""
         self.close()
-        _quiet()
+        # It would print a line of its own for every failed attempt; what failed is said once, by us.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         if self.name.startswith("/dev/") and not Path(self.name).exists():
             raise DeviceError(f"camera {self.name} is not there; plug it in or name another with --video")
-        timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, READ_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
-        if "://" in self.name:
-            capture = cv2.VideoCapture(self.name, cv2.CAP_FFMPEG, timeouts)
-        else:
-            capture = cv2.VideoCapture(int(self.name) if self.name.isdigit() else self.name)
+        by = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY  # else OpenCV tries its FFmpeg first
+        capture = cv2.VideoCapture(int(self.name) if self.name.isdigit() else self.name, by)
         if not capture.isOpened():
             capture.release()
             raise DeviceError(
                 f"camera {self.name} cannot be opened: is another program using it, and may this user read it (group video)?"
             )
-        # A network camera that sends JPEGs hands them over undecoded: decoding to grey, and smaller, is ours.
-        self._gives_jpeg = (
-            "://" in self.name
-            and int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little") == b"MJPG"
-            and capture.set(cv2.CAP_PROP_FORMAT, -1)
-        )
-        self._reduction = reduction_for(int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
         self._capture = capture
 
     def read(self) -> VideoFrame:
@@ -87,19 +75,11 @@ class Camera:
         now_ns = time.monotonic_ns()
         if not ok or image is None:
             raise DeviceError(f"camera {self.name} gives no more frames")
-        grey = self._grey(np.asarray(image, np.uint8))
+        pixels = np.asarray(image, np.uint8)
+        grey: U8 = pixels if pixels.ndim == 2 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
+        reduction = reduction_for(len(grey))
         self._seq += 1
-        return VideoFrame(grey, now_ns, self._seq - 1, self._reduction)
-
-    def _grey(self, image: U8) -> U8:
-        if self._gives_jpeg:
-            grey = decode_jpeg(image.reshape(-1), self._reduction)
-            if grey is None:
-                raise DeviceError(f"camera {self.name} sent a damaged picture")
-            return grey
-        grey = image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
-        self._reduction = reduction_for(grey.shape[0])
-        return shrink(grey, self._reduction)
+        return VideoFrame(shrink(grey, reduction), now_ns, self._seq - 1, reduction)
 
     def close(self) -> None:
         if self._capture is not None:

@@ -6,11 +6,15 @@ through colour.
 
 from __future__ import annotations
 
-import av
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 
 from edge.types import U8
+
+if TYPE_CHECKING:  # a run before cameras that need no decoder of video never loads one
+    import av
 
 ENOUGH_LINES = 400  # the smallest face that is looked for, 12 % of them, still fills the face branch's 48 pixels
 _JPEG_FLAGS = {

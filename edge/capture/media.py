@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 import av
@@ -16,9 +15,10 @@ import av.container
 import av.error
 import numpy as np
 
+from edge.capture.address import check_path, is_url
 from edge.capture.grey import luma, reduction_for, shrink
 from edge.clock import NS_PER_MS, NS_PER_S
-from edge.errors import MediaError, UsageError
+from edge.errors import MediaError
 from edge.types import AudioBlock, VideoFrame
 
 OPEN_TIMEOUT_S = 10.0
@@ -60,21 +60,6 @@ class MediaInfo:
     source: str
     has_video: bool
     has_audio: bool
-
-
-def is_url(source: str) -> bool:
-    return "://" in source
-
-
-def check_path(source: str) -> None:
-    """Raise UsageError where a named file cannot even be tried."""
-    if is_url(source):
-        return
-    path = Path(source)
-    if not path.exists():
-        raise UsageError(f"{source}: no such file")
-    if path.is_dir():
-        raise UsageError(f"{source} is a directory; name a media file or a stream URL")
 
 
 def open_container(source: str) -> av.container.InputContainer:

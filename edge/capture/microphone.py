@@ -8,19 +8,22 @@ import functools
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import av
 import numpy as np
 
 from edge.buffers import BoundedQueue
 from edge.errors import DeviceError
 from edge.types import F32
 
-BLOCK_S = 0.02
+if TYPE_CHECKING:
+    from edge.capture.sound import Resampler
+
+BLOCK_S = 0.05  # what a voice is heard late by, at most; each block wakes three threads
 SILENT_S = 1.0  # without a sample: then a microphone is lost
+FULL_SCALE = np.float32(1 / 32_768)
 CLOSE_S = 1.0  # closing one that hangs may take for ever: it is left to itself
-WAITING_BLOCKS = 50  # a second that nobody read
+WAITING_BLOCKS = 20  # a second that nobody read
 
 
 _ALSA_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p)
@@ -41,6 +44,15 @@ def hush() -> tuple[object, ...]:
         jack.jack_set_error_function(handlers[1])
         jack.jack_set_info_function(handlers[1])
     return handlers
+
+
+def forget_what_alsa_tried() -> None:
+    """Let ALSA unload what it loaded to look at every device: encoders and drawing libraries by the dozen, 10 MB of them.
+
+    What is in use stays, and what is looked for later is loaded again (snd_config_update_free_global(3)).
+    """
+    with contextlib.suppress(OSError, AttributeError):  # not Linux, or no ALSA
+        ctypes.CDLL("libasound.so.2").snd_config_update_free_global()
 
 
 def _pyaudio() -> Any:
@@ -106,7 +118,7 @@ class Microphone:
         self._audio: Any = None
         self._stream: Any = None
         self._recorded: BoundedQueue[tuple[bytes, int]] = BoundedQueue(WAITING_BLOCKS)
-        self._resampler: av.AudioResampler | None = None
+        self._resampler: Resampler | None = None
         self._native_rate_hz = rate_hz
         self._channels = 1
 
@@ -141,7 +153,12 @@ class Microphone:
                 f"microphone {self.name} cannot be opened ({error}): is it plugged in, free, and may this user use it "
                 "(group audio)?"
             ) from error
-        self._resampler = av.AudioResampler("fltp", rate=self.rate_hz)
+        forget_what_alsa_tried()
+        self._resampler = None
+        if (self._native_rate_hz, self._channels) != (self.rate_hz, 1):
+            from edge.capture.sound import Resampler  # noqa: PLC0415  PyAV is large, and most microphones need none of it
+
+            self._resampler = Resampler(self.rate_hz)
 
     def _form(self, info: Any, sample_format: int) -> tuple[int, int]:
         """Return the rate and channels to record with: ours where a sound server converts for us, else the device's own."""
@@ -169,17 +186,16 @@ class Microphone:
 
         Raises DeviceError where none come for a second.
         """
-        if self._stream is None or self._resampler is None:
+        if self._stream is None:
             raise DeviceError(f"microphone {self.name} is not open")
         block = self._recorded.take(SILENT_S)
         if block is None:
             raise DeviceError(f"microphone {self.name} gives no more sound")
         raw, captured_ns = block
-        interleaved = np.frombuffer(raw, np.int16).reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(interleaved, format="s16", layout="mono" if self._channels == 1 else "stereo")
-        frame.sample_rate = self._native_rate_hz
-        blocks = [resampled.to_ndarray().mean(axis=0, dtype=np.float32) for resampled in self._resampler.resample(frame)]
-        return (np.concatenate(blocks) if blocks else np.zeros(0, np.float32)), captured_ns
+        samples = np.frombuffer(raw, np.int16)
+        if self._resampler is None:
+            return samples * FULL_SCALE, captured_ns
+        return self._resampler.push_int16(samples, self._native_rate_hz, self._channels), captured_ns
 
     def close(self) -> None:
         self._recorded = BoundedQueue(WAITING_BLOCKS)

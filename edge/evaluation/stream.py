@@ -20,7 +20,7 @@ from edge.inference import bundle as bundles
 from edge.inference.bundle import Bundle
 from edge.labels import CLASSES, INDEX
 from edge.pipeline import EventIdentity, Pipeline
-from edge.runtime import replay
+from edge.replay import replay
 from edge.types import F32, AudioBlock, EmotionEvent
 
 BLOCK_SAMPLES = 320  # what a microphone gives at once: 20 ms

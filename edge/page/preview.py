@@ -22,6 +22,11 @@ class Preview:
     def __init__(self, pipeline: Stages) -> None:
         self._pipeline = pipeline
         self._newest: tuple[VideoFrame, float] | None = None
+        self.is_face_due = pipeline.is_face_due
+        self.decode = pipeline.decode
+        self.forget_sight = pipeline.forget_sight
+        self.forget_sound = pipeline.forget_sound
+        self.forget_said = pipeline.forget_said
 
     def see(self, frame: VideoFrame) -> None:
         self._newest = (frame, time.monotonic())

@@ -27,8 +27,29 @@ class Spooling(Protocol):
     def spool_dropped(self) -> dict[str, int]: ...
 
 
+class Shared:
+    """Outlets that are opened and closed together: all at once, so that they take no longer than the slowest."""
+
+    def __init__(self, outlets: Sequence[Outlet]) -> None:
+        self._outlets = tuple(outlets)
+
+    def __enter__(self) -> Self:
+        for outlet in self._outlets:
+            outlet.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for outlet in self._outlets:
+            outlet.finish()
+        for outlet in self._outlets:
+            outlet.close()
+
+
 class Distributor:
-    """`direct` sinks are written to at once and end the run where they fail; each of the `outlets` has its own thread."""
+    """Publishes one stream. `direct` sinks are written to at once and end the run where they fail.
+
+    Each of the `outlets` has its own thread; those `shared` with other streams are opened and closed by whoever shares them.
+    """
 
     def __init__(
         self,
@@ -36,6 +57,7 @@ class Distributor:
         clock: Clock,
         *,
         direct: Sequence[Publisher] = (),
+        shared: Sequence[Outlet] = (),
         outlets: Sequence[Outlet] = (),
         spooling: Spooling | None = None,
         with_status: bool = True,
@@ -44,6 +66,8 @@ class Distributor:
         self._clock = clock
         self._direct = tuple(direct)
         self._outlets = tuple(outlets)
+        self._all = (*direct, *shared, *outlets)
+        self._queued = (*shared, *outlets)
         self._spooling = spooling
         self._with_status = with_status
         self._closing = contextlib.ExitStack()
@@ -51,30 +75,26 @@ class Distributor:
     def __enter__(self) -> Self:
         for publisher in self._direct:
             self._closing.callback(publisher.close)
-        for outlet in self._outlets:
-            outlet.open()
-            self._closing.callback(outlet.close)
+        self._closing.enter_context(Shared(self._outlets))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
-        for outlet in self._outlets:  # all at once, so that they take no longer than the slowest
-            outlet.finish()
         self._closing.close()
 
     def publish(self, event: EmotionEvent) -> None:
         start_ns = self._clock.now_ns()
         self._telemetry.note(event)
-        for sink in (*self._direct, *self._outlets):
+        for sink in self._all:
             sink.publish(event)
         self._telemetry.histograms["publish"].add(self._clock.now_ns() - start_ns)
         status = self._telemetry.status_due(self.sinks) if self._with_status else None
         if status is not None:
-            for sink in (*self._direct, *self._outlets):
+            for sink in self._all:
                 sink.publish(status)
 
     def sinks(self) -> dict[str, SinkState]:
         """Return what became of the events of each sink that has a queue."""
-        return {outlet.name: self._state(outlet) for outlet in self._outlets}
+        return {outlet.name: self._state(outlet) for outlet in self._queued}
 
     def _state(self, outlet: Outlet) -> SinkState:
         mqtt = self._spooling if outlet.name == "mqtt" else None

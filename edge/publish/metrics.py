@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -31,92 +31,96 @@ def load_prometheus(name: str = "prometheus_client") -> Any:
 
 
 class Health:
-    """Judges a run from outside: `too_old_s` without an event is not alive."""
+    """Judges a run from outside: `too_old_s` without an event is not alive. Every stream must be well."""
 
-    def __init__(self, telemetry: Telemetry, too_old_s: float) -> None:
-        self._telemetry = telemetry
+    def __init__(self, streams: Mapping[str, Telemetry], too_old_s: float) -> None:
+        self._streams = dict(streams)
         self._too_old_s = too_old_s
 
     def alive(self) -> str | None:
         """Return what is wrong, or None."""
-        age_s = self._telemetry.event_age_s()
+        return self._first(self._is_dead)
+
+    def ready(self) -> str | None:
+        """Return why no data flows, or None."""
+        return self._first(self._is_idle)
+
+    def _first(self, judge: Callable[[Telemetry], str | None]) -> str | None:
+        troubles = ((name, judge(telemetry)) for name, telemetry in self._streams.items())
+        name, trouble = next(((name, trouble) for name, trouble in troubles if trouble), ("", None))
+        return trouble if trouble is None or len(self._streams) == 1 else f"{name}: {trouble}"
+
+    def _is_dead(self, telemetry: Telemetry) -> str | None:
+        age_s = telemetry.event_age_s()
         if age_s is None:
             return "no event yet"
         return f"the last event is {age_s:.1f} s old" if age_s > self._too_old_s else None
 
-    def ready(self) -> str | None:
-        """Return why no data flows, or None."""
-        event = self._telemetry.last_event
+    def _is_idle(self, telemetry: Telemetry) -> str | None:
+        event = telemetry.last_event
         if event is not None and "ok" not in event.devices.values():
             return "no device works: " + ", ".join(f"{name} {state}" for name, state in event.devices.items())
-        return self.alive()
+        return self._is_dead(telemetry)
 
 
 class Collector:
-    """Turns what the run knows into metric families at each scrape; keeps nothing of its own."""
+    """Turns what the run knows into metric families at each scrape; keeps nothing of its own.
 
-    def __init__(self, telemetry: Telemetry, sinks: Callable[[], dict[str, SinkState]]) -> None:
+    Where there are several streams, every sample carries the label `stream`.
+    """
+
+    def __init__(self, streams: Mapping[str, tuple[Telemetry, Callable[[], dict[str, SinkState]]]]) -> None:
         load_prometheus()
         self._core = load_prometheus("prometheus_client.core")
-        self._telemetry = telemetry
-        self._sinks = sinks
+        self._streams = dict(streams)
+        self._labels = ["stream"] if len(self._streams) > 1 else []
 
     def collect(self) -> Iterator[Any]:
-        yield self._latency()
-        yield self._counted(
-            "moodring_processed", "What the pipeline took in and made, by kind.", "kind", self._telemetry.counters()
-        )
-        yield self._counted(
-            "moodring_dropped", "What was captured and not used, by reason.", "reason", self._telemetry.dropped()
-        )
-        yield self._devices()
-        age = self._core.GaugeMetricFamily("moodring_event_age_seconds", "Time since the last event.")
-        age_s = self._telemetry.event_age_s()
-        if age_s is not None:
-            age.add_metric([], age_s)
-        yield age
-        yield from self._sink_families()
-
-    def _latency(self) -> Any:
-        family = self._core.HistogramMetricFamily(
+        core, labels = self._core, self._labels
+        latency = core.HistogramMetricFamily(
             "moodring_stage_latency_seconds",
             "How long a stage takes; capture_to_event from capture to event.",
-            labels=["stage"],
+            labels=[*labels, "stage"],
         )
-        for stage, histogram in self._telemetry.histograms.items():
-            family.add_metric([stage], _cumulated(histogram), histogram.sum_s)
-        return family
+        processed = self._counter("moodring_processed", "What the pipeline took in and made, by kind.", "kind")
+        dropped = self._counter("moodring_dropped", "What was captured and not used, by reason.", "reason")
+        devices = self._gauge("moodring_device_state", "1 for the state a device is in.", "device", "state")
+        age = self._gauge("moodring_event_age_seconds", "Time since the last event.")
+        published = self._counter("moodring_published", "Events a sink took.", "sink")
+        lost = self._counter("moodring_sink_dropped", "Events a sink lost.", "sink", "reason")
+        waiting = self._gauge("moodring_sink_waiting", "Events that wait.", "sink", "where")
+        connected = self._gauge("moodring_sink_connected", "Whether the other side answers.", "sink")
+        for name, (telemetry, sinks) in self._streams.items():
+            own = [name] if labels else []
+            for stage, histogram in telemetry.histograms.items():
+                latency.add_metric([*own, stage], _cumulated(histogram), histogram.sum_s)
+            _add_all(processed, own, telemetry.counters())
+            _add_all(dropped, own, telemetry.dropped())
+            event = telemetry.last_event
+            for device, current in (event.devices if event else {}).items():
+                for state in STATES:
+                    devices.add_metric([*own, device, state], float(state == current))
+            age_s = telemetry.event_age_s()
+            if age_s is not None:
+                age.add_metric(own, age_s)
+            for sink, its in sinks().items():
+                published.add_metric([*own, sink], its.published)
+                _add_all(lost, [*own, sink], {"queue_full": its.dropped, "failed": its.failed, "spool_cap": its.spool_dropped})
+                _add_all(waiting, [*own, sink], {"queue": its.queued, "spool": its.spooled})
+                if its.connected is not None:
+                    connected.add_metric([*own, sink], float(its.connected))
+        yield from (latency, processed, dropped, devices, age, published, lost, waiting, connected)
 
-    def _counted(self, name: str, text: str, label: str, values: dict[str, int]) -> Any:
-        family = self._core.CounterMetricFamily(name, text, labels=[label])
-        for key, value in values.items():
-            family.add_metric([key], value)
-        return family
+    def _counter(self, name: str, text: str, *labels: str) -> Any:
+        return self._core.CounterMetricFamily(name, text, labels=[*self._labels, *labels])
 
-    def _devices(self) -> Any:
-        family = self._core.GaugeMetricFamily(
-            "moodring_device_state", "1 for the state a device is in.", labels=["device", "state"]
-        )
-        event = self._telemetry.last_event
-        for device, current in (event.devices if event else {}).items():
-            for state in STATES:
-                family.add_metric([device, state], float(state == current))
-        return family
+    def _gauge(self, name: str, text: str, *labels: str) -> Any:
+        return self._core.GaugeMetricFamily(name, text, labels=[*self._labels, *labels])
 
-    def _sink_families(self) -> Iterator[Any]:
-        sinks = self._sinks()
-        yield self._counted("moodring_published", "Events a sink took.", "sink", {n: s.published for n, s in sinks.items()})
-        lost = self._core.CounterMetricFamily("moodring_sink_dropped", "Events a sink lost.", labels=["sink", "reason"])
-        waiting = self._core.GaugeMetricFamily("moodring_sink_waiting", "Events that wait.", labels=["sink", "where"])
-        connected = self._core.GaugeMetricFamily("moodring_sink_connected", "Whether the other side answers.", labels=["sink"])
-        for name, state in sinks.items():
-            for reason, count in (("queue_full", state.dropped), ("failed", state.failed), ("spool_cap", state.spool_dropped)):
-                lost.add_metric([name, reason], count)
-            for where, count in (("queue", state.queued), ("spool", state.spooled)):
-                waiting.add_metric([name, where], count)
-            if state.connected is not None:
-                connected.add_metric([name], float(state.connected))
-        yield from (lost, waiting, connected)
+
+def _add_all(family: Any, labels: list[str], values: dict[str, int]) -> None:
+    for name, value in values.items():
+        family.add_metric([*labels, name], value)
 
 
 def _cumulated(histogram: Histogram) -> list[tuple[str, int]]:

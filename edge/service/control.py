@@ -6,7 +6,8 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from types import FrameType
 
 from edge.runtime import LiveRun
@@ -15,39 +16,58 @@ from edge.types import EmotionEvent
 MUTES = {"SIGUSR1": "camera", "SIGUSR2": "microphone"}
 
 
-def listen_to_signals(live: LiveRun, log: Callable[[str], None]) -> None:
-    """Let SIGUSR1 mute the picture and SIGUSR2 the sound, and let either be taken in again the next time."""
+class Signals:
+    """SIGUSR1 mutes the picture and SIGUSR2 the sound, and either lets it in again the next time; SIGHUP asks for a reload."""
 
-    def toggle(number: int, _frame: FrameType | None) -> None:
+    def __init__(self, live: LiveRun, log: Callable[[str], None]) -> None:
+        self._live = live
+        self._log = log
+        self._reload_wanted = False
+
+    def listen(self, *, reloads: bool) -> None:
+        """Begin to listen. At a terminal SIGHUP says that it was closed, and ends the run as it always does."""
+        for name in MUTES:
+            if hasattr(signal, name):  # Windows has none of them
+                signal.signal(getattr(signal, name), self._toggle)
+        at_terminal = sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+        if reloads and not at_terminal and hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, self._want_reload)
+
+    def take_reload(self) -> bool:
+        """Return whether a reload was asked for since the last call."""
+        wanted, self._reload_wanted = self._reload_wanted, False
+        return wanted
+
+    def _want_reload(self, _number: int, _frame: FrameType | None) -> None:
+        self._reload_wanted = True
+
+    def _toggle(self, number: int, _frame: FrameType | None) -> None:
         device = MUTES[signal.Signals(number).name]
-        log(f"the {device} is {'muted' if live.toggle_mute(device) else 'on'}")
-
-    for name in MUTES:
-        if hasattr(signal, name):  # Windows has none of them
-            signal.signal(getattr(signal, name), toggle)
+        self._log(f"the {device} is {'muted' if self._live.toggle_mute(device) else 'on'}")
 
 
-def watched(publish: Callable[[EmotionEvent], None], live: LiveRun) -> Callable[[EmotionEvent], None]:
-    """Return `publish`, which also tells systemd, where it started us, that the run is ready, how it is, and that it lives.
+class Systemd:
+    """Tells systemd, where it started us, that the run is ready, how it is, and that it lives."""
 
-    A sign of life is given after an event and only while every device's reader does something: a hung run gets none.
-    """
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return publish
-    ready = False
+    def __init__(self) -> None:
+        self._address = os.environ.get("NOTIFY_SOCKET")
+        self._ready = False
 
-    def publish_and_tell(event: EmotionEvent) -> None:
-        nonlocal ready
-        publish(event)
-        if not ready:
-            notify(address, "READY=1")
-            ready = True
-        if live.makes_progress():
-            devices = ", ".join(f"{device} {state}" for device, state in event.devices.items())
-            notify(address, f"WATCHDOG=1\nSTATUS={event.state}; {devices}")
+    def tell(self, newest: Mapping[str, EmotionEvent | None], *, alive: bool) -> None:
+        """Give a sign of life after a round of events, but only while every device's reader and every stage does something."""
+        if not self._address:
+            return
+        said = {name: event for name, event in newest.items() if event is not None}
+        if not self._ready and len(said) == len(newest):
+            notify(self._address, "READY=1")
+            self._ready = True
+        if alive:
+            status = ". ".join(_in_words("" if len(newest) == 1 else f"{name}: ", event) for name, event in said.items())
+            notify(self._address, f"WATCHDOG=1\nSTATUS={status}")
 
-    return publish_and_tell
+
+def _in_words(prefix: str, event: EmotionEvent) -> str:
+    return f"{prefix}{event.state}; " + ", ".join(f"{device} {state}" for device, state in event.devices.items())
 
 
 def notify(address: str, message: str) -> None:

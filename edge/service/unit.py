@@ -14,6 +14,7 @@ from edge.errors import UsageError
 
 UNIT = Path("/etc/systemd/system/moodring.service")
 TEMPLATE = Path(__file__).with_name("moodring.service")
+RELOAD = "ExecReload=/bin/kill -HUP $MAINPID\n"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 ALONE = "# Neither camera, sinks nor metrics are on another machine.\nIPAddressDeny=any\nIPAddressAllow=localhost"
 
@@ -23,14 +24,19 @@ def unit_text(config: Path | None, python: str = sys.executable) -> str:
 
     Raises ConfigError where the configuration is wrong: a service that cannot start is not installed.
     """
+    reload = ""
     command = [python, "-m", "edge.cli", "run"]
     parsed = configuration.Config()
     if config is not None:
         parsed = configuration.load(config)
         command += ["--config", str(config.resolve())]
-    elsewhere = any("://" in address for address in (parsed.video.source, parsed.audio.source, parsed.mqtt.url))
+        reload = RELOAD
+    named = [parsed.video, parsed.audio, *(part for one in parsed.streams.values() for part in (one.video, one.audio))]
+    addresses = [parsed.mqtt.url, *(one.source for one in named)]
+    elsewhere = any("://" in address for address in addresses)
     remote = elsewhere or parsed.lsl.enabled or parsed.metrics.host not in LOOPBACK
-    return TEMPLATE.read_text(encoding="utf-8").format(command=shlex.join(command), network="" if remote else ALONE)
+    template = TEMPLATE.read_text(encoding="utf-8")
+    return template.format(command=shlex.join(command), reload=reload, network="" if remote else ALONE)
 
 
 def install(config: Path | None, unit: Path = UNIT) -> int:

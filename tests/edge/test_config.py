@@ -60,7 +60,7 @@ def test_what_ships_for_a_laptop_is_the_defaults():
 def leaves_of_yaml(data: dict, prefix: str = "") -> set[str]:
     found = set()
     for key, value in data.items():
-        found |= leaves_of_yaml(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key}
+        found |= leaves_of_yaml(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key}
     return found
 
 
@@ -131,6 +131,17 @@ def test_a_whole_number_stands_for_a_fraction_but_not_the_other_way_round():
         ({"fusion": {"method": "magic"}}, "fusion.method must be one of feature, weighted, voting; got 'magic'"),
         ({"inference": {"precision": "int4"}}, "inference.precision must be one of auto, fp32, fp16, int8; got 'int4'"),
         ({"inference": {"backend": ["onnx"]}}, "inference.backend must be one of"),
+        ({"streams": []}, "streams must be a stream's name: its video and audio, for each; got []"),
+        ({"streams": {"a b": {}}}, "streams must be named with letters, digits, '-', '_' and '.'; got 'a b'"),
+        ({"streams": {7: {}}}, "streams must be named with letters"),
+        ({"streams": {"hall": {}}}, "streams.hall names neither video.source nor audio.source"),
+        ({"streams": {"hall": 1}}, "streams.hall must hold keys, got 1"),
+        ({"streams": {"hall": {"vidoe": {}}}}, "unknown key streams.hall.vidoe; did you mean streams.hall.video?"),
+        ({"streams": {"hall": {"video": {"source": 0}}}}, "streams.hall.video.source must be of type str, got 0"),
+        (
+            {"video": {"source": "0"}, "streams": {"hall": {"video": {"source": "1"}}}},
+            "video and audio stand in each of the streams; take them out beside streams",
+        ),
         ({"video": "default"}, "video must hold keys, got 'default'"),
         ({"video": None}, "video must hold keys, got None"),
         ([], "the configuration must hold keys, got []"),
@@ -195,3 +206,10 @@ def test_a_file_that_is_not_there_and_a_folder_are_named(tmp_path: Path):
         load(tmp_path / "missing.yaml")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load(tmp_path)
+
+
+def test_streams_are_read_by_name():
+    config = parse({"streams": {"hall": {"video": {"source": "0"}}, "door-2": {"audio": {"source": "USB"}}}}, "x")
+    hall, door = config.streams["hall"], config.streams["door-2"]
+    assert (hall.video.source, hall.audio.source) == ("0", "none")
+    assert (door.video.source, door.audio.source) == ("none", "USB")

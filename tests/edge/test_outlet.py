@@ -186,6 +186,13 @@ def test_the_stages_of_a_pipeline_are_measured_and_not_changed():
     clock = SimulatedClock()
 
     class Stages:
+        def is_face_due(self, _capture_time_ns: int) -> bool:
+            return True
+
+        def forget_sight(self) -> None: ...
+
+        forget_sound = forget_said = forget_sight
+
         def see(self, _frame: object) -> None:
             clock.sleep_until_ns(clock.now_ns() + 3 * NS_PER_MS)
 

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.capture.camera import Camera
-from edge.publish.cloudevents import to_document
-from edge.service.control import watched
+from edge.capture.camera import open_camera
+from edge.service.control import Systemd
 from tests.support.events import check_lines
 from tests.support.mjpeg import SoftwareCamera
 from tests.support.signals import face_picture
@@ -78,7 +77,7 @@ def test_sigusr1_mutes_the_picture_and_lets_it_in_again(tiny_bundle: Path, tmp_p
 
 
 def test_a_muted_camera_is_told_apart_from_a_lost_one_and_comes_back(tiny_bundle: Path):
-    with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, Camera(camera.url)) as run:
+    with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, open_camera(camera.url)) as run:
         run.wait_for(lambda e: e.modalities == ("face",), 10)
         assert run.live.toggle_mute("camera")
         assert not run.live.toggle_mute("microphone")  # there is none
@@ -103,18 +102,17 @@ def test_systemd_is_told_that_the_run_is_ready_and_lives(tiny_bundle: Path, tmp_
 def test_a_hung_reader_gets_no_sign_of_life(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     address = tmp_path / "notify.sock"
     monkeypatch.setenv("NOTIFY_SOCKET", str(address))
-    with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, Camera(camera.url)) as run:
+    with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, open_camera(camera.url)) as run:
         event = run.wait_for(lambda e: e.modalities == ("face",), 10)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
             systemd.bind(str(address))
             systemd.settimeout(2)
-            published: list[dict] = []
-            tell = watched(lambda e: published.append(to_document(e)), run.live)
-            monkeypatch.setattr(run.live, "makes_progress", lambda: False)
-            tell(event)
+            told = Systemd()
+            told.tell({"live": event, "other": None}, alive=False)  # not ready: one stream has said nothing yet
+            told.tell({"live": event}, alive=False)
             assert systemd.recv(1000) == b"READY=1"
-            monkeypatch.undo()
-            tell(event)
-            assert systemd.recv(1000).startswith(b"WATCHDOG=1")
-        tell(event)  # nobody listens any more: no reason to fail
-        assert len(published) == 3
+            told.tell({"live": event}, alive=run.live.makes_progress())
+            assert systemd.recv(1000) == b"WATCHDOG=1\nSTATUS=ok; camera ok, microphone absent"
+            told.tell({"hall": event, "door": event}, alive=True)
+            assert b"STATUS=hall: ok; camera ok, microphone absent. door: ok" in systemd.recv(1000)
+        told.tell({"live": event}, alive=True)  # nobody listens any more: no reason to fail

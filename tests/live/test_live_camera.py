@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.capture.camera import Camera
+from edge.capture.camera import Camera, open_camera
+from edge.capture.network import NetworkCamera
 from edge.errors import DeviceError
 from edge.types import EmotionEvent
 from tests.support.events import check_lines
@@ -33,8 +34,8 @@ def lost(event: EmotionEvent) -> bool:
 
 
 def test_frames_come_at_the_cameras_rate_with_rising_times():
-    with SoftwareCamera(face_picture) as camera, Camera(camera.url) as reader:
-        frames = [reader.read() for _ in range(30)]
+    with SoftwareCamera(face_picture) as camera, NetworkCamera(camera.url) as reader:
+        frames = [reader.read().decoded() for _ in range(30)]
     times = [frame.capture_time_ns for frame in frames]
     assert times == sorted(set(times))
     assert [frame.seq for frame in frames] == list(range(30))
@@ -47,26 +48,26 @@ def test_a_camera_that_is_not_there_says_so():
     with pytest.raises(DeviceError, match="/dev/video97 is not there"):
         Camera("/dev/video97").open()
     with pytest.raises(DeviceError, match="cannot be opened"):
-        Camera("http://127.0.0.1:9/").open()
+        open_camera("http://127.0.0.1:9/").open()
     with pytest.raises(DeviceError, match="is not open"):
         Camera("0").read()
 
 
 def test_a_camera_that_stops_fails_and_is_well_again_once_reopened():
-    with SoftwareCamera(face_picture) as camera, Camera(camera.url) as reader:
+    with SoftwareCamera(face_picture) as camera, NetworkCamera(camera.url) as reader:
         reader.read()
         camera.unplug()
         with pytest.raises(DeviceError, match="gives no more frames"):
             [reader.read() for _ in range(100)]
         camera.plug_in()
         reader.open()
-        assert reader.read().grey.shape == (240, 320)
+        assert reader.read().decoded().grey.shape == (240, 320)
         reader.close()
         reader.close()
 
 
 def test_a_face_is_seen_lost_with_its_camera_and_seen_again(tiny_bundle: Path):
-    with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, Camera(camera.url)) as run:
+    with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, open_camera(camera.url)) as run:
         event = run.wait_for(seen, 10)
         assert 0 <= event.latency_ms < 1000
         assert len(event.faces) == 1
@@ -83,14 +84,14 @@ def test_a_face_is_seen_lost_with_its_camera_and_seen_again(tiny_bundle: Path):
 def test_a_camera_that_comes_later_is_taken(tiny_bundle: Path):
     with SoftwareCamera(face_picture) as camera:
         camera.unplug()
-        with watching(tiny_bundle, Camera(camera.url)) as run:
+        with watching(tiny_bundle, open_camera(camera.url)) as run:
             assert run.wait_for(lost, 5).state == "no_signal"
             camera.plug_in()
             run.wait_for(seen, 5)
 
 
 def test_a_camera_that_sees_nobody_is_ok_all_the_same(tiny_bundle: Path):
-    with SoftwareCamera(empty_picture) as camera, watching(tiny_bundle, Camera(camera.url)) as run:
+    with SoftwareCamera(empty_picture) as camera, watching(tiny_bundle, open_camera(camera.url)) as run:
         event = run.wait_for(lambda e: e.devices["camera"] == "ok", 10)
         assert (event.state, event.faces) == ("no_face", ())
 
@@ -119,8 +120,9 @@ def test_the_command_watches_a_camera_for_so_many_seconds(tiny_bundle: Path, tmp
     assert 10 <= len(events) <= 15
     assert sum(event["data"]["modalities"] == ["face"] for event in events) >= 7
     assert all(event["data"]["latency_ms"] >= 0 for event in events if event["data"]["modalities"])
-    opening, summary, *_ = done.stderr.splitlines()
+    opening, networks, summary, *_ = done.stderr.splitlines()
     assert "nothing is stored" in opening
+    assert "networks: face onnx fp32" in networks
     assert f"{len(events)} events" in summary
 
 

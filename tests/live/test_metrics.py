@@ -39,7 +39,7 @@ class Run:
 
 @contextmanager
 def served(run: Run) -> Iterator[MetricsServer]:
-    server = MetricsServer("127.0.0.1", 0, Collector(run.telemetry, sinks), Health(run.telemetry, 2.0))
+    server = MetricsServer("127.0.0.1", 0, Collector({"live": (run.telemetry, sinks)}), Health({"live": run.telemetry}, 2.0))
     server.open()
     try:
         yield server
@@ -105,6 +105,11 @@ def test_a_port_that_is_taken_is_said():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        server = MetricsServer("127.0.0.1", taken.getsockname()[1], Collector(run.telemetry, sinks), Health(run.telemetry, 2.0))
+        server = MetricsServer(
+            "127.0.0.1",
+            taken.getsockname()[1],
+            Collector({"live": (run.telemetry, sinks)}),
+            Health({"live": run.telemetry}, 2.0),
+        )
         with pytest.raises(PublishError, match=r"metrics cannot be served on 127.0.0.1:\d+: .*; change metrics.port"):
             server.open()

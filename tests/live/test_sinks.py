@@ -80,8 +80,8 @@ def test_a_live_run_tells_all_its_sinks_the_same(tiny_bundle: Path, tmp_path: Pa
     assert status["sinks"]["mqtt"]["connected"] is True
     counted = status["counters"]
     assert counted["events"] >= 5
-    assert 0 <= counted["frames_captured"] - counted["frames_seen"] - status["dropped"]["frames_overwritten"] <= 1
-    assert counted["frames_seen"] == counted["frames_tracked"] + status["dropped"]["frames_above_rate"]
+    lost = sum(count for reason, count in status["dropped"].items() if reason.startswith("frames_"))
+    assert 0 <= counted["frames_captured"] - counted["frames_tracked"] - lost <= 2  # one waits, one is being looked at
     assert 'moodring_device_state{device="camera",state="ok"} 1.0' in metrics
     assert sum(topic.startswith("homeassistant/sensor/moodring_test_stream/") for topic, _, _ in subscriber.messages) == 6
 

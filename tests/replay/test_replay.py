@@ -18,7 +18,7 @@ from edge.clock import NS_PER_MS, NS_PER_S, SimulatedClock
 from edge.config import Config
 from edge.inference.bundle import DEFAULT
 from edge.publish.cloudevents import to_document, to_json
-from edge.runtime import replay
+from edge.replay import replay
 from edge.types import AudioBlock, EmotionEvent, VideoFrame
 from tests.support.events import check_event, check_lines, make_pipeline
 from tests.support.recordings import write_recording, write_talking_face

@@ -11,7 +11,7 @@ from pathlib import Path
 from edge.capture.base import LiveAudio, LiveVideo
 from edge.clock import MonotonicClock
 from edge.publish.cloudevents import to_document
-from edge.runtime import LiveRun
+from edge.runtime import LiveRun, LiveStream
 from edge.types import EmotionEvent
 from tests.support.events import check_event, make_pipeline
 
@@ -26,7 +26,9 @@ class Watched:
     def __init__(self, bundle: Path, camera: LiveVideo | None, microphone: LiveAudio | None) -> None:
         self.logged: list[str] = []
         self.pipeline = make_pipeline(bundle)
-        self.live = LiveRun(self.pipeline, camera, microphone, MonotonicClock(), self.logged.append)
+        clock = MonotonicClock()
+        self.stream = LiveStream(self.pipeline, camera, microphone, clock, self.logged.append)
+        self.live = LiveRun({"live": self.stream}, clock)
         self._events: list[tuple[float, EmotionEvent]] = []
         self._changed = threading.Condition()
         self._over = False
@@ -37,7 +39,7 @@ class Watched:
         with contextlib.suppress(Enough):
             self.live.run(self._publish, tick_ns=100_000_000, seconds=60)
 
-    def _publish(self, event: EmotionEvent) -> None:
+    def _publish(self, _: str, event: EmotionEvent) -> None:
         check_event(to_document(event))
         with self._changed:
             if self._over:
