@@ -135,7 +135,7 @@ prepare_microphone() {
     return 1
 }
 
-# --- what the tests run against: a real broker and a real sound server; without one those tests skip and say so ---------
+# --- what the tests run against: a real broker, sound server and browser; without one those tests skip and say so ---------
 
 prepare_sound_server() {
     if [ "$profile" != dev ] || [ "$(uname)" != Linux ] || has pulseaudio; then return 0; fi
@@ -150,6 +150,13 @@ prepare_broker() {
     if may_apt; then say "installing mosquitto and openssl for the tests"; fi
     if apt_install mosquitto openssl; then return 0; fi
     say "going on without mosquitto: tests of MQTT will skip; to have it: sudo apt-get install mosquitto openssl"
+}
+
+prepare_browser() {
+    if [ "$profile" != dev ] || has chromium || has chromium-browser || has google-chrome; then return 0; fi
+    if may_apt; then say "installing chromium for the tests"; fi
+    if apt_install chromium; then return 0; fi
+    say "going on without chromium: the tests of the live page in a browser will skip; to have it: sudo apt-get install chromium"
 }
 
 # --- the packages ---------------------------------------------------------------------------------------------------
@@ -191,6 +198,7 @@ microphone="no mic"
 if prepare_microphone; then microphone=mic; fi
 prepare_broker
 prepare_sound_server
+prepare_browser
 
 case $profile in
     runtime) say "installing moodring into $venv (about 460 MB; once)" ;;

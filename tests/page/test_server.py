@@ -6,6 +6,8 @@ import contextlib
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from tests.support.page import SOURCE, STREAM, Page, event, serving, status
 from tests.support.websocket import Watcher
 
 ANYWHERE = "0.0.0.0"  # noqa: S104  nothing is bound to it but for one test of what is said then
+ROOT = Path(__file__).resolve().parents[2]
 STATIC = Path(edge.page.__file__).parent / "static"
 OPENAPI = json.loads((STATIC.parent / "openapi.json").read_text(encoding="utf-8"))
 
@@ -466,3 +469,40 @@ def test_the_source_of_a_stream_is_the_one_published(page: Page):
     with Watcher(page.port) as watcher:
         assert watcher.wait_for_type("moodring.page.history.v1")["source"] == SOURCE
         assert watcher.messages[0]["may_mute"] == [STREAM]
+
+
+def test_schemathesis_finds_nothing_that_the_description_does_not_say(page: Page):
+    """All its checks on all paths but the WebSocket's, which OpenAPI cannot say how to ask for."""
+    pytest.importorskip("schemathesis", reason="no schemathesis: pip install 'moodring[dev]'")
+    page.publish("happy")
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{page.server.address}openapi.json", "-n", "20", "--no-color"]
+    header = f"X-Moodring-Anti-Forgery: {page.guard.anti_forgery}"
+    database = ["--generation-database", "none", "--seed", "1"]
+    done = subprocess.run(
+        [*command, *database, "-H", header, "--exclude-path", "/api/v1/live"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Tested: 10" in done.stdout
+
+
+def test_without_the_page_nothing_listens_and_none_of_its_modules_is_loaded(
+    tiny_bundle: Path, talking_face: Path, tmp_path: Path
+):
+    (tmp_path / "config.yaml").write_text(f"bundle: {tiny_bundle}\n")
+    look = """
+import json, sys
+from edge.cli import main
+opened = []
+sys.addaudithook(lambda event, arguments: opened.append(event) if event.startswith("socket.") else None)
+code = main(sys.argv[1:])
+print(json.dumps({"code": code, "opened": opened, "modules": sorted(sys.modules)}), file=sys.stderr)
+"""
+    seen = {}
+    for options in ([], ["--page-port", "0"]):
+        command = ["run", str(talking_face), "--pace", "max", "--config", str(tmp_path / "config.yaml"), *options]
+        done = subprocess.run([sys.executable, "-c", look, *command], capture_output=True, text=True, cwd=ROOT, check=True)
+        told = json.loads(done.stderr.splitlines()[-1])
+        assert told["code"] == 0
+        page_only = {"asyncio", "h11", "wsproto", "edge.page", "edge.page.server"}
+        seen[bool(options)] = (page_only & set(told["modules"]), "socket.bind" in told["opened"])
+    assert seen == {False: (set(), False), True: (page_only, True)}

@@ -54,7 +54,7 @@ def event(seq: int = 0, label: str | None = "happy", confidence: float = 0.72, *
 
 
 def status(**changes: Any) -> Any:
-    return dataclasses.replace(STATUS, source=SOURCE, **changes)
+    return dataclasses.replace(STATUS, **({"source": SOURCE} | changes))
 
 
 class Muted:

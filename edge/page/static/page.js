@@ -7,6 +7,7 @@ const LAST_WAIT_MS = 4_000;
 const TICK_MS = 500; // how often the age of what is shown is looked at
 
 const byId = (id) => document.getElementById(id);
+const pristine = byId("streams").firstElementChild.cloneNode(true);
 const streams = new Map();
 let hello = null;
 let build = null;
@@ -18,15 +19,15 @@ function streamOf(source) {
   const name = source.split("/").slice(2, 4).join("/");
   let stream = streams.get(name);
   if (!stream) {
-    stream = new Stream(name, {
+    // The first stream takes the card that the page came with, so that nothing jumps; each further one a copy.
+    const element = streams.size ? pristine.cloneNode(true) : byId("streams").firstElementChild;
+    stream = new Stream(name, element, {
       mute,
       say: (text) => { byId("said").textContent = text; },
       preview: () => hello?.previews.includes(name) ?? false,
       mayMute: () => hello?.may_mute.includes(name) ?? false,
     });
-    const placeholder = byId("streams").querySelector("[data-empty]");
-    if (placeholder) placeholder.replaceWith(stream.element);
-    else byId("streams").append(stream.element);
+    byId("streams").append(element);
     streams.set(name, stream);
   }
   return stream;
@@ -128,8 +129,4 @@ setInterval(() => {
 }, TICK_MS);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawSoon);
 
-// An empty card holds the place of the first stream, so that nothing jumps when it comes.
-const empty = new Stream("", { mute: () => {}, say: () => {}, preview: () => false, mayMute: () => false }).element;
-empty.dataset.empty = "";
-byId("streams").append(empty);
 connect();

@@ -20,13 +20,13 @@ const percent = (p) => `${Math.round(100 * p)} %`;
 const whole = new Intl.NumberFormat("en");
 
 export class Stream {
-  constructor(name, { mute, say, preview, mayMute }) {
+  constructor(name, element, { mute, say, preview, mayMute }) {
     this.name = name;
     this.options = { mute, say, preview, mayMute };
-    this.element = document.getElementById("stream").content.cloneNode(true).querySelector("article");
+    this.element = element;
     this.parts = new Map([...this.element.querySelectorAll("[data-is]")].map((part) => [part.dataset.is, part]));
     this.written = new Map();
-    this.rows = LABELS.map((label) => this.row(label));
+    this.rows = LABELS.map((label, k) => this.row(label, this.element.querySelectorAll("tbody tr")[k]));
     this.timeline = new Timeline(this.part("timeline"), LABELS);
     this.rects = [];
     this.emotion = null;
@@ -53,26 +53,10 @@ export class Stream {
     this.part(name).textContent = text;
   }
 
-  row(label) {
-    const row = document.createElement("tr");
-    const head = document.createElement("th");
-    head.scope = "row";
-    head.textContent = label;
-    const track = document.createElement("span");
-    const bar = document.createElement("i");
-    track.className = "track";
+  row(label, row) {
+    const bar = row.querySelector("i");
     bar.style.setProperty("--of", `var(--${label})`);
-    track.append(bar);
-    const cells = ["bars", "", "other", "other"].map((name) => {
-      const cell = document.createElement("td");
-      cell.className = name;
-      return cell;
-    });
-    cells[0].append(track);
-    cells[0].setAttribute("aria-hidden", "true");
-    row.append(head, ...cells);
-    this.element.querySelector("tbody").append(row);
-    return { row, bar, cells, now: [] };
+    return { row, bar, cells: row.querySelectorAll("td"), now: [] };
   }
 
   // what comes in
