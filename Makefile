@@ -27,7 +27,7 @@ FERPLUS := build/data/fer2013new.csv
 SPLIT := PublicTest
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick with-speech folds evaluate clip front-end faces faces-sheet soak-events pictures \
+.PHONY: help run test check data models models-quick with-speech folds evaluate clip front-end forms aarch64 faces faces-sheet soak-events pictures \
 	clean runtime dev need-data
 
 help:  ## list the targets
@@ -111,6 +111,13 @@ soak-events: dev  ## 100,000 events with broker and daemon killed, a broker that
 	$(BIN)/python -m benchmarks.events soak --json docs/benchmarks/events_soak.json >/dev/null
 	$(BIN)/python -m benchmarks.events outage --json docs/benchmarks/events_outage.json >/dev/null
 	$(BIN)/python -m benchmarks.events overhead --json docs/benchmarks/events_overhead.json >/dev/null
+
+forms: need-data dev data  ## export every form, measure each on this machine, and write the tables in docs/export.md again (5 minutes)
+	$(BIN)/moodring export $(CHECKPOINTS) --out build/forms/default --data "$(DATA)" --formats onnx,openvino --table build/forms
+	$(BIN)/python -m export.page build/forms/forms.json docs
+
+aarch64: runtime  ## ask whether the runtime can be installed on a 64-bit ARM board, into docs/benchmarks/aarch64.json
+	$(BIN)/python -m benchmarks.aarch64 --json docs/benchmarks/aarch64.json
 
 faces: need-data runtime  ## measure the face front end and write docs/face_front_end.md again (ten minutes)
 	$(BIN)/python -m benchmarks.faces --data "$(DATA)" --json docs/benchmarks/faces.json >/dev/null

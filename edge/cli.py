@@ -20,7 +20,8 @@ T = TypeVar("T", int, float)
 
 INTERRUPTED = 130
 ACTORS = 24
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "fp16", "int8")
+CALIBRATION = "minmax,percentile,entropy"
 BACKENDS = ("onnx", "openvino")
 
 
@@ -200,24 +201,54 @@ def _add_export(commands: Any) -> None:
         help="write a verified model bundle from checkpoints (extra: export)",
         description="Export checkpoints to ONNX, compare each network with its original, and write a model bundle.",
     )
-    export.add_argument("checkpoints", type=Path, metavar="CHECKPOINTS", help="folder with {face,speech,fusion}.safetensors")
+    export.add_argument(
+        "checkpoints",
+        type=Path,
+        metavar="CHECKPOINTS",
+        help="folder with {face,speech,fusion}.safetensors, or a YAML file that describes networks of your own",
+    )
     export.add_argument("--out", type=Path, required=True, metavar="BUNDLE_DIR")
-    export.add_argument("--data", type=Path, required=True, metavar="DIR", help="real inputs to compare on")
-    export.add_argument("--formats", default="onnx", type=_names("onnx"), metavar="LIST", help="onnx")
-    export.add_argument("--precision", default="fp32,int8", type=_names(*PRECISIONS), metavar="LIST", help="fp32,int8")
+    export.add_argument("--data", type=Path, metavar="DIR", help="real inputs to compare on (checkpoints need it)")
+    export.add_argument(
+        "--formats",
+        default="onnx",
+        type=_names("onnx", "openvino"),
+        metavar="LIST",
+        help="onnx, or onnx,openvino for IR as well",
+    )
+    export.add_argument("--precision", default="fp32,int8", type=_names("fp32", "int8"), metavar="LIST", help="fp32,int8")
     export.add_argument(
         "--max-drop", type=_positive, default=0.5, metavar="PP", help="points of accuracy that int8 may cost (0.5)"
     )
     export.add_argument(
         "--calibration-samples", type=_whole(16), default=256, metavar="N", help="training inputs that set int8's ranges (256)"
     )
+    export.add_argument(
+        "--calibration",
+        default=CALIBRATION,
+        type=_names(*CALIBRATION.split(",")),
+        metavar="LIST",
+        help=f"ways to set int8's ranges, tried in turn ({CALIBRATION})",
+    )
+    export.add_argument(
+        "--table", type=Path, metavar="DIR", help="measure every form on this machine, into DIR/forms.json and .md"
+    )
+    export.add_argument("--full", action="store_true", help="in the table, other numbers of threads than one as well")
     export.add_argument("--json", type=Path, metavar="FILE", help="write what was measured here")
     export.set_defaults(command=_export)
 
 
 def _export(arguments: argparse.Namespace) -> int:
     run = _extra("export")
-    options = run.Options(arguments.formats, arguments.precision, arguments.max_drop, arguments.calibration_samples)
+    options = run.Options(
+        arguments.formats,
+        arguments.precision,
+        arguments.max_drop,
+        arguments.calibration_samples,
+        arguments.calibration,
+        arguments.table,
+        arguments.full,
+    )
     return int(run.export(arguments.checkpoints, arguments.out, arguments.data, options, arguments.json))
 
 

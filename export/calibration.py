@@ -6,7 +6,6 @@ network's card names for training and validation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,9 @@ from edge.evaluation.readers import list_ravdess, read_fer2013, read_sound
 from edge.features.face_crop import normalise_crops
 from edge.features.spec import PreprocessSpec
 from edge.labels import CALM, NEUTRAL
+from export.material import FACE_HEAD, LEAST_SAMPLES, Inputs, Material
 from export.networks import Network
-from export.verify import Inputs, answer
+from export.verify import answer
 from train.datasets import find_fer2013
 from train.splits import picture_hashes, split_pictures
 from train.voices import clip_windows, find_ravdess
@@ -27,19 +27,8 @@ I64 = NDArray[np.int64]
 
 JUDGED_PICTURES = 1500
 JUDGED_CLIPS = 120
-HEADS = {"face": "official", "speech": "logits", "fusion": "logits"}  # by whose first label accuracy is judged
-LEAST_SAMPLES = 16
 PASSED = 0.02  # of the judged windows may be taken for no speech
 SUREST = 0.97
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """Inputs of one network, each as it takes them: `training` sets the ranges, `judged` with its `labels` [N] judges."""
-
-    training: Inputs
-    judged: Inputs
-    labels: I64
 
 
 def gather(networks: dict[str, Network], data_dir: Path, spec: PreprocessSpec, samples: int) -> dict[str, Material]:
@@ -56,7 +45,7 @@ def _pictures(data_dir: Path, samples: int) -> Material:
     split = split_pictures(picture_hashes(fer.faces), fer.usage)
     training, judged = _spread(split.train, samples), _spread(split.validation, JUDGED_PICTURES)
     crops = [[{"crop": crop[None]} for crop in normalise_crops(fer.faces[rows])] for rows in (training, judged)]
-    return Material(crops[0], crops[1], fer.labels[judged])
+    return Material(crops[0], crops[1], fer.labels[judged], FACE_HEAD)
 
 
 def _voices(network: Network, data_dir: Path, spec: PreprocessSpec, samples: int) -> Material:

@@ -1,11 +1,12 @@
-"""`moodring export`: from checkpoints to a verified model bundle."""
+"""`moodring export`: from checkpoints, or networks of one's own, to a verified model bundle and the table of its forms."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,70 +14,96 @@ import torch
 
 from edge.errors import ExportError, UsageError
 from edge.features.spec import PreprocessSpec
-from export.calibration import Material, gather, usable_threshold
-from export.networks import load_networks
-from export.quantize import Quantised, quantise
+from edge.inference.bundle import load
+from edge.labels import LABELS
+from export.calibration import gather, usable_threshold
+from export.checks import check_onnx
+from export.held_out import HeldOut, Pairs, held_out, judged
+from export.material import Inputs, Material, check
+from export.networks import Network, load_networks
+from export.own import read_own
+from export.quantize import METHODS, Method, Quantised, quantise
+from export.table import make_table
+from export.table_text import markdown, print_table
 from export.to_onnx import to_onnx
-from export.verify import TOLERANCE, Verified, real_inputs, verify
+from export.to_openvino import Ir, to_int8_ir, to_ir
+from export.verify import TOLERANCE, Verified, random_inputs, real_inputs, verify, verify_ir
 from export.write import describe, write_bundle
 
-FORMATS = ("onnx",)
+FORMATS = ("onnx", "openvino")
 PRECISIONS = ("fp32", "int8")
 SAMPLES = 256
 MAX_DROP_PP = 0.5
+PACED = 100  # calls of each form in the table
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is asked for; `max_drop_pp` are the points of accuracy that int8 may cost, judged on validation inputs."""
+    """What is asked for; `max_drop_pp` are the points of accuracy that int8 may cost, judged on validation inputs.
 
-    formats: Sequence[str] = FORMATS
+    `methods` are the ways to set int8's ranges that may be tried; `table` is the folder for the table, which with `full` has
+    other numbers of threads than one as well.
+    """
+
+    formats: Sequence[str] = ("onnx",)
     precisions: Sequence[str] = PRECISIONS
     max_drop_pp: float = MAX_DROP_PP
     samples: int = SAMPLES
+    methods: Sequence[Method] = tuple(METHODS)
+    table: Path | None = None
+    full: bool = False
 
 
-def export(checkpoints: Path, out: Path, data_dir: Path, options: Options | None = None, json_path: Path | None = None) -> int:
-    """Export face, speech and fusion, compare each with PyTorch on real inputs, quantise, and only then write the bundle.
+@dataclass(slots=True)
+class Work:
+    """What an export has so far: networks, and by network their verified ONNX, what int8 needs, and every file."""
 
+    name: str
+    labels: tuple[str, ...]
+    spec: PreprocessSpec
+    networks: dict[str, Network]
+    verified: dict[str, Verified]
+    material: dict[str, Material]
+    thresholds: dict[str, float]
+    int8: dict[str, Quantised] = field(default_factory=dict)
+    irs: dict[str, dict[str, Ir]] = field(default_factory=dict)
+
+    def files(self) -> dict[str, dict[str, bytes]]:
+        """Return the ONNX files by network and precision."""
+        small = {kind: {"int8": done.onnx} for kind, done in self.int8.items()}
+        return {kind: {"fp32": done.onnx, **small.get(kind, {})} for kind, done in self.verified.items()}
+
+
+def export(
+    source: Path, out: Path, data_dir: Path | None, options: Options | None = None, json_path: Path | None = None
+) -> int:
+    """Export networks, compare each with its original, quantise, and only then write the bundle, and after it the table.
+
+    `source` is a folder of checkpoints, which `data_dir` holds the data for, or the description of networks of one's own.
     Returns the exit code: 0, or 1 where a network is worse in int8 than allowed (the bundle then holds fp32 alone). Raises
     UsageError, DataError or ExportError.
     """
     asked = options or Options()
     _check(asked)
     torch.set_num_threads(1)
-    spec = PreprocessSpec()
-    networks = load_networks(Path(checkpoints), spec)
-    inputs = real_inputs(networks, Path(data_dir), spec)
-    verified = {}
-    for kind, network in networks.items():
-        done = verified[kind] = verify(network, to_onnx(network), inputs[kind])
-        print(f"{kind}: {len(done.onnx) / 1e6:.2f} MB, at most {done.max_abs_difference:.1e} from PyTorch over "
-              f"{done.compared} real inputs", flush=True)  # fmt: skip
-    files = {kind: {"fp32": done.onnx} for kind, done in verified.items()}
-    material = gather(networks, Path(data_dir), spec, asked.samples)
-    quantised, trouble = _quantise(verified, material, asked)
-    for kind, small in quantised.items():
-        files[kind]["int8"] = small.onnx
-    out = Path(out)
-    threshold = usable_threshold(networks["speech"], material["speech"])
-    print(f"speech: nothing below {threshold:.3f} usable is taken for speech", flush=True)
-    document = describe(networks, files, spec, out.name, {"speech": threshold})
-    write_bundle(out, document, files)
-    print(f"bundle {document['id']} -> {out}")
+    out, source = Path(out), Path(source)
+    if source.is_file():
+        work = _own(source)
+    elif data_dir is None:
+        raise UsageError(
+            f"{source}: say --data DIR, where the data sets lie: an export is compared and quantised on real inputs"
+        )
+    else:
+        work = _ours(source, out.name, Path(data_dir), asked.samples)
+    trouble = _make_forms(work, asked)
+    document = describe(work.networks, work.files(), work.spec, work.name, work.thresholds, irs=work.irs, labels=work.labels)
+    write_bundle(out, document, work.files(), work.irs)
+    print(f"bundle {document['id']} -> {out}", flush=True)
     if json_path is not None:
-        models: dict[str, Any] = {
-            kind: {
-                "bytes": len(done.onnx),
-                "sha256": document["models"][kind]["files"]["fp32"]["sha256"],
-                "max_abs_difference": done.max_abs_difference,
-                "compared": done.compared,
-                **({"int8": quantised[kind].figures()} if kind in quantised else {}),
-            }
-            for kind, done in verified.items()
-        }
-        measured = {"bundle": document["id"], "tolerance": TOLERANCE, "max_drop_pp": asked.max_drop_pp, "models": models}
-        Path(json_path).write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+        Path(json_path).write_text(json.dumps(_measured(work, document, asked), indent=1) + "\n", encoding="utf-8")
+    if asked.table is not None:
+        held, pairs = _held(work, data_dir)
+        _write_table(out, held, pairs, asked)
     if trouble is not None:
         print(f"moodring: {trouble}; the bundle holds fp32 alone", file=sys.stderr)
         return 1
@@ -84,27 +111,114 @@ def export(checkpoints: Path, out: Path, data_dir: Path, options: Options | None
 
 
 def _check(asked: Options) -> None:
-    for given, known, what in ((asked.formats, FORMATS, "formats"), (asked.precisions, PRECISIONS, "precision")):
+    for given, known, what in (
+        (asked.formats, FORMATS, "formats"),
+        (asked.precisions, PRECISIONS, "precision"),
+        (asked.methods, tuple(METHODS), "calibration"),
+    ):
         unknown = [name for name in given if name not in known]
         if unknown or not given:
             raise UsageError(f"--{what} must be of {', '.join(known)}, got {', '.join(unknown) or 'nothing'}")
     if "fp32" not in asked.precisions:
         raise UsageError("--precision must hold fp32: int8 is made from it and judged by it")
+    if "onnx" not in asked.formats:
+        raise UsageError("--formats must hold onnx: every other form is made from it and compared with it")
 
 
-def _quantise(
-    verified: dict[str, Verified], material: dict[str, Material], asked: Options
-) -> tuple[dict[str, Quantised], ExportError | None]:
-    """Return every network in int8, or none and why not."""
+def _ours(checkpoints: Path, name: str, data_dir: Path, samples: int) -> Work:
+    """Load face, speech and fusion, and read what they are compared, quantised and judged by."""
+    spec = PreprocessSpec()
+    networks = load_networks(checkpoints, spec)
+    inputs = real_inputs(networks, data_dir, spec)
+    verified = {kind: _verified(network, to_onnx(network), inputs[kind]) for kind, network in networks.items()}
+    material = gather(networks, data_dir, spec, samples)
+    threshold = usable_threshold(networks["speech"], material["speech"])
+    print(f"speech: nothing below {threshold:.3f} usable is taken for speech", flush=True)
+    return Work(name, LABELS, spec, networks, verified, material, {"speech": threshold})
+
+
+def _own(path: Path) -> Work:
+    """Load what a description names; a network without inputs of its own is compared on random ones."""
+    own = read_own(path)
+    verified = {}
+    for kind, network in own.networks.items():
+        inputs = own.material[kind].judged if kind in own.material else random_inputs(network)
+        verified[kind] = _verified(network, own.source.get(kind) or to_onnx(network), inputs)
+    return Work(own.name, own.labels, own.spec, own.networks, verified, own.material, own.thresholds)
+
+
+def _verified(network: Network, exported: bytes, inputs: Inputs) -> Verified:
+    check_onnx(network.kind, exported)
+    done = verify(network, exported, inputs)
+    print(f"{network.kind}: {len(done.onnx) / 1e6:.2f} MB, at most {done.max_abs_difference:.1e} from the original over "
+          f"{done.compared} inputs", flush=True)  # fmt: skip
+    return done
+
+
+def _make_forms(work: Work, asked: Options) -> ExportError | None:
+    """Make int8 and IR files; where int8 of one network costs too much, none is kept, and why is returned."""
+    if "openvino" in asked.formats:
+        for kind, done in work.verified.items():
+            work.irs[kind] = {"fp32": to_ir(done.onnx), "fp16": to_ir(done.onnx, half=True)}
+            difference = verify_ir(work.networks[kind], done.onnx, work.irs[kind]["fp32"], random_inputs(work.networks[kind]))
+            print(f"{kind} IR: at most {difference:.1e} from the ONNX file", flush=True)
     if "int8" not in asked.precisions:
-        return {}, None
-    quantised: dict[str, Quantised] = {}
-    for kind, done in verified.items():
-        try:
-            small = quantised[kind] = quantise(kind, done.onnx, material[kind], asked.max_drop_pp)
-        except ExportError as error:
-            return {}, error
-        kept = f", {', '.join(small.float_layers)} kept in float32" if small.float_layers else ""
-        agreed = f"{100 * small.same_label:.1f} % of {len(material[kind].judged)} validation labels as in fp32"
-        print(f"{kind} int8: {len(small.onnx) / 1e6:.2f} MB, {small.drop_pp:+.2f} points lost, {agreed}{kept}", flush=True)
-    return quantised, None
+        return None
+    for kind in work.networks:
+        if kind not in work.material:
+            print(f"{kind}: fp32 alone, since int8 needs `training` and `judged` inputs", flush=True)
+    try:
+        for kind, material in work.material.items():
+            check(kind, material, work.networks[kind].inputs)
+            _quantise(work, kind, material, asked)
+    except ExportError as error:
+        work.int8.clear()
+        for by_precision in work.irs.values():
+            by_precision.pop("int8", None)
+        return error
+    return None
+
+
+def _quantise(work: Work, kind: str, material: Material, asked: Options) -> None:
+    exported = work.verified[kind].onnx
+    small = work.int8[kind] = quantise(kind, exported, material, asked.max_drop_pp, asked.methods)
+    agreed = f"{100 * small.same_label:.1f} % of {len(material.judged)} validation labels as in fp32"
+    print(f"{kind} int8: {len(small.onnx) / 1e6:.2f} MB, {small.drop_pp:+.2f} points lost, {agreed} ({small.way})", flush=True)
+    if "openvino" in asked.formats:
+        ir = work.irs[kind]["int8"] = to_int8_ir(kind, exported, material, asked.max_drop_pp)
+        print(f"{kind} int8 IR by NNCF: {len(ir) / 1e6:.2f} MB", flush=True)
+
+
+def _measured(work: Work, document: dict[str, Any], asked: Options) -> dict[str, Any]:
+    models: dict[str, Any] = {
+        kind: {
+            "bytes": len(done.onnx),
+            "sha256": document["models"][kind]["files"]["fp32"]["sha256"],
+            "max_abs_difference": done.max_abs_difference,
+            "compared": done.compared,
+            **({"int8": work.int8[kind].figures()} if kind in work.int8 else {}),
+        }
+        for kind, done in work.verified.items()
+    }
+    return {"bundle": document["id"], "tolerance": TOLERANCE, "max_drop_pp": asked.max_drop_pp, "models": models}
+
+
+def _held(work: Work, data_dir: Path | None) -> tuple[dict[str, HeldOut], Pairs | None]:
+    """Return what the table compares forms on: held-out data, or what one's own networks bring along."""
+    if "fusion" in work.networks and data_dir is not None:
+        return held_out(work.networks, data_dir, work.spec)
+    without = [kind for kind in work.networks if kind not in work.material]
+    if without:
+        raise UsageError(f"--table needs inputs to compare forms on: give {' and '.join(without)} `training` and `judged`")
+    return {kind: judged(kind, material) for kind, material in work.material.items()}, None
+
+
+def _write_table(out: Path, held: dict[str, HeldOut], pairs: Pairs | None, asked: Options) -> None:
+    """Measure the bundle as it was written, print the table, and write it as forms.json and forms.md."""
+    assert asked.table is not None  # noqa: S101  for the type checker
+    counts = sorted({1, 2, os.cpu_count() or 1}) if asked.full else [1]
+    document = make_table(load(out, needed=()), held, pairs, counts, PACED)
+    print_table(document)
+    asked.table.mkdir(parents=True, exist_ok=True)
+    (asked.table / "forms.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (asked.table / "forms.md").write_text(markdown(document), encoding="utf-8")

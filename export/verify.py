@@ -15,12 +15,13 @@ from edge.errors import ExportError
 from edge.evaluation.readers import list_ravdess, read_fer2013, read_sound
 from edge.features.face_crop import normalise_crops
 from edge.features.spec import PreprocessSpec
+from export.material import Inputs
 from export.networks import Network
+from export.to_openvino import Ir, compiled_ir
 from train.datasets import find_fer2013
 from train.voices import clip_windows, find_ravdess
 
 F32 = NDArray[np.float32]
-Inputs = list[dict[str, F32]]  # each as the network takes it: batch 1
 
 TOLERANCE = 1e-4  # largest absolute difference of any output
 PICTURES = 128
@@ -91,6 +92,31 @@ def verify(network: Network, exported: bytes, inputs: Inputs, tolerance: float =
                 )
             worst = max(worst, difference)
     return Verified(exported, worst, len(inputs))
+
+
+def random_inputs(network: Network, count: int = 32) -> Inputs:
+    """Return inputs of the network's shapes: random, the same every time."""
+    rng = np.random.default_rng(0)
+    return [{name: rng.standard_normal(shape, np.float32) for name, shape in network.inputs.items()} for _ in range(count)]
+
+
+def verify_ir(network: Network, exported: bytes, ir: Ir, inputs: Inputs, tolerance: float = TOLERANCE) -> float:
+    """Compare OpenVINO's form with the ONNX file; return the largest difference of any output, or raise ExportError."""
+    session = ort.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    compiled = compiled_ir(ir)
+    worst = 0.0
+    for one in inputs:
+        expected = session.run(list(network.outputs), one)
+        found = compiled(one)
+        worst = max(
+            worst, *(float(np.abs(found[name] - value).max()) for name, value in zip(network.outputs, expected, strict=True))
+        )
+    if not worst <= tolerance:
+        raise ExportError(
+            f"{network.kind}: in OpenVINO an output differs from ONNX Runtime's by {worst:.2g} (allowed {tolerance:g}); "
+            "nothing was written"
+        )
+    return worst
 
 
 def _same_interface(network: Network, which: str, found: dict[str, tuple[Any, ...]]) -> None:

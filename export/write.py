@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import onnx
 
 from edge.errors import ExportError
 from edge.evaluation.fusion import PAIRING
@@ -14,24 +16,33 @@ from edge.features.spec import PreprocessSpec
 from edge.inference.bundle import DOCUMENT, SCHEMA, document_text, seal
 from edge.labels import LABELS
 from export.networks import Network
-from export.to_onnx import OPSET
+from export.to_openvino import Ir
+
+Irs = Mapping[str, Mapping[str, Ir]]  # by network and precision
 
 USABLE_THRESHOLD = 0.5
 PUBLISHED_HEAD = "ferplus"  # nearer to what people see than FER2013's own label
 
 
-def _model(network: Network, files: dict[str, bytes], usable_threshold: float) -> dict[str, Any]:
-    """Describe one network; `files` are its bytes by precision."""
+def _model(network: Network, files: dict[str, bytes], irs: Mapping[str, Ir], usable_threshold: float) -> dict[str, Any]:
+    """Describe one network; `files` are its ONNX bytes by precision, `irs` the same in OpenVINO's format."""
     entry: dict[str, Any] = {
         "inputs": {name: list(shape) for name, shape in network.inputs.items()},
         "outputs": {name: list(shape) for name, shape in network.outputs.items()},
         "temperature": network.card["temperature"],
-        "opset": OPSET,
-        "files": {
-            precision: {"path": f"{network.kind}.{precision}.onnx", "sha256": hashlib.sha256(data).hexdigest()}
-            for precision, data in files.items()
-        },
+        "opset": onnx.load_from_string(files["fp32"]).opset_import[0].version,
+        "files": {precision: _file(f"{network.kind}.{precision}.onnx", data) for precision, data in files.items()},
     }
+    if irs:
+        entry["ir"] = {
+            precision: {
+                "xml": _file(f"{network.kind}.{precision}.xml", ir.xml),
+                "bin": _file(f"{network.kind}.{precision}.bin", ir.weights),
+            }
+            for precision, ir in irs.items()
+        }
+    if "labels" in network.card:
+        entry["labels"] = network.card["labels"]
     if "usable" in network.outputs:
         entry["usable_threshold"] = usable_threshold
     if PUBLISHED_HEAD in network.outputs:
@@ -39,6 +50,10 @@ def _model(network: Network, files: dict[str, bytes], usable_threshold: float) -
     if "weights" in network.card:
         entry["weights"] = network.card["weights"]
     return entry
+
+
+def _file(name: str, data: bytes) -> dict[str, str]:
+    return {"path": name, "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _training(networks: dict[str, Network]) -> dict[str, Any]:
@@ -60,20 +75,24 @@ def describe(
     spec: PreprocessSpec,
     name: str,
     usable_thresholds: Mapping[str, float] | None = None,
+    *,
+    irs: Irs | None = None,
+    labels: Sequence[str] = LABELS,
 ) -> dict[str, Any]:
     """Return bundle.json's document; `files` are bytes by network and precision. The same input gives the same document.
 
     A branch abstains below its threshold of `usable`, which is a half where none is given.
     """
-    thresholds = usable_thresholds or {}
+    thresholds, in_ir = usable_thresholds or {}, irs or {}
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "name": name,
-        "labels": list(LABELS),
+        "labels": list(labels),
         "spec": spec.to_dict(),
         "spec_hash": spec.hash(),
         "models": {
-            kind: _model(network, files[kind], thresholds.get(kind, USABLE_THRESHOLD)) for kind, network in networks.items()
+            kind: _model(network, files[kind], in_ir.get(kind, {}), thresholds.get(kind, USABLE_THRESHOLD))
+            for kind, network in networks.items()
         },
         "accuracy": {},
         "training": _training(networks),
@@ -81,7 +100,7 @@ def describe(
     return seal({"id": "", **document})
 
 
-def write_bundle(out: Path, document: dict[str, Any], files: dict[str, dict[str, bytes]]) -> None:
+def write_bundle(out: Path, document: dict[str, Any], files: dict[str, dict[str, bytes]], irs: Irs | None = None) -> None:
     """Write a bundle beside `out` and move it there; an older bundle in that place is replaced.
 
     Raises ExportError where `out` is something other than a bundle, or the disk does not take it; nothing is left behind.
@@ -96,6 +115,11 @@ def write_bundle(out: Path, document: dict[str, Any], files: dict[str, dict[str,
             for kind, by_precision in files.items():
                 for precision, data in by_precision.items():
                     (fresh / document["models"][kind]["files"][precision]["path"]).write_bytes(data)
+            for kind, by_ir in (irs or {}).items():
+                for precision, ir in by_ir.items():
+                    names = document["models"][kind]["ir"][precision]
+                    (fresh / names["xml"]["path"]).write_bytes(ir.xml)
+                    (fresh / names["bin"]["path"]).write_bytes(ir.weights)
             (fresh / DOCUMENT).write_text(document_text(document), encoding="utf-8")
             _swap(fresh, out, old)
     except OSError as error:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 from edge.errors import BundleError
 from edge.features.spec import PreprocessSpec
 from edge.inference.base import Model, Shapes
-from edge.inference.onnx import OnnxModel
 from edge.labels import CLASSES, FACE_CLASSES, LABELS
 
 SCHEMA = 1
@@ -90,6 +89,8 @@ class Bundle:
             from edge.inference.openvino import OpenVinoModel  # noqa: PLC0415  an extra
 
             return OpenVinoModel(path, info.inputs, info.outputs, threads)
+        from edge.inference.onnx import OnnxModel  # noqa: PLC0415  an engine is loaded where it is chosen
+
         return OnnxModel(path, info.inputs, info.outputs, threads)
 
 

@@ -34,9 +34,14 @@ Paced = Mapping[str, Mapping[Form, float]]  # by network and form: median millis
 SAFE = Form("onnx", "fp32")  # every bundle holds it, on every machine it runs
 
 
+def is_installed(backend: BackendName) -> bool:
+    """Say whether an engine is on this machine, without loading it."""
+    return importlib.util.find_spec({"onnx": "onnxruntime", "openvino": "openvino"}[backend]) is not None
+
+
 def forms_of(bundle: Bundle, name: str) -> list[Form]:
     """Return the forms of one network that can run on this machine."""
-    there = [backend for backend in BACKENDS if backend == "onnx" or importlib.util.find_spec("openvino") is not None]
+    there = [backend for backend in BACKENDS if is_installed(backend)]
     known: list[Precision] = ["fp32", "fp16", "int8"]
     held = bundle.models[name]
     return [Form(backend, p) for backend in there for p in known if p in held.precisions(backend)]

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +19,19 @@ from edge.evaluation.record import record_accuracy
 from edge.features.spec import PreprocessSpec
 from edge.inference import bundle as reader
 from export import run, write
+from export.material import Material
 from export.networks import Network, load_networks
-from export.quantize import agreement, to_int8
+from export.quantize import agreement, answers, to_int8
 from export.to_onnx import OPSET, to_onnx
-from export.verify import answer, real_inputs, verify
+from export.to_openvino import to_int8_ir, to_ir
+from export.verify import answer, real_inputs, verify, verify_ir
 from train.models.face import FaceNet
 from train.models.fusion import FusionNet
 from train.models.speech import SpeechNet
 from train.report import read_card, save_weights
 
 SPEC = PreprocessSpec()
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -175,6 +182,49 @@ def test_a_failing_disk_leaves_the_old_bundle(
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
+FILL = """
+import os, pathlib, sys
+from edge.errors import ExportError
+from edge.features.spec import PreprocessSpec
+from export import write
+from export.networks import load_networks
+
+networks = load_networks(pathlib.Path(sys.argv[1]), PreprocessSpec())
+data = {kind: pathlib.Path(sys.argv[2], f"{kind}.onnx").read_bytes() for kind in networks}
+files = {kind: {"fp32": exported} for kind, exported in data.items()}
+document = write.describe(networks, files, PreprocessSpec(), "toy")
+place = pathlib.Path(sys.argv[3])
+write.write_bundle(place / "bundle", document, files)
+before = {path.name: path.read_bytes() for path in (place / "bundle").iterdir()}
+room = os.statvfs(place)
+(place / "filler").write_bytes(bytes(room.f_bavail * room.f_frsize - len(data["face"])))
+document["name"] = "another"
+try:
+    write.write_bundle(place / "bundle", document, files)
+except ExportError as error:
+    print(error)
+assert {path.name: path.read_bytes() for path in (place / "bundle").iterdir()} == before
+assert sorted(path.name for path in place.iterdir()) == ["bundle", "filler"]
+"""
+
+
+def test_a_disk_that_is_really_full_leaves_the_old_bundle(
+    tmp_path: Path, checkpoints: Path, exported: dict[str, bytes]
+) -> None:
+    """On a file system of a megabyte, which only this process sees; room is left for the first file and no more."""
+    for kind, data in exported.items():
+        (tmp_path / f"{kind}.onnx").write_bytes(data)
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = f"mount -t tmpfs -o size=1m tmpfs {place} && exec {sys.executable} -c '{FILL}' {checkpoints} {tmp_path} {place}"
+    unshare = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine gives nobody a file system of their own")
+    done = subprocess.run([*unshare, "sh", "-c", mounted], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "the bundle cannot be written (No space left on device); what was there is unchanged" in done.stdout
+
+
 def test_measured_accuracy_goes_into_the_bundle_that_was_measured(
     tmp_path: Path, networks: dict[str, Network], exported: dict[str, bytes]
 ) -> None:
@@ -222,8 +272,12 @@ def test_networks_that_do_not_belong_together_are_refused(
 
 
 def test_unknown_forms_are_wrong_usage(tmp_path: Path, checkpoints: Path) -> None:
-    with pytest.raises(UsageError, match="--formats must be of onnx, got coreml"):
+    with pytest.raises(UsageError, match="--formats must be of onnx, openvino, got coreml"):
         run.export(checkpoints, tmp_path / "out", tmp_path, run.Options(formats=("coreml",)))
+    with pytest.raises(UsageError, match="--formats must hold onnx"):
+        run.export(checkpoints, tmp_path / "out", tmp_path, run.Options(formats=("openvino",)))
+    with pytest.raises(UsageError, match="say --data DIR"):
+        run.export(checkpoints, tmp_path / "out", None)
     with pytest.raises(UsageError, match="must hold fp32"):
         run.export(checkpoints, tmp_path / "out", tmp_path, run.Options(precisions=("int8",)))
 
@@ -257,6 +311,43 @@ def test_export_on_real_inputs(
     assert run.export(checkpoints, tmp_path / "again" / "out", real, options) == 0
     for file in (tmp_path / "out").iterdir():
         assert (tmp_path / "again" / "out" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_openvinos_own_format_says_the_same_and_is_reproducible(
+    tmp_path: Path, checkpoints: Path, networks: dict[str, Network], exported: dict[str, bytes]
+) -> None:
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    kind = "speech"
+    irs = {kind: {"fp32": to_ir(exported[kind]), "fp16": to_ir(exported[kind], half=True)}}
+    assert irs == {kind: {"fp32": to_ir(exported[kind]), "fp16": to_ir(exported[kind], half=True)}}
+    assert b"/" not in irs[kind]["fp32"].xml.replace(b"</", b"").replace(b"/>", b"")  # no path
+    inputs = some_inputs(networks[kind])
+    assert verify_ir(networks[kind], exported[kind], irs[kind]["fp32"], inputs) <= 1e-4
+    with pytest.raises(ExportError, match="in OpenVINO an output differs"):
+        verify_ir(networks[kind], exported[kind], irs[kind]["fp32"], inputs, tolerance=-1.0)
+    files = {kind: {"fp32": exported[kind]}}
+    write.write_bundle(tmp_path / "out", write.describe({kind: networks[kind]}, files, SPEC, "toy", irs=irs), files, irs)
+    bundle = reader.load(tmp_path / "out", needed=(kind,))
+    assert bundle.models[kind].precisions("onnx") == ["fp32"]
+    assert bundle.models[kind].precisions("openvino") == ["fp16", "fp32"]
+    half = bundle.open(kind, "fp16", "openvino").run(inputs[0])
+    np.testing.assert_allclose(half["logits"], bundle.open(kind).run(inputs[0])["logits"], atol=1e-2)
+    weights = tmp_path / "out" / f"{kind}.fp16.bin"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(BundleError, match=r"speech\.fp16\.bin is not the file the bundle was made with"):
+        reader.load(tmp_path / "out", needed=(kind,))
+
+
+def test_int8_by_nncf_is_small_and_reproducible(networks: dict[str, Network], exported: dict[str, bytes]) -> None:
+    pytest.importorskip("nncf", reason="the extra export is not installed as a whole")
+    inputs = some_inputs(networks["fusion"], 40)
+    labels = answers(exported["fusion"], inputs, "logits").argmax(axis=1)
+    material = Material(inputs[:20], inputs[20:], labels[20:])
+    ir = to_int8_ir("fusion", exported["fusion"], material, 100.0)
+    assert ir == to_int8_ir("fusion", exported["fusion"], material, 100.0)
+    assert len(ir.weights) < len(to_ir(exported["fusion"]).weights)
+    with pytest.raises(ExportError, match="int8 by NNCF loses"):
+        to_int8_ir("fusion", exported["fusion"], material, -50.0)
 
 
 @pytest.mark.data

@@ -12,10 +12,13 @@ import torch
 
 from edge.errors import ExportError
 from edge.features.spec import PreprocessSpec
-from export import run
-from export.calibration import Material, gather, usable_threshold
+from edge.labels import LABELS
+from export import quantize, run
+from export.bias import _means, corrected
+from export.calibration import gather, usable_threshold
+from export.material import Material
 from export.networks import Network
-from export.quantize import answers, quantise, to_int8
+from export.quantize import Quantised, Way, answers, quantise, to_int8
 from export.to_onnx import to_onnx
 from export.verify import Verified
 from train.models.face import FaceNet
@@ -38,7 +41,9 @@ def crops(count: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
 @pytest.fixture(scope="module")
 def material(face: bytes) -> Material:
     judged = crops(60, seed=1)
-    return Material(crops(32), judged, answers(face, judged, "official").argmax(axis=1))  # the original is always right
+    return Material(
+        crops(32), judged, answers(face, judged, "official").argmax(axis=1), "official"
+    )  # the original is always right
 
 
 def test_int8_is_smaller_quantised_and_much_the_same(face: bytes, material: Material):
@@ -48,7 +53,7 @@ def test_int8_is_smaller_quantised_and_much_the_same(face: bytes, material: Mate
     assert done.accuracy_fp32 == 1.0
     assert done.same_label == done.accuracy_int8
     assert done.mean_abs_difference < 0.05
-    assert done.float_layers == ()
+    assert done.way == Way()
 
 
 def test_the_same_inputs_give_the_same_bytes(face: bytes, material: Material):
@@ -57,33 +62,62 @@ def test_the_same_inputs_give_the_same_bytes(face: bytes, material: Material):
 
 def test_layers_that_cost_too_much_stay_in_float32(face: bytes, material: Material, monkeypatch: pytest.MonkeyPatch):
     """The judge is rigged: it takes int8 for worse until two layers are left out."""
-    from export import quantize  # noqa: PLC0415
+    really = quantize._tried
 
-    judged = quantize._judged
-    monkeypatch.setattr(
-        quantize,
-        "_judged",
-        lambda before, after, material, head, kept: dataclasses.replace(
-            judged(before, after, material, head, kept), accuracy_int8=1.0 if len(kept) >= 2 else 0.5
-        ),
-    )
-    done = quantise("face", face, material, max_drop_pp=0.5)
-    assert len(set(done.float_layers)) == 2
+    def rigged(exported: bytes, given: Material, way: Way) -> Quantised:
+        judged = 1.0 if len(way.float_layers) >= 2 else 0.5
+        return dataclasses.replace(really(exported, given, way), accuracy_int8=judged)
+
+    monkeypatch.setattr(quantize, "_tried", rigged)
+    done = quantise("face", face, material, max_drop_pp=0.5, methods=("minmax",))
+    assert len(set(done.way.float_layers)) == 2
     layers = {node.name for node in onnx.load_from_string(done.onnx).graph.node if node.op_type in quantize.OPERATORS}
-    assert set(done.float_layers) <= layers
+    assert set(done.way.float_layers) <= layers
+    assert "kept in float32" in str(done.way)
 
 
-def test_where_int8_costs_too_much_whatever_is_kept_it_is_refused(face: bytes, material: Material):
+@pytest.mark.parametrize("enough", [Way(bias_corrected=True), Way("percentile"), Way("entropy", bias_corrected=True)])
+def test_other_ways_come_before_float32(enough: Way, face: bytes, material: Material, monkeypatch: pytest.MonkeyPatch):
+    """The judge is rigged: it is content with one way alone."""
+    really = quantize._tried
+
+    def rigged(exported: bytes, given: Material, way: Way) -> Quantised:
+        return dataclasses.replace(really(exported, given, way), accuracy_int8=1.0 if way == enough else 0.5)
+
+    monkeypatch.setattr(quantize, "_tried", rigged)
+    assert quantise("face", face, material, max_drop_pp=0.5).way == enough
+
+
+def test_corrected_biases_bring_the_means_back(face: bytes, material: Material):
+    inputs = material.training
+    plain = quantize._folded(face)
+    int8 = to_int8(face, inputs)
+    mended = corrected(plain, int8, inputs)
+    assert mended != int8
+    assert corrected(plain, int8, inputs) == mended
+    last = ["usable", "official", "ferplus"]
+    wanted, before, after = (np.concatenate(_means(data, last, inputs)) for data in (plain, int8, mended))
+    assert np.abs(after - wanted).mean() < 0.8 * np.abs(before - wanted).mean()
+
+
+def test_where_int8_costs_too_much_whatever_is_kept_it_is_refused(
+    face: bytes, material: Material, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(quantize, "MOST_FLOAT_LAYERS", 1)
     wrong = dataclasses.replace(material, labels=(material.labels + 1) % 7)
     with pytest.raises(ExportError, match=r"int8 loses .* allowed are -200"):
-        quantise("face", face, wrong, max_drop_pp=-200.0)
+        quantise("face", face, wrong, max_drop_pp=-200.0, methods=("minmax",))
 
 
-def test_a_bundle_then_holds_fp32_alone_and_the_command_fails(face: bytes, material: Material):
-    options = run.Options(max_drop_pp=-200.0)
-    quantised, trouble = run._quantise({"face": Verified(face, 0.0, 1)}, {"face": material}, options)
-    assert quantised == {}
-    assert "Keep fp32" in str(trouble)
+def test_a_bundle_then_holds_fp32_alone(face: bytes, material: Material, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(quantize, "MOST_FLOAT_LAYERS", 0)
+    options = run.Options(max_drop_pp=-200.0, methods=("minmax",))
+    network = Network("face", torch.nn.Identity(), {"crop": (1, 1, 48, 48)}, HEADS, {})
+    work = run.Work(
+        "toy", LABELS, PreprocessSpec(), {"face": network}, {"face": Verified(face, 0.0, 1)}, {"face": material}, {}
+    )
+    assert "Keep fp32" in str(run._make_forms(work, options))
+    assert work.files() == {"face": {"fp32": face}}
 
 
 def test_too_few_samples_are_refused(tmp_path: Path):

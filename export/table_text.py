@@ -1,0 +1,77 @@
+"""The table of forms as text: for a terminal, and as Markdown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from export.table import ENGINE_NAMES, PP
+
+COLUMNS = (
+    "network", "file", "precision", "engine", "threads", "kB", "accuracy %", "change pp", "same label %", "mean diff.",
+    "load ms", "hot ms p50/95/99", "paced ms p50/95/99", "of a core %", "RSS MB", "best",
+)  # fmt: skip
+PIPED_WIDTH = 240
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """Return a row's figures as texts, in the order of COLUMNS."""
+    times = ["/".join(f"{row[f'{how}_ms'][q]:.2f}" for q in ("p50", "p95", "p99")) for how in ("hot", "paced")]
+    return [
+        row["network"],
+        {"onnx": "ONNX", "ir": "IR"}[row["format"]],
+        row["precision"],
+        ENGINE_NAMES[row["engine"]],
+        str(row["threads"]),
+        f"{row['bytes'] / 1000:.0f}",
+        f"{PP * row['accuracy']:.2f}",
+        f"{row['change_pp']:+.2f}",
+        f"{PP * row['same_label']:.2f}",
+        f"{row['mean_abs_difference']:.4f}",
+        f"{row['load_ms']:.0f}",
+        *times,
+        f"{PP * row['cpu_share']:.2f}",
+        f"{row['rss_mb']:.0f}",
+        ", ".join(row["best"]),
+    ]
+
+
+def print_table(document: Mapping[str, Any]) -> None:
+    """Print the table and its warnings on standard output."""
+    table = Table(*COLUMNS, box=None, pad_edge=False)
+    for row in document["rows"]:
+        table.add_row(*cells(row), style="bold" if row["best"] else None)
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    console.print(table)
+    for warning in document["warnings"]:
+        console.print(Text(f"warning: {warning}", "yellow"))
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """Return the table, what it was measured on, and its warnings, as Markdown."""
+    machine = document["machine"]
+    engines = f"ONNX Runtime {machine['onnxruntime']}, OpenVINO {machine['openvino'] or '(not installed)'}"
+    where = f"{machine['processor']}, {machine['cores']} cores, {engines}, Python {machine['python']}, {machine['date']}"
+    lines = [
+        f"Measured on {where}, bundle `{document['bundle']}`.",
+        "",
+        *(f"- {name}: judged on {what}." for name, what in document["judged_on"].items()),
+        "",
+        "| " + " | ".join(COLUMNS) + " |",
+        "|" + "---|" * len(COLUMNS),
+        *(
+            "| " + " | ".join(f"**{c}**" if c and c == row[-1] else c for c in row) + " |"
+            for row in map(cells, document["rows"])
+        ),
+        "",
+    ]
+    for network, by_precision in document["engines_agree"].items():
+        said = ", ".join(f"{precision} {PP * share:.2f} %" for precision, share in sorted(by_precision.items()))
+        lines.append(f"- {network}: ONNX Runtime and OpenVINO name the same label of the same file on {said} of the inputs.")
+    lines += [f"- **Slower**: {warning}." for warning in document["warnings"]]
+    return "\n".join(lines) + "\n"
