@@ -1,0 +1,70 @@
+"""Can the runtime be installed on a 64-bit ARM board? Downloads every wheel that its dependencies resolve to there.
+
+    python -m benchmarks.aarch64 [--json FILE] [--python 3.11]
+
+Nothing runs: what a board does with them was not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import machine, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+# Up to glibc 2.36: Debian 12, and so Raspberry Pi OS of 2023 and later.
+PLATFORMS = (
+    "manylinux_2_35_aarch64",
+    "manylinux_2_34_aarch64",
+    "manylinux_2_31_aarch64",
+    "manylinux_2_28_aarch64",
+    "manylinux_2_27_aarch64",
+    "manylinux_2_17_aarch64",
+    "manylinux2014_aarch64",
+)
+EXTRAS = ("openvino", "mqtt", "metrics")  # the microphone's library is compiled on the board, pylsl has its own
+
+
+def resolve(requirements: list[str], python: str, folder: Path) -> dict[str, Any]:
+    """Download what the requirements resolve to for ARM; return the wheels with their sizes, or what pip said."""
+    platforms = [part for name in PLATFORMS for part in ("--platform", name)]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
+    command += ["--implementation", "cp", "--python-version", python, *platforms, "--dest", str(folder), *requirements]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        return {"resolves": False, "why": errors[-1] if errors else done.stderr.strip()}
+    wheels = sorted(folder.glob("*.whl"))
+    return {
+        "resolves": True,
+        "megabytes": round(sum(wheel.stat().st_size for wheel in wheels) / 1e6, 1),
+        "for_arm": [wheel.name for wheel in wheels if "aarch64" in wheel.name],
+        "for_any": [wheel.name for wheel in wheels if "aarch64" not in wheel.name],
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--python", default="3.11")
+    given = parser.parse_args()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {"runtime": project["dependencies"]}
+    wanted |= {f"extra {name}": project["optional-dependencies"][name] for name in EXTRAS}
+    found = {}
+    for name, requirements in wanted.items():
+        with tempfile.TemporaryDirectory() as folder:
+            found[name] = resolve(requirements, given.python, Path(folder))
+    what = "wheels for 64-bit ARM Linux (glibc); downloaded, not run"
+    write_json({"what": what, "python": given.python, "machine": machine(), **found}, given.json)
+    return 0 if found["runtime"]["resolves"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
