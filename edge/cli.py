@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from edge import __version__
+from edge.arguments import actors, floats, names, port, positive, whole
 from edge.errors import MoodringError, UsageError, without_credentials
 
-T = TypeVar("T", int, float)
-
 INTERRUPTED = 130
-ACTORS = 24
 PRECISIONS = ("fp32", "fp16", "int8")
 CALIBRATION = "minmax,percentile,entropy"
 BACKENDS = ("onnx", "openvino")
@@ -88,7 +85,7 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--video", metavar="SRC", help="picture only from here: file, URL, camera path or index, or 'none'")
     run.add_argument("--audio", metavar="SRC", help="sound only from here: file, URL, microphone name, or 'none'")
     run.add_argument("--events", metavar="FILE", help="write events to FILE as JSON lines; '-' is standard output")
-    run.add_argument("--seconds", type=_positive, metavar="N", help="stop after N seconds")
+    run.add_argument("--seconds", type=positive, metavar="N", help="stop after N seconds")
     run.add_argument(
         "--pace",
         choices=("realtime", "max"),
@@ -108,7 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _page_port(command: Any) -> None:
-    command.add_argument("--page-port", type=_port, metavar="N", help="where the page listens (8737); 0 is any free port")
+    command.add_argument("--page-port", type=port, metavar="N", help="where the page listens (8737); 0 is any free port")
 
 
 def _add_replay(commands: Any) -> None:
@@ -121,7 +118,7 @@ def _add_replay(commands: Any) -> None:
     replay.add_argument("--page", action="store_true", required=True, help="show it in a browser on this machine")
     _page_port(replay)
     replay.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration, for what stands under page:")
-    replay.add_argument("--speed", type=_positive, default=1.0, metavar="X", help="times as fast (1)")
+    replay.add_argument("--speed", type=positive, default=1.0, metavar="X", help="times as fast (1)")
     replay.set_defaults(command=lambda a: importlib.import_module("edge.page.replay").main(a))
 
 
@@ -212,21 +209,21 @@ def _add_export(commands: Any) -> None:
     export.add_argument(
         "--formats",
         default="onnx",
-        type=_names("onnx", "openvino"),
+        type=names("onnx", "openvino"),
         metavar="LIST",
         help="onnx, or onnx,openvino for IR as well",
     )
-    export.add_argument("--precision", default="fp32,int8", type=_names("fp32", "int8"), metavar="LIST", help="fp32,int8")
+    export.add_argument("--precision", default="fp32,int8", type=names("fp32", "int8"), metavar="LIST", help="fp32,int8")
     export.add_argument(
-        "--max-drop", type=_positive, default=0.5, metavar="PP", help="points of accuracy that int8 may cost (0.5)"
+        "--max-drop", type=positive, default=0.5, metavar="PP", help="points of accuracy that int8 may cost (0.5)"
     )
     export.add_argument(
-        "--calibration-samples", type=_whole(16), default=256, metavar="N", help="training inputs that set int8's ranges (256)"
+        "--calibration-samples", type=whole(16), default=256, metavar="N", help="training inputs that set int8's ranges (256)"
     )
     export.add_argument(
         "--calibration",
         default=CALIBRATION,
-        type=_names(*CALIBRATION.split(",")),
+        type=names(*CALIBRATION.split(",")),
         metavar="LIST",
         help=f"ways to set int8's ranges, tried in turn ({CALIBRATION})",
     )
@@ -277,14 +274,14 @@ def _add_evaluate(commands: Any) -> None:
         _ravdess(kind)
         if name == "speech":
             kind.add_argument("--noise", type=Path, metavar="DIR", help="mix each recording of this folder in as well")
-            kind.add_argument("--snr", type=_floats, default=(20.0, 10.0, 5.0, 0.0), metavar="LIST", help="dB: 20,10,5,0")
+            kind.add_argument("--snr", type=floats, default=(20.0, 10.0, 5.0, 0.0), metavar="LIST", help="dB: 20,10,5,0")
             kind.add_argument("--clips", action="store_true", help="write each clip's probabilities as well")
     fusion = kinds.add_parser("fusion", help="pairs by class of FER2013 pictures and RAVDESS clips (different people)")
     fusion.add_argument("--fer2013", type=Path, required=True, metavar="CSV")
     _split(fusion)
     _ravdess(fusion)
-    fusion.add_argument("--pairs", type=_whole(1), default=4000, metavar="N")
-    fusion.add_argument("--seed", type=_whole(0), default=0, metavar="K")
+    fusion.add_argument("--pairs", type=whole(1), default=4000, metavar="N")
+    fusion.add_argument("--seed", type=whole(0), default=0, metavar="K")
     fusion.add_argument("--method", choices=("feature", "weighted", "voting"), default="feature")
     for kind in kinds.choices.values():
         kind.add_argument("--bundle", default="default", metavar="DIR", help="model bundle (default: the one that ships)")
@@ -300,7 +297,7 @@ def _split(kind: argparse.ArgumentParser) -> None:
 
 def _ravdess(kind: argparse.ArgumentParser) -> None:
     kind.add_argument("--ravdess", type=Path, required=True, metavar="DIR", help="folder of Actor_NN folders")
-    kind.add_argument("--actors", type=_actors, metavar="LIST", help="only these, such as 1,2 (default: all there are)")
+    kind.add_argument("--actors", type=actors, metavar="LIST", help="only these, such as 1,2 (default: all there are)")
 
 
 def _extra(name: str) -> Any:
@@ -311,63 +308,6 @@ def _extra(name: str) -> Any:
         if error.name and error.name.split(".")[0] in (name, "edge"):
             raise
         raise UsageError(f"`moodring {name}` needs {error.name}: pip install 'moodring[{name}]'") from error
-
-
-def _number(kind: type[T], text: str) -> T:
-    try:
-        return kind(text)
-    except ValueError as error:
-        what = "whole number" if kind is int else "number"
-        raise argparse.ArgumentTypeError(f"{text!r} is not a {what}") from error
-
-
-def _positive(text: str) -> float:
-    value = _number(float, text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
-    return value
-
-
-def _floats(text: str) -> tuple[float, ...]:
-    values = tuple(_number(float, part) for part in text.split(","))
-    if not all(map(math.isfinite, values)):
-        raise argparse.ArgumentTypeError(f"must be numbers, got {text}")
-    return values
-
-
-def _whole(lowest: int) -> Callable[[str], int]:
-    def whole(text: str) -> int:
-        value = _number(int, text)
-        if value < lowest:
-            raise argparse.ArgumentTypeError(f"must be at least {lowest}, got {text}")
-        return value
-
-    return whole
-
-
-def _port(text: str) -> int:
-    port = _number(int, text)
-    if not 0 <= port <= 65_535:
-        raise argparse.ArgumentTypeError(f"must lie in 0..65535, got {text}")
-    return port
-
-
-def _actors(text: str) -> tuple[int, ...]:
-    actors = tuple(_number(int, part) for part in text.split(","))
-    if not all(1 <= actor <= ACTORS for actor in actors):
-        raise argparse.ArgumentTypeError(f"RAVDESS has the actors 1 to {ACTORS}, got {text}")
-    return actors
-
-
-def _names(*known: str) -> Any:
-    def parse(text: str) -> tuple[str, ...]:
-        parts = tuple(text.split(","))
-        for part in parts:
-            if part not in known:
-                raise argparse.ArgumentTypeError(f"{part!r} is not one of {', '.join(known)}")
-        return parts
-
-    return parse
 
 
 if __name__ == "__main__":

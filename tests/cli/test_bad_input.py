@@ -225,7 +225,7 @@ def test_a_missing_configuration(run, talking_face: Path):
         ["evaluate", "speech", "--ravdess", "x", "--json", "y", "--actors", "0"],
         ["evaluate", "speech", "--ravdess", "x", "--json", "y", "--actors", "25"],
         ["evaluate", "speech", "--ravdess", "x", "--json", "y", "--snr", "nan"],
-        ["evaluate", "speech", "--ravdess", "x", "--json", "y", "--precision", "fp16"],
+        ["evaluate", "speech", "--ravdess", "x", "--json", "y", "--precision", "int4"],
         ["evaluate", "fusion", "--fer2013", "x", "--ravdess", "x", "--json", "y", "--pairs", "0"],
         ["evaluate", "fusion", "--fer2013", "x", "--ravdess", "x", "--json", "y", "--pairs", "-4"],
         ["evaluate", "fusion", "--fer2013", "x", "--ravdess", "x", "--json", "y", "--seed", "-1"],

@@ -1,0 +1,69 @@
+"""What the command line's options may hold, each with a message that says so."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T", int, float)
+
+ACTORS = 24
+
+
+def number(kind: type[T], text: str) -> T:
+    try:
+        return kind(text)
+    except ValueError as error:
+        what = "whole number" if kind is int else "number"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {what}") from error
+
+
+def positive(text: str) -> float:
+    value = number(float, text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
+    return value
+
+
+def floats(text: str) -> tuple[float, ...]:
+    values = tuple(number(float, part) for part in text.split(","))
+    if not all(map(math.isfinite, values)):
+        raise argparse.ArgumentTypeError(f"must be numbers, got {text}")
+    return values
+
+
+def whole(lowest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = number(int, text)
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"must be at least {lowest}, got {text}")
+        return value
+
+    return parse
+
+
+def port(text: str) -> int:
+    value = number(int, text)
+    if not 0 <= value <= 65_535:
+        raise argparse.ArgumentTypeError(f"must lie in 0..65535, got {text}")
+    return value
+
+
+def actors(text: str) -> tuple[int, ...]:
+    named = tuple(number(int, part) for part in text.split(","))
+    if not all(1 <= actor <= ACTORS for actor in named):
+        raise argparse.ArgumentTypeError(f"RAVDESS has the actors 1 to {ACTORS}, got {text}")
+    return named
+
+
+def names(*known: str) -> Any:
+    def parse(text: str) -> tuple[str, ...]:
+        parts = tuple(text.split(","))
+        for part in parts:
+            if part not in known:
+                raise argparse.ArgumentTypeError(f"{part!r} is not one of {', '.join(known)}")
+        return parts
+
+    return parse
