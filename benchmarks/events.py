@@ -40,7 +40,7 @@ from edge.publish.jsonl import JsonLines
 from edge.publish.lsl import LslOutlets
 from edge.publish.metrics import Collector, Health, MetricsServer
 from edge.publish.mqtt import MqttSettings, MqttSink
-from edge.publish.outlet import Outlet
+from edge.publish.outlet import Inline, Outlet
 from edge.publish.spool import Spool
 from edge.telemetry import Telemetry
 from edge.types import BranchView, EmotionEvent
@@ -333,13 +333,13 @@ def tick(what: str, seconds: float, port: int, folder: Path) -> None:
     print(json.dumps({"cpu_percent": 100 * cpu_s / (seconds - 2), "rss_mb": rss_kb / 1024}))
 
 
-def all_sinks(port: int, folder: Path) -> tuple[list[Outlet], MqttSink]:
+def all_sinks(port: int, folder: Path) -> tuple[list[Outlet | Inline], MqttSink]:
     mqtt, _ = open_mqtt(port, folder)
     mqtt.open()
     lsl = LslOutlets("bench", "bench")
     lsl.open()
     lines = JsonLines(str(folder / "events.jsonl"))
-    return [Outlet("jsonl", lines, log), Outlet("mqtt", mqtt, log), Outlet("lsl", lsl, log)], mqtt
+    return [Outlet("jsonl", lines, log), Outlet("mqtt", mqtt, log), Inline("lsl", lsl, log)], mqtt
 
 
 def main() -> None:

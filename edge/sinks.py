@@ -14,7 +14,7 @@ from edge.labels import LABELS
 from edge.publish.base import Mutes, Publisher
 from edge.publish.distributor import Distributor, Shared
 from edge.publish.jsonl import FilePolicy, JsonLines
-from edge.publish.outlet import Outlet
+from edge.publish.outlet import Inline, Outlet
 from edge.stream import RunningStream
 from edge.telemetry import Telemetry
 from edge.types import SinkState
@@ -104,7 +104,7 @@ def open_sinks(
 
 def _remote(
     config: Config, stream: Stream, log: Callable[[str], None], *, alone: bool
-) -> tuple[list[Outlet], MqttSink | None]:  # fmt: skip
+) -> tuple[list[Outlet | Inline], MqttSink | None]:  # fmt: skip
     """Open the sinks that a stream has for itself; of several streams, each adds its name to what the configuration names."""
     wait_s = 0.0 if stream.live else RECORDING_WAITS_S
     own = "" if alone else stream.name.rpartition("/")[2]
@@ -114,7 +114,7 @@ def _remote(
 
         lsl = LslOutlets(f"{config.lsl.name} {own}".strip(), f"moodring/{stream.name}", stream.labels)
         lsl.open()
-        outlets.append(Outlet("lsl", lsl, log, wait_s=wait_s))
+        outlets.append(Inline("lsl", lsl, log))  # the library copies a sample to threads of its own and never waits
     mqtt = None
     if config.mqtt.url != "none":
         from edge.publish.mqtt_options import open_mqtt  # noqa: PLC0415  TLS and SQLite cost start-up time

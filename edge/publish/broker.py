@@ -1,7 +1,7 @@
 """One connection to an MQTT broker, from its opening to its loss; a lost one is never mended but made anew.
 
-paho-mqtt is driven by the thread that owns the link (its "external loop"), so that nothing here needs a lock, and a fresh
-client a link, so that paho keeps nothing to send again: what was not acknowledged is still in the spool.
+paho-mqtt is driven from outside (its "external loop"), by one thread at a time, so that nothing here needs a lock, and a
+fresh client a link, so that paho keeps nothing to send again: what was not acknowledged is still in the spool.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from edge.publish.base import MqttVersion
 WINDOW = 20  # messages on their way at a time; Mosquitto's own limit
 CONNECT_S = 10.0
 LOOP_S = 1.0  # between two looks at the keep-alive
+PACKET_TOO_LARGE = 149  # MQTT 5's reason
+HEAD_BYTES = 16  # of a message, at most, beside its topic and its payload
 SCHEMES = {"mqtts": 8883, "mqtt": 1883}
 
 
@@ -119,6 +121,8 @@ class BrokerLink:
         self._is_v5 = protocol == "mqtt5"
         self._on_way: dict[int, int | None] = {}
         self._delivered: list[int] = []
+        self._refused: list[int] = []
+        self._most_bytes: int | None = None
         self._trouble: str | None = None
         self._answered = False
         self._window = WINDOW
@@ -182,7 +186,11 @@ class BrokerLink:
             return "refuses the connection: is it running, and is this its port?"
         return f"cannot be reached: {error.strerror if isinstance(error, OSError) and error.strerror else error}"
 
-    def send(self, topic: str, payload: str, *, retain: bool = False, position: int | None = None) -> None:
+    def takes(self, topic: str, payload: bytes) -> bool:
+        """Whether a message is within the size that the broker (MQTT 5) says it takes."""
+        return self._most_bytes is None or len(topic.encode()) + len(payload) + HEAD_BYTES <= self._most_bytes
+
+    def send(self, topic: str, payload: bytes, *, retain: bool = False, position: int | None = None) -> None:
         """Send one message; a position comes back from `take_delivered` once the broker has it."""
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         if info.rc not in (self._paho.MQTT_ERR_SUCCESS, self._paho.MQTT_ERR_NO_CONN):
@@ -194,26 +202,47 @@ class BrokerLink:
         delivered, self._delivered = self._delivered, []
         return delivered
 
-    def step(self, timeout_s: float = LOOP_S) -> None:
-        """Move what there is to move, waiting for it or to be woken; raises PublishError once the link is lost."""
+    def take_refused(self) -> list[int]:
+        """Return the positions that the broker found too large since the last call: it will never take them."""
+        refused, self._refused = self._refused, []
+        return refused
+
+    def flush(self) -> bool:
+        """Write what was sent, without waiting; return whether nothing is left to write."""
         if self._client.want_write():
             self._client.loop_write()
-        sock = self._client.socket()
-        if sock is not None:
-            has_pending = bool(getattr(sock, "pending", int)())  # what TLS has decrypted already, no select tells of
-            writes = [sock] if self._client.want_write() else []
-            readable, writable, _ = select.select([sock, self._wake], writes, [], 0.0 if has_pending else timeout_s)
-            if self._wake in readable:
-                self._wake.recv(4096)
-            if sock in readable or has_pending:
-                self._client.loop_read()
-            if writable:
-                self._client.loop_write()
+        return not self._client.want_write()
+
+    def look(self) -> None:
+        """Read what has come and keep the connection alive, without waiting; raises PublishError once the link is lost."""
+        if self._client.socket() is not None:
+            self._client.loop_read()
             if time.monotonic() >= self._misc_s:  # the keep-alive is counted in whole seconds
                 self._client.loop_misc()
                 self._misc_s = time.monotonic() + LOOP_S
         if self._trouble or self._client.socket() is None:
             raise PublishError(f"{self._address} {self._trouble or 'closed the connection'}")
+
+    def wait(self, timeout_s: float, *, for_broker: bool) -> None:
+        """Wait to be woken and, if wanted, for what the broker sends or takes."""
+        sock = self._client.socket()
+        if sock is None or (for_broker and getattr(sock, "pending", int)()):  # what TLS has decrypted already, no select tells of
+            return
+        reads = [sock, self._wake] if for_broker else [self._wake]
+        writes = [sock] if for_broker and self._client.want_write() else []
+        try:
+            readable, _, _ = select.select(reads, writes, [], timeout_s)
+        except (OSError, ValueError):  # the other thread found the link lost, and its socket is closed: `look` will say so
+            return
+        if self._wake in readable:
+            self._wake.recv(4096)
+
+    def step(self, timeout_s: float) -> None:
+        """Move what there is to move, waiting for it or to be woken; raises PublishError once the link is lost."""
+        self.flush()
+        self.wait(timeout_s, for_broker=True)
+        self.look()
+        self.flush()
 
     def close(self) -> None:
         """Say goodbye, so that the broker does not speak our last will."""
@@ -229,6 +258,7 @@ class BrokerLink:
             return
         self._answered = True
         self._window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
+        self._most_bytes = getattr(properties, "MaximumPacketSize", None)
 
     def _on_disconnect(self, _client: Any, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if self._trouble is None:
@@ -237,7 +267,9 @@ class BrokerLink:
 
     def _on_publish(self, _client: Any, _userdata: Any, mid: int, reason: Any, _properties: Any) -> None:
         position = self._on_way.pop(mid, None)
-        if reason.is_failure:
+        if reason.value == PACKET_TOO_LARGE and position is not None:
+            self._refused.append(position)
+        elif reason.is_failure:
             self._trouble = f"refuses a message: {reason}; may this user publish to the topic?"
         elif position is not None:
             self._delivered.append(position)

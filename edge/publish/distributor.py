@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 from edge.clock import Clock
 from edge.publish.base import Publisher
-from edge.publish.outlet import Outlet
+from edge.publish.outlet import Inline, Outlet
 from edge.telemetry import Telemetry
 from edge.types import EmotionEvent, SinkState
 
@@ -30,7 +30,7 @@ class Spooling(Protocol):
 class Shared:
     """Outlets that are opened and closed together: all at once, so that they take no longer than the slowest."""
 
-    def __init__(self, outlets: Sequence[Outlet]) -> None:
+    def __init__(self, outlets: Sequence[Outlet | Inline]) -> None:
         self._outlets = tuple(outlets)
 
     def __enter__(self) -> Self:
@@ -48,7 +48,7 @@ class Shared:
 class Distributor:
     """Publishes one stream. `direct` sinks are written to at once and end the run where they fail.
 
-    Each of the `outlets` has its own thread; those `shared` with other streams are opened and closed by whoever shares them.
+    An outlet neither waits nor fails; those `shared` with other streams are opened and closed by whoever shares them.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Distributor:
         *,
         direct: Sequence[Publisher] = (),
         shared: Sequence[Outlet] = (),
-        outlets: Sequence[Outlet] = (),
+        outlets: Sequence[Outlet | Inline] = (),
         spooling: Spooling | None = None,
         with_status: bool = True,
     ) -> None:
@@ -66,7 +66,7 @@ class Distributor:
         self._clock = clock
         self._direct = tuple(direct)
         self._outlets = tuple(outlets)
-        self._all = (*direct, *shared, *outlets)
+        self._all = (*direct, *outlets, *shared)
         self._queued = (*shared, *outlets)
         self._spooling = spooling
         self._with_status = with_status
@@ -96,7 +96,7 @@ class Distributor:
         """Return what became of the events of each sink that has a queue."""
         return {outlet.name: self._state(outlet) for outlet in self._queued}
 
-    def _state(self, outlet: Outlet) -> SinkState:
+    def _state(self, outlet: Outlet | Inline) -> SinkState:
         mqtt = self._spooling if outlet.name == "mqtt" else None
         return SinkState(
             published=outlet.published,

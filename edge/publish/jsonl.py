@@ -99,21 +99,21 @@ class JsonLines:
             raise PublishError(f"events cannot be written to {self.name}: {error.strerror}") from error
 
     def _write(self, line: bytes) -> None:
-        start = os.fstat(self._fd).st_size if self._is_file else 0
-        rest = memoryview(line)
+        written = 0
         try:
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
+            while written < len(line):
+                written += os.write(self._fd, line[written:] if written else line)
         except OSError:
-            if self._is_file:
+            if self._is_file and written:
                 with contextlib.suppress(OSError):
-                    os.ftruncate(self._fd, start)
+                    os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             raise
 
     def _flush(self) -> None:
+        if self._policy.fsync == "never" or not self._is_file:
+            return
         now_s = self._wall_s()
-        due = self._policy.fsync == "always" or (self._policy.fsync == "second" and abs(now_s - self._flushed_s) >= 1.0)
-        if due and self._is_file:
+        if self._policy.fsync == "always" or abs(now_s - self._flushed_s) >= 1.0:
             os.fsync(self._fd)
             self._flushed_s = now_s
 

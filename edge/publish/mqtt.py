@@ -1,6 +1,9 @@
 """Events to an MQTT broker, none of them lost while it is away.
 
-    publish -> spool (on disk) -> a thread that connects, sends in order and forgets what the broker has acknowledged
+    publish -> spool (on disk) -> the broker, in order -> forgotten, once the broker has acknowledged it
+
+Where nothing is behind, `publish` itself sends what it has just stored. A thread connects, sends what is behind, and looks at
+what the broker has acknowledged, once a second unless there is reason to hurry: waking a thread costs more than a message.
 
 Topics under the configured one: `events` (every event, in order), `state` (the newest, retained), `status`, and
 `availability` (online or offline, retained; the broker says offline for us when we are killed).
@@ -19,7 +22,7 @@ from dataclasses import dataclass
 from edge.errors import PublishError
 from edge.labels import LABELS
 from edge.publish.base import Event, MqttVersion
-from edge.publish.broker import BrokerAddress, BrokerLink, Farewell, Login, load_paho
+from edge.publish.broker import LOOP_S, BrokerAddress, BrokerLink, Farewell, Login, load_paho
 from edge.publish.cloudevents import to_json
 from edge.publish.home_assistant import discovery
 from edge.publish.spool import Spool
@@ -27,8 +30,10 @@ from edge.types import EmotionEvent
 
 ONLINE, OFFLINE = "online", "offline"
 RETRY_FIRST_S, RETRY_LAST_S = 0.25, 15.0
+TOO_LARGE = "too_large_for_broker"
 STATE_EVERY_S = 1.0  # the retained state follows at once where it says something new, else this often
 FORGET_EVENTS, FORGET_S = 20, 1.0  # so many acknowledged events, or for so long, may stay in the spool
+HURRY_ROOM = 5  # with room for fewer messages, acknowledgements are read at once
 DRAIN_S, FAREWELL_S = 2.0, 1.0  # at the end, for what is still on its way, and for saying that we are offline
 ABANDON_S = 0.5  # and where there is no connection
 
@@ -47,7 +52,7 @@ class MqttSettings:
 
 
 class MqttSink:
-    """`publish` returns once the event is safe on disk; the rest happens in a thread of its own."""
+    """`publish` returns once the event is safe on disk; it never waits for the broker."""
 
     def __init__(self, settings: MqttSettings, spool: Spool, log: Callable[[str], None]) -> None:
         load_paho()
@@ -60,10 +65,14 @@ class MqttSink:
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
+        self._turn = threading.Lock()  # whoever holds it may use the link and what follows
+        self._link: BrokerLink | None = None
+        self._sent_position = 0
+        self._state = _StateTopic()
         self._newest: _Newest | None = None
         self._delivered: list[int] = []
         self._forget_s = 0.0
-        self._status: str | None = None
+        self._status: bytes | None = None
         self._trouble: str | None = None
         self._thread = threading.Thread(target=self._serve, name="mqtt", daemon=True)
 
@@ -86,13 +95,22 @@ class MqttSink:
 
     def publish(self, event: Event) -> None:
         """Keep an emotion event until the broker has it; of statuses only the newest counts."""
+        body = to_json(event)
         if isinstance(event, EmotionEvent):
-            body = to_json(event)
             self._spool.append(body)
-            self._newest = _Newest(event, body)
+            self._newest = _Newest(event, body.encode())
         else:
-            self._status = to_json(event)
-        self._wake()
+            self._status = body.encode()
+        if not self._turn.acquire(blocking=False):  # the thread is at it: it looks again when it is woken
+            self._wake()
+            return
+        try:
+            if self._link is not None and not self._send_what_waits(self._link):
+                self._wake()
+        except PublishError:
+            self._wake()  # the thread finds the same and says it
+        finally:
+            self._turn.release()
 
     def _wake(self) -> None:
         try:
@@ -146,52 +164,92 @@ class MqttSink:
             self._say(None)
             self._introduce(link)
             self._feed(link)
-            link.send(will.topic, OFFLINE, retain=True)
+            link.send(will.topic, OFFLINE.encode(), retain=True)
             self._finish(link, time.monotonic() + FAREWELL_S)
         finally:
+            with self._turn:
+                self._link = None
             self.connected = False
             link.close()
+            self._forget_refused(link)
             self._spool.delivered(self._delivered + link.take_delivered())
             self._delivered = []
 
     def _introduce(self, link: BrokerLink) -> None:
-        link.send(f"{self._settings.topic}/availability", ONLINE, retain=True)
-        if self._settings.discovery_prefix:
-            settings = self._settings
-            for topic, payload in discovery(self._settings.discovery_prefix, settings.topic, settings.labels).items():
-                link.send(topic, json.dumps(payload), retain=True)
+        """Say that we are there, announce our sensors, and withdraw those that an earlier configuration announced."""
+        settings = self._settings
+        link.send(f"{settings.topic}/availability", ONLINE.encode(), retain=True)
+        prefix = settings.discovery_prefix
+        wanted = discovery(prefix, settings.topic, settings.labels) if prefix else {}
+        announced = self._spool.announced()
+        if not wanted.keys() <= announced:
+            self._spool.announce(announced | wanted.keys())  # first: what was sent must never be forgotten
+        for topic, payload in wanted.items():
+            link.send(topic, json.dumps(payload).encode(), retain=True)
+        for topic in sorted(announced - wanted.keys()):
+            link.send(topic, b"", retain=True)
+        if announced - wanted.keys():
+            self._finish(link, time.monotonic() + FAREWELL_S)
+            if link.is_idle:  # else they are withdrawn again when we come back
+                self._spool.announce(set(wanted))
 
     def _feed(self, link: BrokerLink) -> None:
         """Send the spool in order, from its oldest event on, until the run ends."""
-        sent_position = 0
-        state = _StateTopic()
         ends_s: float | None = None
+        with self._turn:
+            self._sent_position = 0
+            self._state = _StateTopic()
+            self._link = link
         while True:
+            with self._turn:
+                link.look()
+                is_all_sent = self._send_what_waits(link)
+                self._forget(link)
             if self._stopping.is_set():
                 ends_s = ends_s or time.monotonic() + DRAIN_S
                 if self._spool.waiting == 0 or time.monotonic() > ends_s:
                     return
-            for waiting in self._spool.after(sent_position, link.room) if self._spool.newest > sent_position else ():
-                link.send(f"{self._settings.topic}/events", waiting.body, position=waiting.position)
-                sent_position = waiting.position
-            if link.room > 0 and (newest := state.due(self._newest)):
-                link.send(f"{self._settings.topic}/state", newest.body, retain=True)
-            if link.room > 0 and self._status:
-                status, self._status = self._status, None
-                link.send(f"{self._settings.topic}/status", status)
-            link.step()
-            self._forget(link)
+            link.wait(LOOP_S, for_broker=self._stopping.is_set() or not is_all_sent)
+
+    def _send_what_waits(self, link: BrokerLink) -> bool:
+        """Send as much as there is room for, without waiting; return whether nothing is left, and there is room for more."""
+        topic = self._settings.topic
+        for waiting in self._spool.after(self._sent_position, link.room):
+            body = waiting.body.encode()
+            if link.takes(f"{topic}/events", body):
+                link.send(f"{topic}/events", body, position=waiting.position)
+            else:
+                self._drop_too_large([waiting.position])
+            self._sent_position = waiting.position
+        if link.room > 0 and (newest := self._state.due(self._newest)) and link.takes(f"{topic}/state", newest.body):
+            link.send(f"{topic}/state", newest.body, retain=True)
+        if link.room > 0 and self._status:
+            status, self._status = self._status, None
+            if link.takes(f"{topic}/status", status):
+                link.send(f"{topic}/status", status)
+        return link.flush() and link.room >= HURRY_ROOM and self._sent_position >= self._spool.newest
+
+    def _drop_too_large(self, positions: list[int]) -> None:
+        """Give up events that the broker will never take; they are counted, and said once."""
+        if not self._spool.dropped.get(TOO_LARGE):
+            self._log(f"{self._settings.address} takes no message as large as an event; raise its limit. Such events are dropped")
+        self._spool.drop(positions, TOO_LARGE)
 
     def _forget(self, link: BrokerLink) -> None:
         """Take what was acknowledged out of the spool, many at a time: what is forgotten late may at worst be sent twice."""
         acknowledged = link.take_delivered()
         self.delivered += len(acknowledged)
         self._delivered += acknowledged
+        self._forget_refused(link)
         ending = self._stopping.is_set()
         if self._delivered and (ending or len(self._delivered) >= FORGET_EVENTS or time.monotonic() > self._forget_s):
             self._spool.delivered(self._delivered)
             self._delivered = []
             self._forget_s = time.monotonic() + FORGET_S
+
+    def _forget_refused(self, link: BrokerLink) -> None:
+        if refused := link.take_refused():
+            self._drop_too_large(refused)
 
     def _finish(self, link: BrokerLink, deadline_s: float) -> None:
         while not link.is_idle and time.monotonic() < deadline_s:
@@ -212,7 +270,7 @@ class MqttSink:
 @dataclass(frozen=True, slots=True)
 class _Newest:
     event: EmotionEvent
-    body: str
+    body: bytes
 
 
 class _StateTopic:

@@ -6,9 +6,11 @@ first, and both are counted in the file itself. Stored = delivered + dropped + w
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +23,15 @@ from edge.errors import PublishError
 TABLES = """
 CREATE TABLE IF NOT EXISTS events (position INTEGER PRIMARY KEY, stored_ns INTEGER NOT NULL, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS dropped (reason TEXT PRIMARY KEY, events INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS announced (topic TEXT PRIMARY KEY);
 """
 COUNT_DROPPED = "INSERT INTO dropped VALUES (?, ?) ON CONFLICT (reason) DO UPDATE SET events = events + excluded.events"
+TAKE_OUT = "DELETE FROM events WHERE position BETWEEN ? AND ? RETURNING length(body)"
 AGE_CHECK_NS = 10 * NS_PER_S
 # A board without a clock of its own starts in 1970 or at its image's date: what it stored then has no known age.
 CLOCK_IS_SET_NS = 1_700_000_000 * NS_PER_S
 LOCK_WAIT_S = 1.0
+TAIL = 64  # events that are held in memory as well: what follows the stream need not ask the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class Spool:
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
         self._age_checked_ns = 0
+        self._tail: deque[Waiting] = deque(maxlen=TAIL)  # the newest events: all that wait from its first position on
         self.set_aside: Path | None = None
         self.waiting = 0
         self.bytes = 0
@@ -92,6 +98,7 @@ class Spool:
             held = db.execute("SELECT count(*), coalesce(sum(length(body)), 0), coalesce(max(position), 0) FROM events")
             self.waiting, self.bytes, self.newest = held.fetchone()
             self.dropped = dict(db.execute("SELECT reason, events FROM dropped"))
+        self._tail.clear()
 
     def _opened(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
@@ -146,6 +153,10 @@ class Spool:
                     lost_bytes += self._drop_over(db, self.bytes + len(body) - lost_bytes, lost)
                     db.executemany(COUNT_DROPPED, lost.items())
             self.newest = position
+            if lost:
+                self._tail.clear()
+            else:
+                self._tail.append(Waiting(position, body))
             self.waiting += 1 - sum(lost.values())
             self.bytes += len(body) - lost_bytes
             self.dropped |= {reason: self.dropped.get(reason, 0) + count for reason, count in lost.items()}
@@ -180,8 +191,11 @@ class Spool:
 
     def after(self, position: int, limit: int) -> list[Waiting]:
         """Return up to `limit` waiting events behind a position, oldest first."""
-        if limit <= 0:
+        if limit <= 0 or position >= self.newest:
             return []
+        with self._lock:
+            if self._tail and self._tail[0].position <= position + 1:
+                return list(itertools.islice((event for event in self._tail if event.position > position), limit))
         with self._using(at_once=False) as db:
             rows = db.execute(
                 "SELECT position, body FROM events WHERE position > ? ORDER BY position LIMIT ?", (position, limit)
@@ -190,18 +204,36 @@ class Spool:
 
     def delivered(self, positions: Iterable[int]) -> int:
         """Forget events that have arrived; returns how many of them still waited."""
+        return self._take_out(positions, None)
+
+    def drop(self, positions: Iterable[int], reason: str) -> int:
+        """Give up events that can never arrive; counts those that still waited, and returns how many."""
+        return self._take_out(positions, reason)
+
+    def _take_out(self, positions: Iterable[int], reason: str | None) -> int:
+        out = set(positions)
         with self._lock:
             with self._using() as db:
-                gone = [
-                    row[0]
-                    for position in positions
-                    for row in db.execute(
-                        "DELETE FROM events WHERE position = ? RETURNING length(body)", (position,)
-                    ).fetchall()
-                ]
+                gone = [row[0] for span in _spans(out) for row in db.execute(TAKE_OUT, span).fetchall()]
+                if reason and gone:
+                    db.execute(COUNT_DROPPED, (reason, len(gone)))
+            self._tail = deque((event for event in self._tail if event.position not in out), TAIL)
             self.waiting -= len(gone)
             self.bytes -= sum(gone)
+            if reason and gone:
+                self.dropped[reason] = self.dropped.get(reason, 0) + len(gone)
         return len(gone)
+
+    def announced(self) -> set[str]:
+        """Return the topics that were announced to Home Assistant and not withdrawn since."""
+        with self._using(at_once=False) as db:
+            return {topic for (topic,) in db.execute("SELECT topic FROM announced")}
+
+    def announce(self, topics: Iterable[str]) -> None:
+        """Remember exactly these topics as announced."""
+        with self._using() as db:
+            db.execute("DELETE FROM announced")
+            db.executemany("INSERT INTO announced VALUES (?)", [(topic,) for topic in topics])
 
     def oldest_s(self) -> float:
         """Return how long the oldest event has waited, in seconds; 0 where none waits."""
@@ -214,3 +246,14 @@ class Spool:
             if self._db is not None:
                 self._db.close()
                 self._db = None
+
+
+def _spans(positions: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the first and last of each run of consecutive positions: one statement forgets a run."""
+    spans: list[tuple[int, int]] = []
+    for position in sorted(positions):
+        if spans and spans[-1][1] == position - 1:
+            spans[-1] = (spans[-1][0], position)
+        else:
+            spans.append((position, position))
+    return spans

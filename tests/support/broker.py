@@ -64,7 +64,17 @@ class Broker:
     def save(self) -> None:
         """Let it write its sessions to its disk now, so that a subscriber is known to the one that starts next."""
         assert self._process is not None
+        before = self._saved_ns()
         self._process.send_signal(signal.SIGUSR1)
+        for _ in range(500):
+            if self._saved_ns() != before:
+                return
+            threading.Event().wait(0.02)
+        raise AssertionError("mosquitto does not save its sessions")
+
+    def _saved_ns(self) -> int:
+        file = self._folder / "mosquitto.db"
+        return file.stat().st_mtime_ns if file.exists() else 0
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
         if self._process is not None:
