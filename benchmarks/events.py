@@ -339,7 +339,7 @@ def all_sinks(port: int, folder: Path) -> tuple[list[Outlet | Inline], MqttSink]
     lsl = LslOutlets("bench", "bench")
     lsl.open()
     lines = JsonLines(str(folder / "events.jsonl"))
-    return [Outlet("jsonl", lines, log), Outlet("mqtt", mqtt, log), Inline("lsl", lsl, log)], mqtt
+    return [Inline("lsl", lsl, log), Outlet("jsonl", lines, log), Outlet("mqtt", mqtt, log)], mqtt  # as `open_sinks` does
 
 
 def main() -> None:

@@ -114,7 +114,8 @@ def _remote(
 
         lsl = LslOutlets(f"{config.lsl.name} {own}".strip(), f"moodring/{stream.name}", stream.labels)
         lsl.open()
-        outlets.append(Inline("lsl", lsl, log))  # the library copies a sample to threads of its own and never waits
+        # The library copies a sample to threads of its own and never waits. First, before other sinks' threads are woken.
+        outlets.insert(0, Inline("lsl", lsl, log))
     mqtt = None
     if config.mqtt.url != "none":
         from edge.publish.mqtt_options import open_mqtt  # noqa: PLC0415  TLS and SQLite cost start-up time

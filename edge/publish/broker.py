@@ -22,7 +22,6 @@ from edge.publish.base import MqttVersion
 WINDOW = 20  # messages on their way at a time; Mosquitto's own limit
 CONNECT_S = 10.0
 LOOP_S = 1.0  # between two looks at the keep-alive
-PACKET_TOO_LARGE = 149  # MQTT 5's reason
 HEAD_BYTES = 16  # of a message, at most, beside its topic and its payload
 SCHEMES = {"mqtts": 8883, "mqtt": 1883}
 
@@ -121,7 +120,6 @@ class BrokerLink:
         self._is_v5 = protocol == "mqtt5"
         self._on_way: dict[int, int | None] = {}
         self._delivered: list[int] = []
-        self._refused: list[int] = []
         self._most_bytes: int | None = None
         self._trouble: str | None = None
         self._answered = False
@@ -133,6 +131,11 @@ class BrokerLink:
     def room(self) -> int:
         """How many messages may be sent before one is acknowledged."""
         return self._window - len(self._on_way)
+
+    @property
+    def events_on_way(self) -> int:
+        """How many messages with a position are not acknowledged yet."""
+        return sum(position is not None for position in self._on_way.values())
 
     @property
     def is_idle(self) -> bool:
@@ -202,11 +205,6 @@ class BrokerLink:
         delivered, self._delivered = self._delivered, []
         return delivered
 
-    def take_refused(self) -> list[int]:
-        """Return the positions that the broker found too large since the last call: it will never take them."""
-        refused, self._refused = self._refused, []
-        return refused
-
     def flush(self) -> bool:
         """Write what was sent, without waiting; return whether nothing is left to write."""
         if self._client.want_write():
@@ -226,7 +224,9 @@ class BrokerLink:
     def wait(self, timeout_s: float, *, for_broker: bool) -> None:
         """Wait to be woken and, if wanted, for what the broker sends or takes."""
         sock = self._client.socket()
-        if sock is None or (for_broker and getattr(sock, "pending", int)()):  # what TLS has decrypted already, no select tells of
+        if sock is None or (
+            for_broker and getattr(sock, "pending", int)()
+        ):  # what TLS has decrypted already, no select tells of
             return
         reads = [sock, self._wake] if for_broker else [self._wake]
         writes = [sock] if for_broker and self._client.want_write() else []
@@ -267,9 +267,7 @@ class BrokerLink:
 
     def _on_publish(self, _client: Any, _userdata: Any, mid: int, reason: Any, _properties: Any) -> None:
         position = self._on_way.pop(mid, None)
-        if reason.value == PACKET_TOO_LARGE and position is not None:
-            self._refused.append(position)
-        elif reason.is_failure:
+        if reason.is_failure:
             self._trouble = f"refuses a message: {reason}; may this user publish to the topic?"
         elif position is not None:
             self._delivered.append(position)

@@ -30,7 +30,10 @@ from edge.types import EmotionEvent
 
 ONLINE, OFFLINE = "online", "offline"
 RETRY_FIRST_S, RETRY_LAST_S = 0.25, 15.0
-TOO_LARGE = "too_large_for_broker"
+TOO_LARGE, REFUSED = "too_large_for_broker", "refused_by_broker"
+# Connections in a row that were lost with events on their way and none acknowledged, until events go one at a time, and until
+# the oldest is passed over to see whether it alone is what the broker will not have.
+ALONE_AFTER, PASS_OVER_AFTER = 3, 5
 STATE_EVERY_S = 1.0  # the retained state follows at once where it says something new, else this often
 FORGET_EVENTS, FORGET_S = 20, 1.0  # so many acknowledged events, or for so long, may stay in the spool
 HURRY_ROOM = 5  # with room for fewer messages, acknowledgements are read at once
@@ -68,6 +71,9 @@ class MqttSink:
         self._turn = threading.Lock()  # whoever holds it may use the link and what follows
         self._link: BrokerLink | None = None
         self._sent_position = 0
+        self._sent_events = 0
+        self._stalled = 0
+        self._passed_over: int | None = None
         self._state = _StateTopic()
         self._newest: _Newest | None = None
         self._delivered: list[int] = []
@@ -137,7 +143,7 @@ class MqttSink:
     def _serve(self) -> None:
         wait_s = RETRY_FIRST_S
         while not self._stopping.is_set():
-            delivered = self.delivered
+            delivered, self._sent_events = self.delivered, 0
             try:
                 self._converse()
             except PublishError as error:
@@ -146,6 +152,9 @@ class MqttSink:
                 self._say(f"a bug ended the connection to {self._settings.address}: {error!r}")
             if self.delivered > delivered:  # a broker that lets us in and takes nothing is not asked more often for it
                 wait_s = RETRY_FIRST_S
+                self._stalled = 0
+            elif self._sent_events:
+                self._stalled += 1
             # Spread, so that many devices do not all come back in the same moment.
             self._stopping.wait(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(2 * wait_s, RETRY_LAST_S)
@@ -171,7 +180,6 @@ class MqttSink:
                 self._link = None
             self.connected = False
             link.close()
-            self._forget_refused(link)
             self._spool.delivered(self._delivered + link.take_delivered())
             self._delivered = []
 
@@ -197,7 +205,9 @@ class MqttSink:
         """Send the spool in order, from its oldest event on, until the run ends."""
         ends_s: float | None = None
         with self._turn:
-            self._sent_position = 0
+            oldest = self._spool.after(0, 1) if self._stalled >= PASS_OVER_AFTER else ()
+            self._passed_over = oldest[0].position if oldest else None
+            self._sent_position = self._passed_over or 0
             self._state = _StateTopic()
             self._link = link
         while True:
@@ -214,12 +224,14 @@ class MqttSink:
     def _send_what_waits(self, link: BrokerLink) -> bool:
         """Send as much as there is room for, without waiting; return whether nothing is left, and there is room for more."""
         topic = self._settings.topic
-        for waiting in self._spool.after(self._sent_position, link.room):
+        room = link.room if self._stalled < ALONE_AFTER else min(link.room, 1 - link.events_on_way)
+        for waiting in self._spool.after(self._sent_position, room):
             body = waiting.body.encode()
             if link.takes(f"{topic}/events", body):
                 link.send(f"{topic}/events", body, position=waiting.position)
+                self._sent_events += 1
             else:
-                self._drop_too_large([waiting.position])
+                self._give_up(waiting.position, TOO_LARGE)
             self._sent_position = waiting.position
         if link.room > 0 and (newest := self._state.due(self._newest)) and link.takes(f"{topic}/state", newest.body):
             link.send(f"{topic}/state", newest.body, retain=True)
@@ -229,27 +241,27 @@ class MqttSink:
                 link.send(f"{topic}/status", status)
         return link.flush() and link.room >= HURRY_ROOM and self._sent_position >= self._spool.newest
 
-    def _drop_too_large(self, positions: list[int]) -> None:
-        """Give up events that the broker will never take; they are counted, and said once."""
-        if not self._spool.dropped.get(TOO_LARGE):
-            self._log(f"{self._settings.address} takes no message as large as an event; raise its limit. Such events are dropped")
-        self._spool.drop(positions, TOO_LARGE)
+    def _give_up(self, position: int, reason: str) -> None:
+        """Drop an event that the broker will never take; it is counted, and the first is said."""
+        if not self._spool.dropped.get(reason):
+            self._log(f"{self._settings.address} does not take an event for its size or content; such events are dropped")
+        self._spool.drop([position], reason)
 
     def _forget(self, link: BrokerLink) -> None:
         """Take what was acknowledged out of the spool, many at a time: what is forgotten late may at worst be sent twice."""
         acknowledged = link.take_delivered()
         self.delivered += len(acknowledged)
         self._delivered += acknowledged
-        self._forget_refused(link)
+        if acknowledged:
+            self._stalled = 0
+            if self._passed_over is not None:  # what comes after it is taken: it was this one
+                self._give_up(self._passed_over, REFUSED)
+                self._passed_over = None
         ending = self._stopping.is_set()
         if self._delivered and (ending or len(self._delivered) >= FORGET_EVENTS or time.monotonic() > self._forget_s):
             self._spool.delivered(self._delivered)
             self._delivered = []
             self._forget_s = time.monotonic() + FORGET_S
-
-    def _forget_refused(self, link: BrokerLink) -> None:
-        if refused := link.take_refused():
-            self._drop_too_large(refused)
 
     def _finish(self, link: BrokerLink, deadline_s: float) -> None:
         while not link.is_idle and time.monotonic() < deadline_s:

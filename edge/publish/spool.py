@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS dropped (reason TEXT PRIMARY KEY, events INTEGER NOT 
 CREATE TABLE IF NOT EXISTS announced (topic TEXT PRIMARY KEY);
 """
 COUNT_DROPPED = "INSERT INTO dropped VALUES (?, ?) ON CONFLICT (reason) DO UPDATE SET events = events + excluded.events"
+STORE = "INSERT INTO events VALUES (?, ?, ?)"
 TAKE_OUT = "DELETE FROM events WHERE position BETWEEN ? AND ? RETURNING length(body)"
 AGE_CHECK_NS = 10 * NS_PER_S
 # A board without a clock of its own starts in 1970 or at its image's date: what it stored then has no known age.
@@ -144,14 +145,16 @@ class Spool:
         lost: dict[str, int] = {}
         lost_bytes = 0
         with self._lock:
-            may_drop = self._is_age_check_due(now_ns) or self.bytes + len(body) > self._max_bytes
-            with self._using(at_once=may_drop) as db:
-                position = self.newest + 1
-                db.execute("INSERT INTO events VALUES (?, ?, ?)", (position, now_ns, body))
-                if may_drop:
+            position = self.newest + 1
+            if self._is_age_check_due(now_ns) or self.bytes + len(body) > self._max_bytes:
+                with self._using() as db:
+                    db.execute(STORE, (position, now_ns, body))
                     lost_bytes = self._drop_old(db, now_ns, lost)
                     lost_bytes += self._drop_over(db, self.bytes + len(body) - lost_bytes, lost)
                     db.executemany(COUNT_DROPPED, lost.items())
+            else:
+                with self._using(at_once=False) as db:  # a transaction of its own
+                    db.execute(STORE, (position, now_ns, body))
             self.newest = position
             if lost:
                 self._tail.clear()

@@ -13,7 +13,7 @@ from edge.clock import NS_PER_MS, NS_PER_S, SimulatedClock
 from edge.errors import PublishError
 from edge.publish.distributor import Distributor
 from edge.publish.jsonl import ReaderGoneError
-from edge.publish.outlet import Outlet
+from edge.publish.outlet import Inline, Outlet
 from edge.telemetry import STAGES, Telemetry, Timed
 from edge.types import EmotionEvent, StatusEvent
 from tests.edge.test_events import EVENT
@@ -141,6 +141,21 @@ def test_a_sink_that_never_answers_is_left_behind(monkeypatch: pytest.MonkeyPatc
     outlet.close()
     assert said == ["sink does not answer; 1 events were left behind"]
     sink.may.set()
+
+
+def test_a_sink_that_never_waits_is_served_at_once_and_its_failures_are_counted_and_said():
+    said: list[str] = []
+    sink = Sink(lambda tries: PublishError("no room") if tries == 1 else ZeroDivisionError("a bug") if tries == 2 else None)
+    inline = Inline("sink", sink, said.append)
+    for number in range(4):
+        inline.publish(number)
+    assert sink.got == [2, 3]
+    assert (inline.published, inline.failed, inline.dropped, inline.waiting) == (2, 2, 0, 0)
+    assert said[0] == "no room"
+    assert "a bug in publishing to sink lost an event" in said[1]
+    assert said[2] == "sink: publishing again"
+    inline.close()
+    assert sink.closed
 
 
 # Statuses

@@ -75,6 +75,14 @@ class SpoolMachine(RuleBasedStateMachine):
         self._model = [event for event in self._model if event[0] not in positions]
         self._delivered += len(positions)
 
+    @precondition(lambda self: self._model)
+    @rule(index=st.integers(0, 20))
+    def give_up(self, index: int) -> None:
+        position = self._model.pop(index % len(self._model))[0]
+        assert self._spool.drop([position], "too_large") == 1
+        assert self._spool.drop([position], "too_large") == 0
+        self._dropped += 1
+
     @rule(seconds=st.integers(0, 60))
     def wait(self, seconds: int) -> None:
         self._wall.now_ns += seconds * NS_PER_S
@@ -118,6 +126,17 @@ def test_what_was_stored_before_the_clock_was_set_has_no_age(tmp_path: Path):
     wall.now_ns = CLOCK_IS_SET_NS + NS_PER_S
     spool.append("late")
     assert [event.body for event in spool.after(0, 9)] == ["early", "late"]
+    spool.close()
+
+
+def test_what_was_announced_is_remembered(tmp_path: Path):
+    spool = opened(tmp_path / "spool")
+    assert spool.announced() == set()
+    spool.announce(["a", "b"])
+    spool.announce(["b", "c"])
+    spool.close()
+    spool = opened(tmp_path / "spool")
+    assert spool.announced() == {"b", "c"}
     spool.close()
 
 

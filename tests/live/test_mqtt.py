@@ -301,3 +301,46 @@ def test_a_topic_that_may_not_be_written_is_said_and_the_event_kept(tmp_path: Pa
         mqtt.publish(EVENT)
         log.wait_for("refuses a message", "may this user publish")
         assert mqtt.spooled == 1
+
+
+def test_sensors_that_are_no_longer_wanted_are_withdrawn(tmp_path: Path):
+    with Broker(tmp_path) as broker, Subscriber(broker.port, "#") as subscriber:
+        with sink(broker.port, tmp_path, Log(), discovery_prefix="homeassistant"):
+            subscriber.wait_for(lambda s: len(s.of("config")) == 6)
+        with sink(broker.port, tmp_path, Log(), discovery_prefix="elsewhere"):
+            subscriber.wait_for(lambda s: len(s.of("config")) == 6 + 6 + 6)
+        with sink(broker.port, tmp_path, Log()):
+            subscriber.wait_for(lambda s: len(s.of("config")) == 6 + 6 + 6 + 6)
+        with Subscriber(broker.port, "#") as late:
+            late.wait_for(lambda s: s.of("availability"))
+            assert late.of("config") == []
+        with sink(broker.port, tmp_path, Log()) as mqtt:  # nothing is left to withdraw
+            mqtt.publish(EVENT)
+            subscriber.wait_for(lambda s: s.of("events"))
+            assert len(subscriber.of("config")) == 24
+
+
+@pytest.mark.parametrize("limit", ["max_packet_size 700", "message_size_limit 700"])
+def test_an_event_that_the_broker_will_never_take_is_dropped_and_counted(
+    tmp_path: Path, limit: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("edge.publish.mqtt.RETRY_LAST_S", 0.1)
+    log = Log()
+    small = dataclasses.replace(EVENT, seq=8, face=None, speech=None, probabilities=None, faces=(), bundle_id="")
+    assert len(to_json(small)) < 600 < 800 < len(to_json(EVENT))
+    with (
+        Broker(tmp_path, "allow_anonymous true", limit) as broker,
+        Subscriber(broker.port, f"{TOPIC}/#") as subscriber,
+        sink(broker.port, tmp_path, log) as mqtt,
+    ):
+        for event in (EVENT, small, EVENT, small):
+            mqtt.publish(event)
+        subscriber.wait_for(lambda s: len(s.of("events")) >= 2)
+        log.wait_for("does not take an event for its size")
+        deadline = time.monotonic() + 20
+        while mqtt.spooled and time.monotonic() < deadline:
+            mqtt._stopping.wait(0.02)
+    assert set(subscriber.of("events")) == {to_json(small)}
+    with Spool(tmp_path / "events.spool", max_bytes=10_000_000, max_age_s=1e6) as spool:
+        assert sum(spool.dropped.values()) == 2
+        assert spool.waiting == 0
