@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_devices(commands)
     _add_doctor(commands)
+    _add_bench(commands)
     _add_service(commands)
     _add_train(commands)
     _add_export(commands)
@@ -131,6 +132,34 @@ def _add_report(commands: Any) -> None:
     report.add_argument("events", type=Path, metavar="EVENTS.jsonl")
     report.add_argument("--html", type=Path, required=True, metavar="OUT", help="the file to write")
     report.set_defaults(command=lambda a: importlib.import_module("edge.page.report").write_report(a.events, a.html))
+
+
+def _add_bench(commands: Any) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="measure what the daemon costs on this machine, and how fast it answers",
+        description="Measure each stage and the whole chain on this machine, offline, in about a minute.",
+        epilog="Stages: decode (JPEG to grey), detect (find and follow faces), crop (the rest of a frame's work), face (its "
+        "network), mfcc (20 ms of sound to cepstra, and who speaks), speech (its network on 3 s), fusion, publish (a line of "
+        "JSON). CPU is thread time in microseconds a call. hot: as fast as it goes, caches warm. paced: at the pace of life, "
+        "through the daemon's own threads, caches cold between calls. floor: the bare kernel with nothing of ours round it; "
+        "the multiple of their sum is what we add. answered: from a frame's capture to what the face network says of it. An "
+        "event comes at the next tick, five a second, and tells of the newest capture. Warm-up is left out; rounds repeat "
+        "until the last three agree within a tenth on every ratio, else the figures are marked as noisy, as they are where "
+        "other programs were at work. Compare ratios between machines and days, not microseconds.",
+    )
+    bench.add_argument("source", nargs="?", metavar="SOURCE", help="media file with a face (default: the bundled clip)")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
+    bench.add_argument("--seconds", type=_positive, default=20.0, metavar="N", help="length of the paced part (20)")
+    bench.add_argument("--bundle", default="default", metavar="DIR", help="model bundle (default: the one that ships)")
+    bench.add_argument("--live", action="store_true", help="this machine's camera and microphone for the paced part")
+    bench.add_argument("--peers", action="store_true", help="also measure what people use otherwise (extra: bench)")
+    bench.set_defaults(command=_bench)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    peers = importlib.import_module("benchmarks.peers").measure if arguments.peers else None
+    return int(importlib.import_module("edge.bench.run").bench(arguments, peers))
 
 
 def _add_doctor(commands: Any) -> None:

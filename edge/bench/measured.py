@@ -1,0 +1,88 @@
+"""The pipeline with a stop watch at each stage; it gives the same events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from edge.bench.timing import Stage
+from edge.config import Config
+from edge.features.speech_window import SpeechFrontEnd
+from edge.inference.bundle import Bundle
+from edge.inference.forms import Plan
+from edge.pipeline import EventIdentity, Pipeline
+from edge.types import AudioBlock, VideoFrame
+
+STAGES = ("decode", "detect", "crop", "face", "mfcc", "speech", "fusion", "publish")
+
+
+class MeasuredPipeline(Pipeline):
+    """`stages` tells what each took. `see` is the whole of a frame that was read; crop is what is left of it.
+
+    `answers_ns` are the times from a frame's capture to what the face branch says of it.
+    """
+
+    def __init__(self, config: Config, bundle: Bundle, identity: EventIdentity, plan: Plan) -> None:
+        super().__init__(config, bundle, identity, plan)
+        self.stages = {name: Stage() for name in (*STAGES, "see")}
+        self.answers_ns: list[int] = []
+        self.clock_ns: Callable[[], int] | None = None
+        self._tracker = _watched(self._tracker, "update", self.stages["detect"])
+        self._face_branch = _watched(self._face_branch, "run", self.stages["face"])
+        self._speech_branch = _watched(self._speech_branch, "run", self.stages["speech"])
+        self._speech_front_end = _watched(_Whole(self._speech_front_end), "push", self.stages["mfcc"])
+        self._fuser = _watched(self._fuser, "fuse", self.stages["fusion"])
+        self._see = Stage()
+        self._timed_see = self._see.timed(super().see)
+
+    @property
+    def primary_box(self) -> tuple[int, int, int, int] | None:
+        """The box of the face read in the newest frame, in its pixels."""
+        return self._faces[0].box_xywh if self._faces else None
+
+    def clear(self) -> None:
+        """Forget all times so far: they were warm-up."""
+        for stage in (*self.stages.values(), self._see):
+            stage.clear()
+        self.answers_ns.clear()
+
+    def see(self, frame: VideoFrame) -> None:
+        read = self.counters.faces_read
+        self._timed_see(frame)
+        if self.counters.faces_read == read:
+            return
+        if self.clock_ns is not None:
+            self.answers_ns.append(self.clock_ns() - frame.capture_time_ns)
+        whole, crop = self.stages["see"], self.stages["crop"]
+        detect, face = self.stages["detect"], self.stages["face"]
+        whole.wall_ns.append(self._see.wall_ns[-1])
+        whole.cpu_ns.append(self._see.cpu_ns[-1])
+        crop.wall_ns.append(max(0, self._see.wall_ns[-1] - detect.wall_ns[-1] - face.wall_ns[-1]))
+        crop.cpu_ns.append(max(0, self._see.cpu_ns[-1] - detect.cpu_ns[-1] - face.cpu_ns[-1]))
+
+
+def _watched(inner: Any, method: str, stage: Stage) -> Any:
+    """Return something that does as `inner` does and takes the time of one of its methods; None stays None."""
+    return None if inner is None else _Watched(inner, method, stage)
+
+
+class _Watched:
+    def __init__(self, inner: Any, method: str, stage: Stage) -> None:
+        self._inner = inner
+        setattr(self, method, stage.timed(getattr(inner, method)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class _Whole:
+    """A speech front end whose windows are all made when it is asked, so that their making can be timed by itself."""
+
+    def __init__(self, inner: SpeechFrontEnd) -> None:
+        self._inner = inner
+
+    def push(self, block: AudioBlock) -> list[Any]:
+        return list(self._inner.push(block))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
