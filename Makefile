@@ -27,7 +27,7 @@ FERPLUS := build/data/fer2013new.csv
 SPLIT := PublicTest
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick with-speech folds evaluate clip front-end forms aarch64 faces faces-sheet soak-events pictures \
+.PHONY: help run test check data models models-quick with-speech folds evaluate clip front-end forms aarch64 faces faces-sheet soak-events bench bench-check pictures \
 	clean runtime dev need-data
 
 help:  ## list the targets
@@ -118,6 +118,20 @@ forms: need-data dev data  ## export every form, measure each on this machine, a
 
 aarch64: runtime  ## ask whether the runtime can be installed on a 64-bit ARM board, into docs/benchmarks/aarch64.json
 	$(BIN)/python -m benchmarks.aarch64 --json docs/benchmarks/aarch64.json
+
+bench: dev  ## measure what the daemon costs, against the floor and its peers, and write docs/benchmarks.md again
+	@$(BIN)/python -c 'import kaldi_native_fbank, librosa' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/moodring bench --peers --json docs/benchmarks/bench.json
+	$(BIN)/python -m benchmarks.scaling --json docs/benchmarks/scaling.json >/dev/null
+	$(BIN)/python -m benchmarks.bench_page docs
+
+bench-check: dev  ## say what became slower than in docs/benchmarks/bench.json
+	@$(BIN)/python -c 'import kaldi_native_fbank, librosa' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@mkdir -p build
+	$(BIN)/moodring bench --peers --json build/bench.json
+	$(BIN)/python -m benchmarks.bench_check docs/benchmarks/bench.json build/bench.json
 
 faces: need-data runtime  ## measure the face front end and write docs/face_front_end.md again (ten minutes)
 	$(BIN)/python -m benchmarks.faces --data "$(DATA)" --json docs/benchmarks/faces.json >/dev/null

@@ -108,7 +108,7 @@ def _remote(
     """Open the sinks that a stream has for itself; of several streams, each adds its name to what the configuration names."""
     wait_s = 0.0 if stream.live else RECORDING_WAITS_S
     own = "" if alone else stream.name.rpartition("/")[2]
-    outlets = []
+    outlets: list[Outlet | Inline] = []
     if config.lsl.enabled:
         from edge.publish.lsl import LslOutlets  # noqa: PLC0415  its library opens sockets
 

@@ -11,11 +11,10 @@ from edge.bench.floor import KERNELS, Floor
 from edge.bench.measured import STAGES, MeasuredPipeline
 from edge.bench.recording import BLOCK, RATE_HZ, Recording
 from edge.bench.timing import NOISY_SPREAD, spread
-from edge.capture.grey import decode_jpeg
 from edge.clock import NS_PER_S
 from edge.errors import MediaError
 from edge.publish.base import Publisher
-from edge.types import AudioBlock, DeviceState, VideoFrame
+from edge.types import AudioBlock, DeviceState
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 8
 LAST = 3  # rounds that must agree
@@ -64,7 +63,7 @@ def measure(pipeline: MeasuredPipeline, floor: Floor, recording: Recording, publ
         "spread": spreads,
         "frame_us": statistics.median(sum(r.ours_us[name] for name in FRAME_STAGES) for r in last),
         "frame_floor_us": statistics.median(sum(r.floor_us[name] for name in FRAME_KERNELS) for r in last),
-        "floor_us": {name: statistics.median(r.floor_us[name] for r in last) for name in KERNELS},
+        "floor_us": {name: statistics.median(r.floor_us[name] for r in last) for name in last[0].floor_us},
         "core_percent": 100 * statistics.median(r.ours_s for r in last) / recording.seconds,
         "stages": stages,
     }
@@ -96,7 +95,6 @@ def _round(pipeline: MeasuredPipeline, floor: Floor) -> Round:
 def _pass(pipeline: MeasuredPipeline, floor: Floor, recording: Recording, publisher: Publisher) -> None:
     """Put the recording through once: pictures and sound in the order of their times, an event every fifth of a second."""
     pipeline.reset()
-    decode = pipeline.stages["decode"].timed(decode_jpeg)
     publish = pipeline.stages["publish"].timed(publisher.publish)
     devices: dict[str, DeviceState] = {"camera": "ok", "microphone": "ok"}
     heard = ticks = 0
@@ -109,12 +107,12 @@ def _pass(pipeline: MeasuredPipeline, floor: Floor, recording: Recording, publis
             floor.block(BLOCK)
             if pipeline.counters.windows_read > windows:
                 floor.window()
-        grey = decode(jpeg, recording.reduction)
         read = pipeline.counters.faces_read
-        pipeline.see(VideoFrame(grey, now_ns, index, recording.reduction))
-        box = pipeline.primary_box
-        if pipeline.counters.faces_read > read and box is not None:
-            floor.frame(jpeg, grey, box)
+        if pipeline.is_face_due(now_ns) and (frame := pipeline.decode(recording.captured(index, now_ns))) is not None:
+            pipeline.see(frame)
+            box = pipeline.primary_box
+            if pipeline.counters.faces_read > read and box is not None:
+                floor.frame(jpeg, frame.grey, box)
         if now_ns * 5 // NS_PER_S > ticks:
             ticks += 1
             publish(pipeline.tick(now_ns, devices, time.monotonic_ns))

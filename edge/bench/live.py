@@ -7,44 +7,43 @@ when the fuser's next tick has been written.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from edge.bench import machine
+from edge.bench.machine import Look, memory_mb, troubles
 from edge.bench.measured import STAGES, MeasuredPipeline
 from edge.bench.recording import BLOCK, RATE_HZ, Recording
-from edge.bench.timing import Stage
-from edge.capture.base import LiveAudio, LiveVideo
-from edge.capture.grey import decode_jpeg
+from edge.capture.base import LiveAudio, LiveVideo, Undecoded
 from edge.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from edge.publish.base import Publisher
-from edge.runtime import LiveRun
-from edge.types import F32, EmotionEvent, VideoFrame
+from edge.runtime import LiveRun, LiveStream
+from edge.session import log
+from edge.telemetry import added
+from edge.types import F32, EmotionEvent
 
 WARM_UP_S = 3.0
+EVENTS_HZ = 5
 
 
 class PlayedCamera:
-    """Gives a recording's JPEGs at its pace, for ever; decoding is its reader's work, as with a network camera."""
+    """Gives a recording's JPEGs at its pace, for ever, undecoded as a network camera does; it begins at picture `first`."""
 
-    def __init__(self, recording: Recording, decode: Stage) -> None:
+    def __init__(self, recording: Recording, first: int = 0) -> None:
         self.name = recording.name
-        self.frames = 0
         self._recording = recording
-        self._decode = decode.timed(decode_jpeg)
+        self._next = first
         self._due_ns = 0
 
     def open(self) -> None:
         self._due_ns = time.monotonic_ns()
 
-    def read(self) -> VideoFrame:
+    def read(self) -> Undecoded:
         self._due_ns += int(NS_PER_S / self._recording.fps)
         MonotonicClock().sleep_until_ns(self._due_ns)
-        now_ns = time.monotonic_ns()
-        jpeg = self._recording.jpegs[self.frames % len(self._recording.jpegs)]
-        self.frames += 1
-        return VideoFrame(self._decode(jpeg, self._recording.reduction), now_ns, self.frames - 1, self._recording.reduction)
+        self._next += 1
+        return self._recording.captured(self._next - 1, time.monotonic_ns())
 
     def close(self) -> None:
         """Nothing is held."""
@@ -75,53 +74,66 @@ class PlayedMicrophone:
         """Nothing is held."""
 
 
-def played(recording: Recording, pipeline: MeasuredPipeline) -> tuple[LiveVideo, LiveAudio | None]:
+Devices = tuple[LiveVideo, LiveAudio | None]
+
+
+def played(recording: Recording, first: int = 0) -> Devices:
     """Return the recording as devices; no microphone where it has no sound."""
-    return PlayedCamera(recording, pipeline.stages["decode"]), PlayedMicrophone(recording) if recording.sound.size else None
+    return PlayedCamera(recording, first), PlayedMicrophone(recording) if recording.sound.size else None
 
 
 def measure(
-    pipeline: MeasuredPipeline, camera: LiveVideo, microphone: LiveAudio | None, publisher: Publisher, seconds: float
+    pipelines: Sequence[MeasuredPipeline], devices: Sequence[Devices], publisher: Publisher, seconds: float
 ) -> dict[str, Any]:
-    """Run for some seconds after a warm-up; latencies in milliseconds, CPU of the whole process."""
-    pipeline.reset()
-    pipeline.clear()
-    pipeline.clock_ns = time.monotonic_ns
+    """Run one stream or several for some seconds after a warm-up; latencies in ms, CPU of the whole process.
+
+    Stages are those of the first stream, latencies and counts those of all.
+    """
     clock = MonotonicClock()
-    run = LiveRun(pipeline, camera, microphone, clock, lambda _: None)
-    publish = pipeline.stages["publish"].timed(publisher.publish)
+    streams = {}
+    for index, (pipeline, (camera, microphone)) in enumerate(zip(pipelines, devices, strict=True)):
+        pipeline.reset()
+        pipeline.clear()
+        pipeline.clock_ns = time.monotonic_ns
+        streams[str(index)] = LiveStream(pipeline, camera, microphone, clock, log)
+    run = LiveRun(streams, clock)
+    publish = pipelines[0].stages["publish"].timed(publisher.publish)
     latencies_ns: list[int] = []
     warm_ns = time.monotonic_ns() + int(WARM_UP_S * NS_PER_S)
-    begun: list[tuple[machine.Look, int]] = []
+    begun: list[tuple[Look, dict[str, int]]] = []
 
-    def take(event: EmotionEvent) -> None:
+    def take(_name: str, event: EmotionEvent) -> None:
         publish(event)
         if begun:
             if event.latency_ms is not None:
                 latencies_ns.append(time.monotonic_ns() - event.capture_time_ns)
         elif time.monotonic_ns() >= warm_ns:
-            pipeline.clear()
-            begun.append((machine.Look.now(), run.captured["frames_captured"]))
+            for pipeline in pipelines:
+                pipeline.clear()
+            begun.append((Look.now(), _counted(streams.values())))
 
-    tick_ns = int(NS_PER_S / 5)
-    run.run(take, tick_ns=tick_ns, seconds=WARM_UP_S + seconds)
-    begin, frames = begun[0]
-    between = begin.until(end := machine.Look.now())
+    run.run(take, tick_ns=int(NS_PER_S / EVENTS_HZ), seconds=WARM_UP_S + seconds)
+    begin, before = begun[0]
+    between = begin.until(end := Look.now())
+    counted = {name: count - before[name] for name, count in _counted(streams.values()).items()}
     cpu_s = end.own_cpu_s - begin.own_cpu_s
-    seen = run.captured["frames_captured"] - frames
     return {
+        "streams": len(streams),
         "seconds": between["seconds"],
-        "frames": seen,
+        "counted": counted | {"ticks_skipped": run.ticks_skipped},
         "core_percent": 100 * cpu_s / between["seconds"],
-        "cpu_ms_per_frame": 1000 * cpu_s / max(1, seen),
-        "answer_ms": _quantiles_ms(pipeline.answers_ns),
+        "cpu_ms_per_frame": 1000 * cpu_s / max(1, counted["frames_captured"]),
+        "answer_ms": _quantiles_ms([time_ns for pipeline in pipelines for time_ns in pipeline.answers_ns]),
         "event_ms": _quantiles_ms(latencies_ns),
-        "dropped": run.dropped,
-        "stages": {name: pipeline.stages[name].figures() for name in (*STAGES, "see")},
+        "stages": {name: pipelines[0].stages[name].figures() for name in (*STAGES, "see")},
         "machine": between,
-        "troubles": machine.troubles(between),
-        **machine.memory_mb(),
+        "troubles": troubles(between),
+        **memory_mb(),
     }
+
+
+def _counted(streams: Iterable[LiveStream]) -> dict[str, int]:
+    return added(part for stream in streams for part in (stream.captured, stream.dropped))
 
 
 def _quantiles_ms(durations_ns: list[int]) -> dict[str, float]:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from edge.bench.timing import Stage
+from edge.capture.base import Undecoded
 from edge.config import Config
 from edge.features.speech_window import SpeechFrontEnd
 from edge.inference.bundle import Bundle
-from edge.inference.forms import Plan
-from edge.pipeline import EventIdentity, Pipeline
+from edge.pipeline import EventIdentity, Networks, Pipeline
 from edge.types import AudioBlock, VideoFrame
 
 STAGES = ("decode", "detect", "crop", "face", "mfcc", "speech", "fusion", "publish")
@@ -22,8 +22,8 @@ class MeasuredPipeline(Pipeline):
     `answers_ns` are the times from a frame's capture to what the face branch says of it.
     """
 
-    def __init__(self, config: Config, bundle: Bundle, identity: EventIdentity, plan: Plan) -> None:
-        super().__init__(config, bundle, identity, plan)
+    def __init__(self, config: Config, bundle: Bundle, identity: EventIdentity, networks: Networks) -> None:
+        super().__init__(config, bundle, identity, networks)
         self.stages = {name: Stage() for name in (*STAGES, "see")}
         self.answers_ns: list[int] = []
         self.clock_ns: Callable[[], int] | None = None
@@ -32,6 +32,7 @@ class MeasuredPipeline(Pipeline):
         self._speech_branch = _watched(self._speech_branch, "run", self.stages["speech"])
         self._speech_front_end = _watched(_Whole(self._speech_front_end), "push", self.stages["mfcc"])
         self._fuser = _watched(self._fuser, "fuse", self.stages["fusion"])
+        self._timed_decode = self.stages["decode"].timed(super().decode)
         self._see = Stage()
         self._timed_see = self._see.timed(super().see)
 
@@ -46,6 +47,10 @@ class MeasuredPipeline(Pipeline):
             stage.clear()
         self.answers_ns.clear()
 
+    def decode(self, captured: Undecoded) -> VideoFrame | None:
+        frame: VideoFrame | None = self._timed_decode(captured)
+        return frame
+
     def see(self, frame: VideoFrame) -> None:
         read = self.counters.faces_read
         self._timed_see(frame)
@@ -55,6 +60,8 @@ class MeasuredPipeline(Pipeline):
             self.answers_ns.append(self.clock_ns() - frame.capture_time_ns)
         whole, crop = self.stages["see"], self.stages["crop"]
         detect, face = self.stages["detect"], self.stages["face"]
+        if not (self._see.cpu_ns and detect.cpu_ns and face.cpu_ns):  # another thread ended the warm-up within this frame
+            return
         whole.wall_ns.append(self._see.wall_ns[-1])
         whole.cpu_ns.append(self._see.cpu_ns[-1])
         crop.wall_ns.append(max(0, self._see.wall_ns[-1] - detect.wall_ns[-1] - face.wall_ns[-1]))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from edge.capture.grey import reduction_for
+from edge.capture.base import Undecoded
+from edge.capture.grey import decode_jpeg, reduction_for
 from edge.capture.media import AudioFile, VideoFile, probe
 from edge.clock import NS_PER_S
 from edge.errors import MediaError
@@ -33,6 +34,14 @@ class Recording:
     def reduction(self) -> int:
         """By how much a camera of this size shrinks its pictures when it decodes them."""
         return reduction_for(self.size[1])
+
+    def captured(self, index: int, time_ns: int) -> Undecoded:
+        """Return a picture as a network camera hands it over."""
+        return Undecoded(self.jpegs[index % len(self.jpegs)], time_ns, index, self._decoded)
+
+    def _decoded(self, jpeg: U8) -> tuple[U8, int] | None:
+        grey = decode_jpeg(jpeg, self.reduction)
+        return None if grey is None else (grey, self.reduction)
 
     @property
     def seconds(self) -> float:

@@ -26,9 +26,10 @@ from edge.errors import MoodringError, UsageError
 from edge.inference import bundle as bundles
 from edge.inference import tuning
 from edge.inference.bundle import Bundle
-from edge.pipeline import EventIdentity
+from edge.pipeline import EventIdentity, open_networks
 from edge.publish.jsonl import JsonLines
-from edge.session import SAMPLE_CLIP, log
+from edge.session import log
+from edge.sources import SAMPLE_CLIP
 
 SCHEMA = 1
 STARTS = 3
@@ -50,10 +51,10 @@ def bench(arguments: argparse.Namespace, peers: Peers | None = None) -> int:
     before = machine.Look.now()
     with tempfile.TemporaryDirectory(prefix="moodring-bench-") as folder:
         publisher = JsonLines(str(Path(folder) / "events.jsonl"))
-        pipeline = MeasuredPipeline(config, bundle, IDENTITY, plan)
+        pipeline = MeasuredPipeline(config, bundle, IDENTITY, open_networks(config, bundle, plan))
         fast = hot.measure(pipeline, Floor(bundle, plan, played.reduction), played, publisher)
-        camera, microphone = _devices() if arguments.live else live.played(played, pipeline)
-        paced = live.measure(pipeline, camera, microphone, publisher, arguments.seconds)
+        devices = _devices() if arguments.live else live.played(played)
+        paced = live.measure([pipeline], [devices], publisher, arguments.seconds)
         publisher.close()
     figures: dict[str, Any] = {
         "benchmark": "bench",
@@ -81,7 +82,7 @@ def bench(arguments: argparse.Namespace, peers: Peers | None = None) -> int:
     return 0
 
 
-def _devices() -> tuple[Camera, Microphone | None]:
+def _devices() -> live.Devices:
     camera, microphone = default_camera(), default_microphone()
     if camera is None:
         raise UsageError("--live needs a camera, and this machine has none; leave it out to play a recording")
