@@ -229,7 +229,9 @@ def outage(minutes: float) -> dict[str, Any]:
         daemon.send_signal(signal.SIGINT)
         daemon.wait(20)
         lines = [json.loads(line) for line in events.read_text().splitlines()]
-        time.sleep(1)
+        deadline = time.monotonic() + 10  # a busy machine may be slow to hand the last ones to the subscriber
+        while time.monotonic() < deadline and not {line["id"] for line in lines} <= received_ids(subscriber):
+            time.sleep(0.2)
         parts = {
             part: latencies(lines[start:end])
             for part, (start, end) in zip(("before", "away", "after"), itertools.pairwise(marks), strict=True)
