@@ -150,7 +150,7 @@ def _add_bench(commands: Any) -> None:
     )
     bench.add_argument("source", nargs="?", metavar="SOURCE", help="media file with a face (default: the bundled clip)")
     bench.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
-    bench.add_argument("--seconds", type=_positive, default=20.0, metavar="N", help="length of the paced part (20)")
+    bench.add_argument("--seconds", type=positive, default=20.0, metavar="N", help="length of the paced part (20)")
     bench.add_argument("--bundle", default="default", metavar="DIR", help="model bundle (default: the one that ships)")
     bench.add_argument("--live", action="store_true", help="this machine's camera and microphone for the paced part")
     bench.add_argument("--peers", action="store_true", help="also measure what people use otherwise (extra: bench)")
