@@ -140,8 +140,13 @@ faces: need-data runtime  ## measure the face front end and write docs/face_fron
 faces-sheet: need-data dev data  ## draw clips with boxes, ids and quality, and crops beside FER2013, into build/faces
 	$(BIN)/python -m benchmarks.draw_faces --data "$(DATA)" --cache build/data --out build/faces
 
-pictures: dev  ## draw the README's picture again
+pictures: dev  ## draw the README's pictures again (two minutes)
 	$(BIN)/python -m benchmarks.draw_terminal docs/terminal.svg
+	$(BIN)/python -m benchmarks.draw_page docs/page.png
+
+.PHONY: page
+page: dev  ## measure the live page: weight, first paint, ten clients, clients that stop, attacks (three minutes)
+	$(BIN)/python -m benchmarks.page --json docs/benchmarks/page.json >/dev/null
 
 clean:  ## remove what was built, but not .venv
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -263,13 +263,13 @@ export class Stream {
     for (const button of this.element.querySelectorAll("button[data-device]")) {
       const device = button.dataset.device;
       const state = devices[device];
-      const [name, what] = NAMES[device];
+      const [name] = NAMES[device];
       const may = this.options.mayMute() && (state !== "absent") && !this.isOld;
       button.disabled = !may;
       button.setAttribute("aria-pressed", String(state === "muted"));
       button.dataset.state = state;
       this.write(device, `${name} ${{ ok: "on", lost: "lost", muted: "muted", absent: "absent" }[state]}`);
-      this.write(`${device}-do`, may ? (state === "muted" ? `unmute ${what}` : `mute ${what}`) : "");
+      this.write(`${device}-do`, may ? (state === "muted" ? "unmute" : "mute") : "");
     }
   }
 
