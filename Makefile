@@ -25,9 +25,13 @@ FER := build/data/fer2013.csv
 FERPLUS := build/data/fer2013new.csv
 # The held-out parts, which no training of the shipped models saw: configs/train/speech.yaml keeps fold 0 unheard.
 SPLIT := PublicTest
+# What computes: front ends, networks, fusion, and whole recordings.
+PLAIN_TESTS := $(foreach part,mfcc spectrum speech_window denoise voice_activity bundle branches fusion face_crop haar \
+	face_tracker pipeline smoothing,tests/edge/test_$(part).py) tests/replay
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick with-speech folds evaluate clip front-end forms aarch64 faces faces-sheet soak-events bench bench-check pictures \
+.PHONY: help run test check data models models-quick with-speech folds evaluate clip front-end forms aarch64 test-plain faces faces-sheet \
+	soak-events bench bench-check pictures \
 	clean runtime dev need-data
 
 help:  ## list the targets
@@ -115,6 +119,11 @@ soak-events: dev  ## 100,000 events with broker and daemon killed, a broker that
 forms: need-data dev data  ## export every form, measure each on this machine, and write the tables in docs/export.md again (5 minutes)
 	$(BIN)/moodring export $(CHECKPOINTS) --out build/forms/default --data "$(DATA)" --formats onnx,openvino --table build/forms
 	$(BIN)/python -m export.page build/forms/forms.json docs
+
+test-plain: dev  ## the runtime's tests with the fast paths of x86 switched off, as far as libraries let them be
+	OPENCV_IPP=disabled OPENCV_CPU_DISABLE=AVX2,AVX512_SKX,FP16 OPENBLAS_CORETYPE=Prescott \
+	NPY_DISABLE_CPU_FEATURES="$$($(BIN)/python -c 'from numpy._core._multiarray_umath import __cpu_dispatch__ as d; print(*d)')" \
+	$(BIN)/python -m pytest $(PLAIN_TESTS)
 
 aarch64: runtime  ## ask whether the runtime can be installed on a 64-bit ARM board, into docs/benchmarks/aarch64.json
 	$(BIN)/python -m benchmarks.aarch64 --json docs/benchmarks/aarch64.json

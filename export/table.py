@@ -103,6 +103,7 @@ def make_table(
             **machine_key(bundle, 1)["versions"],
             "processor": machine_key(bundle, 1)["processor"],
             "cores": os.cpu_count(),
+            "load_average": round(os.getloadavg()[0], 1),
             "python": platform.python_version(),
             "date": dt.datetime.now(dt.UTC).date().isoformat(),
             "commit": commit(),

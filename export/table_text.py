@@ -57,8 +57,10 @@ def markdown(document: Mapping[str, Any]) -> str:
     machine = document["machine"]
     engines = f"ONNX Runtime {machine['onnxruntime']}, OpenVINO {machine['openvino'] or '(not installed)'}"
     where = f"{machine['processor']}, {machine['cores']} cores, {engines}, Python {machine['python']}, {machine['date']}"
+    shared = machine["load_average"] > machine["cores"]
+    busy = f" **Others used the machine (load average {machine['load_average']})**: compare rows, not days." if shared else ""
     lines = [
-        f"Measured on {where}, bundle `{document['bundle']}`.",
+        f"Measured on {where}, bundle `{document['bundle']}`.{busy}",
         "",
         *(f"- {name}: judged on {what}." for name, what in document["judged_on"].items()),
         "",

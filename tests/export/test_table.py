@@ -1,0 +1,73 @@
+"""The table of forms: what it warns of, what it marks, and how it gets onto the page."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.errors import ExportError
+from export import page, table
+from export.held_out import HeldOut
+from export.table import Answers
+from export.table_text import COLUMNS, cells, markdown
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def row(precision: str, hot: float, paced: float, **other: Any) -> dict[str, Any]:
+    return {
+        "network": "face", "format": "onnx", "precision": precision, "engine": "onnx", "threads": 1, "bytes": 1000,
+        "accuracy": 0.5, "same_label": 1.0, "mean_abs_difference": 0.0, "load_ms": 1.0, "rss_mb": 60.0, "cpu_share": 0.01,
+        "samples": 2, "hot_ms": {"p50": hot, "p95": hot, "p99": hot}, "paced_ms": {"p50": paced, "p95": paced, "p99": paced},
+        **other,
+    }  # fmt: skip
+
+
+def test_it_warns_where_int8_is_slower_and_says_how():
+    rows = [row("fp32", 1.0, 2.0), row("int8", 0.5, 3.0), row("fp32", 1.0, 2.0, threads=2), row("int8", 0.5, 1.0, threads=2)]
+    (warning,) = table.warnings(rows)
+    assert "with 1 thread" not in warning
+    assert "1 thread(s)) is slower here than fp32, paced: 1.50 times its time paced" in warning
+
+
+def test_the_best_of_each_use_is_marked_and_ties_go_to_the_faster():
+    rows = [row("fp32", 1.0, 2.0, accuracy=0.6), row("int8", 1.0, 1.0, bytes=400, accuracy=0.6), row("fp16", 1.0, 3.0)]
+    table._mark(rows)
+    assert [one["best"] for one in rows] == [[], ["fastest", "smallest", "most accurate"], []]
+
+
+def test_an_answer_is_the_mean_over_its_inputs():
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9]], np.float32)
+    on = HeldOut("toy", "logits", [], np.array([0, 0, 1]), np.array([0, 1]))
+    said = Answers(probabilities, np.zeros((3, 0), np.float32))
+    other = Answers(probabilities[:, ::-1].copy(), said.embeddings)
+    assert table._judged(said, said, on) == {"accuracy": 1.0, "same_label": 1.0, "mean_abs_difference": 0.0}
+    assert table._judged(other, said, on)["same_label"] == 0.0
+
+
+def test_the_page_keeps_its_words():
+    text = "before\n<!-- forms: begin -->\nold\n<!-- forms: end -->\nafter\n"
+    done = page.between(text, "forms", "new\n")
+    assert done == "before\n<!-- forms: begin -->\nnew\n<!-- forms: end -->\nafter\n"
+    assert page.between(done, "forms", "new") == done
+    with pytest.raises(ExportError, match="each once"):
+        page.between("nothing", "forms", "new")
+
+
+def test_the_page_in_docs_says_what_its_figures_say():
+    text = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    assert page.boards(json.loads((ROOT / "docs" / "benchmarks" / "aarch64.json").read_text(encoding="utf-8"))) in text
+    figures = ROOT / "docs" / "benchmarks" / "forms.json"
+    if not figures.exists():
+        assert text.count("No figures are committed") == 2
+        return
+    document = json.loads(figures.read_text(encoding="utf-8"))
+    assert markdown(document).strip() in text
+    assert page.summary(document) in text
+    assert all(len(cells(one)) == len(COLUMNS) for one in document["rows"])
+    assert len(re.findall(r"^\| \*{0,2}(?:face|speech|fusion)", markdown(document), re.MULTILINE)) == len(document["rows"])
