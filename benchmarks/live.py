@@ -1,6 +1,8 @@
 """What does the daemon cost while it watches and listens, and how fast does it answer?
 
     python -m benchmarks.live [--seconds 300] [--json FILE]
+    python -m benchmarks.live --settle 300 --seconds 1800     does it grow? a look every minute
+    python -m benchmarks.live --streams 1,2,4,8 --seconds 30  what does one more camera and microphone cost?
 
 Runs `moodring run` with the shipped bundle on devices made of software: an HTTP camera that sends 640x480 JPEGs at 30 a
 second and a 16 kHz microphone of a private PulseAudio, both playing the bundled clip over and over in processes of their own.
@@ -21,7 +23,7 @@ import time
 from collections.abc import Iterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -36,15 +38,19 @@ from tests.support.mjpeg import SoftwareCamera
 SETTLE_S = 10.0  # after the start, before anything is measured
 LOOK_S = 5.0  # between two looks at the process
 CONFIG = """
-video: {{source: "{url}"}}
-audio: {{source: {audio}}}
+streams:
+{streams}
 events: {{path: "{events}", status: true}}
 """
+STREAM = '  stream{index}: {{video: {{source: "{url}"}}, audio: {{source: {audio}}}}}'
+MINUTE = 60.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--settle", type=float, default=SETTLE_S, help="before anything is measured, in seconds")
+    parser.add_argument("--streams", type=lambda text: [int(part) for part in text.split(",")], default=[1])
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="moodring-") as name, contextlib.ExitStack() as stack:
@@ -53,8 +59,18 @@ def main() -> None:
         if not environment:
             print(f"without a microphone: {REASON}", file=sys.stderr)
         url = stack.enter_context(camera())
-        figures = measure(folder, url, environment, arguments.seconds)
+        place = Place(folder, url, environment)
+        measured = {count: measure(place, count, arguments.settle, arguments.seconds) for count in arguments.streams}
+    figures = measured[1] if arguments.streams == [1] else {"streams": measured}
     write_json({"benchmark": "live", "machine": machine(), "microphone": bool(environment), **figures}, arguments.json)
+
+
+class Place(NamedTuple):
+    """Where the daemon is started: its folder, its camera, and the environment in which it finds its microphone."""
+
+    folder: Path
+    url: str
+    environment: dict[str, str]
 
 
 @contextlib.contextmanager
@@ -89,19 +105,23 @@ def microphone(folder: Path) -> Iterator[dict[str, str]]:
         yield played.environment
 
 
-def measure(folder: Path, url: str, environment: dict[str, str], seconds: float) -> dict[str, Any]:
-    events = folder / "events.jsonl"
+def measure(
+    folder: Path, url: str, environment: dict[str, str], count: int, *, settle_s: float, seconds: float
+) -> dict[str, Any]:
+    events = folder / f"events{count}.jsonl"
     config = folder / "config.yaml"
-    config.write_text(CONFIG.format(url=url, audio="default" if environment else "none", events=events), encoding="utf-8")
+    audio = "default" if environment else "none"
+    streams = "\n".join(STREAM.format(index=index, url=url, audio=audio) for index in range(count))
+    config.write_text(CONFIG.format(streams=streams, events=events), encoding="utf-8")
     started_ns = time.monotonic_ns()
     command = [sys.executable, "-m", "edge.cli", "run", "--config", str(config)]
     process = subprocess.Popen(command, env=os.environ | environment)
     try:
-        time.sleep(SETTLE_S)
+        time.sleep(settle_s)
         looks = [_look(process.pid)]
         begun_ns = time.monotonic_ns()
         while time.monotonic_ns() - begun_ns < seconds * NS_PER_S:
-            time.sleep(min(LOOK_S, seconds))
+            time.sleep(min(LOOK_S if seconds < 2 * MINUTE else MINUTE / 4, seconds))
             looks.append(_look(process.pid))
         ended_ns = time.monotonic_ns()
     finally:
@@ -111,9 +131,18 @@ def measure(folder: Path, url: str, environment: dict[str, str], seconds: float)
     return {
         "seconds": (ended_ns - begun_ns) / NS_PER_S,
         "cpu_percent_of_a_core": 100 * (looks[-1]["cpu_s"] - looks[0]["cpu_s"]) * NS_PER_S / (ended_ns - begun_ns),
-        "rss_mb": {"first": looks[0]["rss_mb"], "last": looks[-1]["rss_mb"], "most": max(look["rss_mb"] for look in looks)},
+        "rss_mb": {
+            "first": looks[0]["rss_mb"],
+            "last": looks[-1]["rss_mb"],
+            "most": max(look["rss_mb"] for look in looks),
+            "growth_percent": 100 * (looks[-1]["rss_mb"] / looks[0]["rss_mb"] - 1),
+        },
         "threads": {"first": looks[0]["threads"], "last": looks[-1]["threads"]},
         "open_files": {"first": looks[0]["files"], "last": looks[-1]["files"]},
+        "cpu_ms_a_stream_and_second": 1000
+        * (looks[-1]["cpu_s"] - looks[0]["cpu_s"])
+        / count
+        / ((ended_ns - begun_ns) / NS_PER_S),
         **_answers(told, started_ns, begun_ns),
     }
 
@@ -153,9 +182,22 @@ def _answers(told: list[dict[str, Any]], started_ns: int, begun_ns: int) -> dict
         "events_with_both": sum(len(data["modalities"]) == 2 for data in measured),
         "capture_to_event_ms": {f"p{q}": float(np.percentile(latencies, q)) for q in (50, 95, 99)},
         "stages": stages,
+        "see_p99_ms_by_stream": {
+            name: float(np.median([one["latency"]["see"]["p99_ms"] for one in seconds if "see" in one["latency"]]))
+            for name, seconds in _by_stream(told, begun_ns).items()
+        },
         "counters": statuses[-1]["counters"],
         "dropped": statuses[-1]["dropped"],
     }
+
+
+def _by_stream(told: list[dict[str, Any]], begun_ns: int) -> dict[str, list[dict[str, Any]]]:
+    """The statuses of each stream."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in told:
+        if one["type"] == "moodring.status.v1" and one["data"]["time_ns"] >= begun_ns:
+            found.setdefault(one["source"].split("/")[3], []).append(one["data"])
+    return found
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import ctypes
 import functools
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,6 +26,10 @@ FULL_SCALE = np.float32(1 / 32_768)
 CLOSE_S = 1.0  # closing one that hangs may take for ever: it is left to itself
 WAITING_BLOCKS = 20  # a second that nobody read
 
+
+# PortAudio may be asked by one thread at a time. Whoever closes a microphone that hangs keeps it: then none can be opened
+# until the sound server answers again.
+_PORTAUDIO = threading.Lock()
 
 _ALSA_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p)
 _JACK_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
@@ -80,15 +85,17 @@ class InputDevice:
 
 def list_microphones() -> list[InputDevice]:
     """Return all input devices, without opening any; raise DeviceError where PyAudio is not installed."""
-    audio = _pyaudio().PyAudio()
-    try:
+    pyaudio = _pyaudio()
+    with _PORTAUDIO:
+        audio = pyaudio.PyAudio()
         try:
-            default = int(audio.get_default_input_device_info()["index"])
-        except OSError:
-            default = -1
-        devices = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
-    finally:
-        audio.terminate()
+            try:
+                default = int(audio.get_default_input_device_info()["index"])
+            except OSError:
+                default = -1
+            devices = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
+        finally:
+            audio.terminate()
     return [
         InputDevice(d["index"], str(d["name"]), int(d["defaultSampleRate"]), d["maxInputChannels"], d["index"] == default)
         for d in devices
@@ -134,31 +141,38 @@ class Microphone:
             self.blocks_lost += recorded.dropped - lost + bool(flags & pyaudio.paInputOverflow)
             return None, int(pyaudio.paContinue)
 
-        self._audio = pyaudio.PyAudio()
+        if not _PORTAUDIO.acquire(timeout=CLOSE_S):
+            raise DeviceError(f"microphone {self.name} cannot be opened: the sound server does not answer")
         try:
-            info = self._find()
-            self._native_rate_hz, self._channels = self._form(info, pyaudio.paInt16)
-            self._stream = self._audio.open(
-                format=pyaudio.paInt16,
-                channels=self._channels,
-                rate=self._native_rate_hz,
-                input=True,
-                input_device_index=int(info["index"]),
-                frames_per_buffer=round(self._native_rate_hz * BLOCK_S),
-                stream_callback=take_over,
-            )
+            self._start(pyaudio, take_over)
         except OSError as error:
-            self.close()
-            raise DeviceError(
-                f"microphone {self.name} cannot be opened ({error}): is it plugged in, free, and may this user use it "
-                "(group audio)?"
-            ) from error
-        forget_what_alsa_tried()
-        self._resampler = None
+            trouble = f"microphone {self.name} cannot be opened ({error}): is it plugged in, free, and may this user use it"
+            raise DeviceError(f"{trouble} (group audio)?") from error
+        finally:
+            _PORTAUDIO.release()
+            if self._stream is None:
+                self.close()
         if (self._native_rate_hz, self._channels) != (self.rate_hz, 1):
             from edge.capture.sound import Resampler  # noqa: PLC0415  PyAV is large, and most microphones need none of it
 
             self._resampler = Resampler(self.rate_hz)
+
+    def _start(self, pyaudio: Any, take_over: Callable[..., tuple[None, int]]) -> None:
+        """Find the device and let it record; OSError or DeviceError where it will not."""
+        self._audio = pyaudio.PyAudio()
+        info = self._find()
+        self._native_rate_hz, self._channels = self._form(info, pyaudio.paInt16)
+        self._resampler = None
+        self._stream = self._audio.open(
+            format=pyaudio.paInt16,
+            channels=self._channels,
+            rate=self._native_rate_hz,
+            input=True,
+            input_device_index=int(info["index"]),
+            frames_per_buffer=round(self._native_rate_hz * BLOCK_S),
+            stream_callback=take_over,
+        )
+        forget_what_alsa_tried()
 
     def _form(self, info: Any, sample_format: int) -> tuple[int, int]:
         """Return the rate and channels to record with: ours where a sound server converts for us, else the device's own."""
@@ -215,7 +229,8 @@ class Microphone:
 
 
 def _release(stream: Any, audio: Any) -> None:
-    if stream is not None:
-        with contextlib.suppress(OSError):
-            stream.close()
-    audio.terminate()
+    with _PORTAUDIO:
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+        audio.terminate()
