@@ -157,5 +157,14 @@ pictures: dev  ## draw the README's pictures again (two minutes)
 page: dev  ## measure the live page: weight, first paint, ten clients, clients that stop, attacks (three minutes)
 	$(BIN)/python -m benchmarks.page --json docs/benchmarks/page.json >/dev/null
 
+.PHONY: soak-faults live
+soak-faults: dev  ## every fault of devices and stages, 20 times each, into live runs (ten minutes)
+	$(BIN)/python -m benchmarks.faults --jobs 4 --json docs/benchmarks/faults.json >/dev/null
+
+live: dev  ## what the daemon costs, alone and with up to eight streams, and whether it grows (45 minutes)
+	$(BIN)/python -m benchmarks.live --json docs/benchmarks/live.json >/dev/null
+	$(BIN)/python -m benchmarks.live --streams 1,2,4,8 --seconds 30 --json docs/benchmarks/live_streams.json >/dev/null
+	$(BIN)/python -m benchmarks.live --settle 120 --seconds 1800 --json docs/benchmarks/live_growth.json >/dev/null
+
 clean:  ## remove what was built, but not .venv
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -36,8 +36,10 @@ class LatestSlot(Generic[T]):
         return self._item is not None
 
     def put(self, item: T) -> None:
-        """Store the item; one that nobody took is lost and counted."""
+        """Store the item; one that nobody took is lost and counted. Once closed, nothing is taken in."""
         with self._ready:
+            if self._closed:
+                return
             self.captured += 1
             self.overwritten += self._item is not None
             self._item = item
@@ -99,8 +101,10 @@ class AudioRing:
         return self.written - self.read_samples - self.lost
 
     def write(self, samples: F32, end_time_ns: int) -> None:
-        """Append float32 [N]; `end_time_ns` is when the last of them had been captured."""
+        """Append float32 [N]; `end_time_ns` is when the last of them had been captured. Once closed, nothing is taken in."""
         with self._ready:
+            if self._closed:
+                return
             kept = samples[-self.capacity :]
             start = (self.written + samples.size - kept.size) % self.capacity
             first = min(kept.size, self.capacity - start)

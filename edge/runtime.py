@@ -178,9 +178,9 @@ class LiveStream:
 
     def halt(self) -> None:
         """Let the threads work off what waits, and end."""
-        self._stopping.set()
-        self._slot.close()
+        self._slot.close()  # before the workers may end: what was taken in is worked off, to the last
         self._ring.close()
+        self._stopping.set()
 
     def join(self, deadline_s: float) -> None:
         """Wait until the threads have ended, or until `deadline_s` of the monotonic clock; those that hang are left behind."""

@@ -53,18 +53,33 @@ class SoftwareCamera:
     """Use as a context; `unplug` ends the stream and frees the port, `plug_in` serves it again."""
 
     def __init__(self, picture: Callable[[int], np.ndarray], pictures: int = 60) -> None:
-        self._jpegs = [cv2.imencode(".jpg", picture(i))[1].tobytes() for i in range(pictures)]
-        self._port = 0
+        self._serve([cv2.imencode(".jpg", picture(i))[1].tobytes() for i in range(pictures)], port=0)
+
+    @classmethod
+    def of(cls, jpegs: list[bytes], port: int) -> Self:
+        """Serve what is already encoded, at a port of one's choice."""
+        camera = cls.__new__(cls)
+        camera._serve(jpegs, port)
+        return camera
+
+    def _serve(self, jpegs: list[bytes], port: int) -> None:
+        self._jpegs, self.port = jpegs, port
         self._server: _Server | None = None
         self.plug_in()
 
+    def send(self, jpegs: list[bytes]) -> None:
+        """Send these instead, from now on."""
+        self._jpegs = jpegs
+        if self._server is not None:
+            self._server.jpegs = jpegs
+
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}/"
+        return f"http://127.0.0.1:{self.port}/"
 
     def plug_in(self) -> None:
-        self._server = _Server(self._port, self._jpegs)
-        self._port = self._server.server_address[1]
+        self._server = _Server(self.port, self._jpegs)
+        self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def unplug(self) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from edge.capture.base import LiveAudio, LiveVideo
 from edge.clock import MonotonicClock
+from edge.pipeline import Pipeline
 from edge.publish.cloudevents import to_document
 from edge.runtime import LiveRun, LiveStream
+from edge.telemetry import Stages
 from edge.types import EmotionEvent
 from tests.support.events import check_event, make_pipeline
 
@@ -23,11 +25,19 @@ class Enough(Exception):  # noqa: N818  not an error: the test has seen what it 
 class Watched:
     """A live run in a thread of its own; `wait_for` waits until an event fits."""
 
-    def __init__(self, bundle: Path, camera: LiveVideo | None, microphone: LiveAudio | None) -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        camera: LiveVideo | None,
+        microphone: LiveAudio | None,
+        before: Callable[[Pipeline], Stages] = lambda pipeline: pipeline,
+        seconds: float | None = 60,
+    ) -> None:
         self.logged: list[str] = []
         self.pipeline = make_pipeline(bundle)
+        self._seconds = seconds
         clock = MonotonicClock()
-        self.stream = LiveStream(self.pipeline, camera, microphone, clock, self.logged.append)
+        self.stream = LiveStream(before(self.pipeline), camera, microphone, clock, self.logged.append)
         self.live = LiveRun({"live": self.stream}, clock)
         self._events: list[tuple[float, EmotionEvent]] = []
         self._changed = threading.Condition()
@@ -37,7 +47,7 @@ class Watched:
 
     def _run(self) -> None:
         with contextlib.suppress(Enough):
-            self.live.run(self._publish, tick_ns=100_000_000, seconds=60)
+            self.live.run(self._publish, tick_ns=100_000_000, seconds=self._seconds)
 
     def _publish(self, _: str, event: EmotionEvent) -> None:
         check_event(to_document(event))
@@ -55,6 +65,11 @@ class Watched:
             assert found, f"no such event within {seconds} s; the last was {self._events[-1:]}, logged {self.logged}"
             return next(event for _, event in self._events[start:] if condition(event))
 
+    def since(self, moment_s: float) -> list[tuple[float, EmotionEvent]]:
+        """Return the events since a moment of the monotonic clock, each with when it came."""
+        with self._changed:
+            return [(came_s, event) for came_s, event in self._events if came_s >= moment_s]
+
     def close(self) -> None:
         with self._changed:
             self._over = True
@@ -63,13 +78,19 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watching(bundle: Path, camera: LiveVideo | None = None, microphone: LiveAudio | None = None) -> Iterator[Watched]:
+def watching(
+    bundle: Path,
+    camera: LiveVideo | None = None,
+    microphone: LiveAudio | None = None,
+    before: Callable[[Pipeline], Stages] = lambda pipeline: pipeline,
+    seconds: float | None = 60,
+) -> Iterator[Watched]:
     """Run live for as long as the context lasts; no reader may be left over at its end."""
-    before = set(threading.enumerate())
-    watched = Watched(bundle, camera, microphone)
+    others = set(threading.enumerate())
+    watched = Watched(bundle, camera, microphone, before, seconds)
     try:
         yield watched
     finally:
         watched.close()
-    left = {thread.name for thread in set(threading.enumerate()) - before if "process_request" not in thread.name}
+    left = {thread.name for thread in set(threading.enumerate()) - others if "process_request" not in thread.name}
     assert not any(name.startswith("read ") for name in left), left
