@@ -105,9 +105,8 @@ def microphone(folder: Path) -> Iterator[dict[str, str]]:
         yield played.environment
 
 
-def measure(
-    folder: Path, url: str, environment: dict[str, str], count: int, *, settle_s: float, seconds: float
-) -> dict[str, Any]:
+def measure(place: Place, count: int, settle_s: float, seconds: float) -> dict[str, Any]:
+    folder, url, environment = place
     events = folder / f"events{count}.jsonl"
     config = folder / "config.yaml"
     audio = "default" if environment else "none"
