@@ -27,8 +27,7 @@ CLOSE_S = 1.0  # closing one that hangs may take for ever: it is left to itself
 WAITING_BLOCKS = 20  # a second that nobody read
 
 
-# PortAudio may be asked by one thread at a time. Whoever closes a microphone that hangs keeps it: then none can be opened
-# until the sound server answers again.
+# PortAudio may be asked by one thread at a time, but for a question that hangs: nobody waits for that longer than CLOSE_S.
 _PORTAUDIO = threading.Lock()
 
 _ALSA_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p)
@@ -141,7 +140,7 @@ class Microphone:
             self.blocks_lost += recorded.dropped - lost + bool(flags & pyaudio.paInputOverflow)
             return None, int(pyaudio.paContinue)
 
-        if not _PORTAUDIO.acquire(timeout=CLOSE_S):
+        if not _PORTAUDIO.acquire(timeout=2 * CLOSE_S):
             raise DeviceError(f"microphone {self.name} cannot be opened: the sound server does not answer")
         try:
             self._start(pyaudio, take_over)
@@ -215,10 +214,14 @@ class Microphone:
         self._recorded = BoundedQueue(WAITING_BLOCKS)
         stream, audio = self._stream, self._audio
         self._stream = self._audio = None
-        if audio is not None:
-            closing = threading.Thread(target=_release, args=(stream, audio), name=f"close {self.name}", daemon=True)
-            closing.start()
-            closing.join(CLOSE_S)
+        if audio is None:
+            return
+        closed, left = threading.Event(), threading.Event()
+        with _PORTAUDIO:  # a close that hangs has by then let go of what others use: it hangs waiting for its own recording
+            arguments = (stream, audio, closed, left)
+            threading.Thread(target=_release, args=arguments, name=f"close {self.name}", daemon=True).start()
+            if not closed.wait(CLOSE_S):
+                left.set()
 
     def __enter__(self) -> Self:
         self.open()
@@ -228,9 +231,10 @@ class Microphone:
         self.close()
 
 
-def _release(stream: Any, audio: Any) -> None:
-    with _PORTAUDIO:
-        if stream is not None:
-            with contextlib.suppress(OSError):
-                stream.close()
+def _release(stream: Any, audio: Any, closed: threading.Event, left: threading.Event) -> None:
+    if stream is not None:
+        with contextlib.suppress(OSError):
+            stream.close()
+    with _PORTAUDIO if left.is_set() else contextlib.nullcontext():  # who waits for this has the turn
         audio.terminate()
+    closed.set()

@@ -25,6 +25,7 @@ OPEN_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 1.5  # without a datum; a device is lost after a second
 # No jitter buffer, no long look at the stream before it begins, and RTSP through the one connection that firewalls let pass.
 OPTIONS = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "1000000", "probesize": "500000"}
+SOUND_OPTIONS = {"probesize": "32000"}  # sound alone comes slowly: a long look at it takes seconds
 RTSP_OPTIONS = {"rtsp_transport": "tcp"}
 
 
@@ -54,7 +55,7 @@ class NetworkCamera:
             except DeviceError as error:
                 raise DeviceError(f"camera {self.name} {error}") from error
         if self._mjpeg is None:
-            self._container = open_stream(self.name, "camera")
+            self._container = open_stream(self.name, "camera", OPTIONS)
             self._coming = self._pictures(self._container)
 
     def read(self) -> Undecoded:
@@ -124,7 +125,7 @@ class NetworkMicrophone:
     def open(self) -> None:
         """Connect; raise DeviceError where nobody answers, or the stream has no sound."""
         self.close()
-        self._container = open_stream(self.name, "microphone")
+        self._container = open_stream(self.name, "microphone", OPTIONS | SOUND_OPTIONS)
         self._coming = self._blocks(self._container)
 
     def read(self) -> tuple[F32, int]:
@@ -167,12 +168,12 @@ class NetworkMicrophone:
         self.close()
 
 
-def open_stream(url: str, what: str) -> Any:
+def open_stream(url: str, what: str, options: dict[str, str]) -> Any:
     """Open a live address; DeviceError where it cannot be. PyAV is imported only here: it is large, and most runs need none."""
     import av  # noqa: PLC0415
     import av.error  # noqa: PLC0415
 
-    options = OPTIONS | (RTSP_OPTIONS if url.lower().startswith(("rtsp://", "rtsps://")) else {})
+    options |= RTSP_OPTIONS if url.lower().startswith(("rtsp://", "rtsps://")) else {}
     try:
         return av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
     except (av.error.FFmpegError, OSError, ValueError) as error:

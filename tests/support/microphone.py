@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import shutil
 import signal
 import subprocess
@@ -56,6 +57,7 @@ class SoftwareMicrophone:
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
+        self._clicks: queue.SimpleQueue[queue.SimpleQueue[int]] = queue.SimpleQueue()
         self._player: threading.Thread | None = None
 
     @property
@@ -106,6 +108,12 @@ class SoftwareMicrophone:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def click(self) -> int:
+        """Be loud for the next ten milliseconds; return when they began, in ns of the monotonic clock."""
+        told: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._clicks.put(told)
+        return told.get(timeout=5)
+
     def _play(self) -> None:
         """Write ten milliseconds every ten milliseconds."""
         handle = os.open(self._pipe, os.O_WRONLY | os.O_NONBLOCK)
@@ -114,6 +122,10 @@ class SoftwareMicrophone:
             while not self._stopping.is_set():
                 block = np.take(self._pcm, range(position, position + BLOCK), mode="wrap")
                 position = (position + BLOCK) % len(self._pcm)
+                with contextlib.suppress(queue.Empty):
+                    told = self._clicks.get_nowait()
+                    block = np.full(BLOCK, 30_000, "<i2")
+                    told.put(time.monotonic_ns())
                 with contextlib.suppress(BlockingIOError, BrokenPipeError):
                     os.write(handle, block.tobytes())
                 due += BLOCK / RATE_HZ

@@ -12,6 +12,8 @@ from typing import Self
 import cv2
 import numpy as np
 
+from edge.buffers import BoundedQueue
+
 FPS = 30
 
 
@@ -26,10 +28,12 @@ class _Handler(BaseHTTPRequestHandler):
         for index in itertools.count():
             if self.server.unplugged.is_set():
                 return
-            jpeg = self.server.jpegs[index % len(self.server.jpegs)]
+            jpegs = self.server.jpegs
+            jpeg = jpegs[index % len(jpegs)]
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
             try:
                 self.wfile.write(head + jpeg + b"\r\n")
+                self.server.sent.put((jpeg, time.monotonic_ns()))
             except OSError:
                 return
             due += 1 / FPS
@@ -45,6 +49,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, port: int, jpegs: list[bytes]) -> None:
         self.jpegs = jpegs
+        self.sent: BoundedQueue[tuple[bytes, int]] = BoundedQueue(10)
         self.unplugged = threading.Event()
         super().__init__(("127.0.0.1", port), _Handler)
 
@@ -76,6 +81,15 @@ class SoftwareCamera:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
+
+    def wait_until_sent(self, jpeg: bytes) -> int:
+        """Return when this picture was next sent to somebody, in ns of the monotonic clock."""
+        assert self._server is not None
+        while True:
+            sent = self._server.sent.take(5)
+            assert sent is not None, "nobody looks"
+            if sent[0] == jpeg:
+                return sent[1]
 
     def plug_in(self) -> None:
         self._server = _Server(self.port, self._jpegs)

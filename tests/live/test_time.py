@@ -1,0 +1,120 @@
+"""Picture and sound of one moment carry one time; the wall clock may jump as it likes."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.capture.base import Undecoded
+from edge.capture.microphone import Microphone
+from edge.capture.network import NetworkCamera
+from edge.clock import NS_PER_MS, NS_PER_S, MonotonicClock
+from edge.runtime import LiveStream
+from edge.types import AudioBlock, VideoFrame
+from tests.support.microphone import REASON, SoftwareMicrophone, available
+from tests.support.mjpeg import SoftwareCamera
+from tests.support.signals import face_picture
+from tests.support.watched import watching
+
+pytestmark = [pytest.mark.live, pytest.mark.skipif(not available(), reason=REASON)]
+
+CLAPS = 5
+ALIGNED_MS = 40
+
+
+class Clapper:
+    """Stands in the pipeline's place: notes when it sees a flash and hears a click."""
+
+    def __init__(self) -> None:
+        self.flashes: list[int] = []
+        self.clicks: list[int] = []
+        self._was_bright = False
+        self._quiet_until_ns = 0
+        self.heard = threading.Event()
+
+    def is_face_due(self, _: int) -> bool:
+        return True
+
+    def decode(self, captured: Undecoded) -> VideoFrame | None:
+        return captured.decoded()
+
+    def see(self, frame: VideoFrame) -> None:
+        bright = bool(frame.grey.mean() > 128)
+        if bright and not self._was_bright:
+            self.flashes.append(frame.capture_time_ns)
+        self._was_bright = bright
+
+    def hear(self, block: AudioBlock) -> None:
+        self.heard.set()
+        loud = np.flatnonzero(np.abs(block.samples) > 0.5)
+        if loud.size and block.capture_time_ns > self._quiet_until_ns:
+            self.clicks.append(block.capture_time_ns + int(loud[0]) * NS_PER_S // block.rate_hz)
+            self._quiet_until_ns = block.end_time_ns + 200 * NS_PER_MS
+
+    def tick(self, *_: object) -> None: ...
+
+    forget_sight = forget_sound = forget_said = tick
+
+
+def _clap(camera: SoftwareCamera, microphone: SoftwareMicrophone, dark: bytes, white: bytes) -> tuple[int, int]:
+    """Flash and click; return when the one left the camera and when the other reached the microphone."""
+    clicked_ns = microphone.click()
+    camera.send([white])
+    flashed_ns = camera.wait_until_sent(white)
+    time.sleep(0.1)
+    camera.send([dark])
+    camera.wait_until_sent(dark)
+    return flashed_ns, clicked_ns
+
+
+def test_a_clap_is_seen_and_heard_at_one_time(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+    dark, white = (cv2.imencode(".jpg", np.full((240, 320), level, np.uint8))[1].tobytes() for level in (0, 255))
+    clapper = Clapper()
+    with SoftwareMicrophone(tmp_path_factory.mktemp("pulse")) as microphone, SoftwareCamera.of([dark], 0) as camera:
+        for key, value in microphone.environment.items():
+            monkeypatch.setenv(key, value)
+        stream = LiveStream(clapper, NetworkCamera(camera.url), Microphone(), MonotonicClock(), lambda _: None)
+        stream.start()
+        try:
+            assert clapper.heard.wait(10)
+            true = []
+            for _ in range(CLAPS):
+                time.sleep(0.4)
+                true.append(_clap(camera, microphone, dark, white))
+            deadline = time.monotonic() + 10
+            while min(len(clapper.flashes), len(clapper.clicks)) < CLAPS:
+                assert time.monotonic() < deadline, (clapper.flashes, clapper.clicks)
+                time.sleep(0.02)
+        finally:
+            stream.halt()
+            stream.join(time.monotonic() + 5)
+    apart_ms = [
+        ((flash - flashed) - (click - clicked)) / NS_PER_MS
+        for flash, click, (flashed, clicked) in zip(clapper.flashes, clapper.clicks, true, strict=True)
+    ]
+    assert abs(statistics.median(apart_ms)) < ALIGNED_MS, apart_ms
+
+
+def test_a_wall_clock_that_jumps_changes_nothing(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    """No test may set this machine's clock: what reads it is told another time instead."""
+    jumped_s = 0
+    real_s, real_ns = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: real_s() + jumped_s)
+    monkeypatch.setattr(time, "time_ns", lambda: real_ns() + jumped_s * NS_PER_S)
+    with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, NetworkCamera(camera.url)) as run:
+        run.wait_for(lambda e: e.modalities == ("face",), 10)
+        begun = time.monotonic()
+        for jumped_s in (3600, -3600, 0):  # noqa: B007  the closures above read it
+            for _ in range(5):
+                run.wait_for(lambda e: e.modalities == ("face",) and e.face.age_ms < 500, 10)
+        after: list[Any] = [event for _, event in run.since(begun)]
+    times = [event.time_utc for event in after]
+    assert times == sorted(times)
+    assert max(age for event in after if event.face for age in [event.face.age_ms]) <= 500
