@@ -1,0 +1,65 @@
+"""What systemd does with Type=notify, WatchdogSec and Restart=on-failure, in a few lines: for machines that it does not run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+
+class Supervisor:
+    """Starts a command, listens to what it notifies, ends it when no sign of life comes for `watchdog_s`, starts it again."""
+
+    def __init__(self, command: Sequence[str], folder: Path, watchdog_s: float, environment: dict[str, str]) -> None:
+        self._command, self._watchdog_s = list(command), watchdog_s
+        self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._channel.bind(str(folder / "notify.sock"))
+        self._channel.settimeout(0.1)
+        self._environment = environment | {"NOTIFY_SOCKET": str(folder / "notify.sock")}
+        self._stopping = threading.Event()
+        self.ready: list[int] = []  # the processes that said they were, in order
+        self.hung: list[int] = []
+        self.process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._supervise, daemon=True)
+
+    def _supervise(self) -> None:
+        while not self._stopping.is_set():
+            self.process = subprocess.Popen(self._command, env=os.environ | self._environment, stderr=subprocess.DEVNULL)
+            self._watch(self.process)
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        alive_s: float | None = None  # none before it is ready: starting has a limit of its own
+        while not self._stopping.is_set() and process.poll() is None:
+            try:
+                said = self._channel.recv(4096).decode().splitlines()
+            except TimeoutError:
+                said = []
+            now_s = time.monotonic()
+            if "READY=1" in said:
+                self.ready.append(process.pid)
+            if said:
+                alive_s = now_s
+            elif alive_s is not None and now_s - alive_s > self._watchdog_s:
+                self.hung.append(process.pid)
+                process.send_signal(signal.SIGABRT)
+                process.send_signal(signal.SIGCONT)  # as systemd does: what was stopped could not end
+                break
+        if process.pid in self.hung:
+            process.wait(10)
+        process.kill()
+        process.wait(10)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join(15)
+        self._channel.close()
