@@ -1,6 +1,6 @@
 """What becomes of a live run when its devices and stages fail, over and over?
 
-    python -m benchmarks.faults [--times 20] [--json FILE]
+    python -m benchmarks.faults [--times 20] [--jobs 1] [--json FILE]
 
 Injects every fault of tests/support/faults.py so many times, in turn, into one run: real processes are killed and frozen,
 real bytes are garbage, a core is really taken away. The run is on a bundle of random networks, whose answers mean nothing
@@ -11,10 +11,14 @@ first event in which all is well. In the end captured must equal used and droppe
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import multiprocessing
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +34,31 @@ from tests.support.tiny_bundle import write_tiny_bundle
 DEGRADED_S, RECOVERED_S = 2.0, 5.0  # what is asked
 
 
+@dataclass(frozen=True)
+class Run:
+    """What one run with its share of the faults gave."""
+
+    injections: list[Injection]
+    unaccounted: dict[str, int]
+    captured: dict[str, int]
+    dropped: dict[str, int]
+    used: dict[str, int]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, each with its share of the faults")
+    parser.add_argument("--minutes", type=float, default=60.0, help="no round is begun later than this")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if not available():
         sys.exit(REASON)
-    cv2.setNumThreads(1)
-    limit_arenas()
-    found: list[Injection] = []
-    with tempfile.TemporaryDirectory(prefix="moodring-") as folder:
-        bundle = write_tiny_bundle(Path(folder) / "bundle")
-        with SoftwareMicrophone(Path(folder), voice(3.0)) as microphone:
-            os.environ.update(microphone.environment)
-            with bench(bundle, microphone) as on:
-                for round_number in range(arguments.times):
-                    found += [inject(on, fault) for fault in faults()]
-                    print(f"{round_number + 1} of {arguments.times} rounds", file=sys.stderr, flush=True)
+    shares = [(job, arguments.jobs, arguments.times, arguments.minutes) for job in range(arguments.jobs)]
+    with concurrent.futures.ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
+        runs = list(pool.map(_run, shares))
+    found = [one for run in runs for one in run.injections]
     names = dict.fromkeys(one.fault for one in found)
-    stream, used = on.run.stream, on.run.pipeline.counters
     write_json(
         {
             "benchmark": "faults",
@@ -57,13 +66,35 @@ def main() -> None:
             "asked": {"degraded_s": DEGRADED_S, "recovered_s": RECOVERED_S},
             "injections": len(found),
             "faults": {name: _summary([one for one in found if one.fault == name]) for name in names},
-            "unaccounted": unaccounted(on.run),
-            "captured": stream.captured,
-            "dropped": stream.dropped,
-            "used": {"frames_tracked": used.frames_tracked, "samples_heard": used.samples_heard},
+            "runs": [
+                {"unaccounted": r.unaccounted, "captured": r.captured, "dropped": r.dropped, "used": r.used} for r in runs
+            ],
         },
         arguments.json,
     )
+
+
+def _run(share: tuple[int, int, int, float]) -> Run:
+    job, jobs, times, minutes = share
+    cv2.setNumThreads(1)
+    limit_arenas()
+    found: list[Injection] = []
+    end = time.monotonic() + 60 * minutes
+    with tempfile.TemporaryDirectory(prefix="moodring-") as folder:
+        bundle = write_tiny_bundle(Path(folder) / "bundle")
+        with SoftwareMicrophone(Path(folder), voice(3.0)) as microphone:
+            os.environ.update(microphone.environment)
+            with bench(bundle, microphone) as on:
+                for number in range(times):
+                    if time.monotonic() > end:
+                        break
+                    found += [inject(on, fault) for fault in faults()[job::jobs]]
+                    print(f"run {job + 1}: {number + 1} of {times} rounds", file=sys.stderr, flush=True)
+    stream, used = on.run.stream, on.run.pipeline.counters
+    return Run(
+        found, unaccounted(on.run), stream.captured, stream.dropped,
+        {"frames_tracked": used.frames_tracked, "samples_heard": used.samples_heard},
+    )  # fmt: skip
 
 
 def _summary(injections: Sequence[Injection]) -> dict[str, Any]:
