@@ -9,17 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from edge.clock import NS_PER_S
 from edge.features.face_quality import face_quality
-from edge.features.haar import CLOSE_LOOK, PROFILE_LOOK, QUICK_LOOK, WIDE_LOOK, Box, FaceDetector, Hit, Look, plan_scan
+from edge.features.face_search import FaceSearch, Proposal
+from edge.features.haar import CLOSE_LOOK, PROFILE_LOOK, QUICK_LOOK, Box, FaceDetector, Hit, Look
 from edge.types import U8, Face, VideoFrame
 
-SEARCH_FRAMES = 3  # over which a full scan is spread while no face is known
-PROPOSALS = 2  # of a frame's slices that are looked at again, at most
+PROPOSALS = 2  # of a frame that are looked at again, at most
 SURE_NEIGHBOURS = 8  # cascade windows that agree on a face, so many that it counts as found twice
+SURE_OF_BOTH = 4  # windows of either cascade that agree on a new face, so many that it counts as found three times at once
+HELD_HITS = 2  # times as often as it takes to be confirmed must a face be found before it is held
 PART_SIZE = 0.7  # of a face: what lies within it and is smaller is a part of it
 SAME_FACE_OVERLAP = 0.3  # of a box found with the one that is followed
 ONE_FACE_OVERLAP = 0.5  # of two that are followed
@@ -31,9 +32,6 @@ RETURN_REACH = 1.5  # of its side: how far from its last box a face that was los
 DOUBTED_READS = 3  # of the face branch, before its doubt closes a track
 BELIEF_READS = 15  # over which its belief is averaged: a hand before a face for a moment closes nothing
 DOUBT_S = 2.0  # how long nothing is looked for where a doubted face was
-STILL_SIDE = 64  # pixels the frame is shrunk to, to see whether anything moved
-CUT_LEVELS = 20  # grey levels on average: a cut to another scene
-STILL_LEVELS = 6  # grey levels: smaller changes are noise
 
 Primary = Literal["largest", "central"]
 
@@ -75,7 +73,7 @@ class HaarTracker:
     def reset(self) -> None:
         """Forget every face; ids start again at 1."""
         self._next_id = 1
-        self._restart(())
+        self._restart((0, 0))
 
     def _restart(self, shape: tuple[int, ...]) -> None:
         """Begin anew with frames of another size: old boxes mean nothing in them."""
@@ -83,11 +81,8 @@ class HaarTracker:
         self._tracks: list[_Track] = []
         self._primary: int | None = None
         self._doubted: list[tuple[Box, int]] = []
-        self._slices = plan_scan(shape, self.settings.smallest_face * shape[0]) if shape else []
-        self._slice = 0
-        self._since_motion = 0  # slices searched
-        self._slice_due_ns = 0
-        self._still: U8 | None = None
+        smallest = self.settings.smallest_face * shape[0]
+        self._search = FaceSearch(self._detector, shape, smallest, self.settings.rescan_s)
 
     def update(self, frame: VideoFrame) -> tuple[Face, ...]:
         """Return the confirmed faces of this frame, the primary one first; one held over a miss says since when.
@@ -102,9 +97,7 @@ class HaarTracker:
             _coast(track, now_ns)
         self._assign(self._follow(frame.grey), now_ns)
         self._doubted = [(box, until_ns) for box, until_ns in self._doubted if until_ns > now_ns]
-        proposals = [hit for hit in self._scan(frame.grey, now_ns) if self._is_new(hit.box, now_ns)]
-        for hit in proposals[:PROPOSALS]:
-            self._propose(hit, frame.grey, now_ns)
+        self._find(frame.grey, now_ns)
         self._tracks = self._alive(now_ns)
         confirmed = [track for track in self._tracks if self._is_confirmed(track)]
         confirmed.sort(key=self._rank)
@@ -168,45 +161,25 @@ class HaarTracker:
 
     # finding
 
-    def _scan(self, grey: U8, now_ns: int) -> list[Hit]:
-        """Search the slices of the full scan that are due: a few a frame until all were searched, then one now and then.
+    def _find(self, grey: U8, now_ns: int) -> None:
+        """Look again at the likeliest places that the search proposes where no face is followed yet."""
+        known = [track.seen_ns == now_ns for track in self._tracks if self._is_confirmed(track)]
+        looked_at = 0
+        for proposal in self._search.look(grey, now_ns, known):
+            if looked_at < PROPOSALS and self._is_new(proposal.box, now_ns):
+                self._consider(proposal, grey, now_ns)
+                looked_at += 1
 
-        While no face is seen, every motion starts a search. Where nothing moved since, it would give the same answer again.
-        """
-        if not self._slices:
-            return []
-        known = [track for track in self._tracks if self._is_confirmed(track)]
-        if all(track.seen_ns != now_ns for track in known):
-            self._note_motion(grey)
-        searching = self._since_motion < len(self._slices)
-        if not searching and now_ns < self._slice_due_ns:
-            return []
-        # Looking closely for a face that was just lost costs as much as half of a frame's search.
-        frames = 2 * SEARCH_FRAMES if known else SEARCH_FRAMES
-        count = -(-len(self._slices) // frames) if searching else 1
-        self._slice_due_ns = now_ns + int(self.settings.rescan_s * NS_PER_S / len(self._slices))
-        hits: list[Hit] = []
-        for _ in range(count):
-            hits += self._detector.scan(grey, self._slices[self._slice])
-            self._slice = (self._slice + 1) % len(self._slices)
-        self._since_motion += count
-        return sorted(hits, key=lambda hit: -hit.neighbours)
-
-    def _note_motion(self, grey: U8) -> None:
-        """Where the picture has changed by more than noise, begin to count the slices searched since."""
-        rows = grey[:: max(1, len(grey) // (4 * STILL_SIDE))]
-        small = cv2.resize(rows, (STILL_SIDE, STILL_SIDE), interpolation=cv2.INTER_AREA)
-        if self._still is None or cv2.norm(small, self._still, cv2.NORM_INF) > STILL_LEVELS:
-            if self._still is not None and cv2.norm(small, self._still, cv2.NORM_L1) > CUT_LEVELS * small.size:
-                self._slice = 0  # another scene: large faces first
-            self._still, self._since_motion = small, 0
-
-    def _propose(self, hit: Hit, grey: U8, now_ns: int) -> None:
-        """Look again at what a slice found, and start a track, or find one again, where no face is followed yet."""
-        found = [again for again in self._look(grey, hit.box, (WIDE_LOOK, CLOSE_LOOK)) if self._is_new(again.box, now_ns)]
+    def _consider(self, proposal: Proposal, grey: U8, now_ns: int) -> None:
+        """Look closely where a face may be; where both cascades agree that there is one, follow it from now on."""
+        checks = [proposal] if proposal.checked else self._detector.check(grey, proposal.box, CLOSE_LOOK)
+        checked = max((check.neighbours for check in checks), default=0)
+        if not checked:
+            return
+        found = [again for again in self._look(grey, proposal.box, (CLOSE_LOOK,)) if self._is_new(again.box, now_ns)]
         if not found:
             return
-        best = max(found, key=lambda again: again.box.overlap(hit.box))
+        best = max(found, key=lambda again: again.box.overlap(proposal.box))
         lost = [track for track in self._tracks if track.seen_ns != now_ns and _may_be(track, best.box)]
         if lost:
             nearest = min(lost, key=lambda t: abs(t.box.x - best.box.x) + abs(t.box.y - best.box.y))
@@ -215,6 +188,8 @@ class HaarTracker:
         elif all(best.box.overlap(track.box) < SAME_FACE_OVERLAP for track in self._tracks):
             track = _Track(self._next_id, best.box, now_ns, updated_ns=now_ns)
             _move(track, best, now_ns)
+            if best.neighbours:  # two cascades agree
+                track.hits += 2 if min(checked, best.neighbours) >= SURE_OF_BOTH else 1
             self._tracks.append(track)
             self._next_id += 1
 
@@ -229,8 +204,8 @@ class HaarTracker:
         kept: list[_Track] = []
         for track in sorted(self._tracks, key=lambda t: (t.seen_ns != now_ns, -t.hits)):
             if track.seen_ns != now_ns:
-                if not self._is_confirmed(track):
-                    track.hits -= 1  # what was never confirmed is not held: it must be found more often than missed
+                if track.hits < HELD_HITS * self.settings.confirm_hits:
+                    track.hits -= 1  # what was hardly ever seen is not held: it must be found more often than missed
                 if track.hits <= 0 or now_ns - track.seen_ns > hold_ns:
                     continue
             if all(track.box.overlap(other.box) < ONE_FACE_OVERLAP for other in kept):

@@ -1,15 +1,15 @@
 """Finding faces with OpenCV's frontal Haar cascades (Viola and Jones 2001), in pieces small enough for a frame's budget.
 
-A full scan of 640x480 costs as much as fifty frames of everything else. So the scan is cut into slices of like cost, of which
-a frame pays for a few, and a face that is known is searched for only in a region round it, scaled to a fixed face size.
-The scan and the search use two cascades that were trained apart: what both take for a face is hardly ever a wall. The one
-that searches (alt2, Lienhart and Maydt 2002) also costs half of the other there and loses turned faces less often. A third
-one, for profiles, keeps hold of a face that turns aside: it stays the same face, but is not fit to be read.
+A full scan of 640x480 costs as much as twenty frames of everything else. So the scan is cut into slices of like cost, of
+which a frame pays for a few, and a face that is known is searched for only in a region round it, scaled to a fixed face size.
+Both are done by one cascade (alt2, Lienhart and Maydt 2002). What it finds anew is shown to a second one that was trained
+apart: what both take for a face is hardly ever a wall. The first one looks at every place for less than the second one does,
+and loses turned faces less often. A third one, for profiles, keeps hold of a face that turns aside: it stays the same face,
+but is not fit to be read.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +21,14 @@ import numpy as np
 from edge.errors import BackendError
 from edge.types import U8
 
-SCAN_CASCADE = "haarcascade_frontalface_default.xml"
 SEARCH_CASCADE = "haarcascade_frontalface_alt2.xml"
+CHECK_CASCADE = "haarcascade_frontalface_default.xml"
 PROFILE_CASCADE = "haarcascade_profileface.xml"
-SEARCH_BOX_GAIN = 1.07  # its boxes are so much larger than those of the scan; centres agree within a hundredth
-CASCADE_SIDE = 24  # pixels: the only face size the scan's cascade itself knows
-DENSE_SIDE = 49  # pixels: just more than twice that
+SEARCH_BOX_GAIN = 1.07  # its boxes are so much larger than those of the check; centres agree within a hundredth
+SEARCH_SIDE, CHECK_SIDE, PROFILE_SIDE = 20, 24, 20  # pixels: the only face size that each cascade itself knows
+SMALLEST_SIDE = 24  # pixels: smaller faces are not looked for
 LEVEL_FACTOR = 1.2  # between the face sizes of a full scan
-LARGE_FACE = 0.2  # of the frame's shorter side: faces from here on are looked for at every place, smaller ones at every fourth
-SLICE_WINDOWS = 4000  # places looked at in one slice: one to three milliseconds
+SLICE_WINDOWS = 8000  # places looked at in one slice: one to two milliseconds, or three where the checking cascade looks
 SLICE_NEIGHBOURS = 1  # in one level of the scan; what it proposes is looked at again
 REGION_FACTOR = 1.1
 STILL_SIDE = 640  # pixels the longer side of a still is scaled to
@@ -64,7 +63,7 @@ class Hit(NamedTuple):
     neighbours: int
 
 
-def load_cascade(name: str = SCAN_CASCADE) -> cv2.CascadeClassifier:
+def load_cascade(name: str = CHECK_CASCADE) -> cv2.CascadeClassifier:
     """Return one of OpenCV's cascades; raise BackendError where this OpenCV has none."""
     if not hasattr(cv2, "CascadeClassifier"):
         raise BackendError(f"OpenCV {cv2.__version__} has no CascadeClassifier; install 'opencv-python-headless>=4.13,<5'")
@@ -89,23 +88,16 @@ class Look:
 
 
 QUICK_LOOK = Look(34, 0.25, (0.83, 1.2), 2)  # enough from one frame to the next
-WIDE_LOOK = Look(40, 0.35, (0.7, 1.4), 3)  # where all that is known is what a slice of the scan proposed
 CLOSE_LOOK = Look(64, 0.25, (0.75, 1.33), 3)  # OpenCV looks at every place of a picture this large, not at every fourth
 PROFILE_LOOK = Look(56, 0.25, (0.75, 1.33), 5)  # a floor or a curtain gets four windows at most, a face turned aside eight
 
 
-@dataclass(frozen=True, slots=True)
-class Strip:
-    """Some rows of one level of the pyramid: faces of `side` pixels of the frame whose tops lie in `first` to `end`, exclusive.
-
-    OpenCV looks at every place of a picture that it shrinks to less than half, at every second row and column of others: the
-    picture is handed over with faces of `scaled_side` pixels, and that decides which it is.
-    """
+class Strip(NamedTuple):
+    """Some rows of one level of the pyramid: faces of `side` pixels of the frame whose tops lie from `first` to `end`."""
 
     side: float
     first: float
     end: float
-    scaled_side: int
 
 
 Slice = tuple[Strip, ...]
@@ -116,25 +108,22 @@ def plan_scan(shape: tuple[int, ...], smallest: float) -> list[Slice]:
 
     The plan depends on the frame's size alone, never on how fast this machine is: a replay always searches alike.
     """
-    strips: list[tuple[Strip, int]] = []
-    side = max(float(CASCADE_SIDE), smallest)
-    while side <= min(shape):
-        dense = side >= LARGE_FACE * min(shape)
-        rows, columns = (max(1.0, (n - side) * CASCADE_SIDE / side) for n in shape)
-        windows = math.ceil(rows * columns / (1 if dense else 4))
-        pieces = math.ceil(windows / SLICE_WINDOWS)
-        edges = [(shape[0] - side) * piece / pieces for piece in range(pieces + 1)]
-        scaled_side = DENSE_SIDE if dense else CASCADE_SIDE
-        strips += [(Strip(side, a, b, scaled_side), windows // pieces) for a, b in itertools.pairwise(edges)]
-        side *= LEVEL_FACTOR
+    sides = [max(float(SMALLEST_SIDE), smallest)]
+    while sides[-1] * LEVEL_FACTOR <= min(shape):
+        sides.append(sides[-1] * LEVEL_FACTOR)
     slices: list[Slice] = []
-    filled = SLICE_WINDOWS
-    for strip, windows in reversed(strips):
-        if filled + windows > SLICE_WINDOWS:
-            slices.append(())
-            filled = 0
-        slices[-1] = (*slices[-1], strip)
-        filled += windows
+    room = 0.0
+    for side in reversed([side for side in sides if side <= min(shape)]):
+        rows, columns = (max(1.0, (n - side) * SEARCH_SIDE / side) for n in shape)
+        left, first, last = rows * columns, 0.0, shape[0] - side
+        while left:
+            if room < SLICE_WINDOWS / 10:  # too little to be worth a strip of its own
+                slices.append(())
+                room = SLICE_WINDOWS
+            taken = left if left < 1.1 * room else room
+            end = last if taken == left else first + (last - first) * taken / left
+            slices[-1] = (*slices[-1], Strip(side, first, end))
+            left, room, first = left - taken, room - taken, end
     return slices
 
 
@@ -142,34 +131,42 @@ class FaceDetector:
     """The cascades, asked about a slice of the full scan or about the region round a known face."""
 
     def __init__(self) -> None:
-        self._scan = load_cascade(SCAN_CASCADE)
-        self._search = load_cascade(SEARCH_CASCADE)
-        self._profile = load_cascade(PROFILE_CASCADE)
+        self._search = _Cascade(load_cascade(SEARCH_CASCADE), SEARCH_SIDE, SEARCH_BOX_GAIN)
+        self._check = _Cascade(load_cascade(CHECK_CASCADE), CHECK_SIDE)
+        self._profile = _Cascade(load_cascade(PROFILE_CASCADE), PROFILE_SIDE)
 
-    def scan(self, grey: U8, part: Slice) -> list[Hit]:
-        """Search one slice of the full scan of uint8 [H, W]; sizes and results in the frame's own pixels."""
+    def scan(self, grey: U8, part: Slice, checking: bool = False) -> list[Hit]:
+        """Search one slice of the full scan of uint8 [H, W]; sizes and results in the frame's own pixels.
+
+        OpenCV looks at every place of a picture that it shrinks to less than half, at every fourth of others: so faces are
+        brought to just more than twice the cascade's own side. The `checking` cascade takes twice as long as the other, and
+        finds some faces that the other misses.
+        """
+        cascade = self._check if checking else self._search
+        scaled_side = 2 * cascade.side + 1
         hits = []
         for strip in part:
-            top, bottom = int(strip.first), math.ceil(strip.end + strip.side) + 1
-            sides = (strip.scaled_side - 1, strip.scaled_side + 1)
-            query = _Query(strip.scaled_side / strip.side, sides, DENSE_SIDE / CASCADE_SIDE, SLICE_NEIGHBOURS)
-            hits += _detect(self._scan, grey[top:bottom], query, 0, top)
+            side = cascade.gain * strip.side
+            top, bottom = max(0, int(strip.first - (side - strip.side) / 2)), math.ceil(strip.end + side) + 1
+            sides = (scaled_side - 1, scaled_side + 1)
+            query = _Query(scaled_side / side, sides, scaled_side / cascade.side, SLICE_NEIGHBOURS)
+            hits += _detect(cascade, grey[top:bottom], query, 0, top)
         return hits
 
     def search(self, grey: U8, box: Box, how: Look) -> list[Hit]:
         """Search the region round `box`."""
         region, left, top = _region(grey, box, how)
-        side = how.face_side * SEARCH_BOX_GAIN
-        sides = (round(how.sizes[0] * side), round(how.sizes[1] * side))
-        query = _Query(how.face_side / box.side, sides, REGION_FACTOR, how.neighbours)
-        hits = _detect(self._search, region, query, left, top)
-        return [Hit(Box(hit.box.x, hit.box.y, hit.box.side / SEARCH_BOX_GAIN), hit.neighbours) for hit in hits]
+        return _detect(self._search, region, _near(box, how, self._search.gain), left, top)
+
+    def check(self, grey: U8, box: Box, how: Look) -> list[Hit]:
+        """Search the region round `box` with the checking cascade: a second opinion."""
+        region, left, top = _region(grey, box, how)
+        return _detect(self._check, region, _near(box, how), left, top)
 
     def search_profile(self, grey: U8, box: Box, how: Look) -> list[Hit]:
         """Search the region round `box` for a face turned to either side; its hits have no frontal neighbours."""
         region, left, top = _region(grey, box, how)
-        sides = (round(how.sizes[0] * how.face_side), round(how.sizes[1] * how.face_side))
-        query = _Query(how.face_side / box.side, sides, REGION_FACTOR, how.neighbours)
+        query = _near(box, how)
         hits = _detect(self._profile, region, query, left, top)
         if not hits:
             right = left + region.shape[1]
@@ -181,7 +178,7 @@ class FaceDetector:
         """Return the faces of a single picture, largest first.
 
         A small picture is enlarged, and its edge repeated round it, so that a face that fills it is found as well. Where both
-        cascades agree on some faces, what only the scan's took for one is left out.
+        cascades agree on some faces, what only the checking one took for one is left out.
         """
         scale = STILL_SIDE / max(grey.shape)
         pad = STILL_SIDE // 8
@@ -189,7 +186,7 @@ class FaceDetector:
             cv2.copyMakeBorder(_scaled(grey, scale, cv2.INTER_CUBIC), pad, pad, pad, pad, cv2.BORDER_REPLICATE), np.uint8
         )
         smallest = STILL_SIDE // 12
-        found = self._scan.detectMultiScale(padded, REGION_FACTOR, STILL_NEIGHBOURS, minSize=(smallest, smallest))
+        found = self._check.classifier.detectMultiScale(padded, REGION_FACTOR, STILL_NEIGHBOURS, minSize=(smallest, smallest))
         boxes = sorted((Box(x + w / 2, y + w / 2, w) for x, y, w, _ in found), key=lambda box: -box.side)
         agreed = [
             box for box in boxes if any(hit.box.overlap(box) > STILL_OVERLAP for hit in self.search(padded, box, CLOSE_LOOK))
@@ -198,8 +195,17 @@ class FaceDetector:
 
 
 @dataclass(frozen=True, slots=True)
+class _Cascade:
+    """A cascade, the face size in pixels that it itself knows, and how much larger its boxes are than those given out."""
+
+    classifier: cv2.CascadeClassifier
+    side: int
+    gain: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class _Query:
-    """What a cascade is asked: faces of `sides` pixels in a picture that is scaled first, in steps of `factor`."""
+    """What a cascade is asked: boxes of `sides` pixels in a picture that is scaled first, in steps of `factor`."""
 
     scale: float
     sides: tuple[int, int]
@@ -207,18 +213,25 @@ class _Query:
     neighbours: int
 
 
-def _detect(cascade: cv2.CascadeClassifier, grey: U8, query: _Query, left: int, top: int) -> list[Hit]:
+def _near(box: Box, how: Look, gain: float = 1.0) -> _Query:
+    """Ask a cascade whose boxes are `gain` times as large for the face that is expected in `box`."""
+    side = how.face_side * gain
+    sides = (round(how.sizes[0] * side), round(how.sizes[1] * side))
+    return _Query(how.face_side / box.side, sides, REGION_FACTOR, how.neighbours)
+
+
+def _detect(cascade: _Cascade, grey: U8, query: _Query, left: int, top: int) -> list[Hit]:
     """Return the faces found in a part of a frame that begins at `left`, `top`; in pixels of the frame."""
     scale = query.scale
-    if min(grey.shape) * scale < CASCADE_SIDE:
+    if min(grey.shape) * scale < SMALLEST_SIDE:
         return []
     scaled = _scaled(grey, scale, cv2.INTER_LINEAR)
     smallest, largest = query.sides
-    found, counts = cascade.detectMultiScale2(
+    found, counts = cascade.classifier.detectMultiScale2(
         scaled, query.factor, query.neighbours, minSize=(smallest, smallest), maxSize=(largest, largest)
     )
     return [
-        Hit(Box((x + w / 2) / scale + left, (y + w / 2) / scale + top, w / scale), int(count))
+        Hit(Box((x + w / 2) / scale + left, (y + w / 2) / scale + top, w / scale / cascade.gain), int(count))
         for (x, y, w, _), count in zip(found, counts, strict=True)
     ]
 

@@ -9,6 +9,7 @@ import pytest
 from edge.capture.media import VideoFile
 from edge.clock import NS_PER_S
 from edge.features.face_crop import crop_face
+from edge.features.face_search import SCENE_SLICES
 from edge.features.face_tracker import HaarTracker, TrackerSettings
 from edge.features.haar import Box, FaceDetector, Hit, plan_scan
 from edge.features.spec import FaceSpec
@@ -29,10 +30,40 @@ def empties(count: int) -> list[np.ndarray]:
 
 
 def test_a_face_speaks_once_it_is_confirmed_and_keeps_its_id():
-    seen = track(HaarTracker(), faces_of(30))
-    assert seen[0] == ()
-    assert all(len(faces) == 1 for faces in seen[1:])  # one that many windows agree on counts twice
+    """One that both cascades are sure of counts as found three times and more at once, and then as found twice a frame."""
+    seen = track(HaarTracker(TrackerSettings(confirm_hits=7)), faces_of(30))
+    assert [len(faces) for faces in seen[:2]] == [0, 0]
+    assert all(len(faces) == 1 for faces in seen[3:])
     assert {face.id for faces in seen for face in faces} == {1}
+
+
+def test_a_face_that_both_cascades_are_sure_of_speaks_at_once_but_is_not_held_on_that_alone():
+    seen = track(HaarTracker(), [face_picture(0), *empties(5)])
+    assert [len(faces) for faces in seen[:1]] == [1]
+    assert not any(seen[2:])
+
+
+@pytest.mark.parametrize("height", [110, 160, 220])
+def test_a_face_is_seen_in_the_first_frames_of_a_new_scene(height: int):
+    """Large faces in the first frame after a cut, smaller ones in the next two."""
+    head = cv2.resize(face_picture(0), (height * 4 // 3, height), interpolation=cv2.INTER_AREA)
+    dark, scene = np.full((360, 640), 20, np.uint8), np.full((360, 640), 120, np.uint8)
+    scene[130 : 130 + height, 300 : 300 + head.shape[1]] = head
+    seen = track(HaarTracker(), [*[dark] * 20, *[scene] * 5])
+    assert not any(seen[:20])
+    assert seen[20 if height > 180 else 22]
+
+
+def test_a_whole_new_scene_is_scanned_by_both_cascades_in_bounded_shares(monkeypatch):
+    shares: list[list[bool]] = []
+    monkeypatch.setattr(FaceDetector, "scan", lambda *asked: shares[-1].append(asked[-1]) or [])
+    tracker, total = HaarTracker(TrackerSettings(rescan_s=60.0)), len(plan_scan((360, 640), 0.12 * 360))
+    for frame in frames([np.full((360, 640), 120, np.uint8)] * 12):
+        shares.append([])
+        tracker.update(frame)
+    assert max(len(share) for share in shares) <= SCENE_SLICES + 1  # and the one that is due now and then
+    assert sum(not checking for share in shares for checking in share) >= total
+    assert sum(checking for share in shares for checking in share) >= total
 
 
 def test_the_box_lies_on_the_face():
@@ -68,7 +99,7 @@ def test_a_face_that_comes_back_within_the_hold_keeps_its_id_and_later_gets_anot
 
 
 def test_an_unconfirmed_face_is_not_held():
-    tracker = HaarTracker(TrackerSettings(confirm_hits=3))
+    tracker = HaarTracker(TrackerSettings(confirm_hits=6))
     seen = track(tracker, [face_picture(0), *empties(2), face_picture(1), *empties(2), face_picture(2)])
     assert not any(seen)
 
@@ -264,15 +295,20 @@ def test_the_central_face_is_primary_where_that_is_wanted():
 def test_a_picture_in_which_nothing_moves_is_not_searched_over_and_over(monkeypatch):
     searched: list[int] = []
     scan = FaceDetector.scan
-    monkeypatch.setattr(FaceDetector, "scan", lambda self, grey, part: searched.append(0) or scan(self, grey, part))
+    monkeypatch.setattr(FaceDetector, "scan", lambda self, *asked: searched.append(0) or scan(self, *asked))
     rng = np.random.default_rng(0)
-    wall = [np.clip(empty_picture(0) + rng.normal(0, 2, (240, 320)), 0, 255).astype(np.uint8) for _ in range(30)]
-    track(HaarTracker(), wall)
-    at_rest = len(searched)
-    searched.clear()
-    track(HaarTracker(), empties(30))
-    assert at_rest < len(searched) / 2
-    assert at_rest >= len(plan_scan((240, 320), 0.12 * 240))
+    wall = [np.clip(empty_picture(0) + rng.normal(0, 2, (240, 320)), 0, 255).astype(np.uint8) for _ in range(60)]
+    at_rest, moving = [], []
+    for counts, pictures in ((at_rest, wall), (moving, empties(60))):
+        tracker = HaarTracker()
+        for frame in frames(pictures):
+            tracker.update(frame)
+            counts.append(len(searched))
+            searched.clear()
+    plan = plan_scan((240, 320), 0.12 * 240)
+    assert sum(at_rest) >= 2 * len(plan)  # a new scene is scanned by both cascades
+    assert sum(at_rest[30:]) < sum(moving[30:]) / 3
+    assert sum(at_rest[30:]) >= len(plan) * 0.9  # and even then once in two seconds
 
 
 def test_an_eye_of_a_face_is_no_face():

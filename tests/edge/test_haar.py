@@ -17,8 +17,9 @@ from edge.features.haar import (
     CLOSE_LOOK,
     LEVEL_FACTOR,
     QUICK_LOOK,
+    SEARCH_SIDE,
     SLICE_WINDOWS,
-    WIDE_LOOK,
+    SMALLEST_SIDE,
     Box,
     FaceDetector,
     load_cascade,
@@ -39,8 +40,8 @@ def test_the_slices_of_a_scan_cover_every_place_of_every_size_once(height: int, 
         assert all(above[1] == below[0] for above, below in itertools.pairwise(rows))
     sides = sorted({strip.side for strip in strips})
     assert all(b / a == pytest.approx(LEVEL_FACTOR) for a, b in itertools.pairwise(sides))
-    if min(height, width) >= max(24.0, smallest):
-        assert sides[0] == max(24.0, smallest)
+    if min(height, width) >= max(SMALLEST_SIDE, smallest):
+        assert sides[0] == max(SMALLEST_SIDE, smallest)
         assert sides[-1] * LEVEL_FACTOR > min(height, width)
     else:
         assert slices == []
@@ -49,24 +50,24 @@ def test_the_slices_of_a_scan_cover_every_place_of_every_size_once(height: int, 
 def test_no_slice_costs_much_more_than_another():
     for shape in ((480, 640), (720, 1280), (240, 320)):
         for part in plan_scan(shape, 0.12 * shape[0])[:-1]:
-            windows = sum(
-                (s.end - s.first) * (shape[1] - s.side) * (24 / s.side) ** 2 / (1 if s.scaled_side > 24 else 4) for s in part
-            )
-            assert windows < 1.1 * SLICE_WINDOWS
+            windows = sum((s.end - s.first) * (shape[1] - s.side) * (SEARCH_SIDE / s.side) ** 2 for s in part)
+            assert 0.9 * SLICE_WINDOWS < windows < 1.1 * SLICE_WINDOWS + 1
 
 
+@pytest.mark.parametrize("checking", [False, True])
 @pytest.mark.parametrize("height", [120, 200, 330, 480, 700])
-def test_a_face_of_any_size_is_found_by_the_scan_and_by_the_search(height: int):
+def test_a_face_of_any_size_is_found_by_either_scan_and_by_the_searches(height: int, checking: bool):
     scene = np.full((720, 960), 120, np.uint8)
     head = face_picture(0, height * 4 // 3, height)
     scene[10 : 10 + height, 15 : 15 + head.shape[1]] = head
     detector = FaceDetector()
-    hits = [hit for part in plan_scan(scene.shape, 0.06 * 720) for hit in detector.scan(scene, part)]
+    hits = [hit for part in plan_scan(scene.shape, 0.06 * 720) for hit in detector.scan(scene, part, checking)]
     expected = Box(15 + head.shape[1] / 2, 10 + height / 2, 0.4 * height)  # the head fills the middle of its picture
     near = [hit for hit in hits if hit.box.overlap(expected) > 0.3]
     assert near
-    again = detector.search(scene, near[0].box, WIDE_LOOK)
-    assert max(hit.box.overlap(near[0].box) for hit in again) > 0.6
+    best = max(near, key=lambda hit: hit.neighbours).box
+    for look_again in (detector.search, detector.check):
+        assert max(hit.box.overlap(best) for hit in look_again(scene, best, CLOSE_LOOK)) > 0.6
 
 
 def test_a_missing_cascade_is_an_error_that_says_what_to_install(monkeypatch):
@@ -80,7 +81,9 @@ def test_a_missing_cascade_is_an_error_that_says_what_to_install(monkeypatch):
 def test_nothing_is_found_where_there_is_nothing():
     detector = FaceDetector()
     picture = empty_picture(0)
-    assert not [hit for part in plan_scan(picture.shape, 30) for hit in detector.scan(picture, part)]
+    for checking in (False, True):
+        assert not [hit for part in plan_scan(picture.shape, 30) for hit in detector.scan(picture, part, checking)]
+    assert detector.check(picture, Box(100, 100, 60), CLOSE_LOOK) == []
     assert detector.search(picture, Box(100, 100, 60), CLOSE_LOOK) == []
     assert detector.search(picture, Box(-500, 100, 60), QUICK_LOOK) == []  # wholly outside
 

@@ -1,0 +1,120 @@
+"""Where to look for new faces, and when: the full search of a scene, cut so small that no frame pays for much of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from edge.clock import NS_PER_S
+from edge.features.haar import Box, FaceDetector, Slice, plan_scan
+from edge.types import U8
+
+SCENE_SLICES = 5  # of a new scene that one frame pays for: five to ten milliseconds
+SEARCH_FRAMES = 4  # over which a full scan is spread while no face is known
+STILL_SIDE = 64  # pixels the frame is shrunk to, to see whether anything moved
+STILL_LEVELS = 6  # grey levels: smaller changes are noise
+CUT_SIDE = 64  # pixels of the frame each way that are compared, to see whether all of it is another
+CUT_LEVELS = 20  # grey levels on average
+
+
+class Proposal(NamedTuple):
+    """A place where a face may be, how many windows agreed on it, and whether they were the checking cascade's."""
+
+    box: Box
+    neighbours: int
+    checked: bool
+
+
+@dataclass(slots=True)
+class _Scan:
+    """How far one cascade has come: its next slice, and how many are left of the scan that was begun."""
+
+    checking: bool
+    next: int = 0
+    left: int = 0
+
+
+class FaceSearch:
+    """The search of one stream's frames for new faces. `look` takes frames of one size, in time order.
+
+    A new scene is scanned by the searching cascade at once, large faces first, as much of it in a frame as its budget allows,
+    and then by the checking one, which finds some faces that the other misses. While no face is seen, every motion starts
+    a scan again, less of it in a frame. At all times a slice is searched now and then, by one cascade and the other in turn.
+    """
+
+    def __init__(self, detector: FaceDetector, shape: tuple[int, ...], smallest: float, rescan_s: float) -> None:
+        self._detector = detector
+        self._slices = plan_scan(shape, smallest)
+        self._slice_ns = int(rescan_s * NS_PER_S / max(1, len(self._slices)))
+        self._slice_due_ns = 0
+        self._scans = (_Scan(checking=False), _Scan(checking=True))
+        self._turn = 0  # whose slice was searched last
+        self._is_new_scene = False
+        self._scene: U8 | None = None
+        self._still: U8 | None = None
+
+    def look(self, grey: U8, now_ns: int, known: Sequence[bool]) -> list[Proposal]:
+        """Return the places of uint8 [H, W] where a face may be, the likeliest first.
+
+        `known` says of each face that is followed whether it was seen in this frame.
+        """
+        if not self._slices:
+            return []
+        self._begin(grey, known)
+        proposals = [
+            Proposal(hit.box, hit.neighbours, scan.checking)
+            for scan, count in zip(self._scans, self._due(now_ns, known), strict=True)
+            for part in self._take(scan, count)
+            for hit in self._detector.scan(grey, part, scan.checking)
+        ]
+        return sorted(proposals, key=lambda proposal: -proposal.neighbours)
+
+    def _begin(self, grey: U8, known: Sequence[bool]) -> None:
+        """Begin the scans that this frame gives cause for. Where nothing moved, they would give the same answer again."""
+        if self._is_cut(grey):
+            self._is_new_scene = True
+            for scan in self._scans:
+                scan.next, scan.left = 0, len(self._slices)
+        elif not self._is_new_scene and not any(known) and self._has_moved(grey):
+            self._scans[0].left = len(self._slices)
+
+    def _due(self, now_ns: int, known: Sequence[bool]) -> list[int]:
+        """Return how many slices of either scan this frame pays for."""
+        due = [0, 0]
+        begun = next((i for i, scan in enumerate(self._scans) if scan.left), None)
+        if begun is not None:
+            # Looking closely for a face that was just lost costs as much as half of a frame's search.
+            share = -(-len(self._slices) // (2 * SEARCH_FRAMES if known else SEARCH_FRAMES))
+            due[begun] = SCENE_SLICES if self._is_new_scene and not any(known) else share
+        if now_ns >= self._slice_due_ns:
+            self._slice_due_ns = max(self._slice_due_ns + self._slice_ns, now_ns)
+            self._turn = 1 if begun is not None else 1 - self._turn
+            due[self._turn] = max(1, due[self._turn])
+        return due
+
+    def _take(self, scan: _Scan, count: int) -> list[Slice]:
+        """Return the next slices of a scan."""
+        taken = [self._slices[(scan.next + i) % len(self._slices)] for i in range(min(count, len(self._slices)))]
+        scan.next = (scan.next + len(taken)) % len(self._slices)
+        scan.left = max(0, scan.left - count)
+        self._is_new_scene = self._is_new_scene and self._scans[0].left > 0
+        return taken
+
+    def _has_moved(self, grey: U8) -> bool:
+        """Whether the picture has changed by more than noise since it last did."""
+        rows = grey[:: max(1, len(grey) // (4 * STILL_SIDE))]
+        small = np.asarray(cv2.resize(rows, (STILL_SIDE, STILL_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+        moved = self._still is None or cv2.norm(small, self._still, cv2.NORM_INF) > STILL_LEVELS
+        if moved:
+            self._still = small
+        return moved
+
+    def _is_cut(self, grey: U8) -> bool:
+        """Whether this frame shows another scene than the one before."""
+        rows, columns = (max(1, n // CUT_SIDE) for n in grey.shape)
+        scene, self._scene = self._scene, grey[::rows, ::columns].copy()
+        return scene is None or cv2.norm(self._scene, scene, cv2.NORM_L1) > CUT_LEVELS * scene.size
