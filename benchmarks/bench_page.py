@@ -36,19 +36,22 @@ computes python_speech_features over three seconds and runs both networks in ses
 
 SCALING = """## How the cost grows
 
-Each point is a run at the pace of life, on pictures of 640x480 unless said, through the daemon's own threads; cameras play
-JPEGs and have no network. CPU in percent of one core."""
+[scaling.json](benchmarks/scaling.json); each point is a run at the pace of life, on pictures of 640x480 unless said, through the
+daemon's own threads; cameras play JPEGs and have no network. CPU in percent of one core."""
+
+NOISY = "CPU is counted by the kernel and holds within some percent; latencies hold the other programs' work as well."
 
 
 def main(folder: Path) -> None:
     bench = _read(folder / "benchmarks" / "bench.json")
-    scaling = _read(folder / "benchmarks" / "scaling.json")
     parts = [INTRODUCTION, _summary(bench), FRAME, _stages(bench), "![CPU by stage](benchmarks/stages.png)", _ends(bench)]
     _draw_stages(bench, folder / "benchmarks" / "stages.png")
     if "peers" in bench:
         parts += [PEERS, _peers(bench["peers"])]
-    parts += [SCALING, _scaling(scaling), "![CPU over frame rate, size and streams](benchmarks/scaling.png)"]
-    _draw_scaling(scaling, folder / "benchmarks" / "scaling.png")
+    if (folder / "benchmarks" / "scaling.json").exists():
+        scaling = _read(folder / "benchmarks" / "scaling.json")
+        parts += [SCALING, _scaling(scaling), "![CPU over frame rate, size and streams](benchmarks/scaling.png)"]
+        _draw_scaling(scaling, folder / "benchmarks" / "scaling.png")
     (folder / "benchmarks.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -65,12 +68,11 @@ def _summary(bench: dict[str, Any]) -> str:
     machine, noise = bench["machine"], [*bench["paced"]["troubles"], *bench["noise"]["troubles"]]
     words = (
         f"Measured on {machine['processor']}, {machine['cores']} cores, on {machine['date']} at commit {machine['commit']}: "
-        f"[bench.json](benchmarks/bench.json), [scaling.json](benchmarks/scaling.json)."
+        "[bench.json](benchmarks/bench.json)."
     )
     if bench["noisy"]:
-        words += (
-            f" **These runs call themselves noisy** ({'; '.join(dict.fromkeys(noise)) or 'rounds differ by more than 10 %'})."
-        )
+        why = "; ".join(dict.fromkeys(noise)) or "rounds differ by more than a tenth"
+        words += f"\n\n**This run calls itself noisy** ({why}). {NOISY}"
     return words
 
 
