@@ -36,8 +36,8 @@ computes python_speech_features over three seconds and runs both networks in ses
 
 SCALING = """## How the cost grows
 
-[scaling.json](benchmarks/scaling.json); each point is a run at the pace of life, on pictures of 640x480 unless said, through the
-daemon's own threads; cameras play JPEGs and have no network. CPU in percent of one core."""
+[scaling.json](benchmarks/scaling.json); each point is a run at the pace of life, on pictures of 640x480 unless said, through
+the daemon's own threads; cameras play JPEGs and have no network. CPU in percent of one core."""
 
 NOISY = "CPU is counted by the kernel and holds within some percent; latencies hold the other programs' work as well."
 
