@@ -53,9 +53,9 @@ def main() -> None:
     figures = {}
     for name in arguments.only:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        figures[name] = parts[name]()
-    kept = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {}
-    write_json({**kept, "benchmark": "page", "machine": machine(), **figures}, arguments.json)
+        figures[name] = {**parts[name](), "load_average": os.getloadavg()[0]}
+        kept = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {}
+        write_json({**kept, "benchmark": "page", "machine": machine(), **figures}, arguments.json)
 
 
 # a server in a process of its own
@@ -213,7 +213,8 @@ def browser() -> dict[str, Any]:
                     });
                 }).observe(document, {subtree: true, childList: true, characterData: true});""")
                 tab.goto(f"http://127.0.0.1:{served.port}/")
-                tab.wait_for_function("window.useful && performance.getEntriesByName('first-contentful-paint').length")
+                while not tab.evaluate("window.useful && performance.getEntriesByName('first-contentful-paint').length"):
+                    tab.wait_for_timeout(50)
                 paints.append(tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
                 labels.append(tab.evaluate("window.useful"))
         with browsers.tab(chromium) as tab:

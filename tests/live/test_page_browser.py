@@ -139,9 +139,9 @@ def test_figures_and_losses_are_told(page: Page, chromium: Any):
         opened(page, tab)
         wait(tab, "#connection-text", "waiting for events")
         page.publish(*["happy"] * 20)
-        page.server.publish(status(dropped={"frames_overwritten": 2, "frames_above_rate": 1500}))
+        page.server.publish(status(dropped={"frames_overwritten": 2, "frames_above_rate": 1500, "samples_overrun": 8000}))
         page.publish("happy")
-        wait(tab, part("drops"), "^2$")
+        wait(tab, part("drops"), r"^2 frames, 0\.5 s of sound$")
         tab.locator("summary").click()
         wait(tab, part("drop-list"), r"frames above rate \(by design\): 1,500")
         wait(tab, part("rate"), r"5\.0 a second")
@@ -384,9 +384,7 @@ def test_a_live_run_on_the_bundled_clip(chromium: Any, tmp_path: Path):
             tab.goto(address)
             wait(tab, part("label"), "|".join(LABELS))
             before = coloured(tab)
-            tab.wait_for_function(
-                "document.querySelector(\"[data-is='faces']\").textContent.startsWith('1 face')", timeout=PATIENCE_MS
-            )
+            wait(tab, part("faces"), "^1 face")
             tab.get_by_role("button", name="Camera on mute").click()
             wait(tab, part("label"), "No signal")
             muted = [json.loads(line)["data"]["devices"]["camera"] for line in events.read_text().splitlines()]

@@ -8,6 +8,7 @@ const LATE_MS = 500; // a p99 above this is worth a word
 const SAY_EVERY_MS = 5_000; // to screen readers
 const SPEAKING_MS = 700; // since a voice was heard
 const QUIETEST_DB = -60;
+const RATE_HZ = 16_000; // of the sound that moodring hears
 const BY_DESIGN = "frames_above_rate"; // not looked at because newer ones come soon enough
 const SVG = "http://www.w3.org/2000/svg";
 const NAMES = { camera: ["Camera", "picture"], microphone: ["Microphone", "sound"] };
@@ -283,8 +284,7 @@ export class Stream {
     const spanS = times.length > 5 ? (times[times.length - 1] - times[0]) / 1000 : 0;
     this.write("rate", spanS > 0 ? `${((times.length - 1) / spanS).toFixed(1)} a second` : "–");
     const dropped = Object.entries(this.status?.dropped ?? {}).filter(([, count]) => count > 0);
-    const lost = dropped.reduce((sum, [reason, count]) => sum + (reason === BY_DESIGN ? 0 : count), 0);
-    this.write("drops", this.status ? whole.format(lost) : "–");
+    this.write("drops", this.status ? this.lost(dropped) : "–");
     const list = dropped.map(([reason, count]) => `${reason.replaceAll("_", " ")}${reason === BY_DESIGN ? " (by design)" : ""}: ${whole.format(count)}`).join("\n") || "nothing so far";
     if (this.written.get("drop-list") !== list) {
       this.written.set("drop-list", list);
@@ -292,6 +292,20 @@ export class Stream {
         ...list.split("\n").map((line) => Object.assign(document.createElement("li"), { textContent: line })),
       );
     }
+  }
+
+  // Frames and samples are not to be added up.
+  lost(dropped) {
+    const sums = { frames: 0, samples: 0, others: 0 };
+    for (const [reason, count] of dropped) {
+      const unit = reason.split("_")[0];
+      if (reason !== BY_DESIGN) sums[unit in sums ? unit : "others"] += count;
+    }
+    const words = [];
+    if (sums.frames) words.push(`${whole.format(sums.frames)} frame${sums.frames === 1 ? "" : "s"}`);
+    if (sums.samples) words.push(`${(sums.samples / RATE_HZ).toFixed(1)} s of sound`);
+    if (sums.others) words.push(`${whole.format(sums.others)} more`);
+    return words.join(", ") || "nothing";
   }
 
   // A screen reader hears changes, not every event.
