@@ -30,7 +30,7 @@ PLAIN_TESTS := $(foreach part,mfcc spectrum speech_window denoise voice_activity
 	face_tracker pipeline smoothing,tests/edge/test_$(part).py) tests/replay
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick with-speech folds evaluate clip front-end forms aarch64 test-plain faces faces-sheet \
+.PHONY: help run test check data models models-quick with-speech folds fusion-folds evaluate clip front-end forms aarch64 test-plain faces faces-sheet \
 	soak-events bench bench-check pictures \
 	clean runtime dev need-data
 
@@ -85,19 +85,25 @@ with-speech: need-data dev data
 	for kind in speech face fusion; do cp build/train/$$kind.safetensors build/train/$$kind.json $(CHECKPOINTS)/ || exit 1; done
 	$(BIN)/moodring export $(CHECKPOINTS) --out $(BUNDLE) --data "$(DATA)"
 	@$(MAKE) --no-print-directory evaluate DATA="$(DATA)"
+	@$(MAKE) --no-print-directory fusion-folds DATA="$(DATA)"
 
 evaluate: need-data runtime data  ## measure the shipped bundle on the held-out parts, into docs/models/*.json
 	@mkdir -p docs/models
 	$(BIN)/moodring evaluate face --bundle $(BUNDLE) --fer2013 $(FER) --ferplus $(FERPLUS) --split $(SPLIT) --json docs/models/face.json
 	$(BIN)/moodring evaluate speech --bundle $(BUNDLE) --ravdess "$(DATA)/ravdess" --actors $(ACTORS) \
 		--noise "$(DATA)/noise" --json docs/models/speech.json
-	$(BIN)/moodring evaluate fusion --bundle $(BUNDLE) --fer2013 $(FER) --split $(SPLIT) --ravdess "$(DATA)/ravdess" --actors $(ACTORS) --json docs/models/fusion.json
+	$(BIN)/moodring evaluate fusion --bundle $(BUNDLE) --fer2013 $(FER) --ferplus $(FERPLUS) --split $(SPLIT) \
+		--ravdess "$(DATA)/ravdess" --actors $(ACTORS) --json docs/models/fusion.json
 	$(BIN)/python -m edge.evaluation.record $(BUNDLE) docs/models/face.json docs/models/speech.json docs/models/fusion.json
 
 # Several folds train at once with `python -m export.folds ... --fold K`; this then finds them done.
 folds: need-data dev  ## train, export and evaluate the five held-out speech models (an hour on two cores)
 	$(BIN)/python -m export.folds --config configs/train/speech.yaml --data "$(DATA)" --out build/train \
 		--bundles train/folds --json docs/models/speech_folds.json --noise
+
+# Rests on the committed checkpoints, the shipped bundle and the folds' bundles: run it after `make models`.
+fusion-folds: need-data dev data  ## compare the ways of fusing over the five folds, and true pairs with pairs by class (five minutes)
+	$(BIN)/python -m export.fusion_folds --config configs/train/fusion.yaml --data "$(DATA)" --json docs/models/fusion_folds.json
 
 clip: dev  ## make the bundled clip again (needs espeak-ng)
 	$(BIN)/python benchmarks/make_clip.py edge/samples/clip.mp4

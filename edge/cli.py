@@ -307,6 +307,7 @@ def _add_evaluate(commands: Any) -> None:
             kind.add_argument("--clips", action="store_true", help="write each clip's probabilities as well")
     fusion = kinds.add_parser("fusion", help="pairs by class of FER2013 pictures and RAVDESS clips (different people)")
     fusion.add_argument("--fer2013", type=Path, required=True, metavar="CSV")
+    fusion.add_argument("--ferplus", type=Path, metavar="CSV", help="fer2013new.csv: pairs by its majority as well")
     _split(fusion)
     _ravdess(fusion)
     fusion.add_argument("--pairs", type=whole(1), default=4000, metavar="N")

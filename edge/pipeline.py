@@ -21,7 +21,7 @@ from edge.errors import ConfigError
 from edge.features.face_crop import crop_face
 from edge.features.face_tracker import HaarTracker
 from edge.features.speech_window import SpeechFrontEnd
-from edge.fusion import Fuser, open_fuser
+from edge.fusion import Fuser, freshness, open_fuser
 from edge.inference.branches import FaceBranch, SpeechBranch
 from edge.inference.bundle import Bundle
 from edge.inference.forms import SAFE, Plan, pinned
@@ -93,7 +93,7 @@ def open_networks(config: Config, bundle: Bundle, plan: Plan | None = None) -> N
     return Networks(
         FaceBranch(models["face"], bundle.models["face"]) if "face" in models else None,
         SpeechBranch(models["speech"], bundle.models["speech"]) if "speech" in models else None,
-        open_fuser(bundle, config.fusion.method, joins.precision, joins.backend, threads),
+        open_fuser(bundle, config.fusion.method, joins.precision, joins.backend, threads=threads),
     )
 
 
@@ -117,6 +117,7 @@ class Pipeline:
         self._speech_front_end = SpeechFrontEnd(bundle.spec.speech, config.speech.kernel)
         self._speech_branch = networks.speech
         self._fuser = networks.fuser
+        self._stale_s: dict[Modality, float] = {"face": config.fusion.face_stale_s, "speech": config.fusion.speech_stale_s}
         self._smoother = Smoother(config.smoothing)
         self._first_seq = first_seq
         self.reset()
@@ -222,13 +223,13 @@ class Pipeline:
             self._newest.pop("face", None)
         if devices["microphone"] == "muted":
             self._newest.pop("speech", None)
-        face = self._fresh("face", now_ns, self._config.fusion.face_stale_s)
-        speech = self._fresh("speech", now_ns, self._config.fusion.speech_stale_s)
+        face, speech = self._fresh("face", now_ns), self._fresh("speech", now_ns)
         used = {b.modality: b for b in (face, speech) if b is not None and self._is_usable(b)}
         state = _state(devices, used)
         probabilities, label, confidence = None, None, None
         if used:
-            fused = self._published(self._fuser.fuse(used.get("face"), used.get("speech")))
+            fresh = (self._freshness(face, now_ns), self._freshness(speech, now_ns))
+            fused = self._published(self._fuser.fuse(used.get("face"), used.get("speech"), fresh))
             smoothed, index = self._smoother.update(fused, now_ns)
             probabilities, label, confidence = self._by_label(smoothed), self._labels[index], float(smoothed[index])
         capture_time_ns = max((b.capture_time_ns for b in used.values()), default=now_ns)
@@ -262,11 +263,16 @@ class Pipeline:
         on_time = self._face_due_ns + period_ns
         return on_time if on_time > now_ns else now_ns + period_ns // 2
 
-    def _fresh(self, modality: Modality, now_ns: int, stale_s: float) -> BranchOutput | None:
+    def _fresh(self, modality: Modality, now_ns: int) -> BranchOutput | None:
         output = self._newest.get(modality)
-        if output is None or now_ns - output.capture_time_ns > stale_s * NS_PER_S:
+        if output is None or now_ns - output.capture_time_ns > self._stale_s[modality] * NS_PER_S:
             return None
         return output
+
+    def _freshness(self, output: BranchOutput | None, now_ns: int) -> float:
+        if output is None:
+            return 0.0
+        return freshness((now_ns - output.capture_time_ns) / NS_PER_S, self._stale_s[output.modality])
 
     def _tracked_recently(self, now_ns: int) -> bool:
         return now_ns - self._face_due_ns <= self._config.fusion.face_stale_s * NS_PER_S

@@ -85,7 +85,7 @@ def _pairs(networks: dict[str, Network], face: Material, speech: Material) -> Ma
     judged = joined([face.judged[picture] for _, picture in paired], [speech.judged[voice] for voice, _ in paired])
     both = [one | {"presence": presences[0]} for one in judged]
     labels = speech.labels[[voice for voice, _ in paired]]
-    return Material(joined(face.training[:count], speech.training[:count]), both, labels)
+    return Material(joined(face.training[:count], speech.training[:count]), both, labels, FACE_HEAD)
 
 
 def usable_threshold(network: Network, material: Material) -> float:

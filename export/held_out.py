@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.evaluation.fusion import draw_pairs
+from edge.evaluation.pairs import draw_pairs
 from edge.evaluation.readers import list_ravdess, read_fer2013, read_sound
 from edge.features.face_crop import normalise_crops
 from edge.features.spec import PreprocessSpec

@@ -53,9 +53,9 @@ def load_network(checkpoints: Path, kind: str, spec: PreprocessSpec) -> Network:
         inputs = {"window": (BATCH, spec.speech.window_frames, spec.speech.columns)}
         outputs = {"embedding": embedding, "logits": (BATCH, CLASSES), "usable": (BATCH, 1)}
     else:
-        module = fusion.FusionNet(**card["network"])
+        module = fusion.FusionNet()
         inputs = {"face_embedding": embedding, "speech_embedding": embedding, "presence": (BATCH, 2)}
-        outputs = {"logits": (BATCH, CLASSES)}
+        outputs = dict.fromkeys(fusion.OUTPUTS, (BATCH, CLASSES))
     return Network(kind, load_weights(checkpoints, kind, module), inputs, outputs, card)
 
 

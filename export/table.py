@@ -28,7 +28,7 @@ from edge.inference.forms import BACKENDS, is_installed
 from edge.inference.measure import measure
 from edge.inference.tuning import machine_key
 from export.held_out import HeldOut, Pairs
-from export.material import Inputs
+from export.material import FACE_HEAD, Inputs
 from train.report import commit
 
 F32 = NDArray[np.float32]
@@ -141,7 +141,7 @@ def _joined(
         for hop in hops[clip]:
             inputs.append({"face_embedding": face[picture][None], "speech_embedding": speech[hop][None], "presence": both})
             groups.append(index)
-    return HeldOut(pairs.what, "logits", inputs, np.array(groups, np.int64), pairs.labels)
+    return HeldOut(pairs.what, FACE_HEAD, inputs, np.array(groups, np.int64), pairs.labels)
 
 
 def _judged(answers: Answers, reference: Answers, on: HeldOut) -> dict[str, float]:

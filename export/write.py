@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from edge.errors import ExportError
-from edge.evaluation.fusion import PAIRING
+from edge.evaluation.pairs import PAIRING
 from edge.features.spec import PreprocessSpec
 from edge.inference.bundle import DOCUMENT, SCHEMA, document_text, seal
 from edge.labels import LABELS
@@ -47,8 +47,7 @@ def _model(network: Network, files: dict[str, bytes], irs: Mapping[str, Ir], usa
         entry["usable_threshold"] = usable_threshold
     if PUBLISHED_HEAD in network.outputs:
         entry["published_head"] = PUBLISHED_HEAD
-    if "weights" in network.card:
-        entry["weights"] = network.card["weights"]
+    entry |= {key: network.card[key] for key in ("weights", "confident") if key in network.card}
     return entry
 
 

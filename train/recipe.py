@@ -75,15 +75,10 @@ class SpeechRecipe(Recipe):
 
 @dataclass(frozen=True, slots=True)
 class FusionRecipe(Recipe):
-    hidden: int
-    dropout: float
     label_smoothing: float
-    fold: int | None
-    views: int  # augmented windows of each recording
-    pictures: int  # training pictures used
+    fold: int | None  # whose test actors are held out
     pairs: int  # an epoch
-    modality_dropout: float  # probability that one of the two is absent
-    embedding_noise: float  # in standard deviations of each embedding dimension
+    modality_dropout: float  # probability that one of the two is trusted less, and wrong as often as it should be
     validation_pairs: int
 
 

@@ -31,8 +31,8 @@ class Engine:
     def speech(self) -> SpeechBranch:
         return SpeechBranch(self.bundle.open("speech", self.precision, self.backend), self.bundle.models["speech"])
 
-    def fuser(self, method: Method) -> Fuser:
-        return open_fuser(self.bundle, method, self.precision, self.backend)
+    def fuser(self, method: Method, head: str) -> Fuser:
+        return open_fuser(self.bundle, method, self.precision, self.backend, head=head)
 
 
 def progress(items: Sequence[T], description: str) -> Iterator[T]:

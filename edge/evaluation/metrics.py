@@ -29,6 +29,34 @@ def expected_calibration_error(probabilities: NDArray[Any], truth: I64, bins: in
     return float(gap.sum() / len(truth))
 
 
+def reliability(probabilities: NDArray[Any], truth: I64, bins: int = 15) -> list[dict[str, float]]:
+    """Return a reliability diagram's bars: of each bin that holds any, how many, how sure and how often right."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == truth
+    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    return [
+        {"n": int(where.sum()), "confidence": float(confidence[where].mean()), "accuracy": float(right[where].mean())}
+        for where in (index == each for each in range(bins))
+        if where.any()
+    ]
+
+
+def risk_coverage(probabilities: NDArray[Any], truth: I64, steps: int = 20) -> list[dict[str, float]]:
+    """Return what answering only the surest shares of all examples gives: from which confidence on, and how often right."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    order = np.argsort(-confidence, kind="stable")
+    right = (probabilities.argmax(axis=1) == truth)[order]
+    counts = [max(1, round(len(right) * step / steps)) for step in range(1, steps + 1)]
+    return [
+        {
+            "coverage": count / len(right),
+            "threshold": float(confidence[order[count - 1]]),
+            "accuracy": float(right[:count].mean()),
+        }
+        for count in counts
+    ]
+
+
 def _ratio(numerator: F64, denominator: F64) -> F64:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 

@@ -53,7 +53,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     else:
         figures = fusion.evaluate_pairs(
             engine,
-            fusion.Pairing(arguments.fer2013, arguments.split, arguments.ravdess, arguments.actors),
+            fusion.Pairing(arguments.fer2013, arguments.split, arguments.ravdess, arguments.actors, arguments.ferplus),
             pairs=arguments.pairs,
             seed=arguments.seed,
             method=arguments.method,

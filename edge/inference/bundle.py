@@ -30,6 +30,9 @@ class ModelInfo:
 
     `files` are ONNX, `ir` OpenVINO's own (the .xml; its .bin lies beside it). `places` says where each class that the network
     answers stands among the bundle's `classes`.
+
+    A fusion holds, by the face's label set, the `weights` of both branches in decision fusion, and in `confident` from which
+    `threshold` on its answers are right how often (`right`), and how many of them are (`coverage`).
     """
 
     inputs: dict[str, tuple[int, ...]]
@@ -38,7 +41,8 @@ class ModelInfo:
     files: dict[str, Path]
     usable_threshold: float = 0.5
     published_head: str = "logits"
-    weights: dict[str, float] | None = None
+    weights: dict[str, dict[str, float]] | None = None
+    confident: dict[str, dict[str, float]] | None = None
     ir: dict[str, Path] = field(default_factory=dict)
     places: tuple[int, ...] | None = None  # None: the first ones
     classes: int = CLASSES
@@ -201,6 +205,7 @@ def _model_info(path: Path, name: str, data: dict[str, Any], labels: tuple[str, 
         usable_threshold=float(data.get("usable_threshold", 0.5)),
         published_head=str(data.get("published_head", "logits")),
         weights=data.get("weights"),
+        confident=data.get("confident"),
         ir=ir,
         places=tuple(labels.index(label) for label in answers),
         classes=len(labels),

@@ -14,10 +14,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.cli import main
 from edge.evaluation.face import ferplus_majority
-from edge.evaluation.fusion import draw_pairs
+from edge.evaluation.pairs import draw_others, draw_pairs
 from edge.evaluation.readers import FERPLUS_COLUMNS
 from edge.evaluation.speech import mixed
 from edge.labels import CALM, INDEX, LABELS, NEUTRAL
@@ -223,9 +225,34 @@ def test_fusion_stands_beside_each_branch_on_the_same_pairs(evaluate, fer2013: P
     for part in ("merged_calm", "face_alone", "speech_alone", "speech_missing", "face_missing"):
         check_figures(figures[part], 40)
     assert np.array(figures["merged_calm"]["confusion"])[CALM].sum() == 0
-    if method != "feature":
-        assert figures["face_missing"]["confusion"] == figures["speech_alone"]["confusion"]
-        assert figures["speech_missing"]["confusion"] == figures["face_alone"]["confusion"]
+    assert figures["easier"] == "independent errors make this easier than life"
+    assert figures["face_missing"]["confusion"] == figures["speech_alone"]["confusion"]
+    assert figures["speech_missing"]["confusion"] == figures["face_alone"]["confusion"]
+    for side in ("face", "speech"):
+        assert set(figures["wrong"][side]["fused_by_freshness"]) == {"1", "0.5", "0.2"}
+        assert 0 <= figures["noise"][side]["refused"] <= 1
+    assert (figures["confident"] is None) == (method != "feature")
+    assert sum(part["n"] for part in figures["reliability"]) == 40
+    curve = figures["risk_coverage"]
+    assert curve[-1]["accuracy"] == pytest.approx(figures["accuracy"])
+    assert [point["coverage"] for point in curve] == sorted(point["coverage"] for point in curve)
+
+
+def test_fusion_by_both_label_sets(evaluate, fer2013: Path, ravdess: Path):
+    votes = fer2013.with_name("fer2013new.csv")
+    arguments = ["fusion", "--fer2013", fer2013, "--ferplus", votes, "--split", "Training", "--ravdess", ravdess]
+    figures = evaluate(*arguments, "--pairs", "20")
+    assert set(figures["by_label_set"]) == {"official", "ferplus"}
+    assert figures["by_label_set"]["official"]["confusion"] == figures["confusion"]
+    check_figures(figures["by_label_set"]["ferplus"], 20)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_wrong_side_is_of_another_class(seed: int):
+    labels, wanted = np.array([0, 0, 3, 5, 6, 7]), np.array([0, 3, 6, 7, 5, 1])
+    others = labels[draw_others(labels, wanted, seed)]
+    merged, apart = np.where(others == CALM, 6, others), np.where(wanted == CALM, 6, wanted)
+    assert (merged != apart).all()
 
 
 def test_the_same_seed_gives_the_same_file_and_another_seed_another_one(evaluate, fer2013: Path, ravdess: Path):

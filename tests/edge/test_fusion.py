@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import BundleError
-from edge.fusion import FeatureFusion, Voting, WeightedAverage, open_fuser
+from edge.fusion import FeatureFusion, Voting, WeightedAverage, freshness, open_fuser, tempered
 from edge.inference.bundle import load
 from edge.types import BranchOutput
 from tests.support.tiny_bundle import EMBEDDING
@@ -91,20 +91,45 @@ def test_a_vote_of_one_is_that_ones_answer():
 class Recorder:
     def run(self, inputs):
         self.asked = {name: value.copy() for name, value in inputs.items()}
-        return {"logits": np.zeros((1, 8), np.float32)}
+        return {head: np.zeros((1, 8), np.float32) for head in ("official", "ferplus")}
 
 
-@pytest.mark.parametrize(("has_face", "has_speech"), [(True, True), (True, False), (False, True)])
-def test_the_network_is_told_who_is_there_and_sees_zeros_for_who_is_not(tiny_bundle, has_face, has_speech):
+def test_the_network_is_told_how_far_each_side_is_trusted(tiny_bundle):
     network = Recorder()
     fuser = FeatureFusion(network, load(tiny_bundle).models["fusion"])
-    face = branch("face", sure(0), 1) if has_face else None
-    speech = branch("speech", sure(0), 2) if has_speech else None
-    np.testing.assert_allclose(fuser.fuse(face, speech), np.full(8, 0.125))
-    assert network.asked["presence"].tolist() == [[float(has_face), float(has_speech)]]
-    for name, output in (("face_embedding", face), ("speech_embedding", speech)):
-        expected = np.zeros((1, EMBEDDING)) if output is None else output.embedding[None]
-        np.testing.assert_array_equal(network.asked[name], expected)
+    face = dataclasses.replace(branch("face", sure(0), 1), usable=0.8, quality=0.25)
+    speech = dataclasses.replace(branch("speech", sure(0), 2), usable=0.9)
+    np.testing.assert_allclose(fuser.fuse(face, speech, (1.0, 0.5)), np.full(8, 0.125))
+    np.testing.assert_allclose(network.asked["presence"], [[0.8 * 0.5, 0.9 * 0.5]], rtol=1e-6)
+    np.testing.assert_array_equal(network.asked["face_embedding"], face.embedding[None])
+    np.testing.assert_array_equal(network.asked["speech_embedding"], speech.embedding[None])
+
+
+def test_one_branch_alone_is_its_own_answer(fuser):
+    face, speech = branch("face", sure(3, 0.8), 1), branch("speech", sure(0, 0.6), 2)
+    np.testing.assert_array_equal(fuser.fuse(face, None), face.probabilities)
+    np.testing.assert_array_equal(fuser.fuse(None, speech), speech.probabilities)
+
+
+@pytest.mark.parametrize("fuser", [WeightedAverage(1, 1), Voting()])
+def test_a_stale_branch_counts_less(fuser):
+    face, speech = branch("face", sure(3, 0.8)), branch("speech", sure(0, 0.7))
+    both = [fuser.fuse(face, speech, (fresh, 1.0)) for fresh in (1.0, 0.5, 0.0)]
+    assert both[0].argmax() == 3
+    assert both[2].argmax() == 0
+    assert is_distribution(fuser.fuse(face, speech, (0.0, 0.0)))
+
+
+def test_an_output_is_fresh_for_half_its_time_and_then_fades():
+    assert [freshness(age_s, 1.0) for age_s in (-0.1, 0.0, 0.5, 0.75, 1.0, 2.0)] == pytest.approx([1, 1, 1, 0.5, 0, 0])
+
+
+@given(p=distributions, temperature=st.floats(0.3, 3.0))
+def test_a_temperature_changes_how_sure_an_answer_is_and_not_what_it_is(p: np.ndarray, temperature: float):
+    changed = tempered(p, temperature)
+    assert is_distribution(changed)
+    assert changed[p.argmax()] == changed.max()
+    assert (changed.max() >= p.max() - 1e-6) if temperature <= 1 else (changed.max() <= p.max() + 1e-6)
 
 
 def test_a_bundle_without_weights_cannot_average(tiny_bundle):

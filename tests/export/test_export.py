@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -32,6 +33,12 @@ from train.report import read_card, save_weights
 
 SPEC = PreprocessSpec()
 ROOT = Path(__file__).resolve().parents[2]
+HEADS = ("official", "ferplus")
+FUSION_CARD: dict[str, Any] = {
+    "temperature": dict.fromkeys(HEADS, 1.0),
+    "weights": {head: {"face": 0.4, "speech": 0.6} for head in HEADS},
+    "confident": {head: {"threshold": 0.7, "right": 0.9, "coverage": 0.6} for head in HEADS},
+}
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +49,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind, model, network, extra in (
         ("face", FaceNet(width=4), {"width": 4}, {"temperature": {"official": 1.1, "ferplus": 0.9}}),
         ("speech", SpeechNet(early=8, width=16), {"early": 8, "width": 16}, {"temperature": {"logits": 1.2}}),
-        ("fusion", FusionNet(8), {"hidden": 8}, {"temperature": {"logits": 1.0}, "weights": {"face": 0.4, "speech": 0.6}}),
+        ("fusion", FusionNet(), {}, FUSION_CARD),
     ):
         data = [{"name": "toy", "licence": "none", "part": kind}]
         if kind == "fusion":
@@ -85,11 +92,11 @@ def test_the_same_network_gives_the_same_bytes(networks: dict[str, Network], exp
 @pytest.mark.parametrize("value", [1e-2, float("nan")])
 def test_outputs_that_differ_are_refused(value: float, networks: dict[str, Network], exported: dict[str, bytes]) -> None:
     model = onnx.load_from_string(exported["fusion"])
-    (bias,) = (part for part in model.graph.initializer if part.name == "linear.bias")
+    (bias,) = (part for part in model.graph.initializer if part.name == "joint.official.shift_voice")
     changed = numpy_helper.to_array(bias).copy()
     changed[3] += value
     bias.CopyFrom(numpy_helper.from_array(changed, bias.name))
-    with pytest.raises(ExportError, match="fusion: output 'logits' differs from PyTorch's by"):
+    with pytest.raises(ExportError, match="fusion: output 'official' differs from PyTorch's by"):
         verify(networks["fusion"], model.SerializeToString(), some_inputs(networks["fusion"]))
 
 
@@ -106,27 +113,47 @@ def test_absence_counts_as_zeros(networks: dict[str, Network]) -> None:
     one = some_inputs(networks["fusion"], 1)[0]
     one["presence"] = np.array([[1.0, 0.0]], np.float32)
     silent = {**one, "speech_embedding": np.zeros_like(one["speech_embedding"])}
-    assert np.array_equal(answer(networks["fusion"], one)["logits"], answer(networks["fusion"], silent)["logits"])
+    for head in HEADS:
+        assert np.array_equal(answer(networks["fusion"], one)[head], answer(networks["fusion"], silent)[head])
+
+
+def small_fusion(prior: torch.Tensor, shares: torch.Tensor) -> tuple[FusionNet, torch.nn.Linear, torch.nn.Linear]:
+    """Return an untrained fusion that takes its witnesses at their word, and the two heads that it reads by."""
+    torch.manual_seed(0)
+    face, speech = FaceNet(width=4).official, SpeechNet(early=8, width=16).logits
+    net = FusionNet().eval()
+    net.read_by(dict.fromkeys(HEADS, (face.weight, face.bias)), (speech.weight, speech.bias))
+    for joint in net.joint.values():
+        joint.start_from(prior, shares)  # type: ignore[operator]
+        joint.wrong.data.fill_(-30.0)  # type: ignore[operator, union-attr]
+    return net, face, speech
 
 
 def test_fusion_starts_as_the_product_of_both_branches() -> None:
-    torch.manual_seed(0)
-    face, speech = FaceNet(width=4).official, SpeechNet(early=8, width=16).logits
-    prior = torch.tensor([0.1, 0.05, 0.15, 0.25, 0.15, 0.1, 0.2])
-    net = FusionNet().eval()
-    net.start_from(face, speech, (1.5, 0.8), prior)
+    prior, shares = torch.tensor([0.1, 0.05, 0.15, 0.25, 0.15, 0.1, 0.2]), torch.tensor([2, 2, 2, 2, 2, 2, 1, 2.0]) / 15
+    net, face, speech = small_fusion(prior, shares)
     ef, es = torch.rand(2, 128), torch.rand(2, 128)
+    rows = [*range(7), 6]
     with torch.no_grad():
-        log_face = torch.log_softmax(face(ef) / 1.5, 1)[:, [*range(7), 6]]
-        log_speech = torch.log_softmax(speech(es) / 0.8, 1)
-        expected = torch.softmax(log_face + log_speech - torch.log(prior)[[*range(7), 6]], 1)
-        both = torch.softmax(net(ef, es, torch.ones(2, 2)), 1)
-        alone = torch.softmax(net(ef, es, torch.tensor([[1.0, 0.0]]).expand(2, 2)), 1)
-        voice = torch.softmax(net(ef, es, torch.tensor([[0.0, 1.0]]).expand(2, 2)), 1)
-    assert torch.allclose(both, expected, atol=1e-5)
-    assert torch.allclose(alone[:, :7], torch.softmax(face(ef) / 1.5, 1), atol=1e-4)
-    assert alone[:, 7].max() < 1e-4  # nobody is calm without a voice
-    assert torch.allclose(voice, torch.softmax(speech(es) / 0.8, 1), atol=1e-5)
+        seen, heard = torch.softmax(face(ef), 1), torch.softmax(speech(es), 1)
+        expected = seen[:, rows] / prior[rows] * heard
+        expected /= expected.sum(dim=1, keepdim=True)
+        both, untrusted_voice, untrusted_face = (
+            torch.softmax(net(ef, es, torch.tensor([trust]).expand(2, 2))[0], 1)
+            for trust in ([1.0, 1.0], [1.0, 0.0], [0.0, 1.0])
+        )
+    assert torch.allclose(both, expected, atol=1e-3)
+    assert torch.allclose(untrusted_voice[:, :7], seen, atol=2e-3)
+    assert torch.allclose(untrusted_face, heard, atol=1e-3)
+
+
+def test_trust_moves_the_answer_from_one_witness_to_the_other() -> None:
+    net, _, _ = small_fusion(torch.full((7,), 1 / 7), torch.full((8,), 1 / 8))
+    ef, es = torch.rand(1, 128), torch.rand(1, 128)
+    with torch.no_grad():
+        steps = [torch.softmax(net(ef, es, torch.tensor([[1.0, trust]]))[1], 1) for trust in np.linspace(0, 1, 21)]
+    jumps = [float((after - before).abs().max()) for before, after in itertools.pairwise(steps)]
+    assert max(jumps) < 0.2
 
 
 def written(tmp_path: Path, networks: dict[str, Network], exported: dict[str, bytes]) -> Path:
@@ -141,7 +168,9 @@ def test_a_bundle_is_what_the_runtime_reads(tmp_path: Path, networks: dict[str, 
     bundle = reader.load(out)
     assert bundle.name == "toy"
     assert bundle.models["face"].published_head == "ferplus"
-    assert bundle.models["fusion"].weights == {"face": 0.4, "speech": 0.6}
+    assert bundle.models["fusion"].weights == FUSION_CARD["weights"]
+    assert bundle.models["fusion"].confident == FUSION_CARD["confident"]
+    assert bundle.models["fusion"].published_head == "ferplus"
     assert bundle.training["pairing"] == "paired by class, different people"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -341,8 +370,8 @@ def test_openvinos_own_format_says_the_same_and_is_reproducible(
 def test_int8_by_nncf_is_small_and_reproducible(networks: dict[str, Network], exported: dict[str, bytes]) -> None:
     pytest.importorskip("nncf", reason="the extra export is not installed as a whole")
     inputs = some_inputs(networks["fusion"], 40)
-    labels = answers(exported["fusion"], inputs, "logits").argmax(axis=1)
-    material = Material(inputs[:20], inputs[20:], labels[20:])
+    labels = answers(exported["fusion"], inputs, "official").argmax(axis=1)
+    material = Material(inputs[:20], inputs[20:], labels[20:], "official")
     ir = to_int8_ir("fusion", exported["fusion"], material, 100.0)
     assert ir == to_int8_ir("fusion", exported["fusion"], material, 100.0)
     assert len(ir.weights) < len(to_ir(exported["fusion"]).weights)
@@ -357,7 +386,7 @@ def test_nothing_is_written_where_outputs_differ(
     real = real_folder(tmp_path, data_dir, fer2013_csv)
     inputs = real_inputs(load_networks(checkpoints, SPEC), real, SPEC)
     monkeypatch.setattr(run, "real_inputs", lambda *_: inputs)
-    other = {"face": FaceNet(width=4).eval(), "speech": SpeechNet(early=8, width=16).eval(), "fusion": FusionNet(8).eval()}
+    other = {"face": FaceNet(width=4).eval(), "speech": SpeechNet(early=8, width=16).eval(), "fusion": FusionNet().eval()}
 
     def of_other_weights(network: Network) -> bytes:
         return to_onnx(Network(network.kind, other[network.kind], network.inputs, network.outputs, network.card))

@@ -35,7 +35,7 @@ OUTPUTS = {
         "usable": (1, 1),
     },
     "speech": {"embedding": (1, EMBEDDING), "logits": (1, CLASSES), "usable": (1, 1)},
-    "fusion": {"logits": (1, CLASSES)},
+    "fusion": {"official": (1, CLASSES), "ferplus": (1, CLASSES)},
 }
 
 
@@ -82,7 +82,11 @@ def describe(files: dict[str, bytes]) -> dict[str, Any]:
         }
     models["face"] |= {"usable_threshold": 0.5, "published_head": "ferplus"}
     models["speech"] |= {"usable_threshold": 0.5}
-    models["fusion"] |= {"weights": {"face": 0.25, "speech": 0.75}}
+    models["fusion"] |= {
+        "published_head": "ferplus",
+        "weights": {head: {"face": 0.25, "speech": 0.75} for head in ("official", "ferplus")},
+        "confident": {head: {"threshold": 0.6, "right": 0.9, "coverage": 0.5} for head in ("official", "ferplus")},
+    }
     spec = PreprocessSpec()
     return {
         "schema": SCHEMA,

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL: dict[str, dict[str, object]] = {
     "face": {"epochs": 2, "batch": 64, "width": 4, "nonfaces": 4, "small_epochs": 1},
     "speech": {"epochs": 2, "batch": 8, "early": 8, "width": 16, "views": 1, "versions": 2, "nonspeech": 2},
-    "fusion": {"epochs": 2, "batch": 16, "pairs": 64, "views": 1, "pictures": 100, "validation_pairs": 64, "hidden": 8},
+    "fusion": {"epochs": 2, "batch": 16, "pairs": 64, "validation_pairs": 64},
 }
 
 
@@ -95,7 +95,10 @@ def test_every_kind_trains_and_leaves_what_it_should(tmp_path: Path, small_data:
     assert card["actors"]["train"] == list(split_actors((1, 2, 5, 6, 7, 8, 9, 10), 0).train)
     fusion = json.loads((out / "fusion.json").read_text())
     assert fusion["pairing"] == "paired by class, different people"
-    assert fusion["weights"]["face"] + fusion["weights"]["speech"] == pytest.approx(1.0)
+    for head in ("official", "ferplus"):
+        assert sum(fusion["weights"][head].values()) == pytest.approx(1.0)
+        assert fusion["temperature"][head] > 0
+        assert 0 < fusion["confident"][head]["threshold"] <= 1
 
 
 def test_killed_and_started_again_gives_the_weights_of_an_unbroken_run(tmp_path: Path, small_data: Path) -> None:

@@ -1,8 +1,15 @@
-"""Feature fusion: both embeddings and who is present, to one answer.
+"""Feature fusion: both embeddings and how far each may be trusted, to one answer for each of the face's label sets.
 
-Inputs: face_embedding [B, 128], speech_embedding [B, 128], presence [B, 2] in {0, 1} (face, speech); an absent embedding
-counts as zeros. Output: logits [B, 8]. A linear way, which starts as the product of the two branches' own answers, and
-beside it a small network that starts at nothing: training can only add what the branches alone do not know.
+Inputs: face_embedding [B, 128], speech_embedding [B, 128], presence [B, 2] in [0, 1] (face, speech): how likely it is that the
+embedding speaks of what is there now; 0 is absent. Outputs: official [B, 8] and ferplus [B, 8], logits.
+
+It is Bayes' rule for two witnesses who know nothing of each other once the class is given, each of whom may be wrong:
+
+    p(c | face, voice) ~ (t_f l(c) + 1 - t_f) (t_v p(c) + (1 - t_v) r(c))
+
+l is the face's likelihood of the class (its answer, the shares of its classes divided out), p the voice's answer, t what is
+trusted of each and r the shares of the face's classes: whoever is not trusted adds nothing. What both heads read in the
+embeddings is fixed; scales, shifts and how often a trusted witness is wrong all the same are learnt.
 """
 
 from __future__ import annotations
@@ -10,43 +17,73 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edge.labels import CALM, CLASSES, FACE_CLASSES, NEUTRAL
+from edge.labels import CLASSES, FACE_CLASSES, NEUTRAL
 
 EMBEDDING = 128
-OUTPUTS = ("logits",)
-CALM_NEEDS_VOICE = 12.0  # logits: without a voice nothing is calm
+OUTPUTS = ("official", "ferplus")
+ROWS = [*range(FACE_CLASSES), NEUTRAL]  # a calm voice goes with a neutral face: calm takes neutral's row
+CALM_UNHEARD = 1e-4  # without a voice nothing is calm
+WRONG = -3.5  # logit of how often a trusted witness is wrong, before training
+SMALLEST = 1e-6
+
+
+class Joint(nn.Module):
+    """Joins what two heads said, for one label set: face [B, 7] and voice [B, 8] logits, presence [B, 2] to logits [B, 8]."""
+
+    prior: Tensor
+    shares: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("prior", torch.full((CLASSES,), 1.0 / CLASSES))  # of the classes where only the face speaks
+        self.register_buffer("shares", torch.full((CLASSES,), 1.0 / CLASSES))  # of the classes of the pairs
+        self.scale = nn.Parameter(torch.ones(2))
+        self.shift_face = nn.Parameter(torch.zeros(CLASSES))
+        self.shift_voice = nn.Parameter(torch.zeros(CLASSES))
+        self.wrong = nn.Parameter(torch.full((2,), WRONG))
+
+    def forward(self, face: Tensor, voice: Tensor, presence: Tensor) -> Tensor:
+        wrong = torch.sigmoid(self.wrong)
+        seen = torch.softmax(self.scale[0] * face[:, ROWS] + self.shift_face, dim=1) / self.shares
+        heard = torch.softmax(self.scale[1] * voice + self.shift_voice, dim=1)
+        trust_face, trust_voice = presence[:, 0:1], presence[:, 1:2]
+        likely = trust_face * ((1 - wrong[0]) * seen + wrong[0]) + (1 - trust_face)
+        said = trust_voice * ((1 - wrong[1]) * heard + wrong[1] * self.shares) + (1 - trust_voice) * self.prior
+        return torch.log(torch.clamp(likely, min=SMALLEST)) + torch.log(torch.clamp(said, min=SMALLEST))
+
+    @torch.no_grad()
+    def start_from(self, prior: Tensor, shares: Tensor) -> None:
+        """Begin as the product of both answers, the face's class shares `prior` [7] divided out; `shares` [8] of the pairs."""
+        whole = torch.cat([prior.float(), torch.tensor([CALM_UNHEARD])])
+        whole = torch.clamp(whole, min=CALM_UNHEARD)
+        self.prior.copy_(whole / whole.sum())
+        self.shares.copy_(shares)
+        self.shift_face.copy_(torch.log(self.shares) - torch.log(self.prior[ROWS]))
 
 
 class FusionNet(nn.Module):
-    def __init__(self, hidden: int = 64, dropout: float = 0.3) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        features = 2 * EMBEDDING + 3  # embeddings, presence of each, presence of both
-        self.linear = nn.Linear(features, CLASSES)
-        self.dropout = nn.Dropout(dropout)
-        self.hidden = nn.Linear(features, hidden)
-        self.correct = nn.Linear(hidden, CLASSES)
-        nn.init.zeros_(self.correct.weight)
-        nn.init.zeros_(self.correct.bias)
+        self.face = nn.ModuleDict({name: nn.Linear(EMBEDDING, FACE_CLASSES) for name in OUTPUTS})
+        self.voice = nn.Linear(EMBEDDING, CLASSES)
+        self.joint = nn.ModuleDict({name: Joint() for name in OUTPUTS})
+        self.face.requires_grad_(requires_grad=False)
+        self.voice.requires_grad_(requires_grad=False)
 
-    def forward(self, face_embedding: Tensor, speech_embedding: Tensor, presence: Tensor) -> Tensor:
-        face, speech = presence[:, 0:1], presence[:, 1:2]  # [B, 1] each
-        features = torch.cat([face_embedding * face, speech_embedding * speech, presence, face * speech], dim=1)
-        return self.linear(features) + self.correct(torch.relu(self.hidden(self.dropout(features))))
+    def forward(self, face_embedding: Tensor, speech_embedding: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
+        voice = self.voice(speech_embedding)
+        official, ferplus = (self.joint[name](self.face[name](face_embedding), voice, presence) for name in OUTPUTS)
+        return official, ferplus
 
     @torch.no_grad()
-    def start_from(self, face: nn.Linear, speech: nn.Linear, temperatures: tuple[float, float], prior: Tensor) -> None:
-        """Begin as the product of both branches' calibrated answers, the face's class shares `prior` [7] divided out.
+    def read_by(self, face: dict[str, tuple[Tensor, Tensor]], voice: tuple[Tensor, Tensor]) -> None:
+        """Read the embeddings as these heads do: weights and bias of each face head and of the voice's, temperature applied."""
+        for head, (weight, bias) in [*((self.face[name], face[name]) for name in OUTPUTS), (self.voice, voice)]:
+            head.weight.copy_(weight)
+            head.bias.copy_(bias)
 
-        The face's linear head knows seven classes: a calm voice goes with a neutral face, so calm takes neutral's row.
-        """
-        self.linear.weight.zero_()
-        self.linear.bias.zero_()
-        rows = [*range(FACE_CLASSES), NEUTRAL]  # the last is calm
-        self.linear.weight[:, :EMBEDDING] = face.weight[rows] / temperatures[0]
-        self.linear.weight[:, EMBEDDING : 2 * EMBEDDING] = speech.weight / temperatures[1]
-        presence_face, presence_speech, both = (self.linear.weight[:, 2 * EMBEDDING + i] for i in range(3))
-        presence_face.copy_(face.bias[rows] / temperatures[0])
-        presence_speech.copy_(speech.bias / temperatures[1])
-        presence_speech[CALM] += CALM_NEEDS_VOICE
-        self.linear.bias[CALM] -= CALM_NEEDS_VOICE
-        both.copy_(-torch.log(prior)[rows])
+
+def shares_of(labels: Tensor) -> Tensor:
+    """Return how often each class occurs, float32 [8], none of them never."""
+    counts = torch.bincount(labels, minlength=CLASSES).float() + 1.0
+    return counts / counts.sum()

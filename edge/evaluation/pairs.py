@@ -1,0 +1,123 @@
+"""Pairs drawn by class, a picture and a clip of different people, and what branches and fusers say of them.
+
+The errors of such pairs are independent, which makes them easier than life: every result says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import DataError
+from edge.fusion import NEW, Fuser
+from edge.labels import CALM, LABELS, NEUTRAL
+from edge.types import F32, BranchOutput
+
+PAIRING = "paired by class, different people"
+EASIER = "independent errors make this easier than life"
+I64 = NDArray[np.int64]
+Fuse = Callable[[BranchOutput, BranchOutput], F32]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Pairs: row i joins picture `pictures[i]` and clip `clips[i]`, both of class `truth[i]`, int64 [N].
+
+    `faces` is what the face branch said of each picture, `voices` what the speech branch said at each hop of each clip.
+    `other_pictures` and `other_clips` are of another class than the pair's.
+    """
+
+    faces: Sequence[BranchOutput] | dict[int, BranchOutput]
+    voices: Sequence[Sequence[BranchOutput]]
+    pictures: I64
+    clips: I64
+    truth: I64
+    other_pictures: I64
+    other_clips: I64
+
+
+def draw_pairs(face_labels: I64, clip_labels: I64, pairs: int, seed: int) -> tuple[I64, I64]:
+    """Draw `pairs` clips evenly, and for each a picture of its class (calm voices: neutral faces); return both indices."""
+    rng = np.random.default_rng(seed)
+    clips = rng.integers(len(clip_labels), size=pairs)
+    return _of_class(face_labels, _seen(clip_labels[clips]), rng), clips
+
+
+def draw_others(labels: I64, wanted: I64, seed: int) -> I64:
+    """Draw for each of `wanted` a row of `labels` that is of another class, calm and neutral counting as one; int64 [N]."""
+    rng = np.random.default_rng([seed, 1])
+    seen, apart = _seen(labels), _seen(wanted)
+    present = np.unique(seen)
+    if len(present) < 2:
+        raise DataError("there is but one class: nothing of another one can be drawn")
+    shifted = rng.integers(1, len(present), len(apart)) + np.searchsorted(present, apart)
+    return _of_class(seen, present[shifted % len(present)], rng)
+
+
+def _seen(labels: I64) -> I64:
+    """A face shows no calm: neutral stands for it."""
+    return np.where(labels == CALM, NEUTRAL, labels)
+
+
+def _of_class(labels: I64, wanted: I64, rng: np.random.Generator) -> I64:
+    rows = np.empty(len(wanted), np.int64)
+    for label in np.unique(wanted):
+        pool = np.flatnonzero(labels == label)
+        if not len(pool):
+            raise DataError(f"there is no {LABELS[label]} picture to pair with the {LABELS[label]} clips")
+        places = wanted == label
+        rows[places] = rng.choice(pool, int(places.sum()))
+    return rows
+
+
+def answers(sample: Sample, fuse: Fuse, *, wrong_face: bool = False, wrong_voice: bool = False) -> F32:
+    """Return what `fuse` makes of each pair, float32 [N, 8]: the mean over the clip's hops.
+
+    A wrong side is of another class than the pair's truth.
+    """
+    pictures = sample.other_pictures if wrong_face else sample.pictures
+    clips = sample.other_clips if wrong_voice else sample.clips
+    return np.stack(
+        [
+            np.mean([fuse(sample.faces[picture], hop) for hop in sample.voices[clip]], axis=0)
+            for picture, clip in zip(pictures.tolist(), clips.tolist(), strict=True)
+        ]
+    )
+
+
+def main_answers(sample: Sample, fuser: Fuser) -> dict[str, F32]:
+    """Return what is said of the pairs together, by each branch alone, and with one side missing: float32 [N, 8] each."""
+    return {
+        "fused": answers(sample, fuser.fuse),
+        "face_alone": answers(sample, lambda face, _: face.probabilities),
+        "speech_alone": answers(sample, lambda _, voice: voice.probabilities),
+        "speech_missing": answers(sample, lambda face, _: fuser.fuse(face, None)),
+        "face_missing": answers(sample, lambda _, voice: fuser.fuse(None, voice)),
+    }
+
+
+def wrong_answers(sample: Sample, fuser: Fuser, freshness: Sequence[float]) -> dict[str, dict[str, F32]]:
+    """Return what is said of pairs one side of which is of another class, as a frozen camera or a radio would give it.
+
+    By the wrong side and by how fresh it is: float32 [N, 8] each.
+    """
+
+    def fused(**fresh: float) -> Fuse:
+        both = (fresh.get("face", NEW[0]), fresh.get("speech", NEW[1]))
+        return lambda face, voice: fuser.fuse(face, voice, both)
+
+    return {
+        "face": {f"{f:g}": answers(sample, fused(face=f), wrong_face=True) for f in freshness},
+        "speech": {f"{f:g}": answers(sample, fused(speech=f), wrong_voice=True) for f in freshness},
+    }
+
+
+def merge_calm(probabilities: F32, truth: I64) -> tuple[F32, I64]:
+    """Count calm as neutral, on both sides."""
+    merged = probabilities.copy()
+    merged[:, NEUTRAL] += merged[:, CALM]
+    merged[:, CALM] = 0.0
+    return merged, _seen(truth)
