@@ -30,7 +30,7 @@ PLAIN_TESTS := $(foreach part,mfcc spectrum speech_window denoise voice_activity
 	face_tracker pipeline smoothing,tests/edge/test_$(part).py) tests/replay
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick with-speech folds fusion-folds evaluate clip front-end forms aarch64 test-plain faces faces-sheet \
+.PHONY: help run test check data models models-quick with-speech folds fusion-folds fusion-folds evaluate report clip front-end forms aarch64 test-plain faces faces-sheet \
 	soak-events bench bench-check pictures \
 	clean runtime dev need-data
 
@@ -75,7 +75,9 @@ models-quick: need-data dev data  ## train, export and evaluate the shipped mode
 
 # The shipped speech model is the first fold's, calibrated by the other folds' unheard actors, not by its own two.
 models: folds data  ## the same after the five held-out speech models, which calibrate it better
+	@mkdir -p build/train/speech
 	cp build/train/fold0/speech.safetensors build/train/fold0/speech.json build/train/
+	cp build/train/fold0/speech/metrics.json build/train/speech/
 	@$(MAKE) --no-print-directory with-speech DATA="$(DATA)"
 
 with-speech: need-data dev data
@@ -83,9 +85,11 @@ with-speech: need-data dev data
 	$(BIN)/moodring train fusion --config configs/train/fusion.yaml --data "$(DATA)" --out build/train
 	@mkdir -p $(CHECKPOINTS) docs/models
 	for kind in speech face fusion; do cp build/train/$$kind.safetensors build/train/$$kind.json $(CHECKPOINTS)/ || exit 1; done
+	$(BIN)/python -m train.pages.keep history build/train docs/models
 	$(BIN)/moodring export $(CHECKPOINTS) --out $(BUNDLE) --data "$(DATA)"
 	@$(MAKE) --no-print-directory evaluate DATA="$(DATA)"
 	@$(MAKE) --no-print-directory fusion-folds DATA="$(DATA)"
+	@$(MAKE) --no-print-directory report
 
 evaluate: need-data runtime data  ## measure the shipped bundle on the held-out parts, into docs/models/*.json
 	@mkdir -p docs/models
@@ -94,6 +98,8 @@ evaluate: need-data runtime data  ## measure the shipped bundle on the held-out 
 		--noise "$(DATA)/noise" --json docs/models/speech.json
 	$(BIN)/moodring evaluate fusion --bundle $(BUNDLE) --fer2013 $(FER) --ferplus $(FERPLUS) --split $(SPLIT) \
 		--ravdess "$(DATA)/ravdess" --actors $(ACTORS) --json docs/models/fusion.json
+	$(BIN)/moodring run edge/samples/clip.mp4 --pace max --events build/sample.jsonl && \
+		$(BIN)/python -m train.pages.keep events build/sample.jsonl docs/models
 	$(BIN)/python -m edge.evaluation.record $(BUNDLE) docs/models/face.json docs/models/speech.json docs/models/fusion.json
 
 # Several folds train at once with `python -m export.folds ... --fold K`; this then finds them done.
@@ -104,6 +110,9 @@ folds: need-data dev  ## train, export and evaluate the five held-out speech mod
 # Rests on the committed checkpoints, the shipped bundle and the folds' bundles: run it after `make models`.
 fusion-folds: need-data dev data  ## compare the ways of fusing over the five folds, and true pairs with pairs by class (five minutes)
 	$(BIN)/python -m export.fusion_folds --config configs/train/fusion.yaml --data "$(DATA)" --json docs/models/fusion_folds.json
+
+report: dev  ## write docs/models (report and card, Markdown and HTML) and the README's figures again from the evaluation files, without training
+	@$(BIN)/python -m train.pages docs/models $(BUNDLE) train/folds README.md
 
 clip: dev  ## make the bundled clip again (needs espeak-ng)
 	$(BIN)/python benchmarks/make_clip.py edge/samples/clip.mp4

@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_bench(commands)
     _add_service(commands)
+    _add_data(commands)
     _add_train(commands)
     _add_export(commands)
     _add_evaluate(commands)
@@ -208,6 +209,20 @@ def _service(arguments: argparse.Namespace) -> int:
     return int(unit.status() if arguments.action == "status" else unit.remove())
 
 
+def _add_data(commands: Any) -> None:
+    data = commands.add_parser(
+        "data",
+        help="list the data sets, or check a folder of them",
+        description="Say where each data set is to be had and how it is laid out, or check what a folder holds of them.",
+    )
+    kinds = data.add_subparsers(required=True, metavar="WHAT")
+    listed = kinds.add_parser("list", help="where each is to be had, licence, layout, counts and checksums")
+    listed.set_defaults(command=lambda _: importlib.import_module("edge.datasets.run").list_sets())
+    verify = kinds.add_parser("verify", help="count and read what a folder holds")
+    verify.add_argument("folder", type=Path, metavar="DIR")
+    verify.set_defaults(command=lambda a: importlib.import_module("edge.datasets.run").verify_folder(a.folder))
+
+
 def _add_train(commands: Any) -> None:
     train = commands.add_parser(
         "train",
@@ -312,7 +327,10 @@ def _add_evaluate(commands: Any) -> None:
     _ravdess(fusion)
     fusion.add_argument("--pairs", type=whole(1), default=4000, metavar="N")
     fusion.add_argument("--seed", type=whole(0), default=0, metavar="K")
-    fusion.add_argument("--method", choices=("feature", "weighted", "voting"), default="feature")
+    video = kinds.add_parser("video", help="RAVDESS videos (01-01-*.mp4), true pairs, through the daemon's path")
+    _ravdess(video)
+    for kind in (fusion, video):
+        kind.add_argument("--method", choices=("feature", "weighted", "voting"), default="feature")
     for kind in kinds.choices.values():
         kind.add_argument("--bundle", default="default", metavar="DIR", help="model bundle (default: the one that ships)")
         kind.add_argument("--json", type=Path, required=True, metavar="FILE", help="write the figures here")

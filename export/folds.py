@@ -21,7 +21,7 @@ import torch
 
 from edge import cli
 from edge.errors import ExportError, MoodringError
-from edge.evaluation.metrics import classification_metrics
+from edge.evaluation.metrics import classification_metrics, reliability
 from edge.evaluation.readers import list_ravdess, read_sound
 from edge.features.spec import PreprocessSpec
 from edge.labels import CLASSES, LABELS
@@ -84,7 +84,8 @@ def pooled(evaluations: list[dict[str, Any]], data_dir: Path) -> dict[str, Any]:
     clips = {name: row for evaluation in evaluations for name, row in evaluation["clips"].items()}
     if sum(len(evaluation["clips"]) for evaluation in evaluations) != len(clips):
         raise ExportError("a clip was tested in two folds")
-    return classification_metrics(np.array(list(clips.values())), np.array([labels[name] for name in clips]))
+    probabilities, truth = np.array(list(clips.values())), np.array([labels[name] for name in clips])
+    return classification_metrics(probabilities, truth) | {"reliability": reliability(probabilities, truth)}
 
 
 def spread(values: list[float]) -> dict[str, Any]:

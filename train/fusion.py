@@ -23,7 +23,6 @@ from edge.fusion import LEAST, tempered
 from edge.labels import CLASSES, FACE_CLASSES, LABELS
 from train.datasets import load_faces
 from train.decision import TEMPERATURES, confident_from, decision_weight, surest, vote
-from train.face import soft_cross_entropy
 from train.loop import Task, fit
 from train.models.fusion import OUTPUTS, FusionNet, Joint, shares_of
 from train.recipe import FusionRecipe
@@ -43,7 +42,9 @@ from train.voices import find_ravdess
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
-Batch = tuple[dict[str, Tensor], ...]  # by label set: face [B,7], voice [B,8], presence [B,2], targets [B,8]
+Batch = tuple[
+    dict[str, Tensor], ...
+]  # by label set, at all hops of B clips: face [H,7], voice [H,8], presence [H,2], pair [H]; truth [B]
 
 
 def batches(faces: Faces, voices: Voices, recipe: FusionRecipe, epoch: int) -> Iterator[Batch]:
@@ -62,7 +63,7 @@ def _batch(
 ) -> dict[str, Tensor]:
     pictures, clips = pairs
     count = len(clips)
-    rows_f, rows_v = pictures.copy(), voices.hops(rng, clips)
+    rows_f, heard = pictures.copy(), clips.copy()
     presence = np.ones((count, 2), np.float32)
     doubted = rng.random(count) < recipe.modality_dropout
     side = rng.integers(0, 2, count)
@@ -70,12 +71,14 @@ def _batch(
     wrong = rng.random(count) >= presence[np.arange(count), side]
     lost_face, lost_voice = doubted & wrong & (side == 0), doubted & wrong & (side == 1)
     rows_f[lost_face] = rng.integers(0, len(faces), int(lost_face.sum()))
-    rows_v[lost_voice] = rng.integers(0, len(voices.answers), int(lost_voice.sum()))
+    heard[lost_voice] = rng.integers(0, len(voices.labels), int(lost_voice.sum()))
+    hops, pair = voices.hops(heard)
     return {
-        "face": _log(faces[rows_f]),
-        "voice": _log(voices.answers[rows_v]),
-        "presence": torch.from_numpy(presence),
-        "targets": torch.eye(CLASSES)[voices.labels[clips]],
+        "face": _log(faces[rows_f][pair]),
+        "voice": _log(voices.answers[hops]),
+        "presence": torch.from_numpy(presence[pair]),
+        "pair": torch.from_numpy(pair),
+        "truth": torch.from_numpy(voices.labels[clips]),
     }
 
 
@@ -83,14 +86,21 @@ def _log(probabilities: F32) -> Tensor:
     return torch.log(torch.from_numpy(np.maximum(probabilities, LEAST)))
 
 
-def loss(model: nn.Module, batch: Batch, recipe: FusionRecipe) -> tuple[Tensor, dict[str, float]]:
-    """Cross-entropy by each label set, in the space of the heads' answers: their reading of the embeddings is fixed."""
-    parts = [
-        soft_cross_entropy(joint(part["face"], part["voice"], part["presence"]), part["targets"], recipe.label_smoothing)
-        for joint, part in zip(joints(model), batch, strict=True)
-    ]
+def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropy of the mean over each clip's hops, by each label set, since that mean is what is reported.
+
+    It is taken in the space of the heads' answers: their reading of the embeddings is fixed.
+    """
+    parts = [_clip_loss(joint, part) for joint, part in zip(joints(model), batch, strict=True)]
     total: Tensor = torch.stack(parts).sum()
     return total, {f"loss_{head}": part.item() for head, part in zip(OUTPUTS, parts, strict=True)}
+
+
+def _clip_loss(joint: Joint, part: dict[str, Tensor]) -> Tensor:
+    said = torch.softmax(joint(part["face"], part["voice"], part["presence"]), dim=1)
+    sums = torch.zeros(len(part["truth"]), CLASSES).index_add(0, part["pair"], said)
+    mean = sums / torch.bincount(part["pair"])[:, None]
+    return -torch.log(torch.clamp(mean[torch.arange(len(mean)), part["truth"]], min=LEAST)).mean()
 
 
 def joints(model: nn.Module) -> list[Joint]:
@@ -161,7 +171,7 @@ def learn(
         model=model,
         steps=recipe.pairs // recipe.batch,
         batches=lambda epoch: batches(faces, voices, recipe, epoch),
-        loss=lambda net, batch: loss(net, batch, recipe),
+        loss=loss,
         validate=lambda net: validate(net, faces, voices, recipe),
         basis=basis,
     )

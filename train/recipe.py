@@ -75,7 +75,6 @@ class SpeechRecipe(Recipe):
 
 @dataclass(frozen=True, slots=True)
 class FusionRecipe(Recipe):
-    label_smoothing: float
     fold: int | None  # whose test actors are held out
     pairs: int  # an epoch
     modality_dropout: float  # probability that one of the two is trusted less, and wrong as often as it should be

@@ -70,12 +70,13 @@ class Voices:
     clip: I64
     labels: I64
 
-    def hops(self, rng: np.random.Generator, clips: I64) -> I64:
-        """Draw a hop of each of these clips."""
+    def hops(self, clips: I64) -> tuple[I64, I64]:
+        """Return the rows of all hops of these clips, one clip after another, and which of the clips each is of."""
         first = np.searchsorted(self.clip, np.arange(len(self.labels)))
-        count = np.bincount(self.clip, minlength=len(self.labels))
-        rows: I64 = first[clips] + (rng.random(len(clips)) * count[clips]).astype(np.int64)
-        return rows
+        length = np.bincount(self.clip, minlength=len(self.labels))[clips]
+        whose = np.repeat(np.arange(len(clips)), length)
+        within = np.arange(len(whose)) - np.repeat(np.cumsum(length) - length, length)
+        return first[clips][whose] + within, whose
 
 
 def load_branches(out_dir: Path) -> Branches:
@@ -176,8 +177,4 @@ class Pairs:
 
 def whole_pairs(face_labels: I64, voices: Voices, count: int, seed: int) -> Pairs:
     pictures, clips = draw_pairs(face_labels, voices.labels, count, seed)
-    first = np.searchsorted(voices.clip, np.arange(len(voices.labels)))
-    length = np.bincount(voices.clip, minlength=len(voices.labels))[clips]
-    pair = np.repeat(np.arange(count), length)
-    within = np.arange(len(pair)) - np.repeat(np.cumsum(length) - length, length)
-    return Pairs(pictures, first[clips][pair] + within, pair, voices.labels[clips])
+    return Pairs(pictures, *voices.hops(clips), voices.labels[clips])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge.errors import DataError
 from edge.evaluation.disturb import DISTURBANCES
 from edge.evaluation.engine import Engine, progress
-from edge.evaluation.metrics import classification_metrics
+from edge.evaluation.metrics import classification_metrics, reliability
 from edge.evaluation.readers import Fer2013, list_class_folders, read_fer2013, read_ferplus, read_grey
 from edge.features.face_crop import crop_face, resize_crop
 from edge.features.haar import FaceDetector
@@ -41,7 +41,7 @@ def evaluate_fer2013(engine: Engine, csv: Path, ferplus: Path | None, split: str
     rows = _rows(data, split, csv)
     faces, truth = data.faces[rows], data.labels[rows]
     official, usable = _answers(engine.face("official"), faces, engine, f"official labels, {split}")
-    figures = classification_metrics(official, truth)
+    figures = classification_metrics(official, truth) | {"reliability": reliability(official, truth)}
     result = figures | {"split": split, "usable_rate": float((usable >= 0.5).mean()), "by_label_set": {"official": figures}}
     copies = _copies_of_training(data, rows) if split != "Training" else np.zeros(len(rows), np.bool_)
     if copies.any():
@@ -61,7 +61,8 @@ def _evaluate_ferplus(engine: Engine, faces: U8, votes: NDArray[np.uint8], split
         raise DataError(f"no picture of {split} has a majority among its FER+ votes")
     answers, _ = _answers(engine.face("ferplus"), faces[counted], engine, f"FER+ majority, {split}")
     left_out = {"left_out": int((~counted).sum()), "left_out_why": "tied votes, or contempt, unknown, not a face"}
-    return classification_metrics(answers, majority[counted]) | left_out
+    found = classification_metrics(answers, majority[counted]) | {"reliability": reliability(answers, majority[counted])}
+    return found | left_out
 
 
 def _rows(data: Fer2013, split: str, csv: Path) -> I64:

@@ -16,8 +16,9 @@ from rich.table import Table
 
 from edge import __version__
 from edge.errors import UsageError
-from edge.evaluation import face, fusion, nonfaces, speech, stream
+from edge.evaluation import face, fusion, nonfaces, speech, stream, video
 from edge.evaluation.engine import Engine
+from edge.evaluation.provenance import commit
 from edge.inference import bundle as bundles
 from edge.labels import LABELS
 
@@ -28,7 +29,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Run one evaluation, print its main figures and write all of them to --json."""
     cv2.setNumThreads(1)
     _make_room(arguments.json)
-    needed = ("speech",) if arguments.what == "stream" else bundles.MODELS if arguments.what == "fusion" else (arguments.what,)
+    whole = arguments.what in ("fusion", "video")
+    needed = ("speech",) if arguments.what == "stream" else bundles.MODELS if whole else (arguments.what,)
     bundle = bundles.load(bundles.resolve(arguments.bundle), needed)
     if bundle.labels != LABELS:
         raise UsageError(
@@ -48,6 +50,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
         figures = speech.evaluate_ravdess(
             engine, arguments.ravdess, arguments.actors, arguments.noise, arguments.snr, clips=arguments.clips
         )
+    elif arguments.what == "video":
+        figures = video.evaluate_videos(engine, arguments.ravdess, arguments.actors, arguments.method)
     elif arguments.what == "stream":
         figures = stream.evaluate_ravdess(engine, arguments.ravdess, arguments.actors)
     else:
@@ -65,6 +69,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
         "backend": arguments.backend,
         "moodring": __version__,
         "command": _command(sys.argv[1:]),
+        "commit": commit(),
+        "seed": 0,  # of all that is drawn, unless the figures name another
     }
     _write(arguments.json, header | figures)
     _print(header | figures)

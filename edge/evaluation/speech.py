@@ -11,7 +11,7 @@ import numpy as np
 from edge.clock import NS_PER_S
 from edge.errors import DataError
 from edge.evaluation.engine import Engine, progress
-from edge.evaluation.metrics import classification_metrics
+from edge.evaluation.metrics import classification_metrics, reliability
 from edge.evaluation.readers import SOUND_SUFFIXES, RavdessClip, list_ravdess, read_sound
 from edge.features.spec import SpeechSpec
 from edge.features.speech_window import SpeechFrontEnd
@@ -82,6 +82,7 @@ def evaluate_ravdess(
 
     clean = answers(sounds, "clean")
     result = classification_metrics(means(clean), truth) | {"actors": sorted({clip.actor for clip in chosen})}
+    result["reliability"] = reliability(means(clean), truth)
     usable = [hop.usable >= threshold for hops in clean for hop in hops]
     result["usable"] = {"speech": {"windows": len(usable), "usable": float(np.mean(usable))}}
     if clips:

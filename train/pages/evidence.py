@@ -1,0 +1,85 @@
+"""The evaluation files in docs/models: each figure on the pages is read from one of them, and says from which."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.errors import DataError
+
+METHODS = {
+    "feature": "feature fusion",
+    "weighted": "decision: weighted average",
+    "voting": "decision: voting",
+    "product, untrained": "product of both answers, nothing learnt",
+}
+SETS = {"official": "FER2013's own labels", "ferplus": "FER+ majority"}
+NEEDED = ("face", "speech", "speech_folds", "fusion", "fusion_folds")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The files at hand, by name without suffix; those beyond `NEEDED` may be absent."""
+
+    files: dict[str, dict[str, Any]]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.files[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.files
+
+    def source(self, *names: str) -> str:
+        """Say which files figures are from; how those were made stands at the end of the report."""
+        return "From " + ", ".join(f"[{name}.json]({name}.json)" for name in names)
+
+    def made(self) -> list[tuple[str, ...]]:
+        """Return each file's name with the command, commit and seed that made it, and the bundle that was measured."""
+        rows = []
+        for name, file in self.files.items():
+            seed = file.get("seed", file.get("recipe", {}).get("seed"))
+            rows.append(
+                (
+                    f"[{name}.json]({name}.json)",
+                    f"`{file['command']}`" if file.get("command") else "-",
+                    f"`{file['commit'][:10]}`" if file.get("commit") else "-",
+                    "-" if seed is None else str(seed),
+                    f"`{file['bundle']}`" if file.get("bundle") else "-",
+                )
+            )
+        return rows
+
+
+def read(folder: Path) -> Evidence:
+    """Read every evaluation in a folder; raise DataError where one that the report rests on is absent or unreadable."""
+    files: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read as JSON ({error}); evaluate again or restore it") from error
+        if isinstance(document, dict):
+            files[path.stem] = document
+    missing = [name for name in NEEDED if name not in files]
+    if missing:
+        raise DataError(
+            f"{folder}: lacks {', '.join(f'{name}.json' for name in missing)}; `make evaluate`, `make folds` and "
+            "`make fusion-folds` write them"
+        )
+    return Evidence(files)
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def points(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def methods_of(evidence: Evidence, head: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = evidence["fusion_folds"]["by_label_set"][head]["methods"]
+    return found
