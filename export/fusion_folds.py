@@ -35,7 +35,7 @@ from edge.evaluation.fusion import (
     read_pictures,
     wrong_figures,
 )
-from edge.evaluation.pairs import EASIER, PAIRING, Sample, main_answers, wrong_answers
+from edge.evaluation.pairs import EASIER, PAIRING, Sample, main_answers, some_pairs, wrong_answers
 from edge.evaluation.readers import RavdessClip, list_ravdess
 from edge.features.spec import PreprocessSpec
 from edge.fusion import METHODS
@@ -56,7 +56,6 @@ F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 SPLIT = "PublicTest"
 UNTRAINED = "product, untrained"
-FEWER = 4  # of so many pairs one is tried with a wrong side as well
 SPREAD = ("accuracy", "macro_f1", "ece")
 
 
@@ -143,16 +142,10 @@ def run_fold(fold: int, recipe: FusionRecipe, materials: Materials, pairs: int, 
         said["samples"][head] = sample
         said["main"][head] = {method: main_answers(sample, fuser) for method, fuser in fusers.items()}
         said["main"][head][UNTRAINED] = main_answers(sample, untrained.fuser("feature", head))
-        few = first_pairs(sample, pairs // FEWER)
+        few = some_pairs(sample)
         said["wrong"][head] = wrong_answers(few, fusers["feature"], FRESHNESS)
         said["noise"][head] = noise_figures(engine, few, fusers["feature"], head, recipe.seed)
     return FoldSaid(**said, summary=summary, bundle_id=fold_bundle.id)
-
-
-def first_pairs(sample: Sample, count: int) -> Sample:
-    """Return a sample's first pairs."""
-    names = ("pictures", "clips", "truth", "other_pictures", "other_clips")
-    return dataclasses.replace(sample, **{name: getattr(sample, name)[:count] for name in names})
 
 
 def pooled(folds: Sequence[FoldSaid], head: str, method: str) -> dict[str, Any]:

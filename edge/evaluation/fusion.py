@@ -26,6 +26,7 @@ from edge.evaluation.pairs import (
     draw_pairs,
     main_answers,
     merge_calm,
+    some_pairs,
     wrong_answers,
 )
 from edge.evaluation.readers import RavdessClip, read_fer2013, read_ferplus, read_sound
@@ -109,11 +110,12 @@ def evaluate_pairs(engine: Engine, pairing: Pairing, *, pairs: int, seed: int, m
         sample = draw_sample(engine, head, pictures, voices, truth_of_clip, pairs=pairs, seed=seed)
         fuser = engine.fuser(method, head)
         said = main_answers(sample, fuser)
-        wrong = wrong_answers(sample, fuser, FRESHNESS)
+        few = some_pairs(sample)
+        wrong = wrong_answers(few, fuser, FRESHNESS)
         confident = (engine.bundle.models["fusion"].confident or {}).get(head) if method == "feature" else None
         by_label_set[head] = pair_figures(said, sample.truth) | {
-            "wrong": wrong_figures(wrong, said, sample),
-            "noise": noise_figures(engine, sample, fuser, head, seed),
+            "wrong": wrong_figures(wrong, said, few),
+            "noise": noise_figures(engine, few, fuser, head, seed),
             "confident": confident_figures(said["fused"], sample.truth, confident),
         }
     return by_label_set["official"] | {
@@ -144,9 +146,11 @@ def pair_figures(said: dict[str, F32], truth: I64) -> dict[str, Any]:
 def wrong_figures(wrong: dict[str, dict[str, F32]], said: dict[str, F32], sample: Sample) -> dict[str, Any]:
     """Return how often the fused answer stays with the right side when the other one shows another class."""
     alone = {"face": said["speech_alone"], "speech": said["face_alone"]}
+    count = len(sample.truth)  # these are the first of all pairs
     return {
         side: {
-            "right_side_alone": _accuracy(alone[side], sample.truth),
+            "pairs": count,
+            "right_side_alone": _accuracy(alone[side][:count], sample.truth),
             "fused_by_freshness": {fresh: _accuracy(each, sample.truth) for fresh, each in by_freshness.items()},
             "confidence_by_freshness": {fresh: float(each.max(axis=1).mean()) for fresh, each in by_freshness.items()},
         }

@@ -5,6 +5,7 @@ The errors of such pairs are independent, which makes them easier than life: eve
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from edge.types import F32, BranchOutput
 
 PAIRING = "paired by class, different people"
 EASIER = "independent errors make this easier than life"
+FEWER = 4
 I64 = NDArray[np.int64]
 Fuse = Callable[[BranchOutput, BranchOutput], F32]
 
@@ -71,6 +73,13 @@ def _of_class(labels: I64, wanted: I64, rng: np.random.Generator) -> I64:
         places = wanted == label
         rows[places] = rng.choice(pool, int(places.sum()))
     return rows
+
+
+def some_pairs(sample: Sample) -> Sample:
+    """Return the first of a sample's pairs, one in `FEWER`: what is tried with them is tried in many ways."""
+    count = max(1, len(sample.truth) // FEWER)
+    names = ("pictures", "clips", "truth", "other_pictures", "other_clips")
+    return dataclasses.replace(sample, **{name: getattr(sample, name)[:count] for name in names})
 
 
 def answers(sample: Sample, fuse: Fuse, *, wrong_face: bool = False, wrong_voice: bool = False) -> F32:

@@ -20,7 +20,7 @@ from edge.evaluation.readers import RavdessClip, list_ravdess
 from edge.fusion import Method
 from edge.labels import LABELS
 from edge.pipeline import EventIdentity, Pipeline
-from edge.runtime import replay
+from edge.replay import replay
 from edge.types import F32, EmotionEvent
 
 TRUE_PAIRS = "true pairs: face and voice of one recording"
