@@ -30,7 +30,7 @@ PLAIN_TESTS := $(foreach part,mfcc spectrum speech_window denoise voice_activity
 	face_tracker pipeline smoothing,tests/edge/test_$(part).py) tests/replay
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick with-speech folds fusion-folds fusion-folds evaluate report clip front-end forms aarch64 test-plain faces faces-sheet \
+.PHONY: help run test check data models models-quick with-speech folds fusion-folds evaluate report clip front-end forms aarch64 test-plain faces faces-sheet \
 	soak-events bench bench-check pictures \
 	clean runtime dev need-data
 
