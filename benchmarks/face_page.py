@@ -36,7 +36,8 @@ and more shrink to 400 or more, of which the smallest face that is looked for st
 COST = """## What a frame costs
 
 Thread CPU time a frame from the first confirmed face on, over four clips brought to one size, slices of the scan included;
-and of a frame that begins a new scene."""
+and of a frame that begins a new scene with a face in it, which costs more than any other: its share of the scan, and two
+close looks at what that proposes."""
 
 MISSES = """## What it misses
 
@@ -45,8 +46,8 @@ in three frames in a row. The careful scan is no truth. In two of the three fram
 round the microphone for a face, and not the singer's, which is followed there all along; the third is the first frame, in
 which his face is small."""
 
-VARIED = """The film scene is less sure than its figure: %s. A small face at its beginning, and a dark profile in the
-audience, are found by some scans and missed by others."""
+VARIED = """The film scene is less sure than its figure: %s.
+A small face at its beginning, and a dark profile in the audience, are found by some scans and missed by others."""
 
 AGAIN = (
     """`make faces` measures it again; `make faces-sheet` draws the clips with their boxes into build/faces, to be looked at."""
@@ -78,7 +79,7 @@ def _recall(figures: dict[str, Any]) -> list[str]:
         for name, r in figures["recall"].items()
     ]
     varied = (
-        f"{100 * r['recall']:.1f} % are found {how}, {r['first_detection_frames_late']} frames late"
+        f"{100 * r['recall']:.1f} % are found {how}, the first face {r['first_detection_frames_late']} frame(s) late"
         for how, r in figures["recall_varied"].items()
     )
     return [
@@ -111,6 +112,9 @@ def _nobody(figures: dict[str, Any]) -> list[str]:
 def _run(figures: dict[str, Any]) -> list[str]:
     machine = figures["machine"]
     where = f"{machine['processor']}, {machine['cores']} cores, one thread"
+    where += (
+        f", shared with other work (load {machine['load_average']:.0f})" if machine["load_average"] > machine["cores"] else ""
+    )
     return [f"Measured on {machine['date']} at commit {machine['commit']}: {where}. {AGAIN}"]
 
 

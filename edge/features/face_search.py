@@ -13,7 +13,7 @@ from edge.clock import NS_PER_S
 from edge.features.haar import Box, FaceDetector, Slice, plan_scan
 from edge.types import U8
 
-SCENE_SLICES = 5  # of a new scene that one frame pays for: five to ten milliseconds
+SCENE_SLICES = 5  # of a new scene that one frame pays for: five to ten milliseconds, and as much to look at what they find
 SEARCH_FRAMES = 4  # over which a full scan is spread while no face is known
 STILL_SIDE = 64  # pixels the frame is shrunk to, to see whether anything moved
 STILL_LEVELS = 6  # grey levels: smaller changes are noise
