@@ -143,15 +143,16 @@ def _own(path: Path) -> Work:
     verified = {}
     for kind, network in own.networks.items():
         inputs = own.material[kind].judged if kind in own.material else random_inputs(network)
-        verified[kind] = _verified(network, own.source.get(kind) or to_onnx(network), inputs)
+        what = "given" if kind in own.material else "random"
+        verified[kind] = _verified(network, own.source.get(kind) or to_onnx(network), inputs, what)
     return Work(own.name, own.labels, own.spec, own.networks, verified, own.material, own.thresholds)
 
 
-def _verified(network: Network, exported: bytes, inputs: Inputs) -> Verified:
+def _verified(network: Network, exported: bytes, inputs: Inputs, what: str = "real") -> Verified:
     check_onnx(network.kind, exported)
     done = verify(network, exported, inputs)
     print(f"{network.kind}: {len(done.onnx) / 1e6:.2f} MB, at most {done.max_abs_difference:.1e} from the original over "
-          f"{done.compared} inputs", flush=True)  # fmt: skip
+          f"{done.compared} {what} inputs", flush=True)  # fmt: skip
     return done
 
 
