@@ -25,6 +25,7 @@ FER := build/data/fer2013.csv
 FERPLUS := build/data/fer2013new.csv
 # The held-out parts, which no training of the shipped models saw: configs/train/speech.yaml keeps fold 0 unheard.
 SPLIT := PublicTest
+NOBODY = "$(DATA)/video/pyfeat_no_face.mp4" "$(DATA)/face_images/pyfeat_noface_mountain.jpg"
 # What computes: front ends, networks, fusion, and whole recordings.
 PLAIN_TESTS := $(foreach part,mfcc spectrum speech_window denoise voice_activity bundle branches fusion face_crop haar \
 	face_tracker pipeline smoothing,tests/edge/test_$(part).py) tests/replay
@@ -94,6 +95,10 @@ with-speech: need-data dev data
 evaluate: need-data runtime data  ## measure the shipped bundle on the held-out parts, into docs/models/*.json
 	@mkdir -p docs/models
 	$(BIN)/moodring evaluate face --bundle $(BUNDLE) --fer2013 $(FER) --ferplus $(FERPLUS) --split $(SPLIT) --json docs/models/face.json
+	$(BIN)/moodring evaluate face --bundle $(BUNDLE) --robustness --fer2013 $(FER) --ferplus $(FERPLUS) --split $(SPLIT) \
+		--json docs/models/face_robustness.json
+	$(BIN)/moodring evaluate face --bundle $(BUNDLE) --nonfaces $(NOBODY) --json docs/models/face_nonfaces.json
+	test ! -d "$(DATA)/ck48" || $(BIN)/moodring evaluate face --bundle $(BUNDLE) --images "$(DATA)/ck48" --json docs/models/face_ck48.json
 	$(BIN)/moodring evaluate speech --bundle $(BUNDLE) --ravdess "$(DATA)/ravdess" --actors $(ACTORS) \
 		--noise "$(DATA)/noise" --json docs/models/speech.json
 	$(BIN)/moodring evaluate fusion --bundle $(BUNDLE) --fer2013 $(FER) --ferplus $(FERPLUS) --split $(SPLIT) \

@@ -20,7 +20,8 @@ def page(mfcc: dict[str, Any], voice: dict[str, Any], removal: dict[str, Any]) -
 INTRODUCTION = """# The speech front end
 
 From sound to what the speech branch reads: pre-emphasis, window, power spectrum, mel bands, noise removal, log, cepstra;
-and from the same bands, whether anybody speaks. It streams: any chunking of the same sound gives the same bits.
+from the same spectrum, how high the voice is; and from the same bands, whether anybody speaks. It streams: any chunking of
+the same sound gives the same bits.
 
 ![A recording in kitchen noise: samples, mel spectrum before and after noise removal, voice](speech_front_end.png)"""
 

@@ -86,7 +86,7 @@ def loss(model: nn.Module, batch: Batch, recipe: SpeechRecipe) -> tuple[Tensor, 
 
 @torch.no_grad()
 def answers(model: nn.Module, windows: F32, batch: int = 128) -> dict[str, F32]:
-    """Run the network over windows [N, 300, 40]; return its outputs by name."""
+    """Run the network over windows [N, 300, 42]; return its outputs by name."""
     pieces: list[list[F32]] = [[], [], []]
     for start in range(0, len(windows), batch):
         for piece, output in zip(pieces, model(torch.from_numpy(windows[start : start + batch])), strict=True):

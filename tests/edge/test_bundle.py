@@ -54,7 +54,7 @@ def test_a_whole_bundle_is_loaded(tiny_bundle: Path):
     assert set(bundle.models) == set(MODELS) == {"face", "speech", "fusion"}
     assert bundle.spec == PreprocessSpec()
     assert bundle.models["face"].published_head == "ferplus"
-    assert bundle.models["speech"].inputs == {"window": (1, 300, 40)}
+    assert bundle.models["speech"].inputs == {"window": (1, 300, 42)}
     assert len(bundle.id) == 16
 
 

@@ -215,7 +215,7 @@ def test_an_onnx_file_that_cannot_be_used_is_refused(folder: Path, tmp_path: Pat
         ("face: {}", UsageError, "must name either `onnx` or `module`"),
         ("faces: {}", UsageError, "must hold `labels`"),
         ("face: {module: own_networks:face}\nlabels: [one]", UsageError, "two or more, each once"),
-        ("speech: {module: own_networks:face}", ExportError, r"speech does not run on window \(1, 300, 40\)"),
+        ("speech: {module: own_networks:face}", ExportError, r"speech does not run on window \(1, 300, 42\)"),
         (
             "face: {module: own_networks:face}\nspec: {face: {normalisation: unit}}",
             UsageError,

@@ -24,7 +24,7 @@ SURE = 6.0  # logit of a `usable` that is always above the threshold
 
 INPUTS = {
     "face": {"crop": (1, 1, 48, 48)},
-    "speech": {"window": (1, 300, 40)},
+    "speech": {"window": (1, 300, 42)},
     "fusion": {"face_embedding": (1, EMBEDDING), "speech_embedding": (1, EMBEDDING), "presence": (1, 2)},
 }
 OUTPUTS = {
