@@ -103,6 +103,7 @@ evaluate: need-data runtime data  ## measure the shipped bundle on the held-out 
 		--noise "$(DATA)/noise" --json docs/models/speech.json
 	$(BIN)/moodring evaluate fusion --bundle $(BUNDLE) --fer2013 $(FER) --ferplus $(FERPLUS) --split $(SPLIT) \
 		--ravdess "$(DATA)/ravdess" --actors $(ACTORS) --json docs/models/fusion.json
+	rm -f build/sample.jsonl
 	$(BIN)/moodring run edge/samples/clip.mp4 --pace max --events build/sample.jsonl && \
 		$(BIN)/python -m train.pages.keep events build/sample.jsonl docs/models
 	$(BIN)/python -m edge.evaluation.record $(BUNDLE) docs/models/face.json docs/models/speech.json docs/models/fusion.json
