@@ -16,7 +16,7 @@ F32 = NDArray[np.float32]
 
 
 class MelAugmenter:
-    """Makes network inputs float32 [window_frames, columns] of log mel energies [1..window_frames, filters]."""
+    """Makes network inputs float32 [window_frames, columns] of log mel energies (and pitch) [1..window_frames, filters (+ 2)]."""
 
     def __init__(self, recipe: SpeechRecipe, spec: SpeechSpec) -> None:
         self.recipe = recipe
@@ -46,7 +46,9 @@ class MelAugmenter:
         self._mask(stretched, rng)
         # What acts on a frame alone, in one product: the warp, the transform; the channel comes out of it as an offset.
         transform = self._warp(rng) @ self._to_features
-        return fit_window(stretched @ transform + self._channel(rng) @ self._to_features, self.spec)
+        filters = self.spec.mfcc.filters
+        features = stretched[:, :filters] @ transform + self._channel(rng) @ self._to_features
+        return fit_window(np.concatenate([features, stretched[:, filters:]], axis=1), self.spec)
 
     def _warp(self, rng: np.random.Generator) -> F32:
         """Scale and shift the mel axis, as a longer or shorter vocal tract does: [filters, filters], columns summing to 1."""
@@ -70,7 +72,7 @@ class MelAugmenter:
 
     def _mask(self, mel: F32, rng: np.random.Generator) -> None:
         """Fill bands of filters and stretches of time with their mean (Park et al. 2019), in place."""
-        frames, filters = mel.shape
+        frames, filters = len(mel), self.spec.mfcc.filters
         for _ in range(int(rng.integers(0, self.recipe.masks + 1))):
             width = int(rng.integers(1, 8))
             start = int(rng.integers(0, filters - width))

@@ -34,7 +34,7 @@ class Task:
     """What differs between the branches.
 
     `batches(epoch)` yields `steps` batches; `loss(model, batch)` gives the loss and its parts as floats; `validate(model)`
-    gives figures with `score`, by which the best averaged weights are kept. `basis` names what the weights rest on besides the
+    gives figures with `score`, by which the best averaged weights are kept, or the last ones where `last` says so. `basis` names what the weights rest on besides the
     recipe and the preprocessing: the branches that a fusion joins.
     """
 
@@ -44,6 +44,7 @@ class Task:
     loss: Callable[[nn.Module, Any], tuple[Tensor, dict[str, float]]]
     validate: Callable[[nn.Module], dict[str, float]]
     basis: str = ""
+    last: bool = False
 
 
 @dataclass
@@ -190,7 +191,7 @@ def fit(task: Task, recipe: Recipe, folder: Path) -> tuple[list[dict[str, float]
             row |= task.validate(state.averaged)
             state.epoch += 1
             state.history.append({"epoch": state.epoch, **row})
-            if row["score"] > state.best_score:
+            if task.last or row["score"] > state.best_score:
                 state.best_score = row["score"]
                 write_atomically(folder / BEST, lambda part: torch.save(state.averaged.state_dict(), part))
             save_state(folder, task, state, recipe)

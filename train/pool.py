@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.features.spec import SpeechSpec
+from edge.features.spec import PITCH_COLUMNS, SpeechSpec
 from train.augment_mel import MelAugmenter
 from train.augment_sound import SoundAugmenter
 from train.loop import write_atomically
@@ -33,7 +33,7 @@ LONGEST = 0.7  # the share of windows that reach as far back as they can, as all
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """`log_mel` [frames, filters]: all sounds, one after another; sound i is bounds[i] .. bounds[i + 1], at speed[i].
+    """`log_mel` [frames, filters (and pitch)]: all sounds, one after another; sound i is bounds[i] .. bounds[i + 1], at speed[i].
 
     The voices come first, version by version within a recording, then the sounds that are no speech.
     """
@@ -105,7 +105,7 @@ def open_pool(recipe: SpeechRecipe, spec: SpeechSpec, voices: Sequence[Voice], n
         write_atomically(index_path, write_index)
     with np.load(index_path) as index_file:
         bounds, speed = index_file["bounds"], index_file["speed"]
-    shape = (int(bounds[-1]), spec.mfcc.filters)
+    shape = (int(bounds[-1]), spec.mfcc.filters + PITCH_COLUMNS * spec.pitch)
     return Pool(np.memmap(frames_path, np.float16, "r", shape=shape), bounds, speed)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +143,16 @@ class Parts:
     test: I64
 
 
-def parts_of(voices: Sequence[Voice], fold: int | None, *, mixed: bool) -> Parts:
-    """Split the recordings by actor; `mixed` splits as many by chance, so that every actor is heard in training."""
+def parts_of(voices: Sequence[Voice], fold: int | None, *, mixed: bool = False, whole: bool = False) -> Parts:
+    """Split the recordings by actor.
+
+    `whole` trains on the validation actors as well, who then choose nothing. `mixed` splits as many recordings by chance, so
+    that every actor is heard in training.
+    """
     actors = np.array([voice.clip.actor for voice in voices])
     split = split_actors(actors.tolist(), fold)
+    if whole:
+        split = replace(split, train=tuple(sorted(split.train + split.validation)))
     parts = [np.flatnonzero(np.isin(actors, side)) for side in (split.train, split.validation, split.test)]
     if mixed:
         order = np.random.default_rng(MIXED_SEED).permutation(len(voices))
@@ -154,17 +160,31 @@ def parts_of(voices: Sequence[Voice], fold: int | None, *, mixed: bool) -> Parts
     return Parts(*parts)
 
 
+def _protocol(actors: dict[str, list[int]], *, mixed: bool, whole: bool) -> str:
+    if mixed:
+        return "actors mixed: figures inflated"
+    chose = "nobody chose" if whole else f"{actors['validation']} chose and calibrated"
+    return f"actors apart: {actors['test']} unheard, {chose}"
+
+
 def train_speech(
-    recipe: SpeechRecipe, data_dir: Path, out_dir: Path, cache: Path | None = None, *, mixed: bool = False
+    recipe: SpeechRecipe,
+    data_dir: Path,
+    out_dir: Path,
+    cache: Path | None = None,
+    *,
+    mixed: bool = False,
+    whole: bool = False,
 ) -> bool:
     """Train, write OUT/speech.safetensors, its card and the run folder OUT/speech; return whether every epoch was done.
 
-    `cache` keeps the pool of changed recordings: OUT/cache unless given. `mixed` shows what a split that mixes actors would
-    have said; such a network is good for nothing else.
+    `cache` keeps the pool of changed recordings: OUT/cache unless given. `whole` trains on the validation actors too and keeps
+    the last averaged weights: a recipe that is settled has nothing left to choose. `mixed` shows what a split that mixes
+    actors would have said; such a network is good for nothing else.
     """
     run_dir, spec = out_dir / "speech", SpeechSpec()
     voices = load_voices(data_dir, spec)
-    parts = parts_of(voices, recipe.fold, mixed=mixed)
+    parts = parts_of(voices, recipe.fold, mixed=mixed, whole=whole)
     labels = np.array([voice.clip.label for voice in voices], np.int64)
     hops = hops_of([voices[row] for row in parts.validation], spec)
     noises = load_noises(data_dir, spec.mfcc.rate_hz)
@@ -182,6 +202,7 @@ def train_speech(
         batches=lambda epoch: batches(labels, parts.train, drawer, recipe, epoch),
         loss=lambda net, batch: loss(net, batch, recipe),
         validate=lambda net: validate(net, hops, nonspeech),
+        last=whole,
     )
     history, finished = fit(task, recipe, run_dir)
     summary = summarise(model, hops)
@@ -192,9 +213,7 @@ def train_speech(
         "network": network,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "data": [*DATA, *([NOISE_DATA] if noises else [])],
-        "protocol": "actors mixed: figures inflated"
-        if mixed
-        else f"actors apart: {actors['test']} unheard, {actors['validation']} chose and calibrated",
+        "protocol": _protocol(actors, mixed=mixed, whole=whole),
         "actors": actors,
         **summary,
     }

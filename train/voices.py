@@ -47,7 +47,7 @@ def window_ends(sounds: Sequence[F32], spec: SpeechSpec) -> list[I64]:
 
 def _ends(log_mel: F32, likelihood: NDArray[np.float64], spec: SpeechSpec) -> I64:
     frames = len(log_mel)
-    voiced = VoiceActivity(spec.mfcc).update(log_mel, likelihood)
+    voiced = VoiceActivity(spec.mfcc).update(log_mel[:, : spec.mfcc.filters], likelihood)
     sums = np.concatenate([[0], np.cumsum(voiced)])
     counts = np.arange(1, frames + 1)
     recent = sums[counts] - sums[np.maximum(counts - RECENT_FRAMES, 0)]
@@ -58,14 +58,17 @@ def _ends(log_mel: F32, likelihood: NDArray[np.float64], spec: SpeechSpec) -> I6
 def hear(sounds: Sequence[F32], spec: SpeechSpec) -> tuple[list[F32], list[NDArray[np.float64]]]:
     """Put sounds through the runtime's front end: log mel energies [frames, filters] and likelihoods of speech [frames].
 
+    Pitch and voicing stand behind the energies where the spec wants them, [frames, filters + 2].
     Their noise is followed all at once: frame by frame it costs as much for one stream as for many.
     """
-    mfcc = Mfcc(spec.mfcc)
+    mfcc = Mfcc(spec.mfcc, pitch=spec.pitch)
     mels: list[F32] = []
+    pitches: list[F32] = []
     for samples in sounds:
         mfcc.reset()
         mfcc.push(samples)
         mels.append(mfcc.log_mel.copy())
+        pitches.append(mfcc.pitch.copy())
     longest = max(map(len, mels))
     energies = np.ones((longest, len(mels), spec.mfcc.filters), np.float32)
     for stream, mel in enumerate(mels):
@@ -74,6 +77,8 @@ def hear(sounds: Sequence[F32], spec: SpeechSpec) -> tuple[list[F32], list[NDArr
     open_noise_reduction(spec, (len(mels),)).apply(energies, likelihood)
     epsilon = float(np.finfo(np.float64).eps)
     cleaned = [np.log(np.maximum(energies[: len(mel), stream], epsilon)) for stream, mel in enumerate(mels)]
+    if spec.pitch:
+        cleaned = [np.concatenate([mel, pitch], axis=1) for mel, pitch in zip(cleaned, pitches, strict=True)]
     return cleaned, [likelihood[: len(mel), stream] for stream, mel in enumerate(mels)]
 
 

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from edge.features.denoise import NoiseReduction
 from edge.features.filterbank import analysis_window, cepstral_transform, mel_filters
+from edge.features.pitch import Pitch
 from edge.features.products import Product, Step
-from edge.features.spec import MfccSpec
+from edge.features.spec import PITCH_COLUMNS, MfccSpec
 from edge.features.spectrum import KernelName, make_kernel
 
 MOST_PLANS = 128  # kept; a live stream repeats a few, a clip one for each of its chunks
@@ -58,6 +59,8 @@ class _Plan:
     likelihood: Array
     to_cepstra: list[Step]
     cepstra: Array
+    to_pitch: list[Step]
+    pitch: Array
 
 
 class Mfcc:
@@ -65,7 +68,8 @@ class Mfcc:
 
     `push` and `flush` return [frames, columns] of the precision asked for (float32 or float64): a view that is valid until
     the next push. With `noise`, noise is followed (and reduced, if it says so) in the mel energies, and `likelihood` tells of
-    each frame how likely it is speech. `kernel` names the way to the spectrum (see `edge.features.spectrum`).
+    each frame how likely it is speech. With `pitch`, `pitch` tells how high it is. `kernel` names the way to the
+    spectrum (see `edge.features.spectrum`).
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Mfcc:
         spec: MfccSpec,
         *,
         noise: NoiseReduction | None = None,
+        pitch: bool = False,
         precision: type[np.float32 | np.float64] = np.float32,
         kernel: KernelName = "cv2",
     ) -> None:
@@ -80,6 +85,7 @@ class Mfcc:
         self.precision = precision
         self._noise = noise
         self._kernel = make_kernel(kernel, spec.fft_size, CHUNK_FRAMES, precision)
+        self._pitch_reader = Pitch(spec, self._kernel, CHUNK_FRAMES) if pitch else None
         scaled_window = analysis_window(spec) * spec.sample_scale  # samples stay in [-1, 1] until here
         self._window = np.tile(scaled_window.astype(precision), (CHUNK_FRAMES, 1))
         weights = mel_filters(spec) / spec.fft_size
@@ -113,6 +119,11 @@ class Mfcc:
     def likelihood(self) -> Array:
         """Log likelihood ratio of speech for each frame of the last push, [frames], a view; zeros without `noise`."""
         return self._likelihood[: self._produced]
+
+    @property
+    def pitch(self) -> Array:
+        """Pitch and voicing of the frames of the last push, [frames, 2], a view (see `edge.features.pitch`); else zeros."""
+        return self._pitch[: self._produced]
 
     def reset(self) -> None:
         """Forget everything heard: the next push starts a new signal."""
@@ -159,6 +170,7 @@ class Mfcc:
         self._log_mel = np.zeros((rows, self.spec.filters), self.precision)
         self._cepstra = np.zeros((rows, self.spec.cepstra), self.precision)
         self._likelihood = np.zeros(rows)
+        self._pitch = np.zeros((rows, PITCH_COLUMNS), self.precision)
         self._plans: dict[tuple[int, int], _Plan] = {}
         self._output = self._log_mel if self.spec.output == "log_mel" else self._cepstra
 
@@ -201,6 +213,8 @@ class Mfcc:
         plan.spectrum()
         for rows, matrix, out in plan.to_mel:
             np.dot(rows, matrix, out)
+        if self._pitch_reader is not None:
+            self._pitch_reader.read(plan.to_pitch, plan.pitch)
         if self._noise is not None:
             self._noise.apply(plan.bands, plan.likelihood)
         np.maximum(plan.mel, plan.floor, out=plan.mel)
@@ -229,4 +243,6 @@ class Mfcc:
             likelihood=self._likelihood[start : start + count],
             to_cepstra=self._to_cepstra.plan(self._log_mel[start:], self._cepstra[start:], count) if cepstra else [],
             cepstra=self._cepstra[start : start + count],
+            to_pitch=[] if self._pitch_reader is None else self._pitch_reader.plan(count),
+            pitch=self._pitch[start : start + count],
         )

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from edge.errors import BundleError
 
 RATE_HZ = 16_000
+PITCH_COLUMNS = 2  # pitch and voicing (see `edge.features.pitch`)
 
 WindowFunction = Literal["hamming", "hann", "rectangular"]
 
@@ -103,11 +104,17 @@ class SpeechSpec:
     normalisation: Literal["level"] = "level"
     padding: Literal["repeat"] = "repeat"
     deltas: Literal[0, 1, 2] = 0  # how many orders of them stand beside the features
+    pitch: bool = True  # whether pitch and voicing stand behind them
+
+    @property
+    def features(self) -> int:
+        """How many cepstra, or log mel energies, describe one frame."""
+        return self.mfcc.filters if self.mfcc.output == "log_mel" else self.mfcc.cepstra
 
     @property
     def columns(self) -> int:
         """How many numbers describe one frame of a window."""
-        return (self.mfcc.filters if self.mfcc.output == "log_mel" else self.mfcc.cepstra) * (1 + self.deltas)
+        return self.features * (1 + self.deltas) + PITCH_COLUMNS * self.pitch
 
     def __post_init__(self) -> None:
         _require(

@@ -9,7 +9,7 @@ import numpy as np
 from edge.clock import NS_PER_S
 from edge.features.denoise import NoiseReduction
 from edge.features.mfcc import Mfcc
-from edge.features.spec import SpeechSpec
+from edge.features.spec import PITCH_COLUMNS, SpeechSpec
 from edge.features.spectrum import KernelName
 from edge.features.voice_activity import VoiceActivity, voice_bands
 from edge.types import F32, AudioBlock, FeatureWindow
@@ -34,26 +34,28 @@ def deltas(features: F32, width: int = 2) -> F32:
 def fit_window(features: F32, spec: SpeechSpec) -> F32:
     """Return a network input float32 [window_frames, columns] from 1..window_frames frames, newest last.
 
-    The level (of the louder half of the frames) is removed, so that a quiet microphone and a studio recording look alike; a
-    short window repeats itself. Training, evaluation and runtime all come through here.
+    A frame holds the features, then pitch and voicing where the spec wants them. The level (of the louder half of the frames)
+    is removed, so that a quiet microphone and a studio recording look alike; a short window repeats itself. Training,
+    evaluation and runtime all come through here.
     """
     count = len(features)
     if not 0 < count <= spec.window_frames:
         raise ValueError(f"a window holds 1..{spec.window_frames} frames, got {count}")
     window = features.copy()
-    levels = features.mean(axis=1) if spec.mfcc.output == "log_mel" else features[:, 0]
+    own = window[:, : spec.features]
+    levels = own.mean(axis=1) if spec.mfcc.output == "log_mel" else own[:, 0]
     level = np.partition(levels, count // 2)[count // 2 :].mean(dtype=np.float64)
-    window[:, : 1 if spec.mfcc.output == "cepstra" else None] -= np.float32(level)
-    columns = [window]
+    own[:, : 1 if spec.mfcc.output == "cepstra" else None] -= np.float32(level)
+    columns = [own]
     for _ in range(spec.deltas):
         columns.append(deltas(columns[-1]))
-    whole = np.concatenate(columns, axis=1) if spec.deltas else window
+    whole = np.concatenate([*columns, window[:, spec.features :]], axis=1) if spec.deltas else window
     return np.take(whole, np.arange(-spec.window_frames, 0) % count, axis=0)
 
 
 def open_mfcc(spec: SpeechSpec, kernel: KernelName = "cv2") -> Mfcc:
     """Return the spec's MFCC with its noise tracking: what training and runtime both put sound through."""
-    return Mfcc(spec.mfcc, noise=open_noise_reduction(spec), kernel=kernel)
+    return Mfcc(spec.mfcc, noise=open_noise_reduction(spec), pitch=spec.pitch, kernel=kernel)
 
 
 def open_noise_reduction(spec: SpeechSpec, streams: tuple[int, ...] = ()) -> NoiseReduction:
@@ -70,7 +72,7 @@ class SpeechFrontEnd:
         self._mfcc = open_mfcc(spec, kernel)
         self._voice = VoiceActivity(spec.mfcc)
         # Each frame is written twice, so that the newest `window_frames` are always one contiguous slice.
-        self._history = np.zeros((2 * spec.window_frames, spec.columns // (1 + spec.deltas)), np.float32)
+        self._history = np.zeros((2 * spec.window_frames, spec.features + PITCH_COLUMNS * spec.pitch), np.float32)
         self._voiced = np.zeros(RECENT_FRAMES, np.bool_)
         self._frames = 0
         self._samples = 0
@@ -99,9 +101,12 @@ class SpeechFrontEnd:
         voiced = self._voice.update(self._mfcc.log_mel, self._mfcc.likelihood)
         block_start = self._samples
         self._samples += block.samples.size
-        for frame, is_voiced in zip(cepstra, voiced, strict=True):
+        for frame, pitch, is_voiced in zip(cepstra, self._mfcc.pitch, voiced, strict=True):
             slot = self._frames % self.spec.window_frames
-            self._history[slot] = self._history[slot + self.spec.window_frames] = frame
+            for row in (slot, slot + self.spec.window_frames):
+                self._history[row, : self.spec.features] = frame
+                if self.spec.pitch:
+                    self._history[row, self.spec.features :] = pitch
             self._voiced[self._frames % RECENT_FRAMES] = is_voiced
             self._frames += 1
             if self._frames % self.spec.hop_frames == 0 and self._frames >= self.spec.min_frames and self.speaking:

@@ -16,7 +16,7 @@ from edge.features.speech_window import SpeechFrontEnd
 from edge.labels import CALM, FER2013, FERPLUS, FERPLUS_COLUMNS, FOLDER_NAMES, LABELS, NEUTRAL, RAVDESS
 
 # Changes only with `PreprocessSpec.version` or a default: every bundle made before is then refused.
-HASH = "8499eeba2217446d8417059879bfb22d466719d5d8360ec46b9ea851f7d4b143"
+HASH = "6da657a3560fcba1f90bfa82b66521c58720ceee38bf9e341108cab6c0e04007"
 
 
 def test_the_spec_that_bundles_were_made_for_is_still_the_one_implemented():
@@ -78,10 +78,11 @@ def test_a_speech_spec_that_cannot_be_is_refused(wrong: dict[str, object], messa
 @pytest.mark.parametrize(
     ("spec", "columns"),
     [
-        (SpeechSpec(deltas=0), 40),
-        (SpeechSpec(deltas=2), 120),
-        (SpeechSpec(mfcc=MfccSpec(cepstra=13), deltas=1), 26),
-        (SpeechSpec(mfcc=MfccSpec(cepstra=13, output="log_mel"), deltas=0), 40),
+        (SpeechSpec(pitch=False), 40),
+        (SpeechSpec(), 42),
+        (SpeechSpec(deltas=2), 122),
+        (SpeechSpec(mfcc=MfccSpec(cepstra=13), deltas=1, pitch=False), 26),
+        (SpeechSpec(mfcc=MfccSpec(cepstra=13, output="log_mel"), deltas=0), 42),
     ],
 )
 def test_a_window_has_as_many_columns_as_its_spec_says(spec: SpeechSpec, columns: int):

@@ -77,13 +77,14 @@ def test_deltas_are_those_of_the_reference(width: int, count: int):
 
 
 def test_deltas_stand_beside_the_features_they_are_of():
-    features = np.random.default_rng(0).normal(0, 20, (120, 40)).astype(np.float32)
+    features = np.random.default_rng(0).normal(0, 20, (120, 42)).astype(np.float32)
     plain = fit_window(features, SPEC)
     whole = fit_window(features, SpeechSpec(deltas=2))
-    assert whole.shape == (300, 120)
-    np.testing.assert_array_equal(whole[:, :40], plain)
-    np.testing.assert_array_equal(whole[-120:, 40:80], deltas(plain[-120:]))
-    np.testing.assert_array_equal(whole[-120:, 80:], deltas(deltas(plain[-120:])))
+    assert whole.shape == (300, 122)
+    np.testing.assert_array_equal(whole[:, :40], plain[:, :40])
+    np.testing.assert_array_equal(whole[-120:, 40:80], deltas(plain[-120:, :40]))
+    np.testing.assert_array_equal(whole[-120:, 80:120], deltas(deltas(plain[-120:, :40])))
+    np.testing.assert_array_equal(whole[-120:, 120:], features[:, 40:])  # pitch and voicing as they are
 
 
 def test_what_training_and_runtime_put_sound_through_reduces_noise_where_the_spec_says_so():
@@ -181,7 +182,7 @@ def test_the_last_window_is_there_even_where_nobody_speaks():
     front_end = SpeechFrontEnd(SPEC)
     assert front_end.last_window() is None
     assert list(front_end.push(AudioBlock(np.zeros(20_000, np.float32), 0))) == []
-    assert front_end.last_window().shape == (300, 40)
+    assert front_end.last_window().shape == (300, 42)
 
 
 @given(count=st.integers(1, 300))

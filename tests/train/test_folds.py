@@ -113,3 +113,11 @@ def test_a_split_by_chance_is_as_large_and_mixes_actors() -> None:
         assert len(getattr(mixed, side)) == len(getattr(apart, side))
     assert sorted([*mixed.train, *mixed.validation, *mixed.test]) == list(range(200))
     assert {*actors_of(voices, mixed.test)} & {*actors_of(voices, mixed.train)}
+
+
+def test_a_settled_recipe_trains_on_everyone_but_the_tested() -> None:
+    clips = [RavdessClip(Path(f"{row}"), "sound", 3, 1, 1, 1, 1 + row % 20) for row in range(200)]
+    voices = [Voice(clip, np.zeros(1, np.float32), np.array([1])) for clip in clips]
+    whole = parts_of(voices, 2, whole=True)
+    assert actors_of(voices, whole.train) == [*range(1, 9), *range(13, 21)]
+    assert actors_of(voices, whole.test) == [9, 10, 11, 12]

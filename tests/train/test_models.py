@@ -79,7 +79,7 @@ def test_sounds_that_are_no_speech_make_finite_windows() -> None:
     augmenter, rng = SoundAugmenter(recipe_with(), SpeechSpec(), []), np.random.default_rng(0)
     mels = hear([augmenter.nonspeech(rng) for _ in range(20)], SpeechSpec())[0]
     windows = MelAugmenter(recipe_with(), SpeechSpec()).windows([mel[:300] for mel in mels], rng)
-    assert windows.shape == (20, 300, 40)
+    assert windows.shape == (20, 300, 42)
     assert windows.dtype == np.float32
     assert np.isfinite(windows).all()
 
