@@ -114,8 +114,8 @@ def report(
     whole = pooled(fp32, data_dir)
     document = {
         "what": "speech, five folds over twenty actors, every actor tested once by a model that never heard them",
-        "protocol": "cross-validated: 16 actors train, 4 are tested, nothing is chosen; a fold's temperature is fitted on the other "
-        "folds' unheard actors",
+        "protocol": "cross-validated: 16 actors train, 4 are tested, nothing is chosen; a fold's temperature is fitted on the "
+        "other folds' unheard actors",
         "commit": commit(),
         "command": "make folds",
         "recipe": {**cards[0]["recipe"], "fold": list(range(FOLDS))},

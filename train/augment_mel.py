@@ -16,7 +16,7 @@ F32 = NDArray[np.float32]
 
 
 class MelAugmenter:
-    """Makes network inputs float32 [window_frames, columns] of log mel energies (and pitch) [1..window_frames, filters (+ 2)]."""
+    """Makes network inputs float32 [window_frames, columns] of log mel energies (and pitch) [1..window_frames, filters + 2]."""
 
     def __init__(self, recipe: SpeechRecipe, spec: SpeechSpec) -> None:
         self.recipe = recipe

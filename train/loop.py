@@ -34,8 +34,8 @@ class Task:
     """What differs between the branches.
 
     `batches(epoch)` yields `steps` batches; `loss(model, batch)` gives the loss and its parts as floats; `validate(model)`
-    gives figures with `score`, by which the best averaged weights are kept, or the last ones where `last` says so. `basis` names what the weights rest on besides the
-    recipe and the preprocessing: the branches that a fusion joins.
+    gives figures with `score`, by which the best averaged weights are kept, or the last ones where `last` says so. `basis`
+    names what the weights rest on besides the recipe and the preprocessing: the branches that a fusion joins.
     """
 
     model: nn.Module

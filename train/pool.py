@@ -33,7 +33,8 @@ LONGEST = 0.7  # the share of windows that reach as far back as they can, as all
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """`log_mel` [frames, filters (and pitch)]: all sounds, one after another; sound i is bounds[i] .. bounds[i + 1], at speed[i].
+    """`log_mel` [frames, filters (and pitch)]: all sounds, one after another. Sound i is bounds[i] .. bounds[i + 1], at
+    speed[i].
 
     The voices come first, version by version within a recording, then the sounds that are no speech.
     """
