@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge.evaluation import speech as evaluation
 from edge.evaluation.metrics import classification_metrics
 from edge.features.spec import SpeechSpec
 from edge.labels import CLASSES, LABELS
@@ -24,7 +25,7 @@ from train.pool import WindowDrawer, open_pool
 from train.recipe import SpeechRecipe
 from train.report import plot_confusion, plot_curves, save_weights, softmax, write_json
 from train.splits import split_actors
-from train.voices import Voice, clip_windows, load_noises, load_voices
+from train.voices import Voice, load_noises, load_voices
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -37,17 +38,24 @@ NOISE_DATA = {"name": "ESC-10", "licence": "CC BY 3.0", "part": "all but the las
 
 @dataclass(frozen=True, slots=True)
 class Hops:
-    """The windows the runtime would see of some clips: `windows` [W, 300, 40], `clip` [W] says whose, `labels` [clips]."""
+    """The windows the runtime would see of some clips, float32 [W, window_frames, columns].
+
+    `clip` [W] says whose each is, `weight` [W] how much it counts in its clip's answer, `labels` [clips] what was acted.
+    """
 
     windows: F32
     clip: I64
     labels: I64
+    weight: NDArray[np.float64]
 
 
 def hops_of(voices: list[Voice], spec: SpeechSpec) -> Hops:
-    pieces = [clip_windows(voice.samples, spec) for voice in voices]
+    pieces = [evaluation.clip_windows(voice.samples, spec) for voice in voices]
     clip = np.repeat(np.arange(len(voices)), [len(piece) for piece in pieces])
-    return Hops(np.concatenate(pieces), clip, np.array([voice.clip.label for voice in voices], np.int64))
+    windows = [window for piece in pieces for window in piece]
+    weight = np.array([evaluation.hop_weight(window.capture_time_ns, spec) for window in windows])
+    labels = np.array([voice.clip.label for voice in voices], np.int64)
+    return Hops(np.stack([window.features for window in windows]), clip, labels, weight)
 
 
 def batches(labels: I64, rows: I64, drawer: WindowDrawer, recipe: SpeechRecipe, epoch: int) -> Iterator[Batch]:
@@ -87,9 +95,9 @@ def answers(model: nn.Module, windows: F32, batch: int = 128) -> dict[str, F32]:
 
 
 def clip_probabilities(logits: F32, hops: Hops, temperature: float = 1.0) -> tuple[NDArray[np.float64], I64]:
-    """Average the hops of each clip that has any; return probabilities [C, 8] and the clips' labels [C]."""
+    """Average the hops of each clip that has any, by their weights; return probabilities [C, 8] and the clips' labels [C]."""
     sums = np.zeros((len(hops.labels), CLASSES))
-    np.add.at(sums, hops.clip, softmax(logits, temperature))
+    np.add.at(sums, hops.clip, hops.weight[:, None] * softmax(logits, temperature))
     heard = sums.sum(axis=1) > 0
     return sums[heard] / sums[heard].sum(axis=1, keepdims=True), hops.labels[heard]
 

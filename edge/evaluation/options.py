@@ -31,7 +31,7 @@ def add_evaluate(commands: Any) -> None:
     face.add_argument("--ferplus", type=Path, metavar="CSV", help="fer2013new.csv, for the ferplus label set")
     _split(face)
     for name, text in (
-        ("speech", "RAVDESS speech, a clip's answer being the mean over its hops"),
+        ("speech", "RAVDESS speech, a clip's answer being the mean over its hops, weighed by the sound in their windows"),
         ("stream", "the same clips through the daemon's path, the majority of a clip's events"),
     ):
         kind = kinds.add_parser(name, help=text)

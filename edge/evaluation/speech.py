@@ -1,4 +1,8 @@
-"""How well the speech branch reads RAVDESS clips: a clip's answer is the mean over its hops, clean and in noise."""
+"""How well the speech branch reads RAVDESS clips, clean and in noise.
+
+A clip's answer is the mean over its hops; each counts by how much sound its window holds, so that the first second of a clip
+does not say as much as three of them.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,19 @@ def clip_windows(samples: F32, spec: SpeechSpec) -> list[FeatureWindow]:
     if windows:
         return windows
     last = front_end.last_window()
-    return [] if last is None else [FeatureWindow(last, 0)]
+    return [] if last is None else [FeatureWindow(last, samples.size * NS_PER_S // spec.mfcc.rate_hz)]
+
+
+def hop_weight(capture_time_ns: int, spec: SpeechSpec) -> float:
+    """Return how full the window is that ends so long after the clip's beginning, in (0, 1]."""
+    window_ns = spec.window_frames * spec.mfcc.hop_samples * NS_PER_S // spec.mfcc.rate_hz
+    return min(1.0, capture_time_ns / window_ns)
+
+
+def clip_mean(outputs: Sequence[BranchOutput], spec: SpeechSpec) -> F32:
+    """Return a clip's probabilities, float32 [8]: the weighted mean of its hops'."""
+    weights = [hop_weight(output.capture_time_ns, spec) for output in outputs]
+    return np.average([output.probabilities for output in outputs], axis=0, weights=weights).astype(np.float32)
 
 
 def clip_outputs(branch: SpeechBranch, samples: F32, spec: SpeechSpec) -> list[BranchOutput]:
@@ -75,7 +91,7 @@ def evaluate_ravdess(
         return [clip_outputs(branch, signal, spec) for signal in progress(signals, what)]
 
     def means(outputs: list[list[BranchOutput]]) -> F32:
-        return np.stack([np.mean([hop.probabilities for hop in hops], axis=0) for hops in outputs])
+        return np.stack([clip_mean(hops, spec) for hops in outputs])
 
     def figures(signals: Sequence[F32], what: str) -> dict[str, Any]:
         return classification_metrics(means(answers(signals, what)), truth)

@@ -51,7 +51,7 @@ def test_no_fold_heard_whom_it_is_tested_on(page: dict[str, Any]) -> None:
 
 def hops(count: int, labels: list[int]) -> Hops:
     clip = np.arange(count) % len(labels)
-    return Hops(np.zeros((count, 2, 3), np.float32), np.sort(clip), np.array(labels, np.int64))
+    return Hops(np.zeros((count, 2, 3), np.float32), np.sort(clip), np.array(labels, np.int64), np.ones(count))
 
 
 def test_joined_hops_keep_to_their_clips() -> None:
@@ -64,7 +64,7 @@ def test_joined_hops_keep_to_their_clips() -> None:
 def test_the_clips_mean_is_calibrated_and_not_its_hops() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 8, 600)
-    parts = Hops(np.zeros((1800, 1, 1), np.float32), np.repeat(np.arange(600), 3), labels)
+    parts = Hops(np.zeros((1800, 1, 1), np.float32), np.repeat(np.arange(600), 3), labels, np.ones(1800))
     logits = rng.standard_normal((1800, 8)).astype(np.float32)
     logits[np.arange(1800), np.repeat(labels, 3)] += 1.0
     logits *= 8.0
@@ -75,6 +75,15 @@ def test_the_clips_mean_is_calibrated_and_not_its_hops() -> None:
     assert probabilities.max(axis=1).mean() == pytest.approx(right, abs=0.02)
     each = softmax(logits, temperature)
     assert each.max(axis=1).mean() > probabilities.max(axis=1).mean() + 0.02
+
+
+def test_a_hop_counts_by_its_weight() -> None:
+    logits = np.zeros((2, 8), np.float32)
+    logits[0, 3] = logits[1, 5] = 4.0
+    early = Hops(np.zeros((2, 1, 1), np.float32), np.zeros(2, np.int64), np.array([5]), np.array([1 / 3, 1.0]))
+    probabilities, _ = clip_probabilities(logits, early)
+    each = softmax(logits)
+    np.testing.assert_allclose(probabilities[0], (each[0] / 3 + each[1]) / (4 / 3), rtol=1e-6)
 
 
 def test_a_split_is_told_from_another() -> None:
