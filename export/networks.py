@@ -49,7 +49,7 @@ def load_network(checkpoints: Path, kind: str, spec: PreprocessSpec) -> Network:
         heads = {"official": (BATCH, FACE_CLASSES), "ferplus": (BATCH, FACE_CLASSES)}
         outputs = {"embedding": embedding, **heads, "usable": (BATCH, 1)}
     elif kind == "speech":
-        module = speech.SpeechNet(cepstra=spec.speech.columns, **card["network"])
+        module = speech.SpeechNet(spec.speech.columns, **card["network"])
         inputs = {"window": (BATCH, spec.speech.window_frames, spec.speech.columns)}
         outputs = {"embedding": embedding, "logits": (BATCH, CLASSES), "usable": (BATCH, 1)}
     else:

@@ -1,6 +1,6 @@
 """The speech branch: a residual 1-D network over cepstra with attentive statistics pooling (Okabe et al. 2018).
 
-Input: windows float32 [B, 300, 40] from edge.features.speech_window. Outputs, by name and in this order:
+Input: windows float32 [B, 300, 42] from edge.features.speech_window. Outputs, by name and in this order:
 embedding [B, 128], logits [B, 8], usable [B, 1] (speech at all). Plain convolutions, batch normalisation, ReLU.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from edge.features.spec import SpeechSpec
 from edge.labels import CLASSES
 
 EMBEDDING = 128
@@ -54,10 +55,10 @@ class AttentiveStatistics(nn.Module):
 class SpeechNet(nn.Module):
     """`early` channels at 20 ms a frame, then `width` at 40 ms."""
 
-    def __init__(self, cepstra: int = 40, early: int = 96, width: int = 128, dropout: float = 0.3) -> None:
+    def __init__(self, columns: int = SpeechSpec().columns, early: int = 96, width: int = 128, dropout: float = 0.3) -> None:
         super().__init__()
-        self.standardise = nn.BatchNorm1d(cepstra, affine=False)
-        self.stem = convolution(cepstra, early, 5, stride=2)
+        self.standardise = nn.BatchNorm1d(columns, affine=False)
+        self.stem = convolution(columns, early, 5, stride=2)
         self.early = Block(early, dropout / 3)
         self.widen = convolution(early, width, 3, stride=2)
         self.late = nn.ModuleList([Block(width, dropout / 3) for _ in range(2)])
@@ -68,7 +69,7 @@ class SpeechNet(nn.Module):
         self.usable = nn.Linear(EMBEDDING, 1)
 
     def forward(self, window: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = self.standardise(window.transpose(1, 2))  # [B, 40, 300]
+        x = self.standardise(window.transpose(1, 2))  # [B, 42, 300]
         x = self.early(torch.relu(self.stem(x)))  # [B, e, 150]
         x = torch.relu(self.widen(x))  # [B, w, 75]
         for block in self.late:
