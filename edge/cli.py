@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
-from edge import __version__
+from edge import __version__, interrupts
 from edge.arguments import names, port, positive, whole
 from edge.errors import MoodringError, UsageError, without_credentials
 from edge.evaluation.options import add_evaluate
@@ -27,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     # One thread is enough for matrices of this size, and BLAS would otherwise spin up one per core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.install()
     try:
         return int(arguments.command(arguments))
     except KeyboardInterrupt:
@@ -46,10 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def parser() -> argparse.ArgumentParser:

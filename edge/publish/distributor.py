@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from edge.clock import Clock
+from edge.interrupts import Uninterrupted
 from edge.publish.base import Publisher
 from edge.publish.outlet import Inline, Outlet
 from edge.telemetry import Telemetry
@@ -84,8 +85,9 @@ class Distributor:
     def publish(self, event: EmotionEvent) -> None:
         start_ns = self._clock.now_ns()
         self._telemetry.note(event)
-        for sink in self._all:
-            sink.publish(event)
+        with Uninterrupted():  # every sink is given it, or none
+            for sink in self._all:
+                sink.publish(event)
         self._telemetry.histograms["publish"].add(self._clock.now_ns() - start_ns)
         status = self._telemetry.status_due(self.sinks) if self._with_status else None
         if status is not None:

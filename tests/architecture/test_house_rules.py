@@ -18,7 +18,7 @@ SUPERVISION = ("edge/runtime.py", "edge/workers.py", "edge/publish/outlet.py", "
 THREADED = {
     "edge/runtime.py", "edge/workers.py", "edge/buffers.py", "edge/publish/outlet.py", "edge/publish/mqtt.py",
     "edge/publish/spool.py", "edge/publish/metrics.py", "edge/capture/microphone.py", "edge/inference/openvino.py",
-    "edge/page/server.py", "edge/page/replay.py",
+    "edge/page/server.py", "edge/page/replay.py", "edge/interrupts.py",
 }  # fmt: skip
 LATER = re.compile(r"\b(TODO|FIXME|XXX)\b")
 

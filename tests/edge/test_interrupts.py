@@ -1,0 +1,95 @@
+"""An interrupt waits for what must be done whole."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from edge import interrupts
+from edge.interrupts import Uninterrupted
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    interrupts.install()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_raised_at_the_end(sent: signal.Signals) -> None:
+    done: list[int] = []
+
+    def work() -> None:
+        with Uninterrupted():
+            done.append(1)
+            with Uninterrupted():
+                signal.raise_signal(sent)
+                done.append(2)
+            done.append(3)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == [1, 2, 3]
+    with Uninterrupted():
+        done.append(4)  # and is not raised again
+
+
+def test_outside_it_is_raised_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_second_one_does_not_wait() -> None:
+    done: list[int] = []
+
+    def work() -> None:
+        with Uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            done.append(1)
+            signal.raise_signal(signal.SIGINT)
+            done.append(2)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == [1]
+
+
+def test_a_failure_meanwhile_is_the_one_that_is_told() -> None:
+    def work() -> None:
+        with Uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        work()
+    with Uninterrupted():
+        pass
+
+
+def test_another_thread_holds_nothing_back() -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with Uninterrupted():
+            entered.set()
+            leave.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    entered.wait()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    leave.set()
+    thread.join()
+
+
+def test_an_ignored_ctrl_c_stays_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts.install()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
