@@ -86,9 +86,11 @@ def _notes(evidence: Evidence) -> list[Block]:
             f"{percent(folds['stream']['accuracy'])}."
         )
     if "true_pairs" in evidence["fusion_folds"]:
-        rules = evidence["fusion_folds"]["true_pairs"]["rules"]["feature"]
+        true = evidence["fusion_folds"]["true_pairs"]
+        rules = true["rules"]["feature"]
         notes.append(
-            f"True pairs, the voice and the facial action units of one recording, are harder than pairs by class: "
-            f"{percent(rules['true']['accuracy'])} against {percent(rules['by_class']['accuracy'])} for the same rule."
+            "True pairs, the voice and the facial action units of one recording, against the same sides paired by class: "
+            f"{percent(rules['true']['accuracy'])} and {percent(rules['by_class']['accuracy'])} for the same rule; both sides "
+            f"are wrong in {percent(true['errors_together']['true'])} and {percent(true['errors_together']['by_class'])}."
         )
     return [Text("Read them with care:", tuple(notes))]
