@@ -318,8 +318,8 @@ def tick(what: str, seconds: float, port: int, folder: Path) -> None:
         distributor = stack.enter_context(Distributor(telemetry, clock, outlets=outlets, spooling=mqtt))
         server = None
         if what == "all":
-            collector = Collector(telemetry, distributor.sinks)
-            server = MetricsServer("127.0.0.1", 0, collector, Health(telemetry, 2.0))
+            collector = Collector({"bench": (telemetry, distributor.sinks)})
+            server = MetricsServer("127.0.0.1", 0, collector, Health({"bench": telemetry}, 2.0))
             server.open()
             stack.callback(server.close)
         cpu_s, start_ns = 0.0, time.monotonic_ns()
