@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
+from edge.evaluation.nonfaces import SMALLEST, careless_cascades, finds
 from edge.evaluation.readers import FER_SIDE, Fer2013, FerPlus, read_fer2013, read_ferplus
 from edge.features.face_crop import crop_face, resize_crop
 from edge.features.spec import FaceSpec
@@ -29,8 +30,8 @@ U8 = NDArray[np.uint8]
 
 NOT_A_FACE = FERPLUS_COLUMNS.index("NF")
 FLAT_DEVIATION = 3.0  # grey levels: a picture flatter than this was removed or is black
-CASCADES = ("frontalface_default", "frontalface_alt2", "profileface")
 SCENE_FRAMES = 40
+SCENE_FACTOR = 1.05  # between the sizes at which they are searched: finer than in the evaluation, for more finds
 SCENES = ("intel_bottle-detection.mp4", "intel_car-detection.mp4")  # no face in any frame; other clips stay held out
 
 
@@ -140,15 +141,14 @@ def scene_crops(data_dir: Path, count: int, rng: np.random.Generator) -> U8:
     squares: list[U8] = []
     found: list[U8] = []
     spec = FaceSpec()
-    cascades = [cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml") for name in CASCADES]
+    cascades = careless_cascades()
     for grey in scene_frames(data_dir, SCENE_FRAMES, rng):
         for _ in range(-(-count // (SCENE_FRAMES * len(SCENES)))):
-            side = int(rng.integers(32, min(grey.shape)))
+            side = int(rng.integers(SMALLEST, min(grey.shape)))
             top, left = rng.integers(0, grey.shape[0] - side), rng.integers(0, grey.shape[1] - side)
             squares.append(resize_crop(grey[top : top + side, left : left + side], FER_SIDE))
         for cascade in cascades:
-            boxes = cascade.detectMultiScale(grey, 1.05, 0, minSize=(32, 32))  # every window that passes, unconfirmed
-            found += [crop_face(grey, (int(x), int(y), int(w), int(h)), spec) for x, y, w, h in boxes]
+            found += [crop_face(grey, box, spec) for box in finds(cascade, grey, SCENE_FACTOR)]
     repeated = [found[index % len(found)] for index in range(count if found else 0)]
     return np.array(squares[:count] + repeated, np.uint8).reshape(-1, FER_SIDE, FER_SIDE)
 

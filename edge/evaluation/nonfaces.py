@@ -26,7 +26,7 @@ SEED = 0
 def evaluate_nonfaces(engine: Engine, paths: Sequence[Path]) -> dict[str, Any]:
     """Return the share of non-faces that the branch refuses (`usable` below one half), for random squares and Haar's finds."""
     branch, spec = engine.face("ferplus"), engine.bundle.spec.face
-    cascades = [cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml") for name in CASCADES]
+    cascades = careless_cascades()
     rng = np.random.default_rng(SEED)
     usable: dict[str, list[float]] = {"squares": [], "haar_finds": []}
     for path in progress(list(paths), "pictures and clips without a face"):
@@ -76,7 +76,15 @@ def squares(grey: U8, rng: np.random.Generator) -> list[tuple[int, int, int, int
     return [(int(rng.integers(0, width - s + 1)), int(rng.integers(0, height - s + 1)), int(s), int(s)) for s in sides]
 
 
-def finds(cascade: cv2.CascadeClassifier, grey: U8) -> list[tuple[int, int, int, int]]:
-    """Return every window that passes the cascade, unconfirmed by its neighbours: all of them are wrong here."""
-    boxes = cascade.detectMultiScale(grey, 1.1, 0, minSize=(SMALLEST, SMALLEST))
-    return [(int(x), int(y), int(w), int(h)) for x, y, w, h in boxes]
+def careless_cascades() -> list[cv2.CascadeClassifier]:
+    """Load OpenCV's face cascades, which `finds` asks without care."""
+    return [cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml") for name in CASCADES]
+
+
+def finds(cascade: cv2.CascadeClassifier, grey: U8, factor: float = 1.1) -> list[tuple[int, int, int, int]]:
+    """Return every window that passes the cascade, unconfirmed by its neighbours: all of them are wrong here.
+
+    They are sorted: OpenCV's threads give them in any order.
+    """
+    boxes = cascade.detectMultiScale(grey, factor, 0, minSize=(SMALLEST, SMALLEST))
+    return sorted((int(x), int(y), int(w), int(h)) for x, y, w, h in boxes)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge import cli
 from edge.evaluation.disturb import DISTURBANCES, hide_square, move
-from edge.evaluation.nonfaces import SMALLEST, squares
+from edge.evaluation.nonfaces import SMALLEST, careless_cascades, finds, squares
 
 
 @pytest.fixture
@@ -49,6 +49,15 @@ def test_squares_lie_inside(height: int, width: int) -> None:
     drawn = squares(np.zeros((height, width), np.uint8), np.random.default_rng(0))
     assert bool(drawn) == (min(height, width) >= SMALLEST)
     assert all(x >= 0 and y >= 0 and x + w <= width and y + h <= height and w == h for x, y, w, h in drawn)
+
+
+def test_what_haar_finds_comes_in_one_order() -> None:
+    grain = np.random.default_rng(0).integers(0, 256, (60, 80)).astype(np.uint8)
+    grey = np.asarray(cv2.resize(grain, (640, 480), interpolation=cv2.INTER_CUBIC), np.uint8)
+    frontal = careless_cascades()[0]
+    found = finds(frontal, grey, 1.02)
+    assert len(found) > 1
+    assert all(finds(frontal, grey, 1.02) == found for _ in range(5))
 
 
 def test_pictures_of_nobody_are_refused(tmp_path: Path) -> None:
