@@ -45,11 +45,11 @@ def soften_faces(faces: U8, rng: np.random.Generator, share: float = 0.2) -> U8:
     return faces
 
 
-def erase_patches(crops: F32, rng: np.random.Generator, probability: float) -> F32:
-    """Fill a random rectangle of up to half of each side with noise, in place: float32 [B, 1, S, S]."""
+def erase_patches(crops: F32, rng: np.random.Generator, recipe: FaceRecipe) -> F32:
+    """Fill a random rectangle with noise or one grey, in place: float32 [B, 1, S, S]."""
     side = crops.shape[-1]
-    for index in np.flatnonzero(rng.random(len(crops)) < probability):
-        height, width = rng.integers(side // 6, side // 2, 2)
+    for index in np.flatnonzero(rng.random(len(crops)) < recipe.erase):
+        height, width = rng.integers(side // 6, round(side * recipe.erase_side), 2)
         top, left = rng.integers(0, side - height), rng.integers(0, side - width)
         patch = rng.standard_normal((height, width), dtype=np.float32) if rng.random() < 0.5 else rng.normal()
         crops[index, 0, top : top + height, left : left + width] = patch

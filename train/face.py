@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from copy import deepcopy
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from train.datasets import FaceData, load_faces, nonfaces
 from train.loop import Task, fit
 from train.models.face import OUTPUTS, FaceNet
 from train.recipe import FaceRecipe
-from train.report import fit_temperature, plot_confusion, plot_curves, save_weights, softmax, write_json
+from train.report import fit_temperature, load_weights, plot_confusion, plot_curves, save_weights, softmax, write_json
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -45,7 +46,7 @@ def batches(data: FaceData, pool: U8, recipe: FaceRecipe, epoch: int) -> Iterato
         rows = order[start : start + recipe.batch]
         others = pool[rng.integers(0, len(pool), recipe.nonfaces)]
         grey = soften_faces(warp_faces(np.concatenate([data.faces[rows], others]), rng, recipe), rng)
-        crops = torch.from_numpy(erase_patches(normalise_crops(grey), rng, recipe.erase))
+        crops = torch.from_numpy(erase_patches(normalise_crops(grey), rng, recipe))
         official, ferplus, usable = (torch.from_numpy(part[rows]) for part in (data.official, data.ferplus, data.usable))
         faces, official, ferplus, usable = mix((crops[: recipe.batch], official, ferplus, usable), rng, recipe.mixup)
         faces = torch.cat([faces, crops[recipe.batch :]])
@@ -131,9 +132,31 @@ def summarise(model: nn.Module, data: FaceData) -> dict[str, Any]:
     return heads
 
 
-def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path) -> bool:
-    """Train, write OUT/face.safetensors, its card and the run folder OUT/face; return whether every epoch was done."""
-    run_dir = out_dir / "face"
+def teach(data: FaceData, teacher: nn.Module, weight: float) -> FaceData:
+    """Blend a network's answers into the training targets, by half as it sees each picture and half its mirror image.
+
+    Furlanello et al. 2018, "Born-again neural networks". FER2013's labels are noisy, and answers tell of the other classes too.
+    """
+    rows = data.split.train
+    seen, mirrored = (answers(teacher, faces) for faces in (data.faces[rows], data.faces[rows][:, :, ::-1]))
+    blended = {}
+    for head in ("official", "ferplus"):
+        targets = getattr(data, head).copy()
+        said = (softmax(seen[head]) + softmax(mirrored[head])) / 2
+        counted = targets[rows].sum(axis=1, keepdims=True)  # a row without a target stays without
+        targets[rows] = (1 - weight) * targets[rows] + weight * counted * said
+        blended[head] = targets
+    return replace(data, **blended)
+
+
+def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, first: FaceRecipe | None = None) -> bool:
+    """Train, write OUT/face.safetensors, its card and the run folder OUT/face; return whether every epoch was done.
+
+    `first`, where given, is trained before, into OUT/first; its averaged weights are the start, its answers the teacher.
+    """
+    run_dir, first_dir = out_dir / "face", out_dir / "first"
+    if first is not None and not train_face(first, data_dir, first_dir):
+        return False
     data = load_faces(data_dir, out_dir / "cache")
     pool, pool_validation = nonfaces(data, data_dir, recipe.seed)
     split = data.split
@@ -144,6 +167,9 @@ def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path) -> bool:
     )
     torch.manual_seed(recipe.seed)
     model = FaceNet(width=recipe.width, dropout=recipe.dropout).to(memory_format=torch.channels_last)
+    if first is not None:
+        model.load_state_dict(load_weights(first_dir, "face", FaceNet(width=first.width)).state_dict())
+        data = teach(data, deepcopy(model).eval(), recipe.teacher_weight)
     task = Task(
         model=model,
         steps=len(split.train) // recipe.batch,
@@ -165,5 +191,6 @@ def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path) -> bool:
         "protocol": "official parts; PublicTest never used; a tenth of Training, by duplicate group, chose and calibrated",
         **summary,
     }
-    save_weights(out_dir, "face", model, {"recipe": asdict(recipe), **card})
+    recipes = {"recipe": asdict(recipe), **({"first": asdict(first)} if first else {})}
+    save_weights(out_dir, "face", model, {**recipes, **card})
     return finished

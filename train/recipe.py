@@ -30,6 +30,8 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class FaceRecipe(Recipe):
+    after: str  # the recipe, beside this one, that is trained first and gone on from; "" for a fresh start
+    teacher_weight: float  # of that training's own answers in the targets
     width: int
     bfloat16: bool  # as for speech
     small_side: int  # pixels of a crop's side in the first `small_epochs`, which cost the square of what it saves
@@ -42,6 +44,7 @@ class FaceRecipe(Recipe):
     shift: float  # of the picture's side
     light: float
     erase: float  # probability that a patch is erased
+    erase_side: float  # of the picture's side: the most a patch has
     nonfaces: int  # beside each batch of faces
     ferplus_weight: float
     usable_weight: float

@@ -23,5 +23,7 @@ def train(kind: str, config_path: Path, data_dir: Path, out_dir: Path) -> int:
     recipe = read_recipe(Path(config_path), kind)
     torch.set_num_threads(recipe.threads)
     torch.use_deterministic_algorithms(mode=True)
-    finished = TRAINERS[kind](recipe, Path(data_dir), Path(out_dir))
+    first = getattr(recipe, "after", "")
+    more = (read_recipe(Path(config_path).parent / first, kind),) if first else ()
+    finished = TRAINERS[kind](recipe, Path(data_dir), Path(out_dir), *more)
     return 0 if finished else INTERRUPTED
