@@ -71,10 +71,14 @@ class FaceCrop:
 
 @dataclass(frozen=True, slots=True)
 class FeatureWindow:
-    """The last seconds of sound as the speech branch wants them: `features` float32 [T, C]."""
+    """The last seconds of sound as the speech branch wants them: `features` float32 [T, C].
+
+    `voiced` is the share of a whole window in which somebody speaks.
+    """
 
     features: F32
     capture_time_ns: int  # of the newest sample in the window
+    voiced: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def join(parts: Sequence[Hops]) -> Hops:
         np.concatenate([part.windows for part in parts]),
         np.concatenate([part.clip + start for part, start in zip(parts, before, strict=False)]),
         np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.weight for part in parts]),
+        np.concatenate([part.counts for part in parts]),
     )
 
 

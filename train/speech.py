@@ -40,22 +40,24 @@ NOISE_DATA = {"name": "ESC-10", "licence": "CC BY 3.0", "part": "all but the las
 class Hops:
     """The windows the runtime would see of some clips, float32 [W, window_frames, columns].
 
-    `clip` [W] says whose each is, `weight` [W] how much it counts in its clip's answer, `labels` [clips] what was acted.
+    `clip` [W] says whose each is, `counts` [W] whether its clip's answer rests on it, `labels` [clips] what was acted.
     """
 
     windows: F32
     clip: I64
     labels: I64
-    weight: NDArray[np.float64]
+    counts: NDArray[np.bool_]
 
 
 def hops_of(voices: list[Voice], spec: SpeechSpec) -> Hops:
     pieces = [evaluation.clip_windows(voice.samples, spec) for voice in voices]
     clip = np.repeat(np.arange(len(voices)), [len(piece) for piece in pieces])
     windows = [window for piece in pieces for window in piece]
-    weight = np.array([evaluation.hop_weight(window.capture_time_ns, spec) for window in windows])
+    voiced = np.array([window.voiced for window in windows])
+    most = np.zeros(len(voices))
+    np.maximum.at(most, clip, voiced)
     labels = np.array([voice.clip.label for voice in voices], np.int64)
-    return Hops(np.stack([window.features for window in windows]), clip, labels, weight)
+    return Hops(np.stack([window.features for window in windows]), clip, labels, voiced == most[clip])
 
 
 def batches(labels: I64, rows: I64, drawer: WindowDrawer, recipe: SpeechRecipe, epoch: int) -> Iterator[Batch]:
@@ -95,9 +97,9 @@ def answers(model: nn.Module, windows: F32, batch: int = 128) -> dict[str, F32]:
 
 
 def clip_probabilities(logits: F32, hops: Hops, temperature: float = 1.0) -> tuple[NDArray[np.float64], I64]:
-    """Average the hops of each clip that has any, by their weights; return probabilities [C, 8] and the clips' labels [C]."""
+    """Average the fullest hops of each clip that has any; return probabilities [C, 8] and the clips' labels [C]."""
     sums = np.zeros((len(hops.labels), CLASSES))
-    np.add.at(sums, hops.clip, hops.weight[:, None] * softmax(logits, temperature))
+    np.add.at(sums, hops.clip, hops.counts[:, None] * softmax(logits, temperature))
     heard = sums.sum(axis=1) > 0
     return sums[heard] / sums[heard].sum(axis=1, keepdims=True), hops.labels[heard]
 

@@ -14,7 +14,7 @@ from edge.evaluation import speech
 from edge.evaluation.readers import RavdessClip, list_ravdess, read_sound
 from edge.features.mfcc import Mfcc
 from edge.features.spec import SpeechSpec
-from edge.features.speech_window import RECENT_FRAMES, RECENT_VOICED_FRAMES, open_noise_reduction
+from edge.features.speech_window import RECENT_FRAMES, RECENT_VOICED_FRAMES, VOICED_FRAMES, open_noise_reduction
 from edge.features.voice_activity import VoiceActivity
 
 F32 = NDArray[np.float32]
@@ -51,7 +51,8 @@ def _ends(log_mel: F32, likelihood: NDArray[np.float64], spec: SpeechSpec) -> I6
     sums = np.concatenate([[0], np.cumsum(voiced)])
     counts = np.arange(1, frames + 1)
     recent = sums[counts] - sums[np.maximum(counts - RECENT_FRAMES, 0)]
-    ends = counts[(recent >= RECENT_VOICED_FRAMES) & (counts >= spec.min_frames)]
+    within = sums[counts] - sums[np.maximum(counts - spec.window_frames, 0)]
+    ends = counts[(recent >= RECENT_VOICED_FRAMES) & (within >= VOICED_FRAMES) & (counts >= spec.min_frames)]
     return ends if len(ends) else np.array([frames])
 
 

@@ -1,7 +1,7 @@
 """How well the speech branch reads RAVDESS clips, clean and in noise.
 
-A clip's answer is the mean over its hops; each counts by how much sound its window holds, so that the first second of a clip
-does not say as much as three of them.
+A clip's answer is that of its fullest window: the one, of those that the runtime would read, with most voice in it. Where
+several hold as much, it is their mean.
 """
 
 from __future__ import annotations
@@ -43,20 +43,15 @@ def clip_windows(samples: F32, spec: SpeechSpec) -> list[FeatureWindow]:
     windows = list(front_end.push(AudioBlock(samples, 0, spec.mfcc.rate_hz)))
     if windows:
         return windows
-    last = front_end.last_window()
-    return [] if last is None else [FeatureWindow(last, samples.size * NS_PER_S // spec.mfcc.rate_hz)]
+    last = front_end.last_window(samples.size * NS_PER_S // spec.mfcc.rate_hz)
+    return [] if last is None else [last]
 
 
-def hop_weight(capture_time_ns: int, spec: SpeechSpec) -> float:
-    """Return how full the window is that ends so long after the clip's beginning, in (0, 1]."""
-    window_ns = spec.window_frames * spec.mfcc.hop_samples * NS_PER_S // spec.mfcc.rate_hz
-    return min(1.0, capture_time_ns / window_ns)
-
-
-def clip_mean(outputs: Sequence[BranchOutput], spec: SpeechSpec) -> F32:
-    """Return a clip's probabilities, float32 [8]: the weighted mean of its hops'."""
-    weights = [hop_weight(output.capture_time_ns, spec) for output in outputs]
-    return np.average([output.probabilities for output in outputs], axis=0, weights=weights).astype(np.float32)
+def clip_mean(outputs: Sequence[BranchOutput]) -> F32:
+    """Return a clip's probabilities, float32 [8]: those of its fullest windows."""
+    most = max(output.quality for output in outputs)
+    fullest = [output.probabilities for output in outputs if output.quality == most]
+    return np.asarray(np.mean(fullest, axis=0, dtype=np.float64), np.float32)
 
 
 def clip_outputs(branch: SpeechBranch, samples: F32, spec: SpeechSpec) -> list[BranchOutput]:
@@ -91,7 +86,7 @@ def evaluate_ravdess(
         return [clip_outputs(branch, signal, spec) for signal in progress(signals, what)]
 
     def means(outputs: list[list[BranchOutput]]) -> F32:
-        return np.stack([clip_mean(hops, spec) for hops in outputs])
+        return np.stack([clip_mean(hops) for hops in outputs])
 
     def figures(signals: Sequence[F32], what: str) -> dict[str, Any]:
         return classification_metrics(means(answers(signals, what)), truth)
@@ -124,9 +119,9 @@ def _refused(branch: SpeechBranch, threshold: float, sound: F32, spec: SpeechSpe
     usable = []
     for start in range(0, sound.size - hop + 1, hop):
         list(front_end.push(AudioBlock(sound[start : start + hop], start * NS_PER_S // spec.mfcc.rate_hz, spec.mfcc.rate_hz)))
-        features = front_end.last_window()
-        if features is not None and start + hop >= spec.mfcc.rate_hz:  # from one second of sound on, as the runtime
-            usable.append(branch.run(FeatureWindow(features, 0)).usable >= threshold)
+        window = front_end.last_window(0)
+        if window is not None and start + hop >= spec.mfcc.rate_hz:  # from one second of sound on, as the runtime
+            usable.append(branch.run(window).usable >= threshold)
     return {"windows": len(usable), "usable": float(np.mean(usable)) if usable else 0.0}
 
 

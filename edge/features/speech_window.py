@@ -15,7 +15,8 @@ from edge.features.voice_activity import VoiceActivity, voice_bands
 from edge.types import F32, AudioBlock, FeatureWindow
 
 RECENT_FRAMES = 100  # a hop is used where the last second holds at least
-RECENT_VOICED_FRAMES = 20  # this much voice
+RECENT_VOICED_FRAMES = 20  # this much voice,
+VOICED_FRAMES = 75  # and the window this much: from less, four answers in ten are right, from twice as much six
 
 
 def deltas(features: F32, width: int = 2) -> F32:
@@ -73,7 +74,7 @@ class SpeechFrontEnd:
         self._voice = VoiceActivity(spec.mfcc)
         # Each frame is written twice, so that the newest `window_frames` are always one contiguous slice.
         self._history = np.zeros((2 * spec.window_frames, spec.features + PITCH_COLUMNS * spec.pitch), np.float32)
-        self._voiced = np.zeros(RECENT_FRAMES, np.bool_)
+        self._voiced = np.zeros(2 * spec.window_frames, np.bool_)
         self._frames = 0
         self._samples = 0
 
@@ -84,8 +85,9 @@ class SpeechFrontEnd:
 
     @property
     def speaking(self) -> bool:
-        """Whether the last second holds enough voice for the next hop to be used."""
-        return int(self._voiced.sum()) >= RECENT_VOICED_FRAMES
+        """Whether the last second and the window hold enough voice for the next hop to be used."""
+        voiced = self._voiced[self._recent()]
+        return int(voiced[-RECENT_FRAMES:].sum()) >= RECENT_VOICED_FRAMES and int(voiced.sum()) >= VOICED_FRAMES
 
     def reset(self) -> None:
         """Start a new signal: after a gap, or another device."""
@@ -107,18 +109,24 @@ class SpeechFrontEnd:
                 self._history[row, : self.spec.features] = frame
                 if self.spec.pitch:
                     self._history[row, self.spec.features :] = pitch
-            self._voiced[self._frames % RECENT_FRAMES] = is_voiced
+                self._voiced[row] = is_voiced
             self._frames += 1
             if self._frames % self.spec.hop_frames == 0 and self._frames >= self.spec.min_frames and self.speaking:
                 end_sample = (self._frames - 1) * self.spec.mfcc.hop_samples + self.spec.mfcc.window_samples
                 offset_ns = (end_sample - block_start) * NS_PER_S // self.spec.mfcc.rate_hz
-                yield FeatureWindow(fit_window(self._recent(), self.spec), block.capture_time_ns + offset_ns)
+                yield self._window(block.capture_time_ns + offset_ns)
 
-    def last_window(self) -> F32 | None:
-        """Return the newest window whether or not anybody speaks, float32 [window_frames, columns]; None before any frame."""
-        return fit_window(self._recent(), self.spec) if self._frames else None
+    def last_window(self, capture_time_ns: int) -> FeatureWindow | None:
+        """Return the newest window whether or not anybody speaks; None before any frame."""
+        return self._window(capture_time_ns) if self._frames else None
 
-    def _recent(self) -> F32:
+    def _window(self, capture_time_ns: int) -> FeatureWindow:
+        recent = self._recent()
+        voiced = int(self._voiced[recent].sum()) / self.spec.window_frames
+        return FeatureWindow(fit_window(self._history[recent], self.spec), capture_time_ns, voiced)
+
+    def _recent(self) -> slice:
+        """Where the newest frames stand, at most a window of them."""
         count = min(self._frames, self.spec.window_frames)
         stop = (self._frames - 1) % self.spec.window_frames + 1 + self.spec.window_frames
-        return self._history[stop - count : stop]
+        return slice(stop - count, stop)

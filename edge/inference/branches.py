@@ -75,4 +75,5 @@ class SpeechBranch:
             probabilities=softmax(outputs["logits"][0], self._temperature, self._places, self._classes),
             embedding=outputs.get("embedding", NO_EMBEDDING)[0],
             usable=_usable(outputs),
+            quality=window.voiced,
         )

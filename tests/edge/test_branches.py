@@ -100,12 +100,13 @@ def test_the_face_branch_asks_its_network_about_a_normalised_picture():
 
 def test_the_speech_branch_answers_with_all_eight():
     model = FixedModel(logits=[0, 0, 0, 0, 0, 0, 0, 5], embedding=[3], usable=[-2.0])
-    window = FeatureWindow(np.zeros((300, 42), np.float32), 77)
+    window = FeatureWindow(np.zeros((300, 42), np.float32), 77, 0.5)
     output = SpeechBranch(model, info(logits=1.0)).run(window)
     assert output.modality == "speech"
     assert output.probabilities.argmax() == CALM
     assert output.capture_time_ns == 77
     assert output.usable == pytest.approx(0.119203, abs=1e-6)
+    assert output.quality == 0.5  # half of the window is voice
     assert model.asked["window"].shape == (1, 300, 42)
 
 
@@ -114,7 +115,7 @@ def test_a_bundles_networks_drive_the_branches_and_answer_alike_twice(tiny_bundl
     face = FaceBranch(bundle.open("face"), bundle.models["face"])
     speech = SpeechBranch(bundle.open("speech"), bundle.models["speech"])
     cepstra = np.random.default_rng(0).normal(size=(120, 42)).astype(np.float32)
-    window = FeatureWindow(fit_window(cepstra, bundle.spec.speech), 0)
+    window = FeatureWindow(fit_window(cepstra, bundle.spec.speech), 0, 1.0)
     for branch, datum in ((face, crop()), (speech, window)):
         one, other = branch.run(datum), branch.run(datum)
         np.testing.assert_array_equal(one.probabilities, other.probabilities)

@@ -158,7 +158,7 @@ def test_reset_forgets_everything(before: np.ndarray, after: np.ndarray):
     list(front_end.push(AudioBlock(before, 0)))
     front_end.reset()
     assert not front_end.speaking
-    assert front_end.last_window() is None
+    assert front_end.last_window(0) is None
     assert same(list(front_end.push(AudioBlock(after, 0))), windows_of(after))
 
 
@@ -180,9 +180,9 @@ def test_loudness_does_not_change_a_window():
 
 def test_the_last_window_is_there_even_where_nobody_speaks():
     front_end = SpeechFrontEnd(SPEC)
-    assert front_end.last_window() is None
+    assert front_end.last_window(0) is None
     assert list(front_end.push(AudioBlock(np.zeros(20_000, np.float32), 0))) == []
-    assert front_end.last_window().shape == (300, 42)
+    assert front_end.last_window(0).features.shape == (300, 42)
 
 
 @given(count=st.integers(1, 300))
