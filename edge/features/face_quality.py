@@ -5,29 +5,30 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edge.features.haar import Box
+from edge.features.haar import Box, halved
 from edge.types import U8
 
 SIDE = 32  # pixels at which a face is judged
 FULL_SIDE = 48.0  # pixels of the frame: a face at least this large loses nothing
 FULL_DETAIL = 0.6  # deviation of the Laplacian over that of the picture: sharp faces have 0.9 to 1.4, blurred ones 0.2 to 0.4
 FULL_CONTRAST = 30.0  # grey levels
-DARK, BURNT = 20.0, 233.0  # grey levels outside of which nothing can be made out
+DARK, BURNT = np.array(20.0), np.array(233.0)  # grey levels outside of which nothing can be made out
 FRONTAL_NEIGHBOURS = 6.0  # windows of the frontal cascade that agree on a face turned to the camera
 
 
 def face_quality(grey: U8, box: Box, neighbours: float) -> float:
     """Judge the face in `box` of uint8 [H, W], on which the frontal cascade agreed with `neighbours` windows."""
     x, y, side, _ = box.xywh
-    step = max(1, side // (2 * SIDE))
-    pixels = grey[max(0, y) : max(0, y + side) : step, max(0, x) : max(0, x + side) : step]
+    pixels = grey[max(0, y) : max(0, y + side), max(0, x) : max(0, x + side)]
     if not pixels.size:
         return 0.0
-    small = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    while min(pixels.shape) >= 2 * SIDE:
+        pixels = halved(pixels)
+    small = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     _, deviation = cv2.meanStdDev(small)
     _, detail = cv2.meanStdDev(cv2.Laplacian(small, cv2.CV_16S))
     contrast = max(1.0, float(deviation[0, 0]))
-    lit_share = cv2.countNonZero(cv2.inRange(small, np.array(DARK), np.array(BURNT))) / small.size
+    lit_share = cv2.countNonZero(cv2.inRange(small, DARK, BURNT)) / small.size
     return float(
         min(1.0, side / FULL_SIDE)
         * min(1.0, float(detail[0, 0]) / contrast / FULL_DETAIL)

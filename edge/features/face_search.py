@@ -17,7 +17,7 @@ SCENE_SLICES = 5  # of a new scene that one frame pays for: five to ten millisec
 SEARCH_FRAMES = 4  # over which a full scan is spread while no face is known
 STILL_SIDE = 64  # pixels the frame is shrunk to, to see whether anything moved
 STILL_LEVELS = 6  # grey levels: smaller changes are noise
-CUT_SIDE = 64  # pixels of the frame each way that are compared, to see whether all of it is another
+CUT_SIDE = 32  # pixels of the frame each way that are compared, to see whether all of it is another
 CUT_LEVELS = 20  # grey levels on average
 
 
@@ -54,6 +54,7 @@ class FaceSearch:
         self._scans = (_Scan(checking=False), _Scan(checking=True))
         self._turn = 0  # whose slice was searched last
         self._is_new_scene = False
+        self._some = tuple(slice(None, None, max(1, n // CUT_SIDE)) for n in shape)  # the pixels that tell a cut
         self._scene: U8 | None = None
         self._still: U8 | None = None
 
@@ -65,9 +66,12 @@ class FaceSearch:
         if not self._slices:
             return []
         self._begin(grey, known)
+        due = self._due(now_ns, known)
+        if not any(due):  # as for most frames in which a known face was seen
+            return []
         proposals = [
             Proposal(hit.box, hit.neighbours, scan.checking)
-            for scan, count in zip(self._scans, self._due(now_ns, known), strict=True)
+            for scan, count in zip(self._scans, due, strict=True)
             for part in self._take(scan, count)
             for hit in self._detector.scan(grey, part, scan.checking)
         ]
@@ -115,6 +119,5 @@ class FaceSearch:
 
     def _is_cut(self, grey: U8) -> bool:
         """Whether this frame shows another scene than the one before."""
-        rows, columns = (max(1, n // CUT_SIDE) for n in grey.shape)
-        scene, self._scene = self._scene, grey[::rows, ::columns].copy()
+        scene, self._scene = self._scene, grey[self._some].copy()
         return scene is None or cv2.norm(self._scene, scene, cv2.NORM_L1) > CUT_LEVELS * scene.size

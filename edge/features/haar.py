@@ -244,16 +244,21 @@ def _region(grey: U8, box: Box, how: Look) -> tuple[U8, int, int]:
     return grey[top : min(height, int(box.y + reach)), left : min(width, int(box.x + reach))], left, top
 
 
-def _scaled(grey: U8, scale: float, enlarge: int) -> U8:
-    """Bring a picture to `scale` times its size: averaging where it shrinks, `enlarge` where it grows.
+def halved(grey: U8) -> U8:
+    """Average uint8 [H, W] over squares of two pixels: OpenCV does that twenty times faster than it averages over others."""
+    wide, high = grey.shape[1] // 2, grey.shape[0] // 2
+    return np.asarray(cv2.resize(grey[: 2 * high, : 2 * wide], (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
 
-    OpenCV halves a picture twenty times faster than it averages over other shares, so that is done as often as it goes.
+
+def _scaled(grey: U8, scale: float, enlarge: int) -> U8:
+    """Bring a picture to `scale` times its size: halved as often as it goes, then bilinear; `enlarge` where it grows.
+
+    Averaging over the last step as well takes OpenCV four times as long and finds the same faces.
     """
     while scale <= 0.5 and min(grey.shape) >= 2:
-        wide, high = grey.shape[1] // 2, grey.shape[0] // 2
-        grey = np.asarray(cv2.resize(grey[: 2 * high, : 2 * wide], (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
+        grey = halved(grey)
         scale *= 2
     if scale == 1.0:
         return grey
     size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA if scale < 1.0 else enlarge), np.uint8)
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR if scale < 1.0 else enlarge), np.uint8)

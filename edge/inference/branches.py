@@ -21,12 +21,18 @@ def softmax(logits: F32, temperature: float = 1.0, places: Sequence[int] | None 
 
     `places` says which class each logit is of; without it they are the first ones.
     """
-    scaled = logits.astype(np.float64) / temperature
-    scaled = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    probabilities = np.zeros((*logits.shape[:-1], classes), np.float32)
-    where = slice(logits.shape[-1]) if places is None else list(places)
-    probabilities[..., where] = scaled / scaled.sum(axis=-1, keepdims=True)
-    return probabilities
+    if logits.ndim > 1:
+        rows = [softmax(row, temperature, places, classes) for row in logits]
+        return np.array(rows, np.float32).reshape(*logits.shape[:-1], classes)
+    # In a frame's path NumPy's own code is cold: for eight numbers Python takes a quarter of the time.
+    scaled = [logit / temperature for logit in logits.tolist()]
+    highest = max(scaled)
+    weights = [math.exp(value - highest) for value in scaled]
+    total = sum(weights)
+    probabilities = [0.0] * classes
+    for place, weight in zip(range(len(weights)) if places is None else places, weights, strict=True):
+        probabilities[place] = weight / total
+    return np.array(probabilities, np.float32)
 
 
 def sigmoid(logit: float) -> float:
