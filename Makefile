@@ -111,7 +111,7 @@ evaluate: need-data runtime data  ## measure the shipped bundle on the held-out 
 # Several folds train at once with `python -m export.folds ... --fold K`; this then finds them done.
 folds: need-data dev  ## train, export and evaluate the five held-out speech models (an hour on two cores)
 	$(BIN)/python -m export.folds --config configs/train/speech.yaml --data "$(DATA)" --out build/train \
-		--bundles train/folds --json docs/models/speech_folds.json --noise
+		--bundles train/folds --json docs/models/speech_folds.json --disturbed
 
 # Rests on the committed checkpoints, the shipped bundle and the folds' bundles: run it after `make models`.
 fusion-folds: need-data dev data  ## compare the ways of fusing over the five folds, and true pairs with pairs by class (five minutes)

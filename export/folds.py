@@ -38,7 +38,7 @@ from train.voices import clip_windows, find_ravdess
 
 INTERRUPTED = 130
 CALIBRATION_CLIPS = 64
-NOISE_DB = "10"
+NOISE_DB = "20,10,5,0,-5"
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
 
 
@@ -60,18 +60,22 @@ def export_fold(checkpoint: Path, bundle: Path, data_dir: Path) -> dict[str, Any
     return agreement(done.onnx, int8, comparing)
 
 
-def evaluate_fold(fold: int, bundle: Path, data_dir: Path, out: Path, noise: bool) -> dict[str, Any]:
-    """Run `moodring evaluate` as a user would; return its figures by name: fp32, int8 and stream."""
+def evaluate_fold(fold: int, bundle: Path, data_dir: Path, out: Path, disturbed: bool) -> dict[str, Any]:
+    """Run `moodring evaluate` as a user would; return its figures by name: fp32, int8, stream and what is disturbed."""
     ravdess = ["--ravdess", str(find_ravdess(data_dir)), "--actors", ",".join(map(str, fold_actors(fold)))]
-    noisy = ["--noise", str(data_dir / "noise"), "--snr", NOISE_DB] if noise else []
+    noisy = ["--noise", str(data_dir / "noise"), "--snr", NOISE_DB] if disturbed else []
     figures = {}
     for name, arguments in (
         ("fp32", ["speech", "--clips", *noisy]),
         ("int8", ["speech", "--clips", "--precision", "int8"]),
         ("stream", ["stream"]),
+        *((("robustness", ["speech", "--robustness"]), ("tess", ["speech"])) if disturbed else ()),
     ):
+        if name == "tess" and not (data_dir / "tess").is_dir():
+            continue
+        heard = ["--tess", str(data_dir / "tess")] if name == "tess" else ravdess
         path = out / f"fold{fold}.{name}.json"
-        code = cli.main(["evaluate", *arguments[:1], "--bundle", str(bundle), *ravdess, "--json", str(path), *arguments[1:]])
+        code = cli.main(["evaluate", *arguments[:1], "--bundle", str(bundle), *heard, "--json", str(path), *arguments[1:]])
         if code:
             raise ExportError(f"evaluating fold {fold} ended with code {code}")
         figures[name] = json.loads(path.read_text(encoding="utf-8"))
@@ -144,7 +148,34 @@ def report(
             name: {snr: _accuracy([e["by_noise"][name][snr] for e in fp32]) for snr in by_snr}
             for name, by_snr in fp32[0]["by_noise"].items()
         }
+    if all("robustness" in fold for fold in folds):
+        parts = [fold["robustness"] for fold in folds]
+        document["by_disturbance"] = {
+            name: {
+                "unit": kind["unit"],
+                "by_strength": {
+                    strength: {
+                        "voice": _mean([part["by_disturbance"][name]["by_strength"][strength]["voice"] for part in parts])
+                    }
+                    for strength in kind["by_strength"]
+                },
+            }
+            for name, kind in parts[0]["by_disturbance"].items()
+        }
+    if all("tess" in fold for fold in folds):
+        document["tess"] = {
+            "what": "the five networks over TESS: seven classes of eight, two speakers, both women",
+            "n": folds[0]["tess"]["n"],
+            "accuracy": spread([fold["tess"]["accuracy"] for fold in folds]),
+            "by_speaker": {
+                name: _mean([fold["tess"]["by_speaker"][name] for fold in folds]) for name in folds[0]["tess"]["by_speaker"]
+            },
+        }
     return document
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values))
 
 
 def _share(evaluations: list[dict[str, Any]], name: str) -> dict[str, Any]:
@@ -163,7 +194,9 @@ def main(arguments: list[str]) -> int:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--fold", type=int, choices=range(FOLDS), help="train this one and stop")
     parser.add_argument("--trained", action="store_true", help="train nothing: every fold is done")
-    parser.add_argument("--noise", action="store_true", help=f"evaluate at {NOISE_DB} dB of each noise as well")
+    parser.add_argument(
+        "--disturbed", action="store_true", help=f"evaluate in noise ({NOISE_DB} dB), disturbed, and on TESS as well"
+    )
     given = parser.parse_args(arguments)
     recipe = read_recipe(given.config, "speech")
     torch.set_num_threads(recipe.threads if given.fold is None else 1)
@@ -180,7 +213,7 @@ def main(arguments: list[str]) -> int:
         cards = [read_card(folder_of(given.out, fold), "speech") for fold in range(FOLDS)]
         bundles = [folder_of(given.bundles, fold) for fold in range(FOLDS)]
         agreements = [export_fold(folder_of(given.out, k), bundle, given.data) for k, bundle in enumerate(bundles)]
-        evaluate = partial(evaluate_fold, data_dir=given.data, out=given.out, noise=given.noise)
+        evaluate = partial(evaluate_fold, data_dir=given.data, out=given.out, disturbed=given.disturbed)
         with ProcessPoolExecutor(recipe.threads, multiprocessing.get_context("spawn")) as pool:
             figures = list(pool.map(evaluate, range(FOLDS), bundles))
         document = report(figures, agreements, cards, read_card(given.out / "mixed", "speech"), given.data)

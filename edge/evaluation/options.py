@@ -31,12 +31,20 @@ def add_evaluate(commands: Any) -> None:
     face.add_argument("--ferplus", type=Path, metavar="CSV", help="fer2013new.csv, for the ferplus label set")
     _split(face)
     for name, text in (
-        ("speech", "RAVDESS speech, a clip's answer being the mean over its hops, weighed by the sound in their windows"),
+        ("speech", "RAVDESS speech, a clip's answer being that of the window that holds most voice, or TESS"),
         ("stream", "the same clips through the daemon's path, the majority of a clip's events"),
     ):
         kind = kinds.add_parser(name, help=text)
-        _ravdess(kind)
-        if name == "speech":
+        if name == "stream":
+            _ravdess(kind)
+        else:
+            voices = kind.add_mutually_exclusive_group(required=True)
+            voices.add_argument("--ravdess", type=Path, metavar="DIR", help="folder of Actor_NN folders")
+            voices.add_argument("--tess", type=Path, metavar="DIR", help="folder of TESS recordings: two speakers only")
+            _actors(kind)
+            kind.add_argument(
+                "--robustness", action="store_true", help="with --ravdess: the accuracy under each disturbance instead"
+            )
             kind.add_argument("--noise", type=Path, metavar="DIR", help="mix each recording of this folder in as well")
             kind.add_argument("--snr", type=floats, default=(20.0, 10.0, 5.0, 0.0), metavar="LIST", help="dB: 20,10,5,0")
             kind.add_argument("--clips", action="store_true", help="write each clip's probabilities as well")
@@ -65,4 +73,8 @@ def _split(kind: argparse.ArgumentParser) -> None:
 
 def _ravdess(kind: argparse.ArgumentParser) -> None:
     kind.add_argument("--ravdess", type=Path, required=True, metavar="DIR", help="folder of Actor_NN folders")
+    _actors(kind)
+
+
+def _actors(kind: argparse.ArgumentParser) -> None:
     kind.add_argument("--actors", type=actors, metavar="LIST", help="only these, such as 1,2 (default: all there are)")

@@ -79,6 +79,15 @@ class RavdessClip:
         return self.path.stem.split("-", 1)[1]
 
 
+@dataclass(frozen=True, slots=True)
+class TessClip:
+    """One TESS recording, as its name tells: `label` an index into LABELS, `speaker` OAF or YAF."""
+
+    path: Path
+    label: int
+    speaker: str
+
+
 def _rows(path: Path, header: tuple[str, ...]) -> list[list[str]]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
@@ -221,6 +230,20 @@ def list_ravdess(folder: Path, kind: Literal["sound", "video"] = "sound") -> tup
         wanted = "03-01-EE-II-SS-RR-AA.wav or .flac" if kind == "sound" else "01-01-EE-II-SS-RR-AA.mp4"
         raise DataError(f"{folder}: holds no RAVDESS recordings (Actor_NN/{wanted})")
     return tuple(clips[key] for key in sorted(clips))
+
+
+def list_tess(folder: Path) -> tuple[TessClip, ...]:
+    """List TESS recordings (SPEAKER_word_emotion.wav or .flac, in any folders below this one) in name order."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder")
+    found: dict[str, TessClip] = {}
+    for path in sorted(folder.rglob("*")):
+        fields = path.stem.split("_")
+        if path.suffix.lower() in SOUND_SUFFIXES and len(fields) == 3 and fields[2].lower() in FOLDER_NAMES:
+            found.setdefault(path.stem, TessClip(path, FOLDER_NAMES[fields[2].lower()], fields[0]))
+    if not found:
+        raise DataError(f"{folder}: holds no TESS recordings (SPEAKER_word_emotion.wav or .flac)")
+    return tuple(found.values())
 
 
 def read_sound(path: Path, rate_hz: int = 16_000) -> F32:

@@ -38,18 +38,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
         )
     engine = Engine(bundle, arguments.precision, arguments.backend)
     if arguments.what == "face":
-        if arguments.images:
-            figures = face.evaluate_photographs(engine, arguments.images)
-        elif arguments.nonfaces:
-            figures = nonfaces.evaluate_nonfaces(engine, arguments.nonfaces)
-        elif arguments.robustness:
-            figures = face.evaluate_robustness(engine, arguments.fer2013, arguments.ferplus, arguments.split)
-        else:
-            figures = face.evaluate_fer2013(engine, arguments.fer2013, arguments.ferplus, arguments.split)
+        figures = _face(engine, arguments)
     elif arguments.what == "speech":
-        figures = speech.evaluate_ravdess(
-            engine, arguments.ravdess, arguments.actors, arguments.noise, arguments.snr, clips=arguments.clips
-        )
+        figures = _speech(engine, arguments)
     elif arguments.what == "video":
         figures = video.evaluate_videos(engine, arguments.ravdess, arguments.actors, arguments.method)
     elif arguments.what == "stream":
@@ -75,6 +66,26 @@ def evaluate(arguments: argparse.Namespace) -> int:
     _write(arguments.json, header | figures)
     _print(header | figures)
     return 0
+
+
+def _face(engine: Engine, given: argparse.Namespace) -> dict[str, Any]:
+    if given.images:
+        return face.evaluate_photographs(engine, given.images)
+    if given.nonfaces:
+        return nonfaces.evaluate_nonfaces(engine, given.nonfaces)
+    if given.robustness:
+        return face.evaluate_robustness(engine, given.fer2013, given.ferplus, given.split)
+    return face.evaluate_fer2013(engine, given.fer2013, given.ferplus, given.split)
+
+
+def _speech(engine: Engine, given: argparse.Namespace) -> dict[str, Any]:
+    if given.tess:
+        if given.robustness or given.noise or given.actors:
+            raise UsageError("--robustness, --noise and --actors go with --ravdess")
+        return speech.evaluate_tess(engine, given.tess)
+    if given.robustness:
+        return speech.evaluate_robustness(engine, given.ravdess, given.actors)
+    return speech.evaluate_ravdess(engine, given.ravdess, given.actors, given.noise, given.snr, clips=given.clips)
 
 
 def _command(arguments: list[str]) -> str:
@@ -107,6 +118,6 @@ def _print(figures: dict[str, Any]) -> None:
         table.add_row(name, str(value) if name == "n" else f"{100 * value:.2f} %")
     for name, disturbed in figures.get("by_disturbance", {}).items():
         for strength, found in disturbed["by_strength"].items():
-            heads = ", ".join(f"{head} {100 * found[head]:.2f} %" for head in ("official", "ferplus") if head in found)
+            heads = ", ".join(f"{head} {100 * found[head]:.2f} %" for head in ("official", "ferplus", "voice") if head in found)
             table.add_row(f"{name} {strength} {disturbed['unit']}".rstrip(), heads)
     Console(stderr=True).print(table)

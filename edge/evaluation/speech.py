@@ -7,20 +7,25 @@ several hold as much, it is their mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.clock import NS_PER_S
 from edge.errors import DataError
+from edge.evaluation.disturb_sound import SOUND_DISTURBANCES
 from edge.evaluation.engine import Engine, progress
 from edge.evaluation.metrics import classification_metrics, reliability
-from edge.evaluation.readers import SOUND_SUFFIXES, RavdessClip, list_ravdess, read_sound
+from edge.evaluation.readers import SOUND_SUFFIXES, RavdessClip, TessClip, list_ravdess, list_tess, read_sound
 from edge.features.spec import SpeechSpec
 from edge.features.speech_window import SpeechFrontEnd
 from edge.inference.branches import SpeechBranch
 from edge.types import F32, AudioBlock, BranchOutput, FeatureWindow
+
+I64 = NDArray[np.int64]
 
 NOISE_SEED = 0
 SILENCE_S = 60
@@ -62,6 +67,30 @@ def clip_outputs(branch: SpeechBranch, samples: F32, spec: SpeechSpec) -> list[B
     return outputs
 
 
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """Recordings of voices, float32 [N] each, and what each was said with, int64 [clips]."""
+
+    sounds: list[F32]
+    truth: I64
+
+    def answers(self, branch: SpeechBranch, spec: SpeechSpec, what: str) -> list[list[BranchOutput]]:
+        return [clip_outputs(branch, sound, spec) for sound in progress(self.sounds, what)]
+
+    def accuracy(self, branch: SpeechBranch, spec: SpeechSpec, what: str) -> float:
+        return _accuracy(clip_means(self.answers(branch, spec, what)), self.truth)
+
+
+def read_spoken(clips: Sequence[RavdessClip | TessClip]) -> Spoken:
+    sounds = [read_sound(clip.path) for clip in progress(clips, "reading clips")]
+    return Spoken(sounds, np.array([clip.label for clip in clips], np.int64))
+
+
+def clip_means(outputs: Sequence[Sequence[BranchOutput]]) -> F32:
+    """Return the probabilities of several clips, float32 [clips, 8]."""
+    return np.stack([clip_mean(hops) for hops in outputs])
+
+
 def evaluate_ravdess(
     engine: Engine,
     folder: Path,
@@ -77,39 +106,75 @@ def evaluate_ravdess(
     itself and of silence are not. `clips` adds each clip's probabilities.
     """
     chosen = select_clips(folder, actors)
-    truth = np.array([clip.label for clip in chosen], np.int64)
-    sounds = [read_sound(clip.path) for clip in progress(chosen, "reading clips")]
+    spoken = read_spoken(chosen)
     branch, spec = engine.speech(), engine.bundle.spec.speech
     threshold = engine.bundle.models["speech"].usable_threshold
-
-    def answers(signals: Sequence[F32], what: str) -> list[list[BranchOutput]]:
-        return [clip_outputs(branch, signal, spec) for signal in progress(signals, what)]
-
-    def means(outputs: list[list[BranchOutput]]) -> F32:
-        return np.stack([clip_mean(hops) for hops in outputs])
-
-    def figures(signals: Sequence[F32], what: str) -> dict[str, Any]:
-        return classification_metrics(means(answers(signals, what)), truth)
-
-    clean = answers(sounds, "clean")
-    result = classification_metrics(means(clean), truth) | {"actors": sorted({clip.actor for clip in chosen})}
-    result["reliability"] = reliability(means(clean), truth)
+    clean = spoken.answers(branch, spec, "clean")
+    means = clip_means(clean)
+    result = classification_metrics(means, spoken.truth) | {"actors": sorted({clip.actor for clip in chosen})}
+    result["reliability"] = reliability(means, spoken.truth)
     usable = [hop.usable >= threshold for hops in clean for hop in hops]
     result["usable"] = {"speech": {"windows": len(usable), "usable": float(np.mean(usable))}}
     if clips:
-        rounded = [[round(float(p), 6) for p in row] for row in means(clean)]
+        rounded = [[round(float(p), 6) for p in row] for row in means]
         result["clips"] = {clip.path.stem: row for clip, row in zip(chosen, rounded, strict=True)}
     if noise is not None:
         others = {"silence": np.zeros(SILENCE_S * spec.mfcc.rate_hz, np.float32)}
         others |= {path.stem: read_sound(path) for path in noise_recordings(noise)}
         result["usable"] |= {name: _refused(branch, threshold, sound, spec) for name, sound in others.items()}
+
+        def in_noise(path: Path, snr: float) -> dict[str, Any]:
+            noisy = Spoken(mixed(spoken.sounds, read_sound(path), snr), spoken.truth)
+            outputs = noisy.answers(branch, spec, f"{path.stem} at {snr:g} dB")
+            return classification_metrics(clip_means(outputs), spoken.truth)
+
         result["by_noise"] = {
-            path.stem: {
-                f"{snr:g}": figures(mixed(sounds, read_sound(path), snr), f"{path.stem} at {snr:g} dB") for snr in snr_db
-            }
-            for path in noise_recordings(noise)
+            path.stem: {f"{snr:g}": in_noise(path, snr) for snr in snr_db} for path in noise_recordings(noise)
         }
     return result
+
+
+def evaluate_robustness(engine: Engine, folder: Path, actors: Sequence[int] | None) -> dict[str, Any]:
+    """Evaluate RAVDESS speech under each of `SOUND_DISTURBANCES`; `accuracy` is that of the clips as they are."""
+    chosen = select_clips(folder, actors)
+    spoken = read_spoken(chosen)
+    branch, spec = engine.speech(), engine.bundle.spec.speech
+    rng = np.random.default_rng(NOISE_SEED)
+
+    def disturbed(name: str, strength: float) -> float:
+        change = SOUND_DISTURBANCES[name].change
+        sounds = [change(sound, strength, rng) for sound in spoken.sounds]
+        return Spoken(sounds, spoken.truth).accuracy(branch, spec, f"{name} {strength:g}")
+
+    return {
+        "n": len(chosen),
+        "accuracy": spoken.accuracy(branch, spec, "clean"),
+        "actors": sorted({clip.actor for clip in chosen}),
+        "by_disturbance": {
+            name: {
+                "unit": kind.unit,
+                "by_strength": {f"{strength:g}": {"voice": disturbed(name, strength)} for strength in kind.strengths},
+            }
+            for name, kind in SOUND_DISTURBANCES.items()
+        },
+    }
+
+
+def evaluate_tess(engine: Engine, folder: Path) -> dict[str, Any]:
+    """Evaluate TESS, seven classes of eight: another corpus, but two speakers only, so never a measure by itself."""
+    clips = list_tess(folder)
+    spoken = read_spoken(clips)
+    means = clip_means(spoken.answers(engine.speech(), engine.bundle.spec.speech, "TESS"))
+    speakers = np.array([clip.speaker for clip in clips])
+    return classification_metrics(means, spoken.truth) | {
+        "by_speaker": {
+            name: _accuracy(means[speakers == name], spoken.truth[speakers == name]) for name in sorted(set(speakers.tolist()))
+        }
+    }
+
+
+def _accuracy(probabilities: F32, truth: I64) -> float:
+    return float((probabilities.argmax(axis=1) == truth).mean())
 
 
 def _refused(branch: SpeechBranch, threshold: float, sound: F32, spec: SpeechSpec) -> dict[str, Any]:

@@ -18,11 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.cli import main
+from edge.evaluation.disturb_sound import SOUND_DISTURBANCES
 from edge.evaluation.face import ferplus_majority
 from edge.evaluation.pairs import draw_others, draw_pairs
 from edge.evaluation.readers import FERPLUS_COLUMNS
-from edge.evaluation.speech import mixed
+from edge.evaluation.speech import clip_mean, mixed
 from edge.labels import CALM, INDEX, LABELS, NEUTRAL
+from edge.types import BranchOutput
 from tests.support.recordings import write_recording
 from tests.support.signals import empty_picture, face_picture, noise, voice
 from tests.support.tiny_bundle import read_document, write_document
@@ -196,6 +198,56 @@ def test_speech_in_noise_is_given_by_recording_and_level(evaluate, ravdess: Path
         check_figures(part, 8)
 
 
+def test_speech_is_evaluated_under_every_disturbance(evaluate, ravdess: Path):
+    figures = evaluate("speech", "--ravdess", ravdess, "--actors", "1", "--robustness")
+    assert set(figures["by_disturbance"]) == set(SOUND_DISTURBANCES)
+    for name, kind in SOUND_DISTURBANCES.items():
+        found = figures["by_disturbance"][name]["by_strength"]
+        assert list(found) == [f"{strength:g}" for strength in kind.strengths]
+        assert all(0.0 <= at["voice"] <= 1.0 for at in found.values())
+
+
+def test_tess_is_evaluated_by_speaker(evaluate, tmp_path: Path):
+    for speaker in ("OAF", "YAF"):
+        for emotion in ("angry", "ps", "neutral"):
+            path = tmp_path / speaker / f"{speaker}_back_{emotion}.wav"
+            path.parent.mkdir(exist_ok=True)
+            write_recording(path, sound=voice(1.6))
+    figures = evaluate("speech", "--tess", tmp_path)
+    assert figures["n"] == 6
+    assert set(figures["by_speaker"]) == {"OAF", "YAF"}
+    assert figures["per_class"]["surprise"]["n"] == 2
+
+
+@pytest.mark.parametrize("name", SOUND_DISTURBANCES)
+def test_a_disturbance_changes_a_copy_and_no_more_than_it_says(name: str):
+    sound = voice(2.5)
+    kept = sound.copy()
+    for strength in SOUND_DISTURBANCES[name].strengths:
+        changed = SOUND_DISTURBANCES[name].change(sound, strength, np.random.default_rng(1))
+        again = SOUND_DISTURBANCES[name].change(sound, strength, np.random.default_rng(1))
+        np.testing.assert_array_equal(changed, again)
+        assert changed.dtype == np.float32
+        assert np.isfinite(changed).all()
+        assert changed.size == (min(sound.size, round(16_000 * strength)) if name == "less to hear" else sound.size)
+    np.testing.assert_array_equal(sound, kept)
+
+
+def test_a_shorter_window_holds_the_loudest_stretch():
+    sound = np.concatenate([np.zeros(8_000, np.float32), voice(1.0), np.zeros(24_000, np.float32)])
+    kept = SOUND_DISTURBANCES["less to hear"].change(sound, 1.0, np.random.default_rng(0))
+    assert np.sum(kept**2) == pytest.approx(np.sum(sound**2), rel=1e-6)
+
+
+def test_a_clip_is_answered_by_its_fullest_windows():
+    def output(quality: float, first: float) -> BranchOutput:
+        probabilities = np.array([first, 1.0 - first, 0, 0, 0, 0, 0, 0], np.float32)
+        return BranchOutput("speech", 0, probabilities, np.zeros(0, np.float32), 1.0, quality)
+
+    said = clip_mean([output(0.3, 1.0), output(0.6, 0.2), output(0.6, 0.4), output(0.5, 1.0)])
+    np.testing.assert_allclose(said[:2], [0.3, 0.7], rtol=1e-6)
+
+
 def test_noise_is_mixed_at_the_level_asked_for_and_alike_twice():
     sounds, hum = [voice(1.0), voice(1.5, level=0.05)], noise(0.4, 0.2)
     for snr_db in (20.0, 0.0):
@@ -284,6 +336,8 @@ def test_the_majority_of_the_raters_counts_and_a_tie_does_not():
     [
         (["speech", "--ravdess", "RAVDESS", "--actors", "1,7"], 1, "holds no clips of actor 7"),
         (["speech", "--ravdess", "TMP"], 1, "holds no RAVDESS recordings"),
+        (["speech", "--tess", "TMP"], 1, "holds no TESS recordings"),
+        (["speech", "--tess", "TMP", "--robustness"], 2, "go with --ravdess"),
         (["speech", "--ravdess", "TMP/missing"], 1, "there is no such folder"),
         (["stream", "--ravdess", "RAVDESS", "--actors", "9"], 1, "holds no clips of actor 9"),
         (["speech", "--ravdess", "RAVDESS", "--noise", "TMP"], 1, "holds no noise recordings"),
