@@ -59,7 +59,9 @@ class LiveAudio(Protocol):
     """
 
     name: str
-    blocks_lost: int
+
+    @property
+    def blocks_lost(self) -> int: ...
 
     def open(self) -> None: ...
 
