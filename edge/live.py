@@ -17,7 +17,7 @@ from edge.identity import live_identity
 from edge.inference import bundle as bundles
 from edge.inference import tuning
 from edge.inference.bundle import Bundle
-from edge.memory import limit_arenas
+from edge.memory import give_back, limit_arenas
 from edge.pipeline import EventIdentity, Networks, Pipeline, open_networks
 from edge.publish.distributor import Distributor
 from edge.runtime import LiveRun, LiveStream
@@ -100,7 +100,9 @@ class LiveSession:
         engine = config.inference
         forms, why = tuning.plan(bundle, engine.backend, engine.precision, engine.threads)
         self._log(f"networks: {tuning.describe(forms)} ({why})")
-        return _Plan(config, sources, bundle, open_networks(config, bundle, forms))
+        networks = open_networks(config, bundle, forms)
+        give_back()  # what it took to build them
+        return _Plan(config, sources, bundle, networks)
 
     def _build(self, name: str, plan: _Plan) -> LiveStream:
         """Make a stream, or what takes the place of one that ended: its events and counters go on."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from edge.buffers import BoundedQueue
 from edge.errors import DeviceError
+from edge.memory import give_back
 from edge.types import F32
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def forget_what_alsa_tried() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):  # not Linux, or no ALSA
         ctypes.CDLL("libasound.so.2").snd_config_update_free_global()
+    give_back()
 
 
 def _pyaudio() -> Any:
@@ -100,6 +102,7 @@ def list_microphones() -> list[InputDevice]:
                 return
             found.extend(_inputs(audio))
             audio.terminate()
+            forget_what_alsa_tried()
 
     asking = threading.Thread(target=look, name="list microphones", daemon=True)
     asking.start()
