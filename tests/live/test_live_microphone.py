@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,25 @@ def test_a_microphone_that_goes_is_named_at_once_and_taken_again_when_it_is_back
         run.wait_for(heard, 5)
         assert any("gives no more sound" in message for message in run.logged)
         assert any(message.endswith(": back") for message in run.logged)
+        assert [thread.name for thread in threading.enumerate()].count("record default") == 1  # the one before has ended
+
+
+def test_nobody_waits_for_a_sound_server_that_hangs(plugged_in: SoftwareMicrophone):
+    plugged_in.freeze()
+    microphone = Microphone()
+    for _ in range(2):  # the second attempt finds the first one still waiting
+        with pytest.raises(DeviceError, match="the sound server does not answer"):
+            microphone.open()
+    plugged_in.thaw()
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            microphone.open()
+            break
+        except DeviceError:
+            assert time.monotonic() < deadline
+    assert microphone.read()[0].size
+    microphone.close()
 
 
 def test_a_face_goes_on_speaking_while_the_microphone_is_gone(plugged_in: SoftwareMicrophone, tiny_bundle: Path):
