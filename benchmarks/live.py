@@ -6,7 +6,8 @@
 
 Runs `moodring run` with the shipped bundle on devices made of software: an HTTP camera that sends 640x480 JPEGs at 30 a
 second and a 16 kHz microphone of a private PulseAudio, both playing the bundled clip over and over in processes of their own.
-CPU, memory, threads and open files are the daemon's, as the kernel counts them; latencies are those it tells of itself.
+CPU, memory, threads and open files are the daemon's, as the kernel counts them. Durations are all of them, each written down
+as it is measured (benchmarks/watched_run.py), and percentiles are over the whole run.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ import numpy as np
 
 from benchmarks.report import machine, write_json
 from edge.capture.media import AudioFile, VideoFile
-from edge.clock import NS_PER_S
+from edge.clock import NS_PER_MS, NS_PER_S
 from edge.sources import SAMPLE_CLIP
+from edge.telemetry import STAGES
 from tests.support.microphone import REASON, SoftwareMicrophone, available
 from tests.support.mjpeg import SoftwareCamera
 
@@ -113,7 +115,8 @@ def measure(place: Place, count: int, settle_s: float, seconds: float) -> dict[s
     streams = "\n".join(STREAM.format(index=index, url=url, audio=audio) for index in range(count))
     config.write_text(CONFIG.format(streams=streams, events=events), encoding="utf-8")
     started_ns = time.monotonic_ns()
-    command = [sys.executable, "-m", "edge.cli", "run", "--config", str(config)]
+    durations = folder / f"durations{count}"
+    command = [sys.executable, "-m", "benchmarks.watched_run", str(durations), "run", "--config", str(config)]
     process = subprocess.Popen(command, env=os.environ | environment)
     try:
         time.sleep(settle_s)
@@ -143,6 +146,7 @@ def measure(place: Place, count: int, settle_s: float, seconds: float) -> dict[s
         / count
         / ((ended_ns - begun_ns) / NS_PER_S),
         **_answers(told, started_ns, begun_ns),
+        **_stages(durations, begun_ns, ended_ns, told),
     }
 
 
@@ -159,19 +163,9 @@ def _look(pid: int) -> dict[str, float]:
 
 
 def _answers(told: list[dict[str, Any]], started_ns: int, begun_ns: int) -> dict[str, Any]:
-    """What the events and the once-a-second statuses say; a stage's p99 is that of its worst second and its median one."""
+    """What the events and the last status say."""
     emotions = [one["data"] for one in told if one["type"] == "moodring.emotion.v1"]
     statuses = [one["data"] for one in told if one["type"] == "moodring.status.v1"]
-    settled = [data for data in statuses if data["time_ns"] >= begun_ns]
-    stages: dict[str, dict[str, float]] = {}
-    for stage in sorted({name for data in settled for name in data["latency"]}):
-        seconds = [data["latency"][stage] for data in settled if stage in data["latency"]]
-        stages[stage] = {
-            "a_second": float(np.mean([second["count"] for second in seconds])),
-            "p50_ms": float(np.median([second["p50_ms"] for second in seconds])),
-            "p99_ms_median_second": float(np.median([second["p99_ms"] for second in seconds])),
-            "p99_ms_worst_second": max(second["p99_ms"] for second in seconds),
-        }
     first = next((data for data in emotions if "face" in data["modalities"] and data["label"]), None)
     measured = [data for data in emotions if data["capture_time_ns"] >= begun_ns]
     latencies = [data["latency_ms"] for data in measured if data["latency_ms"] is not None]
@@ -180,23 +174,45 @@ def _answers(told: list[dict[str, Any]], started_ns: int, begun_ns: int) -> dict
         "events": len(measured),
         "events_with_both": sum(len(data["modalities"]) == 2 for data in measured),
         "capture_to_event_ms": {f"p{q}": float(np.percentile(latencies, q)) for q in (50, 95, 99)},
-        "stages": stages,
-        "see_p99_ms_by_stream": {
-            name: float(np.median([one["latency"]["see"]["p99_ms"] for one in seconds if "see" in one["latency"]]))
-            for name, seconds in _by_stream(told, begun_ns).items()
-        },
         "counters": statuses[-1]["counters"],
         "dropped": statuses[-1]["dropped"],
     }
 
 
-def _by_stream(told: list[dict[str, Any]], begun_ns: int) -> dict[str, list[dict[str, Any]]]:
-    """The statuses of each stream."""
-    found: dict[str, list[dict[str, Any]]] = {}
+def _stages(path: Path, begun_ns: int, ended_ns: int, told: list[dict[str, Any]]) -> dict[str, Any]:
+    """Durations of each stage in milliseconds, and of what takes longest in a second: a face that is looked for, a voice read.
+
+    A block of sound in which a window was read is not told from others. So many windows as were read cannot have taken longer
+    than as many blocks that took longest: their percentiles are those that are given, and are no less than the windows' own.
+    """
+    records = np.fromfile(path, np.int64).reshape(-1, 4)
+    records = records[(records[:, 2] >= begun_ns) & (records[:, 2] <= ended_ns)]
+    stages: dict[str, dict[str, float]] = {}
+    for number, stage in enumerate(STAGES):
+        ms = records[records[:, 1] == number, 3] / NS_PER_MS
+        if ms.size:
+            stages[stage] = {"count": ms.size, "a_second": ms.size * NS_PER_S / (ended_ns - begun_ns), **_percentiles(ms)}
+    heard = np.sort(records[records[:, 1] == STAGES.index("hear"), 3]) / NS_PER_MS
+    windows = min(heard.size, _windows(told, begun_ns))
+    see = records[records[:, 1] == STAGES.index("see")]
+    return {
+        "stages": stages,
+        "window_to_speech_result_ms_at_most": _percentiles(heard[heard.size - windows :]) if windows else None,
+        "see_ms_by_stream": [_percentiles(see[see[:, 0] == stream, 3] / NS_PER_MS) for stream in np.unique(see[:, 0])],
+    }
+
+
+def _windows(told: list[dict[str, Any]], begun_ns: int) -> int:
+    """How many windows of speech all streams have read since then."""
+    read: dict[str, list[int]] = {}
     for one in told:
         if one["type"] == "moodring.status.v1" and one["data"]["time_ns"] >= begun_ns:
-            found.setdefault(one["source"].split("/")[3], []).append(one["data"])
-    return found
+            read.setdefault(one["source"], []).append(one["data"]["counters"]["windows_read"])
+    return sum(counts[-1] - counts[0] for counts in read.values())
+
+
+def _percentiles(ms: Any) -> dict[str, float]:
+    return {f"p{q}_ms": float(np.percentile(ms, q)) for q in (50, 95, 99)} | {"most_ms": float(ms.max())}
 
 
 if __name__ == "__main__":
