@@ -163,7 +163,7 @@ bench-check: dev  ## say what became slower than in docs/benchmarks/bench.json
 	$(BIN)/moodring bench --peers --json build/bench.json
 	$(BIN)/python -m benchmarks.bench_check docs/benchmarks/bench.json build/bench.json
 
-faces: need-data runtime  ## measure the face front end and write docs/face_front_end.md again (ten minutes)
+faces: need-data runtime  ## measure the face front end and write docs/face_front_end.md again (eight minutes)
 	$(BIN)/python -m benchmarks.faces --data "$(DATA)" --json docs/benchmarks/faces.json >/dev/null
 	$(BIN)/python -m benchmarks.face_page docs
 
@@ -179,7 +179,7 @@ page: dev  ## measure the live page: weight, first paint, ten clients, clients t
 	$(BIN)/python -m benchmarks.page --json docs/benchmarks/page.json >/dev/null
 
 .PHONY: soak-faults live
-soak-faults: dev  ## every fault of devices and stages, 20 times each, into live runs (ten minutes)
+soak-faults: dev  ## every fault of devices and stages, 20 times each, into live runs (eight minutes)
 	$(BIN)/python -m benchmarks.faults --jobs 4 --json docs/benchmarks/faults.json >/dev/null
 
 live: dev  ## what the daemon costs, alone and with up to eight streams, and whether it grows (45 minutes)

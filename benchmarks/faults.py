@@ -2,6 +2,8 @@
 
     python -m benchmarks.faults [--times 20] [--jobs 1] [--json FILE]
 
+Runs side by side (--jobs) share the faults; what takes a core away, and so disturbs its neighbours, goes last and alone.
+
 Injects every fault of tests/support/faults.py so many times, in turn, into one run: real processes are killed and frozen,
 real bytes are garbage, a core is really taken away. The run is on a bundle of random networks, whose answers mean nothing
 and are always there. Measured from outside: from the injection to the first event that shows it, from the restoration to the
@@ -26,7 +28,7 @@ import cv2
 
 from benchmarks.report import machine, write_json
 from edge.memory import limit_arenas
-from tests.support.faults import Injection, bench, faults, inject, unaccounted
+from tests.support.faults import STARVATION, Injection, bench, faults, inject, unaccounted
 from tests.support.microphone import REASON, SoftwareMicrophone, available
 from tests.support.signals import voice
 from tests.support.tiny_bundle import write_tiny_bundle
@@ -54,18 +56,21 @@ def main() -> None:
     arguments = parser.parse_args()
     if not available():
         sys.exit(REASON)
-    shares = [(job, arguments.jobs, arguments.times, arguments.minutes) for job in range(arguments.jobs)]
-    with concurrent.futures.ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
-        runs = list(pool.map(_run, shares))
+    names = [fault.name for fault in faults() if fault.name != STARVATION]
+    shares = [names[job :: arguments.jobs] for job in range(arguments.jobs)]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(arguments.jobs, context) as pool:
+        runs = [*pool.map(_run, [(share, arguments.times, arguments.minutes) for share in shares])]
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:  # processes that did nothing before
+        runs += pool.map(_run, [([STARVATION], arguments.times, arguments.minutes)])
     found = [one for run in runs for one in run.injections]
-    names = dict.fromkeys(one.fault for one in found)
     write_json(
         {
             "benchmark": "faults",
             "machine": machine(),
             "asked": {"degraded_s": DEGRADED_S, "recovered_s": RECOVERED_S},
             "injections": len(found),
-            "faults": {name: _summary([one for one in found if one.fault == name]) for name in names},
+            "faults": {name: _summary([one for one in found if one.fault == name]) for name in [*names, STARVATION]},
             "runs": [
                 {"unaccounted": r.unaccounted, "captured": r.captured, "dropped": r.dropped, "used": r.used} for r in runs
             ],
@@ -74,8 +79,8 @@ def main() -> None:
     )
 
 
-def _run(share: tuple[int, int, int, float]) -> Run:
-    job, jobs, times, minutes = share
+def _run(share: tuple[list[str], int, float]) -> Run:
+    names, times, minutes = share
     cv2.setNumThreads(1)
     limit_arenas()
     found: list[Injection] = []
@@ -88,8 +93,8 @@ def _run(share: tuple[int, int, int, float]) -> Run:
                 for number in range(times):
                     if time.monotonic() > end:
                         break
-                    found += [inject(on, fault) for fault in faults()[job::jobs]]
-                    print(f"run {job + 1}: {number + 1} of {times} rounds", file=sys.stderr, flush=True)
+                    found += [inject(on, fault) for fault in faults() if fault.name in names]
+                    print(f"{', '.join(names)}: {number + 1} of {times}", file=sys.stderr, flush=True)
     stream, used = on.run.stream, on.run.pipeline.counters
     return Run(
         found, unaccounted(on.run), stream.captured, stream.dropped,

@@ -23,6 +23,7 @@ from edge.fusion import Method
 from edge.inference.forms import BackendChoice, PrecisionChoice
 from edge.publish.base import MqttVersion
 from edge.publish.jsonl import Fsync
+from edge.service import schedule
 from edge.smoothing import SmoothingSettings
 
 STREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -65,6 +66,14 @@ class StreamConfig:
 
     video: InputConfig = InputConfig("none")
     audio: InputConfig = InputConfig("none")
+
+
+@dataclass(frozen=True, slots=True)
+class MuteConfig:
+    """When the cameras and microphones of a live run are muted: periods of the day, or `none` (edge/service/schedule.py)."""
+
+    camera: str = "none"
+    microphone: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +186,7 @@ class Config:
     video: InputConfig = InputConfig()
     audio: InputConfig = InputConfig()
     streams: dict[str, StreamConfig] = field(default_factory=dict)
+    mute: MuteConfig = MuteConfig()
     face: FaceConfig = FaceConfig()
     speech: SpeechConfig = SpeechConfig()
     fusion: FusionConfig = FusionConfig()
@@ -207,6 +217,11 @@ def parse(data: object, where: str) -> Config:
     assert isinstance(config, Config)  # noqa: S101  for the type checker
     if config.streams and (config.video, config.audio) != (InputConfig(), InputConfig()):
         raise ConfigError(f"{where}: video and audio stand in each of the streams; take them out beside streams")
+    for device, text in dataclasses.asdict(config.mute).items():
+        try:
+            schedule.parse(text)
+        except ValueError as error:
+            raise ConfigError(f"{where}: mute.{device}: {error}") from error
     return config
 
 

@@ -22,6 +22,7 @@ from edge.pipeline import EventIdentity, Networks, Pipeline, open_networks
 from edge.publish.distributor import Distributor
 from edge.runtime import LiveRun, LiveStream
 from edge.service.control import Signals, Systemd
+from edge.service.schedule import MuteSchedule
 from edge.session import chosen, configured, describe, may_summarise, stages_of
 from edge.sinks import Offers, name_of, open_sinks
 from edge.sources import Sources, open_microphone
@@ -52,6 +53,7 @@ class LiveSession:
         self._clock = MonotonicClock()
         limit_arenas()
         self._plan = self._planned(config, bundle, sources, None)
+        self._schedule = _schedule(config)
         self._running: dict[str, RunningStream] = {}
         self._identities: dict[str, EventIdentity] = {}
         self._streams: dict[str, LiveStream] = {}  # the newest of each name, running or ended
@@ -69,6 +71,9 @@ class LiveSession:
                 self._live.streams[name] = self._build(name, self._plan)
             self._open_sinks(self._plan)
             stack.push(lambda kind, _error, _where: self._summarise() if may_summarise(kind) else None)
+            for device, muted in self._schedule.wanted().items():
+                if muted:
+                    self._say_scheduled(device, muted)
             self._signals.listen(reloads=self._arguments.config is not None)
             self._live.run(
                 self._publish, tick_ns=_tick_ns(self._plan.config), seconds=self._arguments.seconds, between=self._between
@@ -85,9 +90,15 @@ class LiveSession:
         """Tell systemd how it goes, and take up a configuration that was changed; return how far the next tick is."""
         newest = {name: running.telemetry.last_event for name, running in self._running.items()}
         self._systemd.tell(newest, alive=self._live.makes_progress())
+        for device, muted in self._schedule.turned().items():
+            self._live.mute(device, muted)
+            self._say_scheduled(device, muted)
         if self._signals.take_reload():
             self._reload()
         return _tick_ns(self._plan.config)
+
+    def _say_scheduled(self, device: str, muted: bool) -> None:
+        self._log(f"the {device} is {'muted' if muted else 'on'}, as its schedule says")
 
     # from a configuration to streams
 
@@ -125,8 +136,9 @@ class LiveSession:
             self._clock,
             lambda message: self._log(prefix + message),
         )
-        for device in before.muted if before else ():  # what was muted stays so
-            stream.mute(device, muted=True)
+        for device, scheduled in self._schedule.wanted().items():
+            known = before is not None and before.has(device)  # then what people chose stays so
+            stream.mute(device, device in before.muted if known and before else scheduled)
         running.readers = [stream]
         self._streams[name] = stream
         self._offers.mutes[name_of(pipeline.source)] = stream
@@ -163,12 +175,24 @@ class LiveSession:
             self._log(f"the configuration is not taken up, the one before stays: {error}")
             return
         before, self._plan = self._plan, plan
+        mutes = self._take_up_schedule(before.config, plan.config)
         rebuilt = self._replace_streams(before, plan)
         sinks = _sinks_of(before) != _sinks_of(plan)
         if sinks and not self._replace_sinks(before, plan):
             return
-        changed = [*(f"stream {name}" for name in rebuilt), *(["sinks"] if sinks else [])]
+        changed = [*(f"stream {name}" for name in rebuilt), *(["mute"] if mutes else []), *(["sinks"] if sinks else [])]
         self._log(f"the configuration was read again: {', '.join(changed) or 'nothing'} changed")
+
+    def _take_up_schedule(self, before: Config, config: Config) -> bool:
+        """Let a schedule that was changed hold from now on; return whether it was."""
+        if before.mute == config.mute:
+            return False
+        self._schedule = _schedule(config)
+        for device, muted in self._schedule.wanted().items():
+            if getattr(before.mute, device) != getattr(config.mute, device):
+                self._live.mute(device, muted)
+                self._say_scheduled(device, muted)
+        return True
 
     def _replace_streams(self, before: _Plan, plan: _Plan) -> list[str]:
         """End the streams that changed or are gone, begin those that changed or are new; return their names."""
@@ -211,6 +235,10 @@ class LiveSession:
             running.summarise(lambda message, prefix=prefix: self._log(prefix + message))  # type: ignore[misc]
         if self._live.ticks_skipped:
             self._log(f"{self._live.ticks_skipped} ticks came too late and were skipped")
+
+
+def _schedule(config: Config) -> MuteSchedule:
+    return MuteSchedule(dataclasses.asdict(config.mute))
 
 
 def _tick_ns(config: Config) -> int:

@@ -269,9 +269,13 @@ class LiveRun:
         """Mute "camera" or "microphone" in all streams, or let it in again in all; return whether it is muted now."""
         having = [stream for stream in self.streams.values() if stream.has(device)]
         muted = any(device not in stream.muted for stream in having)
-        for stream in having:
-            stream.mute(device, muted)
+        self.mute(device, muted)
         return muted
+
+    def mute(self, device: str, muted: bool) -> None:
+        """Mute "camera" or "microphone" in all streams that have one, or let it in again."""
+        for stream in self.streams.values():
+            stream.mute(device, muted)
 
     def makes_progress(self) -> bool:
         return all(stream.makes_progress() for stream in self.streams.values())

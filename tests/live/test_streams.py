@@ -179,6 +179,35 @@ def test_a_reload_changes_what_changed_and_loses_no_event(tiny_bundle: Path, tmp
     assert "reopened" not in daemon.said
 
 
+def test_a_schedule_mutes_from_the_start_and_until_it_is_changed(tiny_bundle: Path, tmp_path: Path):
+    daemon = Daemon(tiny_bundle, tmp_path)
+    always, never = {"camera": "00:00-24:00"}, {"camera": "none"}
+    with SoftwareCamera(face_picture) as hall, SoftwareCamera(face_picture) as door:
+        streams = {"hall": {"video": {"source": hall.url}}}
+        daemon.configure(streams=streams, mute=always)
+        with daemon.running():
+            daemon.wait_for(lambda: len(daemon.told()) > 10, "no events")
+            assert {one["data"]["devices"]["camera"] for one in daemon.told() if is_emotion(one)} == {"muted"}
+            assert hall.asked == 0, "it was opened"
+            assert "the camera is muted, as its schedule says" in daemon.said
+
+            daemon.configure(streams=streams | {"door": {"video": {"source": door.url}}})  # what is new is muted as well
+            daemon.reload()
+            daemon.wait_for_event("door", lambda data: data["devices"]["camera"] == "muted")
+            assert door.asked == 0
+
+            daemon.configure(mute=never)
+            daemon.reload()
+            daemon.wait_for_event("hall", sees)
+            daemon.wait_for_event("door", sees)
+            assert "mute changed" in daemon.said
+
+            daemon.configure(mute=always)
+            daemon.reload()
+            daemon.wait_for_event("hall", lambda data: data["devices"]["camera"] == "muted", len(daemon.told()))
+    by_stream(daemon.told())
+
+
 def test_streams_are_not_for_the_command_line_nor_for_recordings(tiny_bundle: Path, tmp_path: Path):
     config = tmp_path / "config.yaml"
     for streams, more, message in (

@@ -24,6 +24,7 @@ from tests.support.watched import Watched, watching
 STALE_MS = {"face": 1000 * FusionConfig().face_stale_s, "speech": 1000 * FusionConfig().speech_stale_s}
 HOLD_S = 1.5  # how long a fault lasts once it shows
 PATIENCE_S = 20.0
+STARVATION = "CPU taken by others"
 
 
 class Faulty:
@@ -153,7 +154,7 @@ def faults() -> list[Fault]:
         Fault("hearing raises", lambda b: b.stages.failing.add("hear"), lambda b: b.stages.failing.clear(), ("face",)),
         Fault("seeing slowed 10x", lambda b: b.stages.slowed.add("see"), lambda b: b.stages.slowed.clear(), None),
         Fault("hearing slowed 10x", lambda b: b.stages.slowed.add("hear"), lambda b: b.stages.slowed.clear(), None),
-        Fault("CPU taken by others", starvation.begin, starvation.end, None),
+        Fault(STARVATION, starvation.begin, starvation.end, None),
     ]  # fmt: skip
 
 

@@ -21,6 +21,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
+        self.server.asked += 1
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
@@ -51,6 +52,7 @@ class _Server(ThreadingHTTPServer):
         self.jpegs = jpegs
         self.sent: BoundedQueue[tuple[bytes, int]] = BoundedQueue(10)
         self.unplugged = threading.Event()
+        self.asked = 0
         super().__init__(("127.0.0.1", port), _Handler)
 
 
@@ -81,6 +83,11 @@ class SoftwareCamera:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def asked(self) -> int:
+        """How often somebody asked for its pictures since it was plugged in."""
+        return self._server.asked if self._server is not None else 0
 
     def wait_until_sent(self, jpeg: bytes) -> int:
         """Return when this picture was next sent to somebody, in ns of the monotonic clock."""

@@ -1,0 +1,73 @@
+"""When picture and sound are muted by the configuration: hours of the day, on some or all days, in local time."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+FORM = re.compile(
+    r"(?:(?P<first>[a-z]{3})(?:-(?P<last>[a-z]{3}))?\s+)?"
+    r"(?P<begin_h>\d\d):(?P<begin_m>\d\d)-(?P<end_h>\d\d):(?P<end_m>\d\d)"
+)
+DAY_MIN = 24 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """From one minute of the day to before another, on days counted from Monday; one that ends earlier ends the next day."""
+
+    days: frozenset[int]
+    begin_min: int
+    end_min: int
+
+    def holds(self, weekday: int, minute: int) -> bool:
+        if self.begin_min < self.end_min:
+            return weekday in self.days and self.begin_min <= minute < self.end_min
+        began_yesterday = (weekday - 1) % 7 in self.days and minute < self.end_min
+        return began_yesterday or (weekday in self.days and minute >= self.begin_min)
+
+
+def parse(text: str) -> tuple[Period, ...]:
+    """Read `none`, or periods such as `22:00-07:00, sat-sun 12:00-13:30`; ValueError says which part is wrong."""
+    if text.strip().lower() == "none":
+        return ()
+    return tuple(_period(part.strip()) for part in text.lower().split(","))
+
+
+def _period(part: str) -> Period:
+    found = FORM.fullmatch(part)
+    if found is None:
+        raise ValueError(f"{part!r} is no period such as 22:00-07:00 or mon-fri 09:00-17:00")
+    for day in (found["first"], found["last"]):
+        if day is not None and day not in DAYS:
+            raise ValueError(f"{day!r} in {part!r} is none of {', '.join(DAYS)}")
+    first = DAYS.index(found["first"]) if found["first"] else 0
+    last = DAYS.index(found["last"]) if found["last"] else first if found["first"] else 6
+    days = frozenset((first + offset) % 7 for offset in range((last - first) % 7 + 1))
+    begin, end = (60 * int(found[f"{edge}_h"]) + int(found[f"{edge}_m"]) for edge in ("begin", "end"))
+    if begin >= DAY_MIN or end > DAY_MIN or begin == end or max(int(found["begin_m"]), int(found["end_m"])) > 59:
+        raise ValueError(f"{part!r} names no period of a day, which goes from 00:00 to 24:00")
+    return Period(days, begin, end)
+
+
+class MuteSchedule:
+    """Says when a device is to be muted or let in again: when its schedule turns. What people choose holds until then."""
+
+    def __init__(self, texts: Mapping[str, str], local_time: Callable[[], time.struct_time] = time.localtime) -> None:
+        self._periods = {device: parse(text) for device, text in texts.items()}
+        self._local_time = local_time
+        self._was = self.wanted()
+
+    def wanted(self) -> dict[str, bool]:
+        """Return whether each device is to be muted now."""
+        now = self._local_time()
+        minute = 60 * now.tm_hour + now.tm_min
+        return {device: any(p.holds(now.tm_wday, minute) for p in periods) for device, periods in self._periods.items()}
+
+    def turned(self) -> dict[str, bool]:
+        """Return the devices whose schedule turned since the last call, and whether they are muted from now on."""
+        before, self._was = self._was, self.wanted()
+        return {device: muted for device, muted in self._was.items() if muted != before[device]}
