@@ -41,6 +41,7 @@ class Run:
     """What one run with its share of the faults gave."""
 
     injections: list[Injection]
+    unseen: list[str]  # what did not show, or was not over, for so long that it was given up
     unaccounted: dict[str, int]
     captured: dict[str, int]
     dropped: dict[str, int]
@@ -71,6 +72,7 @@ def main() -> None:
             "asked": {"degraded_s": DEGRADED_S, "recovered_s": RECOVERED_S},
             "injections": len(found),
             "faults": {name: _summary([one for one in found if one.fault == name]) for name in [*names, STARVATION]},
+            "unseen": [one for run in runs for one in run.unseen],
             "runs": [
                 {"unaccounted": r.unaccounted, "captured": r.captured, "dropped": r.dropped, "used": r.used} for r in runs
             ],
@@ -81,9 +83,11 @@ def main() -> None:
 
 def _run(share: tuple[list[str], int, float]) -> Run:
     names, times, minutes = share
+    chosen = [fault for fault in faults() if fault.name in names]
     cv2.setNumThreads(1)
     limit_arenas()
     found: list[Injection] = []
+    unseen: list[str] = []
     end = time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory(prefix="moodring-") as folder:
         bundle = write_tiny_bundle(Path(folder) / "bundle")
@@ -93,11 +97,15 @@ def _run(share: tuple[list[str], int, float]) -> Run:
                 for number in range(times):
                     if time.monotonic() > end:
                         break
-                    found += [inject(on, fault) for fault in faults() if fault.name in names]
+                    for fault in chosen:
+                        try:
+                            found.append(inject(on, fault))
+                        except AssertionError as error:
+                            unseen.append(f"{fault.name}: {error}")
                     print(f"{', '.join(names)}: {number + 1} of {times}", file=sys.stderr, flush=True)
     stream, used = on.run.stream, on.run.pipeline.counters
     return Run(
-        found, unaccounted(on.run), stream.captured, stream.dropped,
+        found, unseen, unaccounted(on.run), stream.captured, stream.dropped,
         {"frames_tracked": used.frames_tracked, "samples_heard": used.samples_heard},
     )  # fmt: skip
 

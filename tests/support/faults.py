@@ -179,7 +179,11 @@ def inject(bench: Bench, fault: Fault) -> Injection:
     fault.inject(bench)
     degraded_s = None
     if not fault.may_go_unseen:
-        run.wait_for(fault.shows, PATIENCE_S)
+        try:
+            run.wait_for(fault.shows, PATIENCE_S)
+        except AssertionError:
+            fault.restore(bench)
+            raise
         degraded_at = next(came for came, event in run.since(begun_s) if fault.shows(event))
         degraded_s = degraded_at - begun_s
     held_until = time.monotonic() + HOLD_S
