@@ -6,6 +6,7 @@
 
 Runs `moodring run` with the shipped bundle on devices made of software: an HTTP camera that sends 640x480 JPEGs at 30 a
 second and a 16 kHz microphone of a private PulseAudio, both playing the bundled clip over and over in processes of their own.
+Of several streams each begins elsewhere in the clip: cameras of different rooms do not lose their faces at one instant.
 CPU, memory, threads and open files are the daemon's, as the kernel counts them. Durations are all of them, each written down
 as it is measured (benchmarks/watched_run.py), and percentiles are over the whole run.
 """
@@ -30,10 +31,10 @@ import cv2
 import numpy as np
 
 from benchmarks.report import machine, write_json
+from benchmarks.watched_run import TIMED
 from edge.capture.media import AudioFile, VideoFile
 from edge.clock import NS_PER_MS, NS_PER_S
 from edge.sources import SAMPLE_CLIP
-from edge.telemetry import STAGES
 from tests.support.microphone import REASON, SoftwareMicrophone, available
 from tests.support.mjpeg import SoftwareCamera
 
@@ -44,7 +45,7 @@ streams:
 {streams}
 events: {{path: "{events}", status: true}}
 """
-STREAM = '  stream{index}: {{video: {{source: "{url}"}}, audio: {{source: {audio}}}}}'
+STREAM = '  stream{index}: {{video: {{source: "{url}?from={first}"}}, audio: {{source: {audio}}}}}'
 MINUTE = 60.0
 
 
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--settle", type=float, default=SETTLE_S, help="before anything is measured, in seconds")
     parser.add_argument("--streams", type=lambda text: [int(part) for part in text.split(",")], default=[1])
+    parser.add_argument("--tune", action="store_true", help="run `moodring doctor --tune` before, as a user may")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="moodring-") as name, contextlib.ExitStack() as stack:
@@ -60,11 +62,17 @@ def main() -> None:
         environment = stack.enter_context(microphone(folder)) if available() else {}
         if not environment:
             print(f"without a microphone: {REASON}", file=sys.stderr)
-        url = stack.enter_context(camera())
-        place = Place(folder, url, environment)
+        url, pictures = stack.enter_context(camera())
+        place = Place(folder, url, pictures, environment | {"XDG_CACHE_HOME": str(folder / "cache")}, arguments.tune)
+        if place.tuned:
+            command = [sys.executable, "-m", "edge.cli", "doctor", "--tune"]
+            subprocess.run(command, env=os.environ | place.environment, stdout=sys.stderr, check=False)
         measured = {count: measure(place, count, arguments.settle, arguments.seconds) for count in arguments.streams}
     figures = measured[1] if arguments.streams == [1] else {"streams": measured}
-    write_json({"benchmark": "live", "machine": machine(), "microphone": bool(environment), **figures}, arguments.json)
+    write_json(
+        {"benchmark": "live", "machine": machine(), "microphone": bool(environment), "tuned": arguments.tune, **figures},
+        arguments.json,
+    )
 
 
 class Place(NamedTuple):
@@ -72,12 +80,14 @@ class Place(NamedTuple):
 
     folder: Path
     url: str
+    pictures: int
     environment: dict[str, str]
+    tuned: bool
 
 
 @contextlib.contextmanager
-def camera() -> Iterator[str]:
-    """Serve the bundled clip's pictures from a process of its own; yield the address."""
+def camera() -> Iterator[tuple[str, int]]:
+    """Serve the bundled clip's pictures from a process of its own; yield the address, and how many they are."""
     context = multiprocessing.get_context("spawn")
     told: Any = context.SimpleQueue()
     stop = context.Event()
@@ -94,7 +104,7 @@ def _serve(told: Any, stop: Event) -> None:
     with VideoFile(str(SAMPLE_CLIP)) as video:
         pictures = [cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR) for frame in video]
     with SoftwareCamera(lambda i: pictures[i], len(pictures)) as served:
-        told.put(served.url)
+        told.put((served.url, len(pictures)))
         stop.wait()
 
 
@@ -108,11 +118,12 @@ def microphone(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def measure(place: Place, count: int, settle_s: float, seconds: float) -> dict[str, Any]:
-    folder, url, environment = place
+    folder, url, environment = place.folder, place.url, place.environment
     events = folder / f"events{count}.jsonl"
     config = folder / "config.yaml"
     audio = "default" if environment else "none"
-    streams = "\n".join(STREAM.format(index=index, url=url, audio=audio) for index in range(count))
+    firsts = [round(place.pictures * index / count) for index in range(count)]
+    streams = "\n".join(STREAM.format(index=i, url=url, first=first, audio=audio) for i, first in enumerate(firsts))
     config.write_text(CONFIG.format(streams=streams, events=events), encoding="utf-8")
     started_ns = time.monotonic_ns()
     durations = folder / f"durations{count}"
@@ -146,7 +157,7 @@ def measure(place: Place, count: int, settle_s: float, seconds: float) -> dict[s
         / count
         / ((ended_ns - begun_ns) / NS_PER_S),
         **_answers(told, started_ns, begun_ns),
-        **_stages(durations, begun_ns, ended_ns, told),
+        **_stages(durations, begun_ns, ended_ns),
     }
 
 
@@ -179,36 +190,18 @@ def _answers(told: list[dict[str, Any]], started_ns: int, begun_ns: int) -> dict
     }
 
 
-def _stages(path: Path, begun_ns: int, ended_ns: int, told: list[dict[str, Any]]) -> dict[str, Any]:
-    """Durations of each stage in milliseconds, and of what takes longest in a second: a face that is looked for, a voice read.
-
-    A block of sound in which a window was read is not told from others. So many windows as were read cannot have taken longer
-    than as many blocks that took longest: their percentiles are those that are given, and are no less than the windows' own.
-    """
+def _stages(path: Path, begun_ns: int, ended_ns: int) -> dict[str, Any]:
+    """How long everything took that was timed, in milliseconds, over the whole run: of all streams, and a face of each."""
     records = np.fromfile(path, np.int64).reshape(-1, 4)
     records = records[(records[:, 2] >= begun_ns) & (records[:, 2] <= ended_ns)]
     stages: dict[str, dict[str, float]] = {}
-    for number, stage in enumerate(STAGES):
+    for number, stage in enumerate(TIMED):
         ms = records[records[:, 1] == number, 3] / NS_PER_MS
         if ms.size:
             stages[stage] = {"count": ms.size, "a_second": ms.size * NS_PER_S / (ended_ns - begun_ns), **_percentiles(ms)}
-    heard = np.sort(records[records[:, 1] == STAGES.index("hear"), 3]) / NS_PER_MS
-    windows = min(heard.size, _windows(told, begun_ns))
-    see = records[records[:, 1] == STAGES.index("see")]
-    return {
-        "stages": stages,
-        "window_to_speech_result_ms_at_most": _percentiles(heard[heard.size - windows :]) if windows else None,
-        "see_ms_by_stream": [_percentiles(see[see[:, 0] == stream, 3] / NS_PER_MS) for stream in np.unique(see[:, 0])],
-    }
-
-
-def _windows(told: list[dict[str, Any]], begun_ns: int) -> int:
-    """How many windows of speech all streams have read since then."""
-    read: dict[str, list[int]] = {}
-    for one in told:
-        if one["type"] == "moodring.status.v1" and one["data"]["time_ns"] >= begun_ns:
-            read.setdefault(one["source"], []).append(one["data"]["counters"]["windows_read"])
-    return sum(counts[-1] - counts[0] for counts in read.values())
+    faces = records[records[:, 1] == TIMED.index("face_result")]
+    by_stream = [_percentiles(faces[faces[:, 0] == stream, 3] / NS_PER_MS) for stream in np.unique(faces[:, 0])]
+    return {"stages": stages, "face_result_by_stream": by_stream}
 
 
 def _percentiles(ms: Any) -> dict[str, float]:

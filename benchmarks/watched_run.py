@@ -2,7 +2,7 @@
 
     python -m benchmarks.watched_run FILE run --config ...
 
-FILE holds records of four int64: the stream's number, the stage's in edge.telemetry.STAGES, when it ended on the monotonic
+FILE holds records of four int64: the stream's number, the number in TIMED of what was timed, when it ended on the monotonic
 clock and how long it took, both in ns. Nothing of it stays in memory, so that a run may be watched for growth meanwhile.
 """
 
@@ -13,32 +13,49 @@ import struct
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line does, before anything loads NumPy
 
 from edge import cli, telemetry
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The stages, and of what is seen and heard that which ended in a face or a voice that was read.
+TIMED = (*telemetry.STAGES, "face_result", "speech_result")
+RESULTS = {"see": ("face_result", "faces_read"), "hear": ("speech_result", "windows_read")}
 RECORD = struct.Struct("=4q")
 
 
 def main() -> int:
     with Path(sys.argv[1]).open("wb") as file:
 
-        class Written(telemetry.Histogram):
-            """Knows its stream and stage by its turn: each stream makes them in the order of STAGES."""
+        class Watched(telemetry.Timed):
+            """Writes down how long each stage of its stream took."""
 
-            made = 0
+            streams = 0
 
-            def __init__(self) -> None:
-                super().__init__()
-                self._of = divmod(Written.made, len(telemetry.STAGES))
-                Written.made += 1
+            def __init__(self, pipeline: Any, *others: Any) -> None:
+                super().__init__(pipeline, *others)
+                self._counters = lambda: pipeline.counters
+                self._stream = Watched.streams
+                Watched.streams += 1
 
-            def add(self, duration_ns: int) -> None:
-                super().add(duration_ns)
-                file.write(RECORD.pack(*self._of, time.monotonic_ns(), duration_ns))
+            def _measure(self, stage: str, call: Callable[..., Any], *arguments: Any) -> Any:
+                result, counter = RESULTS.get(stage, (None, "events"))
+                before, start_ns = getattr(self._counters(), counter), time.monotonic_ns()
+                value = super()._measure(stage, call, *arguments)
+                end_ns = time.monotonic_ns()
+                self._write(stage, end_ns, end_ns - start_ns)
+                if result and getattr(self._counters(), counter) > before:
+                    self._write(result, end_ns, end_ns - start_ns)
+                return value
 
-        telemetry.Histogram = Written  # type: ignore[misc]
+            def _write(self, what: str, end_ns: int, duration_ns: int) -> None:
+                file.write(RECORD.pack(self._stream, TIMED.index(what), end_ns, duration_ns))
+
+        telemetry.Timed = Watched  # type: ignore[misc]
         return cli.main(sys.argv[2:])
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
+from urllib.parse import parse_qs, urlsplit
 
 import cv2
 import numpy as np
@@ -26,7 +27,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
         due = time.monotonic()
-        for index in itertools.count():
+        for index in itertools.count(int(parse_qs(urlsplit(self.path).query).get("from", ["0"])[0])):
             if self.server.unplugged.is_set():
                 return
             jpegs = self.server.jpegs
@@ -57,7 +58,10 @@ class _Server(ThreadingHTTPServer):
 
 
 class SoftwareCamera:
-    """Use as a context; `unplug` ends the stream and frees the port, `plug_in` serves it again."""
+    """Use as a context; `unplug` ends the stream and frees the port, `plug_in` serves it again.
+
+    Who asks for `?from=N` gets the pictures from the Nth on.
+    """
 
     def __init__(self, picture: Callable[[int], np.ndarray], pictures: int = 60) -> None:
         self._serve([cv2.imencode(".jpg", picture(i))[1].tobytes() for i in range(pictures)], port=0)
