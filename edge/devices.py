@@ -10,11 +10,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from edge.capture.camera import camera_nodes
+from edge.capture.camera import JOIN_VIDEO, camera_nodes
 from edge.capture.microphone import list_microphones
+from edge.capture.v4l2 import holders, picture_forms
 from edge.errors import DeviceError
-
-JOIN_VIDEO = "sudo usermod -aG video $USER, then log in again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +38,22 @@ def cameras(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/video4lin
                 "camera",
                 str(node),
                 _read_line(classes / node.name / "name") or node.name,
+                _detail(node) if usable else "",
                 default=usable and not any(other.default for other in found),
                 trouble="" if usable else f"this user may not open it: {JOIN_VIDEO}",
             )
         )
     return found
+
+
+def _detail(node: Path) -> str:
+    """Say in which forms a camera gives pictures, and who uses it now."""
+    try:
+        forms = [str(form) for form in picture_forms(node)]
+    except OSError as error:
+        forms = [f"it cannot be asked ({error.strerror})"]
+    users = holders(node)
+    return ", ".join([*forms, *([f"in use by {' and '.join(users)}"] if users else [])])
 
 
 def _read_line(path: Path) -> str:

@@ -25,8 +25,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edge.capture.camera import JOIN_VIDEO
 from edge.capture.microphone import list_microphones
-from edge.devices import JOIN_VIDEO, cameras
+from edge.devices import cameras
 from edge.errors import DeviceError, MoodringError
 from edge.inference import bundle as bundles
 from edge.inference import tuning

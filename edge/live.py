@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ class LiveSession:
             for device, muted in self._schedule.wanted().items():
                 if muted:
                     self._say_scheduled(device, muted)
+            gc.collect()
+            gc.freeze()  # what is here now stays: nobody need look for garbage in it while a face waits
             self._signals.listen(reloads=self._arguments.config is not None)
             self._live.run(
                 self._publish, tick_ns=_tick_ns(self._plan.config), seconds=self._arguments.seconds, between=self._between

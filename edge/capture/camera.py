@@ -14,8 +14,11 @@ import numpy as np
 from edge.capture.base import LiveVideo
 from edge.capture.grey import reduction_for, shrink
 from edge.capture.network import NetworkCamera
+from edge.capture.v4l2 import holders
 from edge.errors import DeviceError
 from edge.types import U8, VideoFrame
+
+JOIN_VIDEO = "sudo usermod -aG video $USER, then log in again"
 
 
 def camera_nodes(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/video4linux")) -> list[Path]:
@@ -43,6 +46,15 @@ def open_camera(source: str) -> LiveVideo:
     return NetworkCamera(source) if "://" in source else Camera(source)
 
 
+def _why_not(node: Path) -> str:
+    """Say what keeps a camera that is there from being opened, as far as can be known."""
+    if node.exists() and not os.access(node, os.R_OK | os.W_OK):
+        return f"this user may not; {JOIN_VIDEO}"
+    if others := holders(node):
+        return f"in use by {', '.join(others)}"
+    return "is another program using it, and is it a camera that gives pictures?"
+
+
 class Camera:
     """Reads a camera of this machine: grey frames, stamped on arrival. One that failed must be opened again to heal."""
 
@@ -56,15 +68,14 @@ class Camera:
         self.close()
         # It would print a line of its own for every failed attempt; what failed is said once, by us.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        if self.name.startswith("/dev/") and not Path(self.name).exists():
+        node = Path(f"/dev/video{self.name}" if self.name.isdigit() else self.name)
+        if (sys.platform == "linux" or not self.name.isdigit()) and not node.exists():
             raise DeviceError(f"camera {self.name} is not there; plug it in or name another with --video")
         by = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY  # else OpenCV tries its FFmpeg first
         capture = cv2.VideoCapture(int(self.name) if self.name.isdigit() else self.name, by)
         if not capture.isOpened():
             capture.release()
-            raise DeviceError(
-                f"camera {self.name} cannot be opened: is another program using it, and may this user read it (group video)?"
-            )
+            raise DeviceError(f"camera {self.name} cannot be opened: {_why_not(node)}")
         self._capture = capture
 
     def read(self) -> VideoFrame:

@@ -24,11 +24,11 @@ from edge.types import F32
 if TYPE_CHECKING:
     from edge.capture.sound import Resampler
 
-BLOCK_S = 0.05  # what a voice is heard late by, at most; each block wakes three threads
+BLOCK_S = 0.1  # what a voice is heard late by, at most; each block wakes three threads
 SILENT_S = 1.0  # without a sample: then a microphone is lost
 FULL_SCALE = np.float32(1 / 32_768)
 OPEN_S, CLOSE_S, LIST_S = 2.0, 1.0, 5.0  # how long the sound server may take
-WAITING_BLOCKS = 20  # a second that nobody read
+WAITING_BLOCKS = 10  # a second that nobody read
 RESPONSELESS = "the sound server does not answer"
 
 

@@ -21,7 +21,7 @@ from edge.types import F32, U8
 if TYPE_CHECKING:
     import av
 
-OPEN_TIMEOUT_S = 3.0
+OPEN_TIMEOUT_S = 5.0  # a stream that builds on pictures sent once a second shows itself after two
 READ_TIMEOUT_S = 1.5  # without a datum; a device is lost after a second
 # No jitter buffer, no long look at the stream before it begins, and RTSP through the one connection that firewalls let pass.
 OPTIONS = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "1000000", "probesize": "500000"}

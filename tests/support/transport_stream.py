@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import socket
 import socketserver
@@ -17,44 +18,58 @@ import numpy as np
 
 from tests.support.signals import face_picture, voice
 
-FPS, RATE_HZ = 15, 48_000
+FPS, RATE_HZ, SECONDS = 15, 48_000, 40
 PACKET = 7 * 188  # bytes: what fits into one datagram of an Ethernet
 MP2T = 33  # RTP's payload type for it
 CLOCK_HZ = 90_000
 
 
-def play(send: Callable[[bytes], None], stopping: threading.Event) -> None:
-    """Encode a face (H.264) and a voice (AAC) in real time, and send them until told to stop or nobody takes them."""
+@functools.cache
+def _encoded() -> list[list[bytes]]:
+    """A face (H.264) and a voice (AAC), encoded once: the packets that go out with each picture."""
     sound = np.tile(voice(2.0, RATE_HZ), 2)
+    packets: list[list[bytes]] = []
     pending = bytearray()
 
     class Writer:
         def write(self, data: bytes) -> int:
             pending.extend(data)
             while len(pending) >= PACKET:
-                send(bytes(pending[:PACKET]))
+                packets[-1].append(bytes(pending[:PACKET]))
                 del pending[:PACKET]
             return len(data)
 
-    container = av.open(Writer(), "w", format="mpegts", options={"flush_packets": "1"}, buffer_size=PACKET)
-    with contextlib.suppress(OSError), container:
+    each = RATE_HZ // FPS
+    packets.append([])
+    with av.open(Writer(), "w", format="mpegts", options={"flush_packets": "1"}, buffer_size=PACKET) as container:
         picture = container.add_stream("libx264", rate=FPS)
         picture.width, picture.height, picture.pix_fmt = 320, 240, "yuv420p"
         picture.options = {"preset": "ultrafast", "tune": "zerolatency", "g": str(FPS)}
         speech = container.add_stream("aac", rate=RATE_HZ, layout="mono")
-        due, each = time.monotonic(), RATE_HZ // FPS
-        for index in itertools.count():
-            if stopping.is_set():
-                return
-            frame = av.VideoFrame.from_ndarray(face_picture(index % 60), format="bgr24")
+        for index in range(FPS * SECONDS):
+            packets.append([])
+            frame = av.VideoFrame.from_ndarray(face_picture(index % 60), format="gray")
             frame.pts = index
             container.mux(picture.encode(frame))
             at = index * each % (sound.size // 2)
             block = av.AudioFrame.from_ndarray(sound[None, at : at + each].astype(np.float32), format="fltp", layout="mono")
             block.sample_rate, block.pts = RATE_HZ, index * each
             container.mux(speech.encode(block))
+        container.mux(picture.encode(None))
+        container.mux(speech.encode(None))
+    return packets
+
+
+def play(send: Callable[[bytes], None], stopping: threading.Event) -> None:
+    """Send in real time until told to stop, or until nobody takes it."""
+    due = time.monotonic()
+    with contextlib.suppress(OSError):
+        for packets in itertools.cycle(_encoded()):
+            for packet in packets:
+                send(packet)
             due += 1 / FPS
-            stopping.wait(max(0.0, due - time.monotonic()))
+            if stopping.wait(max(0.0, due - time.monotonic())):
+                return
 
 
 class UdpCamera:
@@ -64,6 +79,7 @@ class UdpCamera:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
             free.bind(("127.0.0.1", 0))
             self._to = free.getsockname()
+        _encoded()
         self.plug_in()
 
     @property
@@ -171,6 +187,7 @@ class RtspCamera:
 
     def __init__(self) -> None:
         self._port = 0
+        _encoded()
         self.plug_in()
 
     @property
