@@ -192,13 +192,15 @@ def _answers(told: list[dict[str, Any]], started_ns: int, begun_ns: int) -> dict
 
 def _stages(path: Path, begun_ns: int, ended_ns: int) -> dict[str, Any]:
     """How long everything took that was timed, in milliseconds, over the whole run: of all streams, and a face of each."""
-    records = np.fromfile(path, np.int64).reshape(-1, 4)
+    records = np.fromfile(path, np.int64).reshape(-1, 5)
     records = records[(records[:, 2] >= begun_ns) & (records[:, 2] <= ended_ns)]
     stages: dict[str, dict[str, float]] = {}
     for number, stage in enumerate(TIMED):
-        ms = records[records[:, 1] == number, 3] / NS_PER_MS
-        if ms.size:
-            stages[stage] = {"count": ms.size, "a_second": ms.size * NS_PER_S / (ended_ns - begun_ns), **_percentiles(ms)}
+        of_stage = records[records[:, 1] == number]
+        if of_stage.size:
+            a_second = len(of_stage) * NS_PER_S / (ended_ns - begun_ns)
+            cpu = {f"cpu_{name}": value for name, value in _percentiles(of_stage[:, 4] / NS_PER_MS).items()}
+            stages[stage] = {"count": len(of_stage), "a_second": a_second, **_percentiles(of_stage[:, 3] / NS_PER_MS), **cpu}
     faces = records[records[:, 1] == TIMED.index("face_result")]
     by_stream = [_percentiles(faces[faces[:, 0] == stream, 3] / NS_PER_MS) for stream in np.unique(faces[:, 0])]
     return {"stages": stages, "face_result_by_stream": by_stream}

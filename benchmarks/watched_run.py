@@ -2,8 +2,9 @@
 
     python -m benchmarks.watched_run FILE run --config ...
 
-FILE holds records of four int64: the stream's number, the number in TIMED of what was timed, when it ended on the monotonic
-clock and how long it took, both in ns. Nothing of it stays in memory, so that a run may be watched for growth meanwhile.
+FILE holds records of five int64: the stream's number, the number in TIMED of what was timed, when it ended on the monotonic
+clock, how long it took and how long its thread had a core meanwhile, all three in ns. Nothing of it stays in memory, so that a
+run may be watched for growth meanwhile.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 # The stages, and of what is seen and heard that which ended in a face or a voice that was read.
 TIMED = (*telemetry.STAGES, "face_result", "speech_result")
 RESULTS = {"see": ("face_result", "faces_read"), "hear": ("speech_result", "windows_read")}
-RECORD = struct.Struct("=4q")
+RECORD = struct.Struct("=5q")
 
 
 def main() -> int:
@@ -44,16 +45,15 @@ def main() -> int:
 
             def _measure(self, stage: str, call: Callable[..., Any], *arguments: Any) -> Any:
                 result, counter = RESULTS.get(stage, (None, "events"))
-                before, start_ns = getattr(self._counters(), counter), time.monotonic_ns()
+                before, start_ns, cpu_ns = getattr(self._counters(), counter), time.monotonic_ns(), time.thread_time_ns()
                 value = super()._measure(stage, call, *arguments)
-                end_ns = time.monotonic_ns()
-                self._write(stage, end_ns, end_ns - start_ns)
-                if result and getattr(self._counters(), counter) > before:
-                    self._write(result, end_ns, end_ns - start_ns)
+                cpu_ns, end_ns = time.thread_time_ns() - cpu_ns, time.monotonic_ns()
+                is_result = result and getattr(self._counters(), counter) > before
+                file.writelines(
+                    RECORD.pack(self._stream, TIMED.index(what), end_ns, end_ns - start_ns, cpu_ns)
+                    for what in ((stage, result) if is_result else (stage,))
+                )
                 return value
-
-            def _write(self, what: str, end_ns: int, duration_ns: int) -> None:
-                file.write(RECORD.pack(self._stream, TIMED.index(what), end_ns, duration_ns))
 
         telemetry.Timed = Watched  # type: ignore[misc]
         return cli.main(sys.argv[2:])
