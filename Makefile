@@ -149,11 +149,13 @@ test-plain: dev  ## the runtime's tests with the fast paths of x86 switched off,
 aarch64: runtime  ## ask whether the runtime can be installed on a 64-bit ARM board, into docs/benchmarks/aarch64.json
 	$(BIN)/python -m benchmarks.aarch64 --json docs/benchmarks/aarch64.json
 
-bench: dev  ## measure what the daemon costs, against the floor and its peers, and write docs/benchmarks.md again
+# MOODRING_FER_PYTHON names a Python that has the `fer` package, which can live with nothing else: pip install fer in its own venv.
+bench: dev  ## measure what the daemon costs, against the floor and its peers, and write docs/benchmarks.md again (20 minutes)
 	@$(BIN)/python -c 'import kaldi_native_fbank, librosa' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/moodring bench --peers --json docs/benchmarks/bench.json
 	$(BIN)/python -m benchmarks.scaling --json docs/benchmarks/scaling.json >/dev/null
+	$(BIN)/python -m benchmarks.bench_pairs --json docs/benchmarks/pairs.json >/dev/null
 	$(BIN)/python -m benchmarks.bench_page docs
 
 bench-check: dev  ## say what became slower than in docs/benchmarks/bench.json

@@ -1,110 +1,126 @@
 """What people use otherwise, on the same recording and in the same run as `moodring bench --peers`.
 
-The naive chain does for every frame what most examples do: a JPEG decoded to colour, OpenCV's detector with its usual
-arguments over the whole picture, python_speech_features over the last three seconds, both networks in sessions with their
-default options (which spin on every core). It runs as fast as it goes and keeps no queue.
+The naive chain and the ways to feed it are in benchmarks/naive.py, its camera in benchmarks/cameras.py.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from edge.bench.recording import RATE_HZ, Recording
+from benchmarks import cameras, naive
+from edge.bench import live as edge_live
+from edge.bench.hot import IDENTITY
+from edge.bench.live import played
+from edge.bench.measured import MeasuredPipeline
+from edge.bench.recording import Recording
 from edge.capture.grey import decode_jpeg
-from edge.features.face_crop import normalise_crops
+from edge.capture.network import NetworkCamera
+from edge.config import Config
 from edge.features.haar import load_cascade
 from edge.inference.bundle import Bundle
+from edge.inference.forms import Plan
+from edge.pipeline import open_networks
+from edge.publish.jsonl import JsonLines
 
-NAIVE_FRAMES, NAIVE_WARM = 24, 4
+CAMERA_FPS = 30.0
+LIVE_S = 20.0
+KEPT = (
+    "core_percent",
+    "cpu_ms_per_frame",
+    "cpu_ms_per_answer",
+    "answer_ms",
+    "answers_ms",
+    "event_ms",
+    "counted",
+    "spread",
+    "troubles",
+)
+FER_PYTHON = "MOODRING_FER_PYTHON"
 DETECTIONS = 10
 CALLS = 60
 WINDOW_S = 3
+FER_PICTURES = 30
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "train" / "checkpoints"
 
 
-def measure(recording: Recording, bundle: Bundle, fast: dict[str, Any], paced: dict[str, Any]) -> dict[str, Any]:
+def measure(recording: Recording, bundle: Bundle, plan: Plan, fast: dict[str, Any]) -> dict[str, Any]:
     """Return each peer's figures, and `ratios`: how many times ours is faster or cheaper. `missing` names what is not there."""
     missing: list[str] = []
     figures: dict[str, Any] = {"missing": missing}
-    for name, part in (("naive", naive), ("features", features), ("detection", detection), ("branches", branches)):
+    for name, part in (
+        ("live", lambda: live(recording, bundle, plan)),
+        ("features", features),
+        ("detection", lambda: detection(recording)),
+        ("branches", lambda: branches(bundle)),
+        ("fer", lambda: fer(recording)),
+    ):
         try:
-            figures[name] = part(recording, bundle)
+            figures[name] = part()
         except ModuleNotFoundError as error:
             missing.append(f"{name}: {error.name} is not installed")
-    figures["ratios"] = _ratios(figures, fast, paced)
+    figures["ratios"] = _ratios(figures, fast)
+    figures["troubles"] = figures["live"]["ours"]["troubles"] if "live" in figures else []
     return figures
 
 
-def _ratios(figures: dict[str, Any], fast: dict[str, Any], paced: dict[str, Any]) -> dict[str, float]:
+def _ratios(figures: dict[str, Any], fast: dict[str, Any]) -> dict[str, float]:
     ratios = {}
-    if "naive" in figures:
-        ratios["naive_cpu_per_frame"] = figures["naive"]["cpu_ms_per_frame"] / paced["cpu_ms_per_frame"]
-        ratios["naive_answer"] = figures["naive"]["answer_ms"]["p50"] / paced["answer_ms"]["p50"]
+    if "live" in figures:
+        ours, ways = figures["live"]["ours"], figures["live"]["naive"]
+        ratios["naive_cpu_per_frame"] = ways["in_order"]["cpu_ms_per_frame"] / ours["cpu_ms_per_frame"]
+        ratios["naive_cpu_per_answer"] = ways["in_order"]["cpu_ms_per_frame"] / ours["cpu_ms_per_answer"]
+        for way, found in ways.items():
+            ratios[f"naive_answer_{way}"] = found["answer_ms"]["p50"] / ours["answer_ms"]["p50"]
     if "features" in figures:
         ratios |= figures["features"]["times_faster_than"]
     if "detection" in figures:
-        ours_us = fast["stages"]["detect"]["cpu_us"]["p50"]
+        # With the search for new faces that goes on beside it, frame by frame.
+        ours_us = sum(fast["stages"][name]["cpu_us_mean"] for name in ("detect", "search"))
         ratios |= {f"detect, {name}": 1000 * ms / ours_us for name, ms in figures["detection"].items()}
     for name, by_engine in figures.get("branches", {}).items():
         ratios |= {f"{name}, {engine}": us / fast["stages"][name]["cpu_us"]["p50"] for engine, us in by_engine.items()}
+    if "fer" in figures:
+        ratios["fer package, CPU per frame"] = 1000 * figures["fer"]["cpu_ms"] / fast["frame_mean_us"]
     return ratios
 
 
-def naive(recording: Recording, bundle: Bundle) -> dict[str, Any]:
-    """CPU of the process and wall time from a frame's JPEG to its answer, frame by frame."""
-    import onnxruntime
-    import python_speech_features as psf
+def live(recording: Recording, bundle: Bundle, plan: Plan) -> dict[str, Any]:
+    """Our chain and the naive one on the same camera, one after the other; both are timed by the marks in the pictures.
 
-    face, speech = (
-        onnxruntime.InferenceSession(str(bundle.models[name].files["fp32"]), providers=["CPUExecutionProvider"])
-        for name in ("face", "speech")
-    )
-    window_shape = next(iter(bundle.models["speech"].inputs.values()))
-    size = bundle.spec.face.size
-    cascade = load_cascade()
-    sound = np.resize((recording.sound * 32767).astype(np.int16), WINDOW_S * RATE_HZ)
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(os.cpu_count() or 1)
-
-    def answer(jpeg: np.ndarray) -> None:
-        grey = cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2GRAY)
-        found = cascade.detectMultiScale(grey)
-        x, y, w, h = max(found, key=lambda box: box[2]) if len(found) else (0, 0, *grey.shape)
-        crop = cv2.resize(grey[y : y + h, x : x + w], (size, size))
-        face.run(None, {"crop": normalise_crops(crop[None])})
-        cepstra = psf.mfcc(sound, RATE_HZ, nfft=512)
-        speech.run(None, {"window": np.resize(cepstra.astype(np.float32), window_shape)})
-
-    wall_ms = []
-    cpu_s = begun_s = 0.0
-    try:
-        for index in range(NAIVE_WARM + NAIVE_FRAMES):
-            if index == NAIVE_WARM:
-                cpu_s, begun_s = time.process_time(), time.perf_counter()
-            frame_s = time.perf_counter()
-            answer(recording.jpegs[index * (len(recording.jpegs) // (NAIVE_WARM + NAIVE_FRAMES))])
-            if index >= NAIVE_WARM:
-                wall_ms.append(1000 * (time.perf_counter() - frame_s))
-        cpu_s, taken_s = time.process_time() - cpu_s, time.perf_counter() - begun_s
-    finally:
-        cv2.setNumThreads(threads)
+    Ours runs as in the daemon: its own threads, its own reader of the camera. Its sound comes from a microphone that plays the
+    recording; the naive chain has its three seconds in memory.
+    """
+    config = Config()
+    naive_one: dict[str, Any] = {"memory": naive.by_itself(recording, bundle)}
+    with cameras.serving(recording) as served, tempfile.TemporaryDirectory(prefix="moodring-") as folder:
+        pipeline = MeasuredPipeline(config, bundle, IDENTITY, open_networks(config, bundle, plan))
+        ruler = cameras.Ruler(served, CAMERA_FPS)
+        pipeline.taken_ns = lambda frame: ruler.taken_ns(frame.grey, frame.reduction)
+        publisher = JsonLines(str(Path(folder) / "events.jsonl"))
+        devices = (NetworkCamera(served.video(CAMERA_FPS)), played(recording)[1])
+        ours = edge_live.measure([pipeline], [devices], publisher, LIVE_S)
+        publisher.close()
+        for way in naive.WAYS:
+            naive_one[way] = naive.live(served, CAMERA_FPS, recording, bundle, way=way, seconds=LIVE_S)
     return {
-        "frames": NAIVE_FRAMES,
-        "fps": NAIVE_FRAMES / taken_s,
-        "cpu_ms_per_frame": 1000 * cpu_s / NAIVE_FRAMES,
-        "answer_ms": {"p50": statistics.median(wall_ms), "max": max(wall_ms)},
+        "fps": CAMERA_FPS,
+        "seconds": LIVE_S,
+        "ours": {name: ours[name] for name in KEPT if name in ours},
+        "naive": naive_one,
     }
 
 
-def features(_recording: Recording, _bundle: Bundle) -> dict[str, Any]:
+def features() -> dict[str, Any]:
     """Cepstra of three seconds by each extractor; the whole comparison is benchmarks/mfcc.py."""
     from benchmarks.mfcc import clip_calls, interleaved, speech_like
 
@@ -116,7 +132,7 @@ def features(_recording: Recording, _bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def detection(recording: Recording, _bundle: Bundle) -> dict[str, float]:
+def detection(recording: Recording) -> dict[str, float]:
     """Median thread CPU, in ms, of OpenCV's detector on whole pictures."""
     cascade = load_cascade()
     pictures = [decode_jpeg(jpeg, 1) for jpeg in recording.jpegs[:: max(1, len(recording.jpegs) // DETECTIONS)]]
@@ -128,7 +144,7 @@ def detection(recording: Recording, _bundle: Bundle) -> dict[str, float]:
     }
 
 
-def branches(_recording: Recording, bundle: Bundle) -> dict[str, dict[str, float]]:
+def branches(bundle: Bundle) -> dict[str, dict[str, float]]:
     """Median thread CPU, in us, of one call by engine, one thread each: eager PyTorch, and every form there is here."""
     import torch
 
@@ -168,3 +184,19 @@ def _cpu_us(call: Callable[[], Any]) -> float:
     begun = time.thread_time_ns()
     call()
     return (time.thread_time_ns() - begun) / 1000
+
+
+def fer(recording: Recording) -> dict[str, Any]:
+    """Each picture through the `fer` package, in a Python of its own: it pins old libraries that nothing else can live with."""
+    python = os.environ.get(FER_PYTHON)
+    if not python:
+        raise ModuleNotFoundError(name=f"fer (in a Python that {FER_PYTHON} names)")
+    with tempfile.TemporaryDirectory(prefix="moodring-") as folder:
+        for index, jpeg in enumerate(recording.jpegs[:: max(1, len(recording.jpegs) // FER_PICTURES)]):
+            (Path(folder) / f"{index:03d}.jpg").write_bytes(jpeg.tobytes())
+        script = Path(__file__).with_name("fer_peer.py")
+        run = subprocess.run([python, str(script), folder], capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise RuntimeError(f"the fer package failed: {run.stderr.strip()[-500:]}")
+    found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    return found

@@ -86,6 +86,7 @@ class AudioRing:
         self._end_time_ns = 0
         self._least_lag_ns = REANCHOR_NS
         self._drift_due_ns = 0
+        self._wanted = 1  # samples that the reader waits for
         self.written = 0
         self.read_samples = 0
         self.lost = 0
@@ -112,7 +113,8 @@ class AudioRing:
             self._samples[: kept.size - first] = kept[first:]
             self.written += samples.size
             self._end_time_ns = self._counted(samples.size, end_time_ns)
-            self._ready.notify_all()
+            if self.waiting >= self._wanted:
+                self._ready.notify_all()
 
     def _counted(self, count: int, arrived_ns: int) -> int:
         expected_ns = self._end_time_ns + count * NS_PER_S // self.rate_hz
@@ -137,11 +139,15 @@ class AudioRing:
             self._closed = True
             self._ready.notify_all()
 
-    def read(self, wait_s: float = 0.0) -> RingRead:
-        """Return everything that was written since the last read and is still there, as a copy, waiting for something."""
+    def read(self, wait_s: float = 0.0, at_least: int = 1) -> RingRead:
+        """Return everything that was written since the last read and is still there, as a copy.
+
+        It is waited for, until there are `at_least` so many samples; after `wait_s`, what there is will do.
+        """
         with self._ready:
+            self._wanted = at_least
             if wait_s > 0.0:
-                self._ready.wait_for(lambda: self.waiting > 0 or self._closed, wait_s)
+                self._ready.wait_for(lambda: self.waiting >= at_least or self._closed, wait_s)
             position = self.read_samples + self.lost
             lost = max(0, self.written - self.capacity - position)
             self.lost += lost

@@ -134,14 +134,16 @@ def _add_bench(commands: Any) -> None:
         "bench",
         help="measure what the daemon costs on this machine, and how fast it answers",
         description="Measure each stage and the whole chain on this machine, offline, in about a minute.",
-        epilog="Stages: decode (JPEG to grey), detect (find and follow faces), crop (the rest of a frame's work), face (its "
-        "network), mfcc (20 ms of sound to cepstra, and who speaks), speech (its network on 3 s), fusion, publish (a line of "
-        "JSON). CPU is thread time in microseconds a call. hot: as fast as it goes, caches warm. paced: at the pace of life, "
-        "through the daemon's own threads, caches cold between calls. floor: the bare kernel with nothing of ours round it; "
-        "the multiple of their sum is what we add. answered: from a frame's capture to what the face network says of it. An "
-        "event comes at the next tick, five a second, and tells of the newest capture. Warm-up is left out; rounds repeat "
-        "until the last three agree within a tenth on every ratio, else the figures are marked as noisy, as they are where "
-        "other programs were at work. Compare ratios between machines and days, not microseconds.",
+        epilog="Stages: decode (JPEG to grey), detect (follow the known faces), search (a slice of the picture, for new ones; "
+        "two frames in five pay for one), crop (the rest of a frame's work), face (its network), mfcc (a tenth of a "
+        "second of sound to cepstra, and who speaks), speech (its network on 3 s), fusion, publish (a line of JSON). CPU "
+        "is thread time in microseconds a call. hot: as fast as it goes, caches warm. paced: at the pace of life, through "
+        "the daemon's own threads, caches cold between calls. floor: the bare kernel with nothing of ours round it; the "
+        "multiple of their sum is what we add. answered: from a frame's capture to what the face network says of it. An "
+        "event comes at the next tick, five a second, and tells of the newest capture. Warm-up is left out; process after "
+        "process measures until the last three agree within a tenth on every ratio, else the figures are marked as noisy, "
+        "as they are where other programs were at work or the thirds of the paced part differ. Compare ratios between "
+        "machines and days, not microseconds.",
     )
     bench.add_argument("source", nargs="?", metavar="SOURCE", help="media file with a face (default: the bundled clip)")
     bench.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")

@@ -203,6 +203,10 @@ class Pipeline:
             self.counters.faces_read += 1
         self.counters.frames_tracked += 1
 
+    def sound_due(self) -> int:
+        """How many samples are worth being heard at once: those up to the next window, or to a tenth of a second."""
+        return self._speech_front_end.samples_due
+
     def hear(self, block: AudioBlock) -> None:
         """Take captured sound: the speech branch reads each window that is due while somebody speaks."""
         if self._sound_end_ns is not None and abs(block.capture_time_ns - self._sound_end_ns) > GAP_NS:

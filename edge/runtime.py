@@ -62,7 +62,7 @@ class LiveStream:
             )  # fmt: skip
             self._workers.append(
                 Worker(
-                    f"hear {microphone.name}", lambda wait_s: self._ring.read(wait_s).block, pipeline.hear,
+                    f"hear {microphone.name}", self._take_sound, pipeline.hear,
                     lose=self._lose_sound, begin_anew=pipeline.forget_sound, stop=self._stopping, log=log, clock=clock,
                 )
             )  # fmt: skip
@@ -140,6 +140,10 @@ class LiveStream:
     def _read_sound(self, microphone: LiveAudio) -> tuple[int, Callable[[], None]]:
         samples, end_time_ns = microphone.read()
         return end_time_ns, lambda: self._ring.write(samples, end_time_ns)
+
+    def _take_sound(self, wait_s: float) -> AudioBlock | None:
+        """As much at once as no window has to wait for: a call of the stage costs more than what it does with a block."""
+        return self._ring.read(wait_s, self._pipeline.sound_due()).block
 
     def _lose_sound(self, block: AudioBlock) -> None:
         self._samples_failed += block.samples.size

@@ -35,6 +35,8 @@ class Stages(Protocol):
 
     def see(self, frame: VideoFrame) -> None: ...
 
+    def sound_due(self) -> int: ...
+
     def hear(self, block: AudioBlock) -> None: ...
 
     def forget_sight(self) -> None: ...
@@ -156,7 +158,7 @@ class Timed:
         self._pipeline = pipeline
         self._histograms = telemetry.histograms
         self._clock = clock
-        self.is_face_due = pipeline.is_face_due
+        self.is_face_due, self.sound_due = pipeline.is_face_due, pipeline.sound_due
         self.forget_sight = pipeline.forget_sight
         self.forget_sound = pipeline.forget_sound
         self.forget_said = pipeline.forget_said

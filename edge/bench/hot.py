@@ -1,94 +1,130 @@
-"""The whole chain as fast as it goes, over and over, beside the bare kernels: what everything costs at the least."""
+"""The whole chain as fast as it goes, over and over, beside the bare kernels: what everything costs at the least.
+
+Where a process comes to lie in memory moves its times more than anything within it does. So the rounds are run by several
+processes, one after the other, each a sample.
+"""
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import json
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import cv2
+
+from edge.bench import recording as recordings
 from edge.bench.floor import KERNELS, Floor
 from edge.bench.measured import STAGES, MeasuredPipeline
-from edge.bench.recording import BLOCK, RATE_HZ, Recording
+from edge.bench.recording import RATE_HZ, Recording
 from edge.bench.timing import NOISY_SPREAD, spread
 from edge.clock import NS_PER_S
-from edge.errors import MediaError
+from edge.config import Config
+from edge.errors import MediaError, MoodringError
+from edge.inference import bundle as bundles
+from edge.inference import tuning
+from edge.pipeline import EventIdentity, open_networks
 from edge.publish.base import Publisher
+from edge.publish.jsonl import JsonLines
 from edge.types import AudioBlock, DeviceState
 
-LEAST_ROUNDS, MOST_ROUNDS = 3, 8
-LAST = 3  # rounds that must agree
+ROUNDS = 2  # of a process, after one to warm up
+LEAST, MOST = 3, 8  # processes
+LAST = 3  # that must agree
+IDENTITY = EventIdentity("/moodring/bench/bench/0", lambda ns: f"1970-01-01T00:00:{ns // 10**9 % 60:02d}.000000Z")
 FRAME_STAGES = ("decode", "see")  # what a frame with a followed face goes through
 FRAME_KERNELS = ("decode", "detect", "face")
 
 
-@dataclass(slots=True)
-class Round:
-    """Medians of one pass over the recording, thread CPU in microseconds, and the CPU of all stages and kernels in seconds."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one process found: medians and means of thread CPU in microseconds, and that of a whole pass in seconds."""
 
     ours_us: dict[str, float]
     floor_us: dict[str, float]
+    ours_mean_us: dict[str, float]
     ours_s: float
     floor_s: float
+    stages: dict[str, Any]
 
     def ratios(self) -> dict[str, float]:
-        """Return ours over the floor: for a frame with a followed face, for the whole stream, and by kernel."""
+        """Return ours over the floor: for a frame with a followed face, its mean, the whole stream, and by kernel."""
+        floor_us = sum(self.floor_us[name] for name in FRAME_KERNELS)
         found = {
-            "frame": sum(self.ours_us[name] for name in FRAME_STAGES) / sum(self.floor_us[name] for name in FRAME_KERNELS),
+            "frame": sum(self.ours_us[name] for name in FRAME_STAGES) / floor_us,
+            "frame_mean": sum(self.ours_mean_us[name] for name in FRAME_STAGES) / floor_us,
             "stream": self.ours_s / self.floor_s,
         }
         return found | {name: self.ours_us[name] / self.floor_us[name] for name in KERNELS if self.floor_us.get(name)}
 
 
-def measure(pipeline: MeasuredPipeline, floor: Floor, recording: Recording, publisher: Publisher) -> dict[str, Any]:
-    """Repeat until the last rounds agree within a tenth on every ratio, or until it has been tried often enough."""
-    _pass(pipeline, floor, recording, publisher)  # warm-up
-    rounds: list[Round] = []
-    stages: dict[str, Any] = {}
-    while len(rounds) < MOST_ROUNDS:
-        pipeline.clear()
-        for stage in floor.stages.values():
-            stage.clear()
-        _pass(pipeline, floor, recording, publisher)
-        rounds.append(_round(pipeline, floor))
-        stages = {name: pipeline.stages[name].figures() for name in (*STAGES, "see")}
-        if len(rounds) >= LEAST_ROUNDS and max(_spreads(rounds[-LAST:]).values()) <= NOISY_SPREAD:
-            break
-    last = rounds[-LAST:]
+def measure(source: str, bundle: Path) -> dict[str, Any]:
+    """Let processes measure until the last ones agree within a tenth on every ratio, or enough have tried."""
+    command = [sys.executable, "-m", "edge.bench.hot", source, str(bundle)]
+
+    def one() -> Sample:
+        run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  this program itself
+        if run.returncode:
+            raise MoodringError(f"measuring failed: {run.stderr.strip().rpartition(chr(10))[2]}")
+        return Sample(**json.loads(run.stdout))
+
+    return judge(one)
+
+
+def judge(one: Callable[[], Sample]) -> dict[str, Any]:
+    """Take samples until the last ones agree, and return the medians of those."""
+    samples = [one() for _ in range(LEAST)]
+    while max(_spreads(samples[-LAST:]).values()) > NOISY_SPREAD and len(samples) < MOST:
+        samples.append(one())
+    last = samples[-LAST:]
     spreads = _spreads(last)
+    typical = sorted(last, key=lambda sample: sample.ratios()["frame"])[LAST // 2]
+    frame_floor_us = [sum(sample.floor_us[name] for name in FRAME_KERNELS) for sample in last]
     return {
-        "rounds": len(rounds),
+        "processes": len(samples),
         "noisy": max(spreads.values()) > NOISY_SPREAD,
-        "ratios": _ratios(last),
+        "ratios": {name: statistics.median(sample.ratios()[name] for sample in last) for name in spreads},
         "spread": spreads,
-        "frame_us": statistics.median(sum(r.ours_us[name] for name in FRAME_STAGES) for r in last),
-        "frame_floor_us": statistics.median(sum(r.floor_us[name] for name in FRAME_KERNELS) for r in last),
-        "floor_us": {name: statistics.median(r.floor_us[name] for r in last) for name in last[0].floor_us},
-        "core_percent": 100 * statistics.median(r.ours_s for r in last) / recording.seconds,
-        "stages": stages,
+        "frame_us": statistics.median(sum(sample.ours_us[name] for name in FRAME_STAGES) for sample in last),
+        "frame_mean_us": statistics.median(sum(sample.ours_mean_us[name] for name in FRAME_STAGES) for sample in last),
+        "frame_floor_us": statistics.median(frame_floor_us),
+        "floor_us": {name: statistics.median(sample.floor_us[name] for sample in last) for name in last[0].floor_us},
+        "stages": typical.stages,
     }
 
 
-def _ratios(rounds: list[Round]) -> dict[str, float]:
-    each = [r.ratios() for r in rounds]
-    return {name: statistics.median(ratios[name] for ratios in each) for name in each[0]}
-
-
-def _spreads(rounds: list[Round]) -> dict[str, float]:
-    each = [r.ratios() for r in rounds]
+def _spreads(samples: list[Sample]) -> dict[str, float]:
+    each = [sample.ratios() for sample in samples]
     return {name: spread([ratios[name] for ratios in each]) for name in each[0]}
 
 
-def _round(pipeline: MeasuredPipeline, floor: Floor) -> Round:
+def sample(pipeline: MeasuredPipeline, floor: Floor, recording: Recording, publisher: Publisher) -> Sample:
+    """Pass the recording through, some times after one to warm up."""
+    _pass(pipeline, floor, recording, publisher)
+    pipeline.clear()
+    for stage in floor.stages.values():
+        stage.clear()
+    for _ in range(ROUNDS):
+        _pass(pipeline, floor, recording, publisher)
     if not pipeline.stages["see"].cpu_ns:
         raise MediaError("no face was read in the whole recording; name one with a face that can be seen")
-    ours = {name: stage.cpu_ns for name, stage in pipeline.stages.items()}
-    bare = {name: stage.cpu_ns for name, stage in floor.stages.items()}
-    return Round(
-        {name: statistics.median(times) / 1000 for name, times in ours.items() if times},
-        {name: statistics.median(times) / 1000 for name, times in bare.items() if times},
-        sum(sum(ours[name]) for name in STAGES) / 1e9,
-        sum(statistics.median(bare[name]) * len(ours[name]) for name in KERNELS if bare[name]) / 1e9,
+    ours = {name: stage.cpu_ns for name, stage in pipeline.stages.items() if stage.cpu_ns}
+    bare = {name: stage.cpu_ns for name, stage in floor.stages.items() if stage.cpu_ns}
+    return Sample(
+        ours_us={name: statistics.median(times) / 1000 for name, times in ours.items()},
+        floor_us={name: statistics.median(times) / 1000 for name, times in bare.items()},
+        ours_mean_us={name: statistics.fmean(times) / 1000 for name, times in ours.items()},
+        ours_s=sum(sum(ours.get(name, [])) for name in STAGES) / ROUNDS / 1e9,
+        floor_s=sum(statistics.median(bare[name]) * len(ours[name]) for name in KERNELS if name in bare) / ROUNDS / 1e9,
+        stages={name: pipeline.stages[name].figures() for name in (*STAGES, "see")},
     )
 
 
@@ -100,11 +136,11 @@ def _pass(pipeline: MeasuredPipeline, floor: Floor, recording: Recording, publis
     heard = ticks = 0
     for index, jpeg in enumerate(recording.jpegs):
         now_ns = int(index * NS_PER_S / recording.fps)
-        while heard + BLOCK <= recording.sound.size and (heard + BLOCK) * NS_PER_S // RATE_HZ <= now_ns:
+        while (end := heard + pipeline.sound_due()) <= min(recording.sound.size, now_ns * RATE_HZ // NS_PER_S):
             windows = pipeline.counters.windows_read
-            pipeline.hear(AudioBlock(recording.sound[heard : heard + BLOCK], heard * NS_PER_S // RATE_HZ))
-            heard += BLOCK
-            floor.block(BLOCK)
+            pipeline.hear(AudioBlock(recording.sound[heard:end], heard * NS_PER_S // RATE_HZ))
+            floor.block(end - heard)
+            heard = end
             if pipeline.counters.windows_read > windows:
                 floor.window()
         read = pipeline.counters.faces_read
@@ -116,3 +152,31 @@ def _pass(pipeline: MeasuredPipeline, floor: Floor, recording: Recording, publis
         if now_ns * 5 // NS_PER_S > ticks:
             ticks += 1
             publish(pipeline.tick(now_ns, devices, time.monotonic_ns))
+
+
+def main() -> int:
+    """Print one sample; what `measure` starts."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("source")
+    parser.add_argument("bundle", type=Path)
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)  # as the daemon does
+    config, bundle = Config(), bundles.load(arguments.bundle)
+    engine = config.inference
+    plan, _ = tuning.plan(bundle, engine.backend, engine.precision, engine.threads)
+    played = recordings.load(arguments.source)
+    try:
+        with tempfile.TemporaryDirectory(prefix="moodring-bench-") as folder:
+            publisher = JsonLines(str(Path(folder) / "events.jsonl"))
+            pipeline = MeasuredPipeline(config, bundle, IDENTITY, open_networks(config, bundle, plan))
+            found = sample(pipeline, Floor(bundle, plan, played.reduction), played, publisher)
+            publisher.close()
+    except MoodringError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(dataclasses.asdict(found)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

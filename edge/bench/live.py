@@ -15,6 +15,7 @@ import numpy as np
 from edge.bench.machine import Look, memory_mb, troubles
 from edge.bench.measured import STAGES, MeasuredPipeline
 from edge.bench.recording import BLOCK, RATE_HZ, Recording
+from edge.bench.timing import NOISY_SPREAD, spread
 from edge.capture.base import LiveAudio, LiveVideo, Undecoded
 from edge.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from edge.publish.base import Publisher
@@ -117,19 +118,39 @@ def measure(
     between = begin.until(end := Look.now())
     counted = {name: count - before[name] for name, count in _counted(streams.values()).items()}
     cpu_s = end.own_cpu_s - begin.own_cpu_s
+    answers_ns = [time_ns for pipeline in pipelines for time_ns in pipeline.answers_ns]
+    spreads = _spreads(pipelines[0])
     return {
         "streams": len(streams),
         "seconds": between["seconds"],
         "counted": counted | {"ticks_skipped": run.ticks_skipped},
         "core_percent": 100 * cpu_s / between["seconds"],
         "cpu_ms_per_frame": 1000 * cpu_s / max(1, counted["frames_captured"]),
-        "answer_ms": _quantiles_ms([time_ns for pipeline in pipelines for time_ns in pipeline.answers_ns]),
+        "cpu_ms_per_answer": 1000 * cpu_s / max(1, len(answers_ns)),
+        "answer_ms": _quantiles_ms(answers_ns),
+        "answers_ms": [round(time_ns / NS_PER_MS, 2) for time_ns in answers_ns] if len(pipelines) == 1 else [],
+        "spread": spreads,
         "event_ms": _quantiles_ms(latencies_ns),
         "stages": {name: pipelines[0].stages[name].figures() for name in (*STAGES, "see")},
         "machine": between,
-        "troubles": troubles(between),
+        "troubles": [
+            *troubles(between),
+            *(f"its thirds differ by {100 * by:.0f} % in {what}" for what, by in spreads.items() if by > NOISY_SPREAD),
+        ],
         **memory_mb(),
     }
+
+
+def _spreads(pipeline: MeasuredPipeline) -> dict[str, float]:
+    """Return how far the thirds of the run lie apart: in the CPU of a frame that was read, and in how soon it was answered.
+
+    Quarter points are compared, which hold the frames without a slice of a search: a recording has those in all its parts.
+    """
+    found = {}
+    for what, values in (("the CPU of a frame", pipeline.stages["see"].cpu_ns), ("the time to an answer", pipeline.answers_ns)):
+        if size := len(values) // 3:
+            found[what] = spread([float(np.percentile(values[i * size : (i + 1) * size], 25)) for i in range(3)])
+    return found
 
 
 def _counted(streams: Iterable[LiveStream]) -> dict[str, int]:

@@ -37,7 +37,7 @@ class Look:
     """What the kernel has counted up to a moment; what it does not tell is None."""
 
     wall_s: float
-    own_cpu_s: float
+    own_cpu_s: float  # with that of the processes it started and saw end
     busy_cpu_s: float | None  # of all programs, on all cores
     stolen_s: float | None  # by other guests of the host
     energy_j: float | None
@@ -48,7 +48,7 @@ class Look:
     def now(cls) -> Look:
         busy, stolen = _cpu_seconds()
         return cls(
-            wall_s=time.monotonic(), own_cpu_s=time.process_time(), busy_cpu_s=busy, stolen_s=stolen,
+            wall_s=time.monotonic(), own_cpu_s=_own_cpu_s(), busy_cpu_s=busy, stolen_s=stolen,
             energy_j=_energy_j(), throttled=_throttled(), mhz=_mhz(),
         )  # fmt: skip
 
@@ -109,6 +109,11 @@ def _processor() -> str:
 def _mhz() -> float | None:
     speeds = [line for line in (_text(Path("/proc/cpuinfo")) or "").splitlines() if line.startswith("cpu MHz")]
     return float(speeds[0].split(":")[1]) if speeds else None
+
+
+def _own_cpu_s() -> float:
+    children = os.times()
+    return time.process_time() + children.children_user + children.children_system
 
 
 def _cpu_seconds() -> tuple[float | None, float | None]:

@@ -11,15 +11,16 @@ from edge.config import Config
 from edge.features.speech_window import SpeechFrontEnd
 from edge.inference.bundle import Bundle
 from edge.pipeline import EventIdentity, Networks, Pipeline
-from edge.types import AudioBlock, VideoFrame
+from edge.types import AudioBlock, Face, VideoFrame
 
-STAGES = ("decode", "detect", "crop", "face", "mfcc", "speech", "fusion", "publish")
+STAGES = ("decode", "detect", "search", "crop", "face", "mfcc", "speech", "fusion", "publish")
 
 
 class MeasuredPipeline(Pipeline):
     """`stages` tells what each took. `see` is the whole of a frame that was read; crop is what is left of it.
 
-    `answers_ns` are the times from a frame's capture to what the face branch says of it.
+    `answers_ns` are the times from a frame's capture to what the face branch says of it; `taken_ns` says when that was, where
+    somebody knows better than the runtime, which stamps a frame when it arrives.
     """
 
     def __init__(self, config: Config, bundle: Bundle, identity: EventIdentity, networks: Networks) -> None:
@@ -27,6 +28,8 @@ class MeasuredPipeline(Pipeline):
         self.stages = {name: Stage() for name in (*STAGES, "see")}
         self.answers_ns: list[int] = []
         self.clock_ns: Callable[[], int] | None = None
+        self.taken_ns: Callable[[VideoFrame], int] = lambda frame: frame.capture_time_ns
+        self._tracker.search = self.stages["search"].timed(self._tracker.search)  # type: ignore[method-assign]
         self._tracker = _watched(self._tracker, "update", self.stages["detect"])
         self._face_branch = _watched(self._face_branch, "run", self.stages["face"])
         self._speech_branch = _watched(self._speech_branch, "run", self.stages["speech"])
@@ -35,6 +38,11 @@ class MeasuredPipeline(Pipeline):
         self._timed_decode = self.stages["decode"].timed(super().decode)
         self._see = Stage()
         self._timed_see = self._see.timed(super().see)
+
+    @property
+    def faces(self) -> tuple[Face, ...]:
+        """The faces followed in the newest frame."""
+        return self._faces
 
     @property
     def primary_box(self) -> tuple[int, int, int, int] | None:
@@ -53,19 +61,20 @@ class MeasuredPipeline(Pipeline):
 
     def see(self, frame: VideoFrame) -> None:
         read = self.counters.faces_read
+        tracked = self.counters.frames_tracked
         self._timed_see(frame)
+        whole, crop = self.stages["see"], self.stages["crop"]
+        detect, search, face = self.stages["detect"], self.stages["search"], self.stages["face"]
+        if self.counters.frames_tracked > tracked:
+            detect.subtract(search)
         if self.counters.faces_read == read:
             return
         if self.clock_ns is not None:
-            self.answers_ns.append(self.clock_ns() - frame.capture_time_ns)
-        whole, crop = self.stages["see"], self.stages["crop"]
-        detect, face = self.stages["detect"], self.stages["face"]
-        if not (self._see.cpu_ns and detect.cpu_ns and face.cpu_ns):  # another thread ended the warm-up within this frame
-            return
-        whole.wall_ns.append(self._see.wall_ns[-1])
-        whole.cpu_ns.append(self._see.cpu_ns[-1])
-        crop.wall_ns.append(max(0, self._see.wall_ns[-1] - detect.wall_ns[-1] - face.wall_ns[-1]))
-        crop.cpu_ns.append(max(0, self._see.cpu_ns[-1] - detect.cpu_ns[-1] - face.cpu_ns[-1]))
+            self.answers_ns.append(self.clock_ns() - self.taken_ns(frame))
+        for one in (whole, crop):
+            one.append(self._see)
+        for part in (detect, search, face):
+            crop.subtract(part)
 
 
 def _watched(inner: Any, method: str, stage: Stage) -> Any:

@@ -16,7 +16,6 @@ from typing import Any
 import cv2
 
 from edge.bench import hot, live, machine, recording
-from edge.bench.floor import Floor
 from edge.bench.measured import MeasuredPipeline
 from edge.bench.table import show
 from edge.capture.camera import Camera, default_camera
@@ -26,17 +25,16 @@ from edge.errors import MoodringError, UsageError
 from edge.inference import bundle as bundles
 from edge.inference import tuning
 from edge.inference.bundle import Bundle
-from edge.pipeline import EventIdentity, open_networks
+from edge.inference.forms import Plan
+from edge.pipeline import open_networks
 from edge.publish.jsonl import JsonLines
 from edge.session import log
 from edge.sources import SAMPLE_CLIP
 
-SCHEMA = 1
+SCHEMA = 2
 STARTS = 3
-IDENTITY = EventIdentity("/moodring/bench/bench/0", lambda ns: f"1970-01-01T00:00:{ns // 10**9 % 60:02d}.000000Z")
 
-
-Peers = Callable[[recording.Recording, Bundle, dict[str, Any], dict[str, Any]], dict[str, Any]]
+Peers = Callable[[recording.Recording, Bundle, Plan, dict[str, Any]], dict[str, Any]]
 
 
 def bench(arguments: argparse.Namespace, peers: Peers | None = None) -> int:
@@ -46,13 +44,14 @@ def bench(arguments: argparse.Namespace, peers: Peers | None = None) -> int:
     bundle = bundles.load(bundles.resolve(arguments.bundle))
     engine = config.inference
     plan, why = tuning.plan(bundle, engine.backend, engine.precision, engine.threads)
-    played = recording.load(arguments.source or str(SAMPLE_CLIP))
+    source = arguments.source or str(SAMPLE_CLIP)
+    played = recording.load(source)
     log(f"{played.name}: {len(played.jpegs)} pictures of {played.size[0]}x{played.size[1]}; about a minute")
     before = machine.Look.now()
+    fast = hot.measure(source, bundle.path)
     with tempfile.TemporaryDirectory(prefix="moodring-bench-") as folder:
         publisher = JsonLines(str(Path(folder) / "events.jsonl"))
-        pipeline = MeasuredPipeline(config, bundle, IDENTITY, open_networks(config, bundle, plan))
-        fast = hot.measure(pipeline, Floor(bundle, plan, played.reduction), played, publisher)
+        pipeline = MeasuredPipeline(config, bundle, hot.IDENTITY, open_networks(config, bundle, plan))
         devices = _devices() if arguments.live else live.played(played)
         paced = live.measure([pipeline], [devices], publisher, arguments.seconds)
         publisher.close()
@@ -71,11 +70,12 @@ def bench(arguments: argparse.Namespace, peers: Peers | None = None) -> int:
         "ratios": {f"floor.{name}": value for name, value in fast["ratios"].items()},
     }
     if peers is not None:
-        figures["peers"] = peers(played, bundle, fast, paced)
+        figures["peers"] = peers(played, bundle, plan, fast)
         figures["ratios"] |= {f"peer.{name}": value for name, value in figures["peers"]["ratios"].items()}
     between = before.until(machine.Look.now())
     figures["noise"] = {**between, "troubles": machine.troubles(between)}
-    figures["noisy"] = bool(fast["noisy"] or paced["troubles"] or figures["noise"]["troubles"])
+    watching = [*paced["troubles"], *figures.get("peers", {}).get("troubles", [])]
+    figures["noisy"] = bool(fast["noisy"] or watching or figures["noise"]["troubles"])
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     show(figures)

@@ -12,7 +12,7 @@ import numpy as np
 
 NS_PER_US = 1000
 QUANTILES = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
-NOISY_SPREAD = 0.10  # of a ratio over the last rounds
+NOISY_SPREAD = 0.10  # of a ratio over the last samples
 
 
 @dataclass(slots=True)
@@ -35,12 +35,28 @@ class Stage:
 
         return run
 
+    def append(self, other: Stage) -> None:
+        """Take over another's newest call; nothing where it has none."""
+        if other.wall_ns and other.cpu_ns:
+            self.wall_ns.append(other.wall_ns[-1])
+            self.cpu_ns.append(other.cpu_ns[-1])
+
+    def subtract(self, other: Stage) -> None:
+        """Take another's newest call out of the newest one here, in which it was made.
+
+        Where either has none, another thread has just ended the warm-up.
+        """
+        for mine, others in ((self.wall_ns, other.wall_ns), (self.cpu_ns, other.cpu_ns)):
+            if mine and others:
+                mine[-1] = max(0, mine[-1] - others[-1])
+
     def figures(self) -> dict[str, Any]:
         """Return calls, quantiles of both times in microseconds, and the CPU seconds of all calls."""
         return {
             "calls": len(self.wall_ns),
             "wall_us": quantiles_us(self.wall_ns),
             "cpu_us": quantiles_us(self.cpu_ns),
+            "cpu_us_mean": sum(self.cpu_ns) / max(1, len(self.cpu_ns)) / NS_PER_US,
             "cpu_s": sum(self.cpu_ns) / 1e9,
         }
 

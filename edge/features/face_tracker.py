@@ -97,7 +97,7 @@ class HaarTracker:
             _coast(track, now_ns)
         self._assign(self._follow(frame.grey), now_ns)
         self._doubted = [(box, until_ns) for box, until_ns in self._doubted if until_ns > now_ns]
-        self._find(frame.grey, now_ns)
+        self.search(frame.grey, now_ns)
         self._tracks = self._alive(now_ns)
         confirmed = [track for track in self._tracks if self._is_confirmed(track)]
         confirmed.sort(key=self._rank)
@@ -161,8 +161,8 @@ class HaarTracker:
 
     # finding
 
-    def _find(self, grey: U8, now_ns: int) -> None:
-        """Look again at the likeliest places that the search proposes where no face is followed yet."""
+    def search(self, grey: U8, now_ns: int) -> None:
+        """Search for new faces: look again at the likeliest places that are proposed where no face is followed yet."""
         known = [track.seen_ns == now_ns for track in self._tracks if self._is_confirmed(track)]
         looked_at = 0
         for proposal in self._search.look(grey, now_ns, known):

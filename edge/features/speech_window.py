@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,7 @@ from edge.features.voice_activity import VoiceActivity, voice_bands
 from edge.types import F32, AudioBlock, FeatureWindow
 
 RECENT_FRAMES = 100  # a hop is used where the last second holds at least
+FRAMES_AT_ONCE = 10
 RECENT_VOICED_FRAMES = 20  # this much voice,
 VOICED_FRAMES = 75  # and the window this much: from less, four answers in ten are right, from twice as much six
 
@@ -88,6 +90,16 @@ class SpeechFrontEnd:
         """Whether the last second and the window hold enough voice for the next hop to be used."""
         voiced = self._voiced[self._recent()]
         return int(voiced[-RECENT_FRAMES:].sum()) >= RECENT_VOICED_FRAMES and int(voiced.sum()) >= VOICED_FRAMES
+
+    @property
+    def samples_due(self) -> int:
+        """How many more samples complete the next ten frames: no window begins or ends between those.
+
+        Ten frames at once cost little more than one.
+        """
+        at_once = math.gcd(self.spec.hop_frames, FRAMES_AT_ONCE)
+        last = (self._frames // at_once + 1) * at_once - 1
+        return max(1, last * self.spec.mfcc.hop_samples + self.spec.mfcc.window_samples - self._samples)
 
     def reset(self) -> None:
         """Start a new signal: after a gap, or another device."""

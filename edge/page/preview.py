@@ -22,7 +22,7 @@ class Preview:
     def __init__(self, pipeline: Stages) -> None:
         self._pipeline = pipeline
         self._newest: tuple[VideoFrame, float] | None = None
-        self.is_face_due = pipeline.is_face_due
+        self.is_face_due, self.sound_due = pipeline.is_face_due, pipeline.sound_due
         self.decode = pipeline.decode
         self.forget_sight = pipeline.forget_sight
         self.forget_sound = pipeline.forget_sound

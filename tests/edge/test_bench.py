@@ -13,13 +13,15 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import bench_check
+from benchmarks import bench_check, bench_pairs, cameras
 from edge.bench import hot, live, recording
 from edge.bench.floor import KERNELS, Floor
+from edge.bench.hot import IDENTITY
 from edge.bench.machine import Look, describe, troubles
 from edge.bench.measured import STAGES, MeasuredPipeline
-from edge.bench.run import IDENTITY
 from edge.bench.timing import Stage, quantiles_us, spread
+from edge.capture.grey import decode_jpeg
+from edge.capture.network import NetworkCamera
 from edge.config import Config, SpeechConfig
 from edge.errors import MediaError, UsageError
 from edge.inference import bundle as bundles
@@ -79,14 +81,15 @@ def test_a_measured_pipeline_gives_the_same_events_and_a_time_for_every_call(tin
 def test_the_hot_part_compares_every_stage_with_its_kernel(tiny_bundle: Path, clip, pipeline):
     bundle = bundles.load(tiny_bundle)
     kept = Kept()
-    figures = hot.measure(pipeline, Floor(bundle, pinned(bundle, "onnx", "fp32"), clip.reduction), clip, kept)
-    assert hot.LEAST_ROUNDS <= figures["rounds"] <= hot.MOST_ROUNDS
-    assert figures["ratios"].keys() >= {"frame", "stream", "decode", "detect", "face", "mfcc"}
+    floor = Floor(bundle, pinned(bundle, "onnx", "fp32"), clip.reduction)
+    figures = hot.judge(lambda: hot.sample(pipeline, floor, clip, kept))
+    assert hot.LEAST <= figures["processes"] <= hot.MOST
+    assert figures["ratios"].keys() >= {"frame", "frame_mean", "stream", "decode", "detect", "face", "mfcc"}
     assert figures["floor_us"].keys() >= set(KERNELS) - {"speech"}
     assert all(ratio > 0 for ratio in figures["ratios"].values())
     assert figures["noisy"] == (max(figures["spread"].values()) > 0.10)
     assert figures["stages"].keys() == {*STAGES, "see"}
-    assert len(kept.events) % (figures["rounds"] + 1) == 0  # warm-up as well
+    assert len(kept.events) % ((hot.ROUNDS + 1) * figures["processes"]) == 0  # warm-up as well
 
 
 def test_the_paced_part_tells_how_long_an_answer_takes(clip, pipeline, monkeypatch: pytest.MonkeyPatch):
@@ -105,7 +108,7 @@ def test_a_recording_without_a_picture_or_a_face_is_said(tmp_path: Path, tiny_bu
     black = np.asarray(cv2.imencode(".jpg", np.zeros((480, 640), np.uint8))[1], np.uint8).reshape(-1)
     empty = dataclasses.replace(clip, jpegs=[black] * 4)
     with pytest.raises(MediaError, match="no face was read"):
-        hot.measure(pipeline, Floor(bundle, pinned(bundle, "onnx", "fp32"), 1), empty, Kept())
+        hot.sample(pipeline, Floor(bundle, pinned(bundle, "onnx", "fp32"), 1), empty, Kept())
 
 
 def test_times_spread_and_the_machine():
@@ -149,3 +152,30 @@ def test_the_help_explains_every_stage():
     text = " ".join(run.stdout.split())
     assert all(f"{stage} (" in text or f"{stage}," in text for stage in STAGES)
     assert all(word in text for word in ("hot:", "paced:", "floor:", "noisy"))
+
+
+def test_a_mark_survives_the_camera_and_says_when_a_picture_was_taken(clip):
+    for number in (0, 1, 349, 4095):
+        picture = cameras.marked(decode_jpeg(clip.jpegs[0], 1), number)
+        jpeg = np.asarray(cv2.imencode(".jpg", picture)[1], np.uint8).reshape(-1)
+        for reduction in (1, 2):
+            assert cameras.read_mark(decode_jpeg(jpeg, reduction), cameras.MARK_SIDE // reduction) == number
+    with cameras.serving(clip) as served, NetworkCamera(served.video(30.0, first=7)) as camera:
+        ruler, taken_ns = cameras.Ruler(served, 30.0, 7), []
+        for _ in range(5):
+            frame = camera.read().decoded()
+            taken_ns.append(ruler.taken_ns(frame.grey))
+            assert taken_ns[-1] <= frame.capture_time_ns
+    apart_ms = np.diff(taken_ns) / 1e6
+    assert (apart_ms > 33.3).all()
+    np.testing.assert_allclose(apart_ms / (1000 / 30), np.round(apart_ms / (1000 / 30)), atol=1e-3)
+
+
+def test_two_runs_agree_where_no_ratio_moved_by_more_than_a_tenth():
+    ratios = {"floor.frame": 1.2, "floor.face": 1.0}
+    run = {"noisy": False, "paced": {"troubles": []}, "noise": {"troubles": []}, "ratios": ratios}
+    near, far = run | {"ratios": ratios | {"floor.frame": 1.25}}, run | {"noisy": True, "ratios": ratios | {"floor.face": 1.2}}
+    assert bench_pairs.compare(run, near)["agree"]
+    apart = bench_pairs.compare(run, far)
+    assert (apart["agree"], apart["in"], apart["noisy"]) == (False, "floor.face", ["second"])
+    assert apart["worst"] == pytest.approx(0.2)

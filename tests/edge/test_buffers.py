@@ -70,6 +70,19 @@ def test_ring_written_is_read_and_lost_and_waiting_in_order(actions: list[str | 
     assert ring.reanchored == 0
 
 
+def test_a_reader_waits_for_as_much_as_it_wants_and_takes_what_there_is_when_the_time_is_up():
+    ring = AudioRing(RATE_HZ, 1.0)
+    ring.write(np.zeros(5, np.float32), 5 * NS_PER_MS)
+    assert ring.read(0.001, at_least=6).block.samples.size == 5
+    found: list[int] = []
+    reader = threading.Thread(target=lambda: found.append(ring.read(10.0, at_least=6).block.samples.size))
+    reader.start()
+    while reader.is_alive():  # it may or may not wait already
+        ring.write(np.zeros(3, np.float32), 8 * NS_PER_MS)
+        reader.join(0.01)
+    assert found[0] >= 6
+
+
 def test_what_was_read_is_a_copy():
     ring = AudioRing(RATE_HZ, 0.01)
     ring.write(np.arange(5, dtype=np.float32), 5 * NS_PER_MS)

@@ -204,6 +204,9 @@ def test_the_stages_of_a_pipeline_are_measured_and_not_changed():
         def is_face_due(self, _capture_time_ns: int) -> bool:
             return True
 
+        def sound_due(self) -> int:
+            return 1
+
         def forget_sight(self) -> None: ...
 
         forget_sound = forget_said = forget_sight

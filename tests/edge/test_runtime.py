@@ -79,6 +79,9 @@ class Listening:
     def forget_said(self) -> None:
         self.forgotten.append("said")
 
+    def sound_due(self) -> int:
+        return 1
+
     def hear(self, block: AudioBlock) -> None:
         self.samples += block.samples.size
 

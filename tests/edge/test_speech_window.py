@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from python_speech_features import delta as reference_delta
 
-from edge.clock import NS_PER_MS
+from edge.clock import NS_PER_MS, NS_PER_S
 from edge.evaluation.readers import read_sound
 from edge.features.spec import MfccSpec, SpeechSpec
 from edge.features.speech_window import SpeechFrontEnd, deltas, fit_window, open_mfcc
@@ -203,3 +203,17 @@ def test_a_short_window_repeats_itself_with_the_newest_frame_last(count: int):
 def test_a_window_of_the_wrong_length_is_refused(count: int):
     with pytest.raises(ValueError, match=r"a window holds 1\.\.300 frames"):
         fit_window(np.zeros((count, 40), np.float32), SPEC)
+
+
+def test_a_window_is_made_as_soon_as_its_sound_is_there_when_only_what_is_due_is_pushed():
+    sound, rate_hz = voice(4.0, SPEC.mfcc.rate_hz), SPEC.mfcc.rate_hz
+    front_end = SpeechFrontEnd(SPEC)
+    pushed, found = 0, []
+    while pushed + front_end.samples_due <= sound.size:
+        block = sound[pushed : pushed + front_end.samples_due]
+        windows = list(front_end.push(AudioBlock(block, pushed * NS_PER_S // rate_hz)))
+        pushed += block.size
+        assert all(window.capture_time_ns == pushed * NS_PER_S // rate_hz for window in windows)
+        found += windows
+    assert same(found, windows_of(sound))
+    assert len(found) >= 4

@@ -34,7 +34,7 @@ class Faulty:
         self._pipeline = pipeline
         self.failing: set[str] = set()
         self.slowed: set[str] = set()
-        self.is_face_due, self.decode = pipeline.is_face_due, pipeline.decode
+        self.is_face_due, self.sound_due, self.decode = pipeline.is_face_due, pipeline.sound_due, pipeline.decode
         self.forget_sight, self.forget_sound = pipeline.forget_sight, pipeline.forget_sound
         self.forget_said, self.tick = pipeline.forget_said, pipeline.tick
 
