@@ -184,7 +184,7 @@ def _answers(told: list[dict[str, Any]], started_ns: int, begun_ns: int) -> dict
         "first_face_label_s": None if first is None else (first["capture_time_ns"] - started_ns) / NS_PER_S,
         "events": len(measured),
         "events_with_both": sum(len(data["modalities"]) == 2 for data in measured),
-        "capture_to_event_ms": {f"p{q}": float(np.percentile(latencies, q)) for q in (50, 95, 99)},
+        "capture_to_event_ms": _percentiles(np.array(latencies)) if latencies else None,
         "counters": statuses[-1]["counters"],
         "dropped": statuses[-1]["dropped"],
     }
