@@ -154,7 +154,7 @@ bench: dev  ## measure what the daemon costs, against the floor and its peers, a
 	@$(BIN)/python -c 'import kaldi_native_fbank, librosa' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/moodring bench --peers --json docs/benchmarks/bench.json
-	$(BIN)/python -m benchmarks.scaling --json docs/benchmarks/scaling.json >/dev/null
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.scaling --json docs/benchmarks/scaling.json >/dev/null
 	$(BIN)/python -m benchmarks.bench_pairs --json docs/benchmarks/pairs.json >/dev/null
 	$(BIN)/python -m benchmarks.bench_page docs
 

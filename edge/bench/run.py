@@ -47,12 +47,12 @@ def bench(arguments: argparse.Namespace, peers: Peers | None = None) -> int:
     source = arguments.source or str(SAMPLE_CLIP)
     played = recording.load(source)
     log(f"{played.name}: {len(played.jpegs)} pictures of {played.size[0]}x{played.size[1]}; about a minute")
+    devices = _devices() if arguments.live else live.played(played)
     before = machine.Look.now()
     fast = hot.measure(source, bundle.path)
     with tempfile.TemporaryDirectory(prefix="moodring-bench-") as folder:
         publisher = JsonLines(str(Path(folder) / "events.jsonl"))
         pipeline = MeasuredPipeline(config, bundle, hot.IDENTITY, open_networks(config, bundle, plan))
-        devices = _devices() if arguments.live else live.played(played)
         paced = live.measure([pipeline], [devices], publisher, arguments.seconds)
         publisher.close()
     figures: dict[str, Any] = {
