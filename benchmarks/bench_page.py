@@ -240,12 +240,12 @@ def _draw_latency(bench: dict[str, Any], path: Path) -> None:
             over.plot(seconds, [ms / 1000 for ms in ages], label=WAYS[way])
         over.axhline(live["ours"]["answer_ms"]["p50"] / 1000, color="black", linewidth=1, label="moodring, p50")
         over.set(xlabel="seconds since the start", ylabel="age of the answer, s", yscale="log")
-        over.legend(frameon=False, fontsize=8)
+        over.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     for name, times in answers.items():
         ordered = sorted(times)
         shares.plot(ordered, [100 * (i + 1) / len(ordered) for i in range(len(ordered))], label=name)
     shares.set(xlabel="ms from capture to answer", ylabel="% answered by then", xscale="log")
-    shares.legend(frameon=False, fontsize=8)
+    shares.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     _save(figure, path)
 
 
