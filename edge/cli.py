@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_train(commands)
     _add_export(commands)
+    _add_sign(commands)
     add_evaluate(commands)
     return top
 
@@ -249,13 +250,20 @@ def _add_export(commands: Any) -> None:
     export.add_argument(
         "--formats",
         default="onnx",
-        type=names("onnx", "openvino"),
+        type=names("onnx", "openvino", "batch"),
         metavar="LIST",
-        help="onnx, or onnx,openvino for IR as well",
+        help="onnx; and openvino for IR, batch for files that take several inputs at once",
     )
     export.add_argument("--precision", default="fp32,int8", type=names("fp32", "int8"), metavar="LIST", help="fp32,int8")
     export.add_argument(
         "--max-drop", type=positive, default=0.5, metavar="PP", help="points of accuracy that int8 may cost (0.5)"
+    )
+    export.add_argument(
+        "--min-agreement",
+        type=positive,
+        default=97.0,
+        metavar="PERCENT",
+        help="inputs on which int8 must name float32's label (97)",
     )
     export.add_argument(
         "--calibration-samples", type=whole(16), default=256, metavar="N", help="training inputs that set int8's ranges (256)"
@@ -275,6 +283,25 @@ def _add_export(commands: Any) -> None:
     export.set_defaults(command=_export)
 
 
+def _add_sign(commands: Any) -> None:
+    sign = commands.add_parser(
+        "sign",
+        help="sign a model bundle (extra: signed)",
+        description="Sign a bundle with an Ed25519 key (openssl genpkey -algorithm ed25519). A run whose configuration names "
+        "the public key as bundle_key takes no other bundle.",
+    )
+    sign.add_argument("bundle", type=Path, metavar="BUNDLE_DIR")
+    sign.add_argument("--key", type=Path, required=True, metavar="FILE", help="private key, PEM without a password")
+    sign.set_defaults(command=_sign)
+
+
+def _sign(arguments: argparse.Namespace) -> int:
+    bundle = importlib.import_module("edge.inference.bundle")
+    bundle.load(arguments.bundle, needed=())  # nobody signs what is broken
+    print(bundle.signature.sign(arguments.bundle, bundle.DOCUMENT, arguments.key))
+    return 0
+
+
 def _export(arguments: argparse.Namespace) -> int:
     run = _extra("export")
     options = run.Options(
@@ -285,6 +312,7 @@ def _export(arguments: argparse.Namespace) -> int:
         arguments.calibration,
         arguments.table,
         arguments.full,
+        arguments.min_agreement / 100,
     )
     return int(run.export(arguments.checkpoints, arguments.out, arguments.data, options, arguments.json))
 

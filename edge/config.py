@@ -182,7 +182,10 @@ class PageConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
+    """Everything. `bundle_key` is a public key in PEM that the bundle must be signed for, or `none`."""
+
     bundle: str = "default"
+    bundle_key: str = "none"
     video: InputConfig = InputConfig()
     audio: InputConfig = InputConfig()
     streams: dict[str, StreamConfig] = field(default_factory=dict)

@@ -169,7 +169,7 @@ class LiveSession:
         """Take up the configuration as it is now; where it is wrong, go on with the one before and say why."""
         try:
             config = configured(self._arguments)
-            bundle = bundles.load(bundles.resolve(config.bundle), needed=())
+            bundle = bundles.load_configured(config.bundle, config.bundle_key)
             sources = chosen(self._arguments, config, bundle, lambda _: None)
             if not all(one.live for one in sources.values()):
                 raise UsageError("it names a recording; a live run goes on with live streams alone")

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run until the sources end, the time is up or the user interrupts; exit code 0 where everything was delivered."""
     cv2.setNumThreads(1)  # pictures this small are not worth waking other cores for
     config = configured(arguments)
-    bundle = bundles.load(bundles.resolve(config.bundle), needed=())
+    bundle = bundles.load_configured(config.bundle, config.bundle_key)
     sources = chosen(arguments, config, bundle)
     if next(iter(sources.values())).live:
         from edge.live import LiveSession  # noqa: PLC0415  devices, and what reads them

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from edge.errors import BundleError
 from edge.features.spec import PreprocessSpec
+from edge.inference import signature
 from edge.inference.base import Model, Shapes
 from edge.labels import CLASSES, FACE_CLASSES, LABELS
 
@@ -28,7 +29,8 @@ Precision = Literal["fp32", "fp16", "int8"]
 class ModelInfo:
     """One network of the bundle: its interface, its calibration, and its verified files by precision.
 
-    `files` are ONNX, `ir` OpenVINO's own (the .xml; its .bin lies beside it). `places` says where each class that the network
+    `files` are ONNX, `ir` OpenVINO's own (the .xml; its .bin lies beside it), `batched` ONNX for any number of inputs at once.
+    `places` says where each class that the network
     answers stands among the bundle's `classes`.
 
     A fusion holds, by the face's label set, the `weights` of both branches in decision fusion, and in `confident` from which
@@ -44,6 +46,7 @@ class ModelInfo:
     weights: dict[str, dict[str, float]] | None = None
     confident: dict[str, dict[str, float]] | None = None
     ir: dict[str, Path] = field(default_factory=dict)
+    batched: dict[str, Path] = field(default_factory=dict)
     places: tuple[int, ...] | None = None  # None: the first ones
     classes: int = CLASSES
 
@@ -85,6 +88,16 @@ class Bundle:
         if backend == "openvino":
             return self.open_file(model, info.ir.get(precision) or info.files[precision], backend, threads)
         return self.open_file(model, info.files[precision], backend, threads)
+
+    def open_batched(self, model: str, precision: Precision = "fp32", backend: BackendName = "onnx", threads: int = 1) -> Model:
+        """Load a network that takes any number of inputs at once; BundleError where the bundle does not hold it."""
+        held = self.models[model].batched if model in self.models else {}
+        if precision not in held:
+            raise BundleError(
+                f"bundle {self.path} holds no {model} in {precision} for several inputs at once; export it with "
+                "--formats onnx,batch"
+            )
+        return self.open_file(model, held[precision], backend, threads)
 
     def open_file(self, model: str, path: Path, backend: BackendName, threads: int = 1) -> Model:
         """Load one file of a network in an engine."""
@@ -128,12 +141,18 @@ def resolve(name: str) -> Path:
     return DEFAULT if name == "default" else Path(name)
 
 
-def load(path: Path, needed: Sequence[str] = MODELS) -> Bundle:
+def load_configured(name: str, key: str) -> Bundle:
+    """Load what a configuration's `bundle` names, verified by its `bundle_key` where that is not `none`."""
+    return load(resolve(name), needed=(), key=None if key == "none" else Path(key))
+
+
+def load(path: Path, needed: Sequence[str] = MODELS, key: Path | None = None) -> Bundle:
     """Read and verify a bundle: schema, labels, spec, every file's hash. Raises BundleError saying what to do.
 
-    `needed` are the networks it must hold: all of them to run, one of them to evaluate a bundle made for that alone.
+    `needed` are the networks it must hold: all of them to run, one of them to evaluate a bundle made for that alone. With a
+    public `key` it must be signed too.
     """
-    document = _read_document(path)
+    document = _read_document(path, key)
     _check_schema(path, document.get("schema"))
     try:
         if document["sha256"] != _canonical_hash(document, without=("sha256",)) or document["id"] != bundle_id(document):
@@ -175,10 +194,14 @@ def _labels(path: Path, labels: Any) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _read_document(path: Path) -> dict[str, Any]:
-    file = path / "bundle.json"
+def _read_document(path: Path, key: Path | None) -> dict[str, Any]:
+    """Read bundle.json once: what is parsed is what was signed."""
+    file = path / DOCUMENT
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        data = file.read_bytes()
+        if key is not None:
+            signature.check(path, data, key)
+        document = json.loads(data.decode("utf-8"))
     except FileNotFoundError as error:
         raise BundleError(f"{path} is no model bundle: there is no {file}; make one with `moodring export`") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -193,6 +216,7 @@ def _model_info(path: Path, name: str, data: dict[str, Any], labels: tuple[str, 
     if not files:
         raise BundleError(f"bundle {path} names no file for {name}; export it again")
     ir = {precision: _verified_ir(path, entry) for precision, entry in data.get("ir", {}).items()}
+    batched = {p: _verified(path / entry["path"], entry["sha256"]) for p, entry in data.get("batched", {}).items()}
     answers = data.get("labels", labels[:FACE_CLASSES] if name == "face" and labels == LABELS else labels)
     unknown = [label for label in answers if label not in labels]
     if unknown or len(set(answers)) != len(answers):
@@ -207,6 +231,7 @@ def _model_info(path: Path, name: str, data: dict[str, Any], labels: tuple[str, 
         weights=data.get("weights"),
         confident=data.get("confident"),
         ir=ir,
+        batched=batched,
         places=tuple(labels.index(label) for label in answers),
         classes=len(labels),
     )

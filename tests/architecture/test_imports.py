@@ -21,6 +21,7 @@ BEYOND_THE_BORDER = {"train", "export", "benchmarks"}
 # All that an edge device installs. Adding a name here means adding it to pyproject.toml's dependencies or an extra.
 RUNTIME_LIBRARIES = {
     "av",
+    "cryptography",
     "cv2",
     "h11",
     "numpy",
