@@ -29,9 +29,11 @@ NOBODY = "$(DATA)/video/pyfeat_no_face.mp4" "$(DATA)/face_images/pyfeat_noface_m
 # What computes: front ends, networks, fusion, and whole recordings.
 PLAIN_TESTS := $(foreach part,mfcc spectrum speech_window denoise voice_activity bundle branches fusion face_crop haar \
 	face_tracker pipeline smoothing,tests/edge/test_$(part).py) tests/replay
+# What runs networks, and what depends on how they round.
+NO_VNNI_TESTS := $(foreach part,int8 bundle branches fusion mfcc face_crop smoothing,tests/edge/test_$(part).py)
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick with-speech folds fusion-folds evaluate report clip front-end forms aarch64 test-plain faces faces-sheet \
+.PHONY: help run test check data models models-quick with-speech folds fusion-folds evaluate report clip front-end forms aarch64 test-plain test-no-vnni faces faces-sheet \
 	soak-events bench bench-check pictures \
 	clean runtime dev need-data
 
@@ -138,13 +140,17 @@ soak-events: dev  ## 100,000 events with broker and daemon killed, a broker that
 	$(BIN)/python -m benchmarks.events overhead --json docs/benchmarks/events_overhead.json >/dev/null
 
 forms: need-data dev data  ## export every form, measure each on this machine, and write the tables in docs/export.md again (5 minutes)
-	$(BIN)/moodring export $(CHECKPOINTS) --out build/forms/default --data "$(DATA)" --formats onnx,openvino --table build/forms
+	$(BIN)/moodring export $(CHECKPOINTS) --out build/forms/default --data "$(DATA)" --formats onnx,openvino,batch --table build/forms
 	$(BIN)/python -m export.page build/forms/forms.json docs
 
 test-plain: dev  ## the runtime's tests with the fast paths of x86 switched off, as far as libraries let them be
 	OPENCV_IPP=disabled OPENCV_CPU_DISABLE=AVX2,AVX512_SKX,FP16 OPENBLAS_CORETYPE=Prescott \
 	NPY_DISABLE_CPU_FEATURES="$$($(BIN)/python -c 'from numpy._core._multiarray_umath import __cpu_dispatch__ as d; print(*d)')" \
 	$(BIN)/python -m pytest $(PLAIN_TESTS)
+
+# A processor of 2013 is emulated: no VNNI, no AVX-512. The list of its abilities that Linux shows is covered as well.
+test-no-vnni: dev  ## the runtime's tests on an emulated processor without VNNI (needs qemu-user; a few minutes)
+	./tests/support/without_vnni.sh $(BIN)/python -m pytest -p no:cacheprovider $(NO_VNNI_TESTS)
 
 aarch64: runtime  ## ask whether the runtime can be installed on a 64-bit ARM board, into docs/benchmarks/aarch64.json
 	$(BIN)/python -m benchmarks.aarch64 --json docs/benchmarks/aarch64.json

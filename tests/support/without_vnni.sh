@@ -1,0 +1,24 @@
+#!/bin/sh
+# Run a command on an emulated processor without VNNI and AVX-512, where Linux does not list them either.
+#
+# usage: without_vnni.sh COMMAND ...      (needs qemu-user, and root or user namespaces)
+set -eu
+
+command -v qemu-x86_64 >/dev/null || { echo "without_vnni: qemu-user is not installed: apt-get install qemu-user" >&2; exit 1; }
+[ "$(uname -m)" = x86_64 ] || { echo "without_vnni: this machine has no VNNI to switch off" >&2; exit 1; }
+
+if [ "${WITHOUT_VNNI:-}" != inside ]; then
+    user=
+    [ "$(id -u)" = 0 ] || user="--user --map-root-user"
+    # shellcheck disable=SC2086  # two options
+    WITHOUT_VNNI=inside exec unshare --mount $user "$0" "$@"
+fi
+
+listed=$(mktemp)
+sed 's/[a-z0-9_]*vnni[a-z0-9_]*//g; s/avx512[a-z0-9_]*//g' /proc/cpuinfo >"$listed"
+mount --bind "$listed" /proc/cpuinfo
+rm -f "$listed"
+program=$(command -v "$1")
+shift
+# QEMU says once for each ability of a Haswell that it does not emulate: none of them matters here.
+exec qemu-x86_64 -cpu Haswell,-hle,-rtm,-invpcid,-tsc-deadline,-pcid "$program" "$@"
