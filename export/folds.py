@@ -25,11 +25,12 @@ from edge.evaluation.metrics import classification_metrics, reliability
 from edge.evaluation.readers import list_ravdess, read_sound
 from edge.features.spec import PreprocessSpec
 from edge.labels import CLASSES, LABELS
+from export.material import Material
 from export.networks import load_network
-from export.quantize import agreement, to_int8
+from export.quantize import agreement, nearest
 from export.to_onnx import to_onnx
 from export.verify import verify
-from export.write import describe, write_bundle
+from export.write import Forms, describe, write_bundle
 from train.cross_validation import calibrate_folds, folder_of, split_hash, train_folds, train_mixed
 from train.recipe import read_recipe
 from train.report import commit, read_card, write_json
@@ -54,9 +55,10 @@ def export_fold(checkpoint: Path, bundle: Path, data_dir: Path) -> dict[str, Any
     pieces = [clip_windows(read_sound(clips[row].path), spec.speech) for row in rows]
     quantising, comparing = ([{"window": window[None]} for piece in pieces[start::2] for window in piece] for start in (0, 1))
     done = verify(network, to_onnx(network), comparing)
-    int8 = to_int8(done.onnx, quantising)
-    files = {"speech": {"fp32": done.onnx, "int8": int8}}
-    write_bundle(bundle, describe({"speech": network}, files, spec, bundle.name), files)
+    labels = np.zeros(len(comparing), np.int64)  # the nearest to float32 is sought, whatever is right
+    int8 = nearest(done.onnx, Material(quantising, comparing, labels)).onnx
+    forms = Forms({"speech": {"fp32": done.onnx, "int8": int8}})
+    write_bundle(bundle, describe({"speech": network}, forms, spec, bundle.name), forms)
     return agreement(done.onnx, int8, comparing)
 
 
@@ -90,6 +92,16 @@ def pooled(evaluations: list[dict[str, Any]], data_dir: Path) -> dict[str, Any]:
         raise ExportError("a clip was tested in two folds")
     probabilities, truth = np.array(list(clips.values())), np.array([labels[name] for name in clips])
     return classification_metrics(probabilities, truth) | {"reliability": reliability(probabilities, truth)}
+
+
+def same_label(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> float:
+    """Return on which share of the clips of all folds two evaluations of each give the same label."""
+    same = [
+        int(np.argmax(row)) == int(np.argmax(other["clips"][name]))
+        for one, other in zip(some, others, strict=True)
+        for name, row in one["clips"].items()
+    ]
+    return float(np.mean(same))
 
 
 def spread(values: list[float]) -> dict[str, Any]:
@@ -134,6 +146,7 @@ def report(
         "int8": {
             "pooled": pooled([fold["int8"] for fold in folds], data_dir),
             "agreement_on_training_actors": agreements,
+            "same_label_on_unseen_actors": same_label(fp32, [fold["int8"] for fold in folds]),
         },
         "stream": {
             "clips": sum(f["stream"]["n"] + f["stream"]["no_answer"] for f in folds),

@@ -1,7 +1,7 @@
 """An exported network to int8: static, per channel, symmetric weights, quantise-dequantise pairs that every engine reads.
 
-What int8 costs is judged on inputs that set no range. Where it is too much, biases are corrected, ranges are set in another
-way, and at last the layers that cause it stay in float32.
+What int8 costs is judged on inputs that set no range, and the way that changes the answers least is taken. Where each costs
+too much, biases are corrected, then the layers that cause it stay in float32, and at last the network is trained on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import dataclasses
 import io
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from edge.errors import ExportError
 from edge.inference.branches import softmax
 from export.bias import corrected
 from export.material import Material
+from export.twice import rounded_twice
 
 F32 = NDArray[np.float32]
 Inputs = Sequence[dict[str, F32]]
@@ -33,6 +34,8 @@ Inputs = Sequence[dict[str, F32]]
 OPERATORS = ("Conv", "Gemm", "MatMul")  # what costs; the statistics over time stay in float32
 BETWEEN = ("Add", "Relu")  # joined with them where they lie between: each answer is then rounded once, not twice
 MOST_FLOAT_LAYERS = 4
+SMALL_SHARE = 0.1  # of the weights: a first layer of no more may stay in float32 as a matter of course
+LEAST_SAME_LABEL = 0.97  # of the inputs, between int8 and float32
 TRIED_ON = 200  # inputs on which layers are compared with each other
 PP = 100.0
 
@@ -62,11 +65,13 @@ class Way:
     method: Method = "minmax"
     bias_corrected: bool = False
     float_layers: tuple[str, ...] = ()
+    trained_on: bool = False
 
     def __str__(self) -> str:
         said = [f"{self.method} ranges"]
         said += ["biases corrected"] * self.bias_corrected
         said += [f"{' and '.join(self.float_layers)} kept in float32"] * bool(self.float_layers)
+        said += ["trained on in int8"] * self.trained_on
         return ", ".join(said)
 
 
@@ -91,38 +96,85 @@ class Quantised:
         return {"bytes": len(self.onnx), **measured, **dataclasses.asdict(self.way)}
 
 
-def quantise(
-    kind: str, exported: bytes, material: Material, max_drop_pp: float, methods: Sequence[Method] = tuple(METHODS)
-) -> Quantised:
-    """Quantise one network in the first way that loses no more than `max_drop_pp`; ExportError where none does.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What int8 may cost: points of accuracy, and on which share of the inputs it must name float32's label."""
 
-    The ways, in order: ranges by each of the methods, without and with corrected biases; then the best of these with more
-    and more layers in float32.
+    max_drop_pp: float = 0.5
+    least_same_label: float = LEAST_SAME_LABEL
+
+    def hold(self, tried: Quantised) -> bool:
+        return tried.drop_pp <= self.max_drop_pp and tried.same_label >= self.least_same_label
+
+
+def quantise(
+    kind: str,
+    exported: bytes,
+    material: Material,
+    limits: Limits,
+    methods: Sequence[Method] = tuple(METHODS),
+    *,
+    train_on: Callable[[], bytes] | None = None,
+) -> Quantised:
+    """Quantise one network so that it costs no more than `limits`; ExportError where that cannot be.
+
+    First come all plain ways, of which the nearest to float32 is taken; then these with corrected biases; then the best of
+    them with more and more layers in float32; then the network that `train_on` returns, trained on under quantisation.
     """
-    best: Quantised | None = None
-    for way in (Way(method, corrects) for method in methods for corrects in (False, True)):
-        tried = _tried(exported, material, way)
-        if tried.drop_pp <= max_drop_pp:
-            return tried
-        best = min(best or tried, tried, key=lambda one: one.drop_pp)
-    assert best is not None  # noqa: S101  for the type checker
-    while best.drop_pp > max_drop_pp and len(best.way.float_layers) < MOST_FLOAT_LAYERS:
+    plain = [Way(method, float_layers=kept) for method in methods for kept in _starts(exported)]
+    tried = [_tried(exported, material, way) for way in plain]
+    if not any(map(limits.hold, tried)):
+        tried += [_tried(exported, material, dataclasses.replace(way, bias_corrected=True)) for way in plain]
+    best = _nearest(tried, limits)
+    while not limits.hold(best) and len(best.way.float_layers) < min(MOST_FLOAT_LAYERS, len(_layers(exported)) - 1):
         kept = (*best.way.float_layers, _worst_layer(exported, material, best.way))
         best = _tried(exported, material, dataclasses.replace(best.way, float_layers=kept))
-    if best.drop_pp > max_drop_pp:
+    if not limits.hold(best) and train_on is not None:
+        trained, reference = train_on(), exported
+        tried = [_tried(trained, material, dataclasses.replace(way, trained_on=True), reference) for way in plain]
+        best = _nearest([best, *tried], limits)
+    if not limits.hold(best):
         raise ExportError(
             f"{kind}: int8 loses {best.drop_pp:.2f} points over {len(material.judged)} inputs ({best.way}); allowed are "
-            f"{max_drop_pp:g}. Keep fp32, or allow more with --max-drop"
+            f"{limits.max_drop_pp:g}. It names float32's label on {PP * best.same_label:.1f} % of them; "
+            f"{PP * limits.least_same_label:g} are asked for. Keep fp32, or allow more with --max-drop and --min-agreement"
         )
     return best
 
 
-def _tried(exported: bytes, material: Material, way: Way) -> Quantised:
-    """Quantise in one way and judge what came of it."""
+def nearest(exported: bytes, material: Material) -> Quantised:
+    """Quantise one network in the plain way that changes its answers least, whatever that costs."""
+    return min((_tried(exported, material, Way(method, float_layers=kept)) for method in METHODS for kept in _starts(exported)),
+               key=lambda one: one.mean_abs_difference)  # fmt: skip
+
+
+def _nearest(tried: Sequence[Quantised], limits: Limits) -> Quantised:
+    """Return, of those within the limits or else of all, the one whose answers differ least from float32's."""
+    return min([one for one in tried if limits.hold(one)] or tried, key=lambda one: one.mean_abs_difference)
+
+
+def _starts(exported: bytes) -> list[tuple[str, ...]]:
+    """Return what may stay in float32 from the start: nothing, or the first layer where it is small.
+
+    Inputs spread wider than what lies within, and one scale for all of them is coarse.
+    """
+    sizes = _layers(exported)
+    return [(), *((name,) for name in list(sizes)[:1] if sizes[name] <= SMALL_SHARE * sum(sizes.values()))]
+
+
+def _layers(exported: bytes) -> dict[str, int]:
+    """Return the layers that int8 is for, in the order of computation, and how many weights each holds."""
+    graph = onnx.load_from_string(_folded(exported)).graph
+    sizes = {part.name: int(np.prod(part.dims)) for part in graph.initializer}
+    return {node.name: sum(sizes.get(name, 0) for name in node.input) for node in graph.node if node.op_type in OPERATORS}
+
+
+def _tried(exported: bytes, material: Material, way: Way, reference: bytes | None = None) -> Quantised:
+    """Quantise in one way and judge what came of it, by `reference` where the network itself was changed."""
     int8 = to_int8(exported, material.training, way.float_layers, way.method)
     if way.bias_corrected:
         int8 = corrected(_folded(exported), int8, material.training)
-    before, after = (answers(data, material.judged, material.head) for data in (exported, int8))
+    before, after = (answers(data, material.judged, material.head) for data in (reference or exported, int8))
     first = [probabilities.argmax(axis=1) for probabilities in (before, after)]
     return Quantised(
         onnx=int8,
@@ -134,8 +186,13 @@ def _tried(exported: bytes, material: Material, way: Way) -> Quantised:
     )
 
 
-def to_int8(exported: bytes, inputs: Inputs, float_layers: Sequence[str] = (), method: Method = "minmax") -> bytes:
-    """Quantise an ONNX file by the ranges that `inputs`, real ones of the training part, drive it through."""
+def to_int8(
+    exported: bytes, inputs: Inputs, float_layers: Sequence[str] = (), method: Method = "minmax", *, once: bool = False
+) -> bytes:
+    """Quantise an ONNX file by the ranges that `inputs`, real ones of the training part, drive it through.
+
+    `once` leaves the addends of sums rounded once, which OpenVINO takes for not at all.
+    """
     log = logging.getLogger()
     level = log.level
     with tempfile.TemporaryDirectory() as folder:
@@ -164,7 +221,8 @@ def to_int8(exported: bytes, inputs: Inputs, float_layers: Sequence[str] = (), m
         del holder.metadata_props[:]
         holder.doc_string = ""
     onnx.checker.check_model(model)
-    return bytes(model.SerializeToString(deterministic=True))
+    int8 = bytes(model.SerializeToString(deterministic=True))
+    return int8 if once else rounded_twice(int8)
 
 
 def _folded(exported: bytes) -> bytes:
@@ -193,7 +251,6 @@ def _apart(folded: bytes) -> list[str]:
 
 def _worst_layer(exported: bytes, material: Material, way: Way) -> str:
     """Return the layer which, left in float32 as well, brings the answers nearest to those of the original."""
-    layers: list[str] = [node.name for node in onnx.load_from_string(_folded(exported)).graph.node if node.op_type in OPERATORS]
     tried = material.judged[:: max(1, len(material.judged) // TRIED_ON)]
     expected = answers(exported, tried, material.head)
 
@@ -201,7 +258,7 @@ def _worst_layer(exported: bytes, material: Material, way: Way) -> str:
         int8 = to_int8(exported, material.training, (*way.float_layers, layer), way.method)
         return float(np.abs(answers(int8, tried, material.head) - expected).mean())
 
-    return min((layer for layer in layers if layer not in way.float_layers), key=difference)
+    return min((layer for layer in _layers(exported) if layer not in way.float_layers), key=difference)
 
 
 def answers(data: bytes, inputs: Inputs, head: str) -> F32:

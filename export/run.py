@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -16,33 +17,37 @@ from edge.errors import ExportError, UsageError
 from edge.features.spec import PreprocessSpec
 from edge.inference.bundle import load
 from edge.labels import LABELS
+from export.any_batch import any_batch, verify_any_batch
 from export.calibration import gather, usable_threshold
 from export.checks import check_onnx
 from export.held_out import HeldOut, Pairs, held_out, judged
 from export.material import Inputs, Material, check
 from export.networks import Network, load_networks
 from export.own import read_own
-from export.quantize import METHODS, Method, Quantised, quantise
+from export.quantize import LEAST_SAME_LABEL, METHODS, Limits, Method, Quantised, quantise
 from export.table import make_table
 from export.table_text import markdown, print_table
 from export.to_onnx import to_onnx
-from export.to_openvino import Ir, to_int8_ir, to_ir
+from export.to_openvino import Ir, Judged, judged_ir, to_int8_ir, to_ir
+from export.train_on import can_be_trained, trained_on
 from export.verify import TOLERANCE, Verified, random_inputs, real_inputs, verify, verify_ir
-from export.write import describe, write_bundle
+from export.write import Forms, describe, write_bundle
 
-FORMATS = ("onnx", "openvino")
+FORMATS = ("onnx", "openvino", "batch")
 PRECISIONS = ("fp32", "int8")
 SAMPLES = 256
 MAX_DROP_PP = 0.5
 PACED = 100  # calls of each form in the table
+BATCHED_INPUTS = 96
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What is asked for; `max_drop_pp` are the points of accuracy that int8 may cost, judged on validation inputs.
 
-    `methods` are the ways to set int8's ranges that may be tried; `table` is the folder for the table, which with `full` has
-    other numbers of threads than one as well.
+    `least_same_label` is the share of inputs on which it must name float32's label. `methods` are the ways to set int8's
+    ranges that may be tried; `table` is the folder for the table, which with `full` has other numbers of threads than one as
+    well.
     """
 
     formats: Sequence[str] = ("onnx",)
@@ -52,6 +57,7 @@ class Options:
     methods: Sequence[Method] = tuple(METHODS)
     table: Path | None = None
     full: bool = False
+    least_same_label: float = LEAST_SAME_LABEL
 
 
 @dataclass(slots=True)
@@ -67,6 +73,8 @@ class Work:
     thresholds: dict[str, float]
     int8: dict[str, Quantised] = field(default_factory=dict)
     irs: dict[str, dict[str, Ir]] = field(default_factory=dict)
+    batched: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    openvino_int8: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each of two ways costs
 
     def files(self) -> dict[str, dict[str, bytes]]:
         """Return the ONNX files by network and precision."""
@@ -96,14 +104,15 @@ def export(
     else:
         work = _ours(source, out.name, Path(data_dir), asked.samples)
     trouble = _make_forms(work, asked)
-    document = describe(work.networks, work.files(), work.spec, work.name, work.thresholds, irs=work.irs, labels=work.labels)
-    write_bundle(out, document, work.files(), work.irs)
+    forms = Forms(work.files(), work.irs, work.batched)
+    document = describe(work.networks, forms, work.spec, work.name, work.thresholds, labels=work.labels)
+    write_bundle(out, document, forms)
     print(f"bundle {document['id']} -> {out}", flush=True)
     if json_path is not None:
         Path(json_path).write_text(json.dumps(_measured(work, document, asked), indent=1) + "\n", encoding="utf-8")
     if asked.table is not None:
         held, pairs = _held(work, data_dir)
-        _write_table(out, held, pairs, asked)
+        _write_table(out, held, pairs, asked, work.openvino_int8)
     if trouble is not None:
         print(f"moodring: {trouble}; the bundle holds fp32 alone", file=sys.stderr)
         return 1
@@ -163,31 +172,78 @@ def _make_forms(work: Work, asked: Options) -> ExportError | None:
             work.irs[kind] = {"fp32": to_ir(done.onnx), "fp16": to_ir(done.onnx, half=True)}
             difference = verify_ir(work.networks[kind], done.onnx, work.irs[kind]["fp32"], random_inputs(work.networks[kind]))
             print(f"{kind} IR: at most {difference:.1e} from the ONNX file", flush=True)
-    if "int8" not in asked.precisions:
-        return None
-    for kind in work.networks:
-        if kind not in work.material:
-            print(f"{kind}: fp32 alone, since int8 needs `training` and `judged` inputs", flush=True)
-    try:
-        for kind, material in work.material.items():
-            check(kind, material, work.networks[kind].inputs)
-            _quantise(work, kind, material, asked)
-    except ExportError as error:
-        work.int8.clear()
-        for by_precision in work.irs.values():
-            by_precision.pop("int8", None)
-        return error
+    if "int8" in asked.precisions:
+        for kind in work.networks:
+            if kind not in work.material:
+                print(f"{kind}: fp32 alone, since int8 needs `training` and `judged` inputs", flush=True)
+        try:
+            for kind, material in work.material.items():
+                check(kind, material, work.networks[kind].inputs)
+                _quantise(work, kind, material, asked)
+        except ExportError as error:
+            work.int8.clear()
+            for by_precision in work.irs.values():
+                by_precision.pop("int8", None)
+            _open_batches(work, asked)
+            return error
+    _open_batches(work, asked)
     return None
 
 
 def _quantise(work: Work, kind: str, material: Material, asked: Options) -> None:
-    exported = work.verified[kind].onnx
-    small = work.int8[kind] = quantise(kind, exported, material, asked.max_drop_pp, asked.methods)
+    """Make int8 of one network, as ONNX and where asked for OpenVINO; ExportError where it costs too much."""
+    exported, network = work.verified[kind].onnx, work.networks[kind]
+    limits = Limits(asked.max_drop_pp, asked.least_same_label)
+
+    def train_on() -> bytes:
+        print(f"{kind} int8: costs too much in every other way; training on", flush=True)
+        return to_onnx(trained_on(network, material.training))
+
+    last = train_on if can_be_trained(network) else None
+    small = quantise(kind, exported, material, limits, asked.methods, train_on=last)
+    work.int8[kind] = small
     agreed = f"{100 * small.same_label:.1f} % of {len(material.judged)} validation labels as in fp32"
     print(f"{kind} int8: {len(small.onnx) / 1e6:.2f} MB, {small.drop_pp:+.2f} points lost, {agreed} ({small.way})", flush=True)
     if "openvino" in asked.formats:
-        ir = work.irs[kind]["int8"] = to_int8_ir(kind, exported, material, asked.max_drop_pp)
-        print(f"{kind} int8 IR by NNCF: {len(ir) / 1e6:.2f} MB", flush=True)
+        work.irs[kind]["int8"] = _int8_ir(work, kind, material, limits)
+
+
+def _int8_ir(work: Work, kind: str, material: Material, limits: Limits) -> Ir:
+    """Return int8 for OpenVINO: of the same file as ONNX Runtime's, so that both name the same labels, or NNCF's own.
+
+    NNCF's is taken where the other costs too much and it does not. What both cost is said and kept.
+    """
+    exported = work.verified[kind].onnx
+    shared = to_ir(work.int8[kind].onnx)
+    found: dict[str, tuple[Ir, Judged]] = {"qdq": (shared, judged_ir(exported, shared, material))}
+    try:
+        own = to_int8_ir(kind, exported, material, limits.max_drop_pp)
+        found["nncf"] = own, judged_ir(exported, own, material)
+    except ExportError as error:
+        print(str(error), flush=True)
+    fits = {name: one.drop_pp <= limits.max_drop_pp and one.same_label >= limits.least_same_label
+            for name, (_, one) in found.items()}  # fmt: skip
+    chosen = "nncf" if fits.get("nncf") and not fits["qdq"] else "qdq"
+    work.openvino_int8[kind] = {"taken": chosen, **{name: dataclasses.asdict(one) for name, (_, one) in found.items()}}
+    said = "; ".join(f"{name} {one.drop_pp:+.2f} points lost, {100 * one.same_label:.1f} % of the labels"
+                     for name, (_, one) in found.items())  # fmt: skip
+    print(f"{kind} int8 IR: {said}; {chosen} is taken", flush=True)
+    return found[chosen][0]
+
+
+def _open_batches(work: Work, asked: Options) -> None:
+    """Add each ONNX file with its batch left open, compared with the file for one input."""
+    if "batch" not in asked.formats:
+        return
+    for kind, files in work.files().items():
+        material = work.material.get(kind)
+        inputs = material.judged[:BATCHED_INPUTS] if material else random_inputs(work.networks[kind])
+        head = material.head if material else "logits"
+        work.batched[kind] = {}
+        for precision, data in files.items():
+            opened = work.batched[kind][precision] = any_batch(data)
+            verify_any_batch(kind, data, opened, inputs, head, exact=precision == "fp32")
+        print(f"{kind} for any batch: as one by one, over {len(inputs)} inputs", flush=True)
 
 
 def _measured(work: Work, document: dict[str, Any], asked: Options) -> dict[str, Any]:
@@ -201,7 +257,8 @@ def _measured(work: Work, document: dict[str, Any], asked: Options) -> dict[str,
         }
         for kind, done in work.verified.items()
     }
-    return {"bundle": document["id"], "tolerance": TOLERANCE, "max_drop_pp": asked.max_drop_pp, "models": models}
+    limits = {"max_drop_pp": asked.max_drop_pp, "least_same_label": asked.least_same_label}
+    return {"bundle": document["id"], "tolerance": TOLERANCE, **limits, "models": models, "openvino_int8": work.openvino_int8}
 
 
 def _held(work: Work, data_dir: Path | None) -> tuple[dict[str, HeldOut], Pairs | None]:
@@ -214,11 +271,13 @@ def _held(work: Work, data_dir: Path | None) -> tuple[dict[str, HeldOut], Pairs 
     return {kind: judged(kind, material) for kind, material in work.material.items()}, None
 
 
-def _write_table(out: Path, held: dict[str, HeldOut], pairs: Pairs | None, asked: Options) -> None:
+def _write_table(
+    out: Path, held: dict[str, HeldOut], pairs: Pairs | None, asked: Options, openvino_int8: dict[str, dict[str, Any]]
+) -> None:
     """Measure the bundle as it was written, print the table, and write it as forms.json and forms.md."""
     assert asked.table is not None  # noqa: S101  for the type checker
     counts = sorted({1, 2, os.cpu_count() or 1}) if asked.full else [1]
-    document = make_table(load(out, needed=()), held, pairs, counts, PACED)
+    document = {**make_table(load(out, needed=()), held, pairs, counts, PACED), "openvino_int8": openvino_int8}
     print_table(document)
     asked.table.mkdir(parents=True, exist_ok=True)
     (asked.table / "forms.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

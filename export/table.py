@@ -34,6 +34,7 @@ from train.report import commit
 F32 = NDArray[np.float32]
 ENGINE_NAMES: dict[BackendName, str] = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 PP = 100.0
+AT_ONCE = 8  # inputs, for files that take any number
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Variant:
     """One row of the table: a file of a network, in an engine."""
 
     network: str
-    format: str  # onnx or ir
+    format: str  # onnx, ir, or batch: ONNX for any number of inputs
     precision: str
     backend: BackendName
     path: Path
@@ -67,6 +68,7 @@ def variants(bundle: Bundle, network: str, threads: Sequence[int] = (1,)) -> lis
     there = [backend for backend in BACKENDS if is_installed(backend)]
     files = [("onnx", precision, backend, path) for precision, path in info.files.items() for backend in there]
     files += [("ir", precision, "openvino", path) for precision, path in info.ir.items() if "openvino" in there]
+    files += [("batch", precision, backend, path) for precision, path in info.batched.items() for backend in there]
     return [Variant(network, *file, count) for file in files for count in threads]
 
 
@@ -76,20 +78,19 @@ def make_table(
     """Measure all of it; return the table as a JSON document. `held` names what each branch is judged on."""
     rows: list[dict[str, Any]] = []
     said: dict[tuple[str, str, str, BackendName], Answers] = {}
-    for network, info in bundle.models.items():
+    for network in bundle.models:
         found = variants(bundle, network, threads)
-        timings = measure(
-            {one: bundle.open_file(network, one.path, one.backend, one.threads) for one in found}, info.inputs, samples
-        )
+        timings = _timed(bundle, network, found, samples)
         for one in found:
             key = (network, one.format, one.precision, one.backend)
             on = held[network] if network in held else _joined(pairs, held, said, one)
             if key not in said:
-                said[key] = _answers(bundle.open_file(network, one.path, one.backend), on)
+                at_once = AT_ONCE if one.format == "batch" else 1
+                said[key] = _answers(bundle.open_file(network, one.path, one.backend), on, at_once)
             reference = said[(network, "onnx", "fp32", "onnx")]
             row: dict[str, Any] = {"network": network, "format": one.format, "precision": one.precision, "engine": one.backend,
                    "threads": one.threads, "bytes": one.bytes}  # fmt: skip
-            row |= _judged(said[key], reference, on) | dataclasses.asdict(timings[one]) | _cost(bundle, one)
+            row |= _judged(said[key], reference, on) | timings[one] | _cost(bundle, one)
             rows.append(row)
             print(f"{network} {one.format} {one.precision} in {ENGINE_NAMES[one.backend]}: {PP * row['accuracy']:.2f} %, "
                   f"{row['hot_ms']['p50']:.2f} ms hot, {row['paced_ms']['p50']:.2f} ms paced", flush=True)  # fmt: skip
@@ -116,10 +117,31 @@ def make_table(
     }
 
 
-def _answers(model: Model, on: HeldOut) -> Answers:
-    outputs = [model.run(one) for one in on.inputs]
+def _timed(bundle: Bundle, network: str, found: Sequence[Variant], samples: int) -> dict[Variant, dict[str, Any]]:
+    """Time what takes one input, and then what takes several: its times and its share of a core are those of one of them."""
+    shapes = bundle.models[network].inputs
+    timings: dict[Variant, dict[str, Any]] = {}
+    for at_once in (1, AT_ONCE):
+        group = [one for one in found if (one.format == "batch") == (at_once > 1)]
+        models = {one: bundle.open_file(network, one.path, one.backend, one.threads) for one in group}
+        many = {name: (at_once, *shape[1:]) for name, shape in shapes.items()}
+        for one, timing in measure(models, many, samples).items() if group else ():
+            row = dataclasses.asdict(timing)
+            for how in ("hot_ms", "paced_ms"):
+                row[how] = {quantile: ms / at_once for quantile, ms in row[how].items()}
+            timings[one] = row | {"cpu_share": row["cpu_share"] / at_once, "at_once": at_once}
+    return timings
+
+
+def _answers(model: Model, on: HeldOut, at_once: int = 1) -> Answers:
+    """Ask for all answers, several inputs at once where the network takes them."""
+    outputs = []
+    for start in range(0, len(on.inputs), at_once):
+        group = on.inputs[start : start + at_once]
+        outputs.append(model.run({name: np.concatenate([one[name] for one in group]) for name in group[0]}))
     logits = np.concatenate([output[on.head] for output in outputs])
-    embeddings = np.concatenate([output.get("embedding", np.zeros((1, 0), np.float32)) for output in outputs])
+    empty = np.zeros((1, 0), np.float32)
+    embeddings = np.concatenate([output.get("embedding", empty.repeat(len(output[on.head]), 0)) for output in outputs])
     return Answers(softmax(logits, classes=logits.shape[1]), embeddings)
 
 
@@ -180,7 +202,7 @@ def _mark(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         row["best"] = []
     for network in {row["network"] for row in rows}:
-        own = [row for row in rows if row["network"] == network]
+        own = [row for row in rows if row["network"] == network and row["format"] != "batch"]  # the runtime runs none of these
         for use, key in uses.items():
             min(own, key=key)["best"].append(use)
 
@@ -203,13 +225,19 @@ def warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _engines_agree(said: Mapping[tuple[str, str, str, BackendName], Answers]) -> dict[str, dict[str, float]]:
-    """Return on which share of inputs both engines give the same first label, by network and precision of one ONNX file."""
+    """Return on which share of inputs both engines give the same first label, by network and precision.
+
+    OpenVINO runs the bundle's IR where there is one, and else the ONNX file: as `Bundle.open` has it. Both must agree, so the
+    smaller share counts.
+    """
     result: dict[str, dict[str, float]] = {}
     for (network, form, precision, backend), answers in said.items():
-        other = said.get((network, form, precision, "openvino"))
-        if form == "onnx" and backend == "onnx" and other is not None:
-            same = answers.probabilities.argmax(axis=1) == other.probabilities.argmax(axis=1)
-            result.setdefault(network, {})[precision] = float(same.mean())
+        others = [said.get((network, other, precision, "openvino")) for other in ("onnx", "ir")]
+        if form == "onnx" and backend == "onnx":
+            first = answers.probabilities.argmax(axis=1)
+            same = [float((first == other.probabilities.argmax(axis=1)).mean()) for other in others if other is not None]
+            if same:
+                result.setdefault(network, {})[precision] = min(same)
     return result
 
 
@@ -219,4 +247,5 @@ def _digests(bundle: Bundle) -> dict[Path, str]:
     files += [
         part for model in document["models"].values() for entry in model.get("ir", {}).values() for part in entry.values()
     ]
+    files += [entry for model in document["models"].values() for entry in model.get("batched", {}).values()]
     return {Path(entry["path"]): entry["sha256"] for entry in files}

@@ -17,6 +17,7 @@ COLUMNS = (
     "load ms", "hot ms p50/95/99", "paced ms p50/95/99", "of a core %", "RSS MB", "best",
 )  # fmt: skip
 PIPED_WIDTH = 240
+WAYS = {"qdq": "the ONNX file", "nncf": "NNCF"}
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
@@ -24,7 +25,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     times = ["/".join(f"{row[f'{how}_ms'][q]:.2f}" for q in ("p50", "p95", "p99")) for how in ("hot", "paced")]
     return [
         row["network"],
-        {"onnx": "ONNX", "ir": "IR"}[row["format"]],
+        {"onnx": "ONNX", "ir": "IR", "batch": f"ONNX, {row.get('at_once')} at once"}[row["format"]],
         row["precision"],
         ENGINE_NAMES[row["engine"]],
         str(row["threads"]),
@@ -74,6 +75,12 @@ def markdown(document: Mapping[str, Any]) -> str:
     ]
     for network, by_precision in document["engines_agree"].items():
         said = ", ".join(f"{precision} {PP * share:.2f} %" for precision, share in sorted(by_precision.items()))
-        lines.append(f"- {network}: ONNX Runtime and OpenVINO name the same label of the same file on {said} of the inputs.")
+        lines.append(f"- {network}: ONNX Runtime and OpenVINO name the same label on {said} of the inputs.")
+    for network, ways in document.get("openvino_int8", {}).items():
+        said = ", ".join(
+            f"{WAYS[way]} {PP * cost['same_label']:.2f} % of float32's labels for {cost['drop_pp']:+.2f} points lost"
+            for way, cost in ways.items() if way in WAYS
+        )  # fmt: skip
+        lines.append(f"- {network}, int8 in OpenVINO on the validation inputs: {said}; the IR is of {WAYS[ways['taken']]}.")
     lines += [f"- **Slower**: {warning}." for warning in document["warnings"]]
     return "\n".join(lines) + "\n"

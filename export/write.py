@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,23 @@ from edge.labels import LABELS
 from export.networks import Network
 from export.to_openvino import Ir
 
-Irs = Mapping[str, Mapping[str, Ir]]  # by network and precision
-
 USABLE_THRESHOLD = 0.5
 PUBLISHED_HEAD = "ferplus"  # nearer to what people see than FER2013's own label
 
 
-def _model(network: Network, files: dict[str, bytes], irs: Mapping[str, Ir], usable_threshold: float) -> dict[str, Any]:
-    """Describe one network; `files` are its ONNX bytes by precision, `irs` the same in OpenVINO's format."""
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """The files of a bundle's networks, each by network and precision: ONNX, OpenVINO's format, and ONNX for any batch."""
+
+    onnx: Mapping[str, Mapping[str, bytes]]
+    irs: Mapping[str, Mapping[str, Ir]] = field(default_factory=dict)
+    batched: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+
+
+def _model(network: Network, forms: Forms, usable_threshold: float) -> dict[str, Any]:
+    """Describe one network and its files."""
+    files, batched = (by_kind.get(network.kind, {}) for by_kind in (forms.onnx, forms.batched))
+    irs = forms.irs.get(network.kind, {})
     entry: dict[str, Any] = {
         "inputs": {name: list(shape) for name, shape in network.inputs.items()},
         "outputs": {name: list(shape) for name, shape in network.outputs.items()},
@@ -41,6 +51,8 @@ def _model(network: Network, files: dict[str, bytes], irs: Mapping[str, Ir], usa
             }
             for precision, ir in irs.items()
         }
+    if batched:
+        entry["batched"] = {p: _file(f"{network.kind}.{p}.batch.onnx", data) for p, data in batched.items()}
     if "labels" in network.card:
         entry["labels"] = network.card["labels"]
     if "usable" in network.outputs:
@@ -70,36 +82,32 @@ def _training(networks: dict[str, Network]) -> dict[str, Any]:
 
 def describe(
     networks: dict[str, Network],
-    files: dict[str, dict[str, bytes]],
+    forms: Forms,
     spec: PreprocessSpec,
     name: str,
     usable_thresholds: Mapping[str, float] | None = None,
     *,
-    irs: Irs | None = None,
     labels: Sequence[str] = LABELS,
 ) -> dict[str, Any]:
-    """Return bundle.json's document; `files` are bytes by network and precision. The same input gives the same document.
+    """Return bundle.json's document. The same input gives the same document.
 
     A branch abstains below its threshold of `usable`, which is a half where none is given.
     """
-    thresholds, in_ir = usable_thresholds or {}, irs or {}
+    thresholds = usable_thresholds or {}
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "name": name,
         "labels": list(labels),
         "spec": spec.to_dict(),
         "spec_hash": spec.hash(),
-        "models": {
-            kind: _model(network, files[kind], in_ir.get(kind, {}), thresholds.get(kind, USABLE_THRESHOLD))
-            for kind, network in networks.items()
-        },
+        "models": {kind: _model(network, forms, thresholds.get(kind, USABLE_THRESHOLD)) for kind, network in networks.items()},
         "accuracy": {},
         "training": _training(networks),
     }
     return seal({"id": "", **document})
 
 
-def write_bundle(out: Path, document: dict[str, Any], files: dict[str, dict[str, bytes]], irs: Irs | None = None) -> None:
+def write_bundle(out: Path, document: dict[str, Any], forms: Forms) -> None:
     """Write a bundle beside `out` and move it there; an older bundle in that place is replaced.
 
     Raises ExportError where `out` is something other than a bundle, or the disk does not take it; nothing is left behind.
@@ -111,10 +119,11 @@ def write_bundle(out: Path, document: dict[str, Any], files: dict[str, dict[str,
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
             fresh, old = Path(temporary) / "new", Path(temporary) / "old"
             fresh.mkdir()
-            for kind, by_precision in files.items():
-                for precision, data in by_precision.items():
-                    (fresh / document["models"][kind]["files"][precision]["path"]).write_bytes(data)
-            for kind, by_ir in (irs or {}).items():
+            for held, entries in ((forms.onnx, "files"), (forms.batched, "batched")):
+                for kind, by_precision in held.items():
+                    for precision, data in by_precision.items():
+                        (fresh / document["models"][kind][entries][precision]["path"]).write_bytes(data)
+            for kind, by_ir in forms.irs.items():
                 for precision, ir in by_ir.items():
                     names = document["models"][kind]["ir"][precision]
                     (fresh / names["xml"]["path"]).write_bytes(ir.xml)

@@ -159,7 +159,8 @@ def test_trust_moves_the_answer_from_one_witness_to_the_other() -> None:
 def written(tmp_path: Path, networks: dict[str, Network], exported: dict[str, bytes]) -> Path:
     files = {kind: {"fp32": data} for kind, data in exported.items()}
     out = tmp_path / "bundle"
-    write.write_bundle(out, write.describe(networks, files, SPEC, "toy"), files)
+    forms = write.Forms(files)
+    write.write_bundle(out, write.describe(networks, forms, SPEC, "toy"), forms)
     return out
 
 
@@ -220,7 +221,7 @@ from export.networks import load_networks
 
 networks = load_networks(pathlib.Path(sys.argv[1]), PreprocessSpec())
 data = {kind: pathlib.Path(sys.argv[2], f"{kind}.onnx").read_bytes() for kind in networks}
-files = {kind: {"fp32": exported} for kind, exported in data.items()}
+files = write.Forms({kind: {"fp32": exported} for kind, exported in data.items()})
 document = write.describe(networks, files, PreprocessSpec(), "toy")
 place = pathlib.Path(sys.argv[3])
 write.write_bundle(place / "bundle", document, files)
@@ -301,7 +302,7 @@ def test_networks_that_do_not_belong_together_are_refused(
 
 
 def test_unknown_forms_are_wrong_usage(tmp_path: Path, checkpoints: Path) -> None:
-    with pytest.raises(UsageError, match="--formats must be of onnx, openvino, got coreml"):
+    with pytest.raises(UsageError, match="--formats must be of onnx, openvino, batch, got coreml"):
         run.export(checkpoints, tmp_path / "out", tmp_path, run.Options(formats=("coreml",)))
     with pytest.raises(UsageError, match="--formats must hold onnx"):
         run.export(checkpoints, tmp_path / "out", tmp_path, run.Options(formats=("openvino",)))
@@ -325,7 +326,8 @@ def test_export_on_real_inputs(
     tmp_path: Path, checkpoints: Path, data_dir: Path, fer2013_csv: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = real_folder(tmp_path, data_dir, fer2013_csv)
-    options = run.Options(max_drop_pp=100.0, samples=64)  # the networks are untrained: what int8 costs them means nothing
+    # The networks are untrained: what int8 costs them means nothing.
+    options = run.Options(("onnx", "batch"), max_drop_pp=100.0, samples=64, least_same_label=0.5, methods=("minmax",))
     assert run.export(checkpoints, tmp_path / "out", real, options, tmp_path / "export.json") == 0
     assert "real inputs" in capsys.readouterr().out
     measured = json.loads((tmp_path / "export.json").read_text())
@@ -334,7 +336,7 @@ def test_export_on_real_inputs(
     assert all(model["compared"] >= 100 and model["max_abs_difference"] <= 1e-4 for model in measured["models"].values())
     for kind, model in measured["models"].items():
         assert model["int8"]["same_label"] > 0.5
-        assert model["int8"]["float_layers"] == []
+        assert len(model["int8"]["float_layers"]) <= 1  # the first
         feeds = {name: np.zeros(shape, np.float32) for name, shape in bundle.models[kind].inputs.items()}
         assert set(bundle.open(kind, "int8").run(feeds)) == set(bundle.models[kind].outputs)
     assert run.export(checkpoints, tmp_path / "again" / "out", real, options) == 0
@@ -354,8 +356,8 @@ def test_openvinos_own_format_says_the_same_and_is_reproducible(
     assert verify_ir(networks[kind], exported[kind], irs[kind]["fp32"], inputs) <= 1e-4
     with pytest.raises(ExportError, match="in OpenVINO an output differs"):
         verify_ir(networks[kind], exported[kind], irs[kind]["fp32"], inputs, tolerance=-1.0)
-    files = {kind: {"fp32": exported[kind]}}
-    write.write_bundle(tmp_path / "out", write.describe({kind: networks[kind]}, files, SPEC, "toy", irs=irs), files, irs)
+    forms = write.Forms({kind: {"fp32": exported[kind]}}, irs)
+    write.write_bundle(tmp_path / "out", write.describe({kind: networks[kind]}, forms, SPEC, "toy"), forms)
     bundle = reader.load(tmp_path / "out", needed=(kind,))
     assert bundle.models[kind].precisions("onnx") == ["fp32"]
     assert bundle.models[kind].precisions("openvino") == ["fp16", "fp32"]

@@ -41,6 +41,36 @@ def test_the_best_of_each_use_is_marked_and_ties_go_to_the_faster():
     assert [one["best"] for one in rows] == [[], ["fastest", "smallest", "most accurate"], []]
 
 
+def test_files_for_several_inputs_are_never_the_best_since_no_run_uses_them():
+    rows = [row("fp32", 1.0, 2.0), row("fp32", 0.1, 0.2, format="batch", at_once=8, bytes=900, accuracy=0.9)]
+    table._change(rows)
+    table._mark(rows)
+    assert [bool(one["best"]) for one in rows] == [True, False]
+    assert cells(rows[1])[1] == "ONNX, 8 at once"
+
+
+def test_engines_are_compared_in_what_each_would_run():
+    one, other = (Answers(np.eye(2, dtype=np.float32)[places], np.zeros((4, 0))) for places in ([0, 1, 1, 0], [0, 1, 0, 0]))
+    said = {("face", "onnx", "int8", "onnx"): one, ("face", "onnx", "int8", "openvino"): one,
+            ("face", "ir", "int8", "openvino"): other, ("face", "ir", "fp16", "openvino"): other}  # fmt: skip
+    assert table._engines_agree(said) == {"face": {"int8": 0.75}}
+    assert table._engines_agree({key: answers for key, answers in said.items() if "openvino" not in key}) == {}
+
+
+def test_what_both_ways_to_int8_cost_in_openvino_is_said():
+    cost = {"drop_pp": 0.25, "same_label": 0.99, "mean_abs_difference": 0.001}
+    machine = {"onnxruntime": "1", "openvino": "2", "processor": "p", "python": "3", "date": "d"}
+    text = markdown(
+        {
+            "machine": {**machine, "cores": 2, "load_average": 0},
+            "bundle": "b", "judged_on": {}, "rows": [], "engines_agree": {}, "warnings": [],
+            "openvino_int8": {"face": {"taken": "qdq", "qdq": cost, "nncf": {**cost, "same_label": 0.94}}},
+        }
+    )  # fmt: skip
+    assert "the ONNX file 99.00 % of float32's labels for +0.25 points lost, NNCF 94.00 %" in text
+    assert "the IR is of the ONNX file." in text
+
+
 def test_an_answer_is_the_mean_over_its_inputs():
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9]], np.float32)
     on = HeldOut("toy", "logits", [], np.array([0, 0, 1]), np.array([0, 1]))

@@ -12,7 +12,7 @@ import pytest
 from edge.errors import ExportError
 from edge.evaluation.readers import RavdessClip
 from edge.inference.bundle import load
-from export.folds import confusions, pooled
+from export.folds import confusions, pooled, same_label
 from train.cross_validation import join, split_hash
 from train.report import softmax
 from train.speech import Hops, actors_of, clip_probabilities, fit_clip_temperature, parts_of
@@ -103,6 +103,12 @@ def test_pooling_is_over_clips_and_refuses_one_that_is_tested_twice(tmp_path: Pa
     assert pooled(folds, tmp_path)["accuracy"] == 0.5
     with pytest.raises(ExportError, match="tested in two folds"):
         pooled([folds[0], folds[0]], tmp_path)
+
+
+def test_agreement_is_over_the_clips_of_all_folds():
+    fp32 = [{"clips": {"a": [0.9, 0.1], "b": [0.6, 0.4]}}, {"clips": {"c": [0.2, 0.8], "d": [0.5, 0.4]}}]
+    int8 = [{"clips": {"b": [0.4, 0.6], "a": [0.8, 0.2]}}, {"clips": {"c": [0.1, 0.9], "d": [0.6, 0.4]}}]
+    assert same_label(fp32, int8) == 0.75
 
 
 def test_confusions_are_shares_of_the_true_class() -> None:
