@@ -32,7 +32,7 @@ from export.to_onnx import to_onnx
 from export.verify import verify
 from export.write import Forms, describe, write_bundle
 from train.cross_validation import calibrate_folds, folder_of, split_hash, train_folds, train_mixed
-from train.recipe import read_recipe
+from train.recipe import read_first, read_recipe
 from train.report import commit, read_card, write_json
 from train.splits import FOLDS, fold_actors
 from train.voices import clip_windows, find_ravdess
@@ -212,15 +212,16 @@ def main(arguments: list[str]) -> int:
     )
     given = parser.parse_args(arguments)
     recipe = read_recipe(given.config, "speech")
+    first = read_first(recipe, given.config)
     torch.set_num_threads(recipe.threads if given.fold is None else 1)
     torch.use_deterministic_algorithms(mode=True)
     try:
         folds = range(FOLDS) if given.fold is None else (given.fold,)
-        if not given.trained and not train_folds(recipe, given.data, given.out, folds):
+        if not given.trained and not train_folds(recipe, first, given.data, given.out, folds):
             return INTERRUPTED
         if given.fold is not None:
             return 0
-        if not given.trained and not train_mixed(recipe, given.data, given.out):
+        if not given.trained and not train_mixed(recipe, first, given.data, given.out):
             return INTERRUPTED
         calibrate_folds(given.data, given.out)
         cards = [read_card(folder_of(given.out, fold), "speech") for fold in range(FOLDS)]

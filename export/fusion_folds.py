@@ -89,7 +89,7 @@ def voice_head(bundle: Bundle) -> tuple[Tensor, Tensor]:
 
 def fused_bundle(shipped: Bundle, fold_bundle: Bundle, net: FusionNet, summary: dict[str, Any], folder: Path) -> Bundle:
     """Return the shipped bundle with a fold's speech network and fusion in it."""
-    shapes = {"face_embedding": (1, EMBEDDING), "speech_embedding": (1, EMBEDDING), "presence": (1, 2)}
+    shapes = {"face_embedding": (1, EMBEDDING), "speech_embedding": (1, net.voice.in_features), "presence": (1, 2)}
     outputs = dict.fromkeys(OUTPUTS, (1, 8))
     path = folder / "fusion.fp32.onnx"
     path.write_bytes(to_onnx(Network("fusion", net, dict(shapes), dict(outputs), {})))

@@ -40,21 +40,23 @@ def load_network(checkpoints: Path, kind: str, spec: PreprocessSpec) -> Network:
     card = dict(read_card(checkpoints, kind))
     if card["spec_hash"] != spec.hash_for(kind):
         raise ExportError(f"{kind} was trained on other preprocessing than this version computes; train it again")
-    size, embedding = spec.face.size, (BATCH, fusion.EMBEDDING)
+    size = spec.face.size
     module: nn.Module
     inputs: Shapes
     outputs: Shapes
     if kind == "face":
         module, inputs = face.FaceNet(**card["network"]), {"crop": (BATCH, 1, size, size)}
         heads = {"official": (BATCH, FACE_CLASSES), "ferplus": (BATCH, FACE_CLASSES)}
-        outputs = {"embedding": embedding, **heads, "usable": (BATCH, 1)}
+        outputs = {"embedding": (BATCH, face.EMBEDDING), **heads, "usable": (BATCH, 1)}
     elif kind == "speech":
-        module = speech.SpeechNet(spec.speech.columns, **card["network"])
+        voices = speech.SpeechNet(spec.speech.columns, **card["network"])
+        module, embedding = voices, (BATCH, voices.logits.in_features)
         inputs = {"window": (BATCH, spec.speech.window_frames, spec.speech.columns)}
         outputs = {"embedding": embedding, "logits": (BATCH, CLASSES), "usable": (BATCH, 1)}
     else:
-        module = fusion.FusionNet()
-        inputs = {"face_embedding": embedding, "speech_embedding": embedding, "presence": (BATCH, 2)}
+        joint = fusion.FusionNet(**card["network"])
+        module, seen, heard = joint, (BATCH, fusion.EMBEDDING), (BATCH, joint.voice.in_features)
+        inputs = {"face_embedding": seen, "speech_embedding": heard, "presence": (BATCH, 2)}
         outputs = dict.fromkeys(fusion.OUTPUTS, (BATCH, CLASSES))
     return Network(kind, load_weights(checkpoints, kind, module), inputs, outputs, card)
 

@@ -28,17 +28,26 @@ def folder_of(out_dir: Path, fold: int) -> Path:
     return out_dir / f"fold{fold}"
 
 
-def train_folds(recipe: SpeechRecipe, data_dir: Path, out_dir: Path, folds: Sequence[int] = range(FOLDS)) -> bool:
+def train_folds(
+    recipe: SpeechRecipe, first: SpeechRecipe | None, data_dir: Path, out_dir: Path, folds: Sequence[int] = range(FOLDS)
+) -> bool:
     """Train these folds, each into OUT/foldK; return whether every epoch of each was done: Ctrl-C ends all of it."""
     return all(
-        train_speech(replace(recipe, fold=fold), data_dir, folder_of(out_dir, fold), out_dir / "cache", whole=True)
+        train_speech(
+            replace(recipe, fold=fold),
+            data_dir,
+            folder_of(out_dir, fold),
+            replace(first, fold=fold) if first else None,
+            out_dir / "cache",
+            whole=True,
+        )
         for fold in folds
     )
 
 
-def train_mixed(recipe: SpeechRecipe, data_dir: Path, out_dir: Path) -> bool:
+def train_mixed(recipe: SpeechRecipe, first: SpeechRecipe | None, data_dir: Path, out_dir: Path) -> bool:
     """Train once on a split that mixes actors, into OUT/mixed: how much such a split flatters."""
-    return train_speech(recipe, data_dir, out_dir / "mixed", out_dir / "cache", mixed=True)
+    return train_speech(recipe, data_dir, out_dir / "mixed", first, out_dir / "cache", mixed=True)
 
 
 def calibrate_folds(data_dir: Path, out_dir: Path) -> dict[int, float]:

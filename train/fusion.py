@@ -195,7 +195,7 @@ def train_fusion(recipe: FusionRecipe, data_dir: Path, out_dir: Path) -> bool:
     plot_curves(run_dir / "curves.png", history)
     plot_confusion(run_dir / "confusion.png", summary["validation"]["official"]["confusion"], LABELS, f"fusion, {PAIRING}")
     card = {
-        "network": {},
+        "network": {"voice": branches.speech.logits.in_features},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "data": [*branches.face_card["data"], *branches.speech_card["data"]],
         "pairing": PAIRING,

@@ -30,7 +30,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class FaceRecipe(Recipe):
-    after: str  # the recipe, beside this one, that is trained first and gone on from; "" for a fresh start
+    after: str  # the recipe, in this one's folder, that is trained first and gone on from; "" for a fresh start
     teacher_weight: float  # of that training's own answers in the targets
     width: int
     bfloat16: bool  # as for speech
@@ -52,6 +52,7 @@ class FaceRecipe(Recipe):
 
 @dataclass(frozen=True, slots=True)
 class SpeechRecipe(Recipe):
+    after: str  # the recipe, in this one's folder, of a network trained before this one and joined with it; "" for none
     early: int  # channels before `width`
     width: int
     dropout: float
@@ -123,3 +124,9 @@ def read_recipe(path: Path, kind: str) -> Any:
     if document["kind"] != kind:
         raise ConfigError(f"{path}: is a recipe for {document['kind']!r}, not for {kind}")
     return KINDS[kind](**{key: _value(path, key, fields[key], value) for key, value in document.items()})
+
+
+def read_first(recipe: Any, path: Path) -> Any:
+    """Read the recipe that one read from `path` wants trained first; None where it wants none."""
+    name = getattr(recipe, "after", "")
+    return read_recipe(path.parent / name, recipe.kind) if name else None

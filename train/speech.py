@@ -20,8 +20,8 @@ from edge.labels import CLASSES, LABELS
 from train.augment import mix
 from train.face import soft_cross_entropy
 from train.loop import Task, fit
-from train.models.speech import OUTPUTS, SpeechNet
-from train.pool import WindowDrawer, open_pool
+from train.models.speech import OUTPUTS, SpeechNet, join
+from train.pool import Pool, WindowDrawer, open_pool
 from train.recipe import SpeechRecipe
 from train.report import plot_confusion, plot_curves, save_weights, softmax, write_json
 from train.splits import split_actors
@@ -177,10 +177,42 @@ def _protocol(actors: dict[str, list[int]], *, mixed: bool, whole: bool) -> str:
     return f"actors apart: {actors['test']} unheard, {chose}"
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What every network of the branch is trained on and watched with."""
+
+    labels: I64
+    parts: Parts
+    hops: Hops  # of the validation actors
+    pool: Pool
+    voices: Sequence[Voice]
+    whole: bool
+
+
+def train_network(recipe: SpeechRecipe, heard: Heard, run_dir: Path) -> tuple[SpeechNet, list[dict[str, float]], bool]:
+    """Train one network; return it, its history and whether every epoch was done."""
+    spec, rows = SpeechSpec(), heard.parts.train
+    drawer = WindowDrawer(heard.pool, recipe, spec, heard.voices)
+    nonspeech = drawer.nonspeech(200, np.random.default_rng([recipe.seed, 77]), validation=True)
+    torch.manual_seed(recipe.seed)
+    model = SpeechNet(spec.columns, [(recipe.early, recipe.width)], recipe.dropout)
+    task = Task(
+        model=model,
+        steps=len(rows) * recipe.views // recipe.batch,
+        batches=lambda epoch: batches(heard.labels, rows, drawer, recipe, epoch),
+        loss=lambda net, batch: loss(net, batch, recipe),
+        validate=lambda net: validate(net, heard.hops, nonspeech),
+        last=heard.whole,
+    )
+    history, finished = fit(task, recipe, run_dir)
+    return model, history, finished
+
+
 def train_speech(
     recipe: SpeechRecipe,
     data_dir: Path,
     out_dir: Path,
+    first: SpeechRecipe | None = None,
     cache: Path | None = None,
     *,
     mixed: bool = False,
@@ -188,6 +220,7 @@ def train_speech(
 ) -> bool:
     """Train, write OUT/speech.safetensors, its card and the run folder OUT/speech; return whether every epoch was done.
 
+    `first`, where given, is another network of the branch, trained before in OUT/speech_first; the answer is the mean of both.
     `cache` keeps the pool of changed recordings: OUT/cache unless given. `whole` trains on the validation actors too and keeps
     the last averaged weights: a recipe that is settled has nothing left to choose. `mixed` shows what a split that mixes
     actors would have said; such a network is good for nothing else.
@@ -198,29 +231,26 @@ def train_speech(
     labels = np.array([voice.clip.label for voice in voices], np.int64)
     hops = hops_of([voices[row] for row in parts.validation], spec)
     noises = load_noises(data_dir, spec.mfcc.rate_hz)
-    drawer = WindowDrawer(open_pool(recipe, spec, voices, noises, cache or out_dir / "cache"), recipe, spec, voices)
-    nonspeech = drawer.nonspeech(200, np.random.default_rng([recipe.seed, 77]), validation=True)
+    pool = open_pool(recipe, spec, voices, noises, cache or out_dir / "cache")
     actors = {side: actors_of(voices, getattr(parts, side)) for side in ("train", "validation", "test")}
     print(f"speech: {len(parts.train)} recordings of actors {actors['train']} train, {actors['validation']} validate, "
           f"{actors['test']} unheard; {len(noises)} noise recordings", flush=True)  # fmt: skip
-    torch.manual_seed(recipe.seed)
-    network = {"early": recipe.early, "width": recipe.width}
-    model = SpeechNet(spec.columns, **network, dropout=recipe.dropout)
-    task = Task(
-        model=model,
-        steps=len(parts.train) * recipe.views // recipe.batch,
-        batches=lambda epoch: batches(labels, parts.train, drawer, recipe, epoch),
-        loss=lambda net, batch: loss(net, batch, recipe),
-        validate=lambda net: validate(net, hops, nonspeech),
-        last=whole,
-    )
-    history, finished = fit(task, recipe, run_dir)
+    heard = Heard(labels, parts, hops, pool, voices, whole)
+    networks = []
+    if first is not None:
+        network, _, finished = train_network(first, heard, out_dir / "speech_first")
+        if not finished:
+            return False
+        networks.append(network)
+    network, history, finished = train_network(recipe, heard, run_dir)
+    model = join([*networks, network])
     summary = summarise(model, hops)
     write_json(run_dir / "metrics.json", {"history": history, **summary})
     plot_curves(run_dir / "curves.png", history)
     plot_confusion(run_dir / "confusion.png", summary["validation"]["logits"]["confusion"], LABELS, "speech, validation")
+    both = [each for each in (first, recipe) if each is not None]
     card = {
-        "network": network,
+        "network": {"members": [[each.early, each.width] for each in both]},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "data": [*DATA, *([NOISE_DATA] if noises else [])],
         "protocol": _protocol(actors, mixed=mixed, whole=whole),
@@ -233,5 +263,6 @@ def train_speech(
             answers(model, unheard.windows)["logits"], unheard, card["temperature"]["logits"]
         )
         card["test"] = classification_metrics(probabilities, truth)
-    save_weights(out_dir, "speech", model, {"recipe": asdict(recipe), **card})
+    recipes = {"recipe": asdict(recipe), **({"first": asdict(first)} if first else {})}
+    save_weights(out_dir, "speech", model, {**recipes, **card})
     return finished

@@ -48,7 +48,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     for kind, model, network, extra in (
         ("face", FaceNet(width=4), {"width": 4}, {"temperature": {"official": 1.1, "ferplus": 0.9}}),
-        ("speech", SpeechNet(early=8, width=16), {"early": 8, "width": 16}, {"temperature": {"logits": 1.2}}),
+        ("speech", SpeechNet(members=[(8, 16)]), {"members": [[8, 16]]}, {"temperature": {"logits": 1.2}}),
         ("fusion", FusionNet(), {}, FUSION_CARD),
     ):
         data = [{"name": "toy", "licence": "none", "part": kind}]
@@ -120,7 +120,7 @@ def test_absence_counts_as_zeros(networks: dict[str, Network]) -> None:
 def small_fusion(prior: torch.Tensor, shares: torch.Tensor) -> tuple[FusionNet, torch.nn.Linear, torch.nn.Linear]:
     """Return an untrained fusion that takes its witnesses at their word, and the two heads that it reads by."""
     torch.manual_seed(0)
-    face, speech = FaceNet(width=4).official, SpeechNet(early=8, width=16).logits
+    face, speech = FaceNet(width=4).official, SpeechNet(members=[(8, 16)]).logits
     net = FusionNet().eval()
     net.read_by(dict.fromkeys(HEADS, (face.weight, face.bias)), (speech.weight, speech.bias))
     for joint in net.joint.values():
@@ -388,7 +388,7 @@ def test_nothing_is_written_where_outputs_differ(
     real = real_folder(tmp_path, data_dir, fer2013_csv)
     inputs = real_inputs(load_networks(checkpoints, SPEC), real, SPEC)
     monkeypatch.setattr(run, "real_inputs", lambda *_: inputs)
-    other = {"face": FaceNet(width=4).eval(), "speech": SpeechNet(early=8, width=16).eval(), "fusion": FusionNet().eval()}
+    other = {"face": FaceNet(width=4).eval(), "speech": SpeechNet(members=[(8, 16)]).eval(), "fusion": FusionNet().eval()}
 
     def of_other_weights(network: Network) -> bytes:
         return to_onnx(Network(network.kind, other[network.kind], network.inputs, network.outputs, network.card))

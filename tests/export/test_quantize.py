@@ -227,7 +227,7 @@ def test_too_few_samples_are_refused(tmp_path: Path):
 @pytest.mark.parametrize(("bias", "low", "high"), [(-6.0, 0.5, 0.5), (2.0, 0.5, 0.95), (9.0, 0.97, 0.97)])
 def test_what_is_less_usable_than_nearly_all_speech_is_no_speech(bias: float, low: float, high: float):
     torch.manual_seed(0)
-    model = SpeechNet(width=16).eval()
+    model = SpeechNet(members=[(64, 16)]).eval()
     torch.nn.init.constant_(model.usable.bias, bias)
     spec = PreprocessSpec().speech
     inputs = {"window": (1, spec.window_frames, spec.columns)}

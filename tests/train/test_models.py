@@ -14,7 +14,7 @@ from train import augment
 from train.augment_mel import MelAugmenter
 from train.augment_sound import SoundAugmenter, coloured_noise, echo, limit_band, resample
 from train.models.face import FaceNet
-from train.models.speech import SpeechNet
+from train.models.speech import SpeechNet, join
 from train.recipe import FaceRecipe, SpeechRecipe, read_recipe
 from train.report import fit_temperature, softmax
 from train.voices import hear
@@ -28,7 +28,20 @@ PLAIN = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("net", [FaceNet(), SpeechNet()])
+def test_joined_networks_answer_with_their_mean() -> None:
+    torch.manual_seed(0)
+    networks = [SpeechNet(members=[size]).eval() for size in ((8, 16), (16, 8))]
+    window = torch.randn(3, 300, 42)
+    joined = join(networks)
+    assert joined(window)[0].shape == (3, 256)
+    for place in (1, 2):
+        mean = torch.stack([network(window)[place] for network in networks]).mean(dim=0)
+        torch.testing.assert_close(joined(window)[place], mean)
+    again = SpeechNet(members=[(8, 16), (16, 8)])
+    again.load_state_dict(joined.state_dict())
+
+
+@pytest.mark.parametrize("net", [FaceNet(), SpeechNet(members=[(64, 112), (64, 108)])])
 def test_networks_are_small_and_plain(net: nn.Module) -> None:
     assert sum(parameter.numel() for parameter in net.parameters()) <= 500_000
     for module in net.modules():

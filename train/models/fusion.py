@@ -1,7 +1,7 @@
 """Feature fusion: both embeddings and how far each may be trusted, to one answer for each of the face's label sets.
 
-Inputs: face_embedding [B, 128], speech_embedding [B, 128], presence [B, 2] in [0, 1] (face, speech): how likely it is that the
-embedding speaks of what is there now; 0 is absent. Outputs: official [B, 8] and ferplus [B, 8], logits.
+Inputs: face_embedding [B, 128], speech_embedding [B, voice], presence [B, 2] in [0, 1] (face, speech): how likely it is that
+the embedding speaks of what is there now; 0 is absent. Outputs: official [B, 8] and ferplus [B, 8], logits.
 
 It is Bayes' rule for two witnesses who know nothing of each other once the class is given, each of whom may be wrong:
 
@@ -62,10 +62,12 @@ class Joint(nn.Module):
 
 
 class FusionNet(nn.Module):
-    def __init__(self) -> None:
+    """`voice` says how long the voice's embedding is."""
+
+    def __init__(self, voice: int = EMBEDDING) -> None:
         super().__init__()
         self.face = nn.ModuleDict({name: nn.Linear(EMBEDDING, FACE_CLASSES) for name in OUTPUTS})
-        self.voice = nn.Linear(EMBEDDING, CLASSES)
+        self.voice = nn.Linear(voice, CLASSES)
         self.joint = nn.ModuleDict({name: Joint() for name in OUTPUTS})
         self.face.requires_grad_(requires_grad=False)
         self.voice.requires_grad_(requires_grad=False)
@@ -78,6 +80,7 @@ class FusionNet(nn.Module):
     @torch.no_grad()
     def read_by(self, face: dict[str, tuple[Tensor, Tensor]], voice: tuple[Tensor, Tensor]) -> None:
         """Read the embeddings as these heads do: weights and bias of each face head and of the voice's, temperature applied."""
+        self.voice = nn.Linear(voice[0].shape[1], CLASSES).requires_grad_(requires_grad=False)
         for head, (weight, bias) in [*((self.face[name], face[name]) for name in OUTPUTS), (self.voice, voice)]:
             head.weight.copy_(weight)
             head.bias.copy_(bias)

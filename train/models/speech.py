@@ -1,10 +1,14 @@
-"""The speech branch: a residual 1-D network over cepstra with attentive statistics pooling (Okabe et al. 2018).
+"""The speech branch: residual 1-D networks over cepstra with attentive statistics pooling (Okabe et al. 2018), side by side.
+
+Each was trained by itself; the answer is the mean of their logits (a deep ensemble: Lakshminarayanan et al. 2017).
 
 Input: windows float32 [B, 300, 42] from edge.features.speech_window. Outputs, by name and in this order:
-embedding [B, 128], logits [B, 8], usable [B, 1] (speech at all). Plain convolutions, batch normalisation, ReLU.
+embedding [B, 128 members], logits [B, 8], usable [B, 1] (speech at all). Plain convolutions, batch normalisation, ReLU.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -52,10 +56,10 @@ class AttentiveStatistics(nn.Module):
         return torch.cat([mean, torch.sqrt(variance + VARIANCE_FLOOR)], dim=1)
 
 
-class SpeechNet(nn.Module):
-    """`early` channels at 20 ms a frame, then `width` at 40 ms."""
+class Member(nn.Module):
+    """`early` channels at 20 ms a frame, then `width` at 40 ms: windows [B, 300, columns] to an embedding [B, 128]."""
 
-    def __init__(self, columns: int = SpeechSpec().columns, early: int = 96, width: int = 128, dropout: float = 0.3) -> None:
+    def __init__(self, columns: int, early: int, width: int, dropout: float) -> None:
         super().__init__()
         self.standardise = nn.BatchNorm1d(columns, affine=False)
         self.stem = convolution(columns, early, 5, stride=2)
@@ -64,16 +68,42 @@ class SpeechNet(nn.Module):
         self.late = nn.ModuleList([Block(width, dropout / 3) for _ in range(2)])
         self.statistics = AttentiveStatistics(width)
         self.project = nn.Linear(2 * width, EMBEDDING)
-        self.dropout = nn.Dropout(dropout)
-        self.logits = nn.Linear(EMBEDDING, CLASSES)
-        self.usable = nn.Linear(EMBEDDING, 1)
 
-    def forward(self, window: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, window: Tensor) -> Tensor:
         x = self.standardise(window.transpose(1, 2))  # [B, 42, 300]
         x = self.early(torch.relu(self.stem(x)))  # [B, e, 150]
         x = torch.relu(self.widen(x))  # [B, w, 75]
         for block in self.late:
             x = block(x)
-        embedding = torch.relu(self.project(self.statistics(x)))  # [B, 128]
+        return torch.relu(self.project(self.statistics(x)))
+
+
+class SpeechNet(nn.Module):
+    """Networks of these sizes, (early, width) each, whose embeddings stand one behind the other."""
+
+    def __init__(
+        self, columns: int = SpeechSpec().columns, members: Sequence[Sequence[int]] = ((64, 112),), dropout: float = 0.3
+    ) -> None:
+        super().__init__()
+        self.columns, self.sizes = columns, [tuple(size) for size in members]
+        self.members = nn.ModuleList([Member(columns, early, width, dropout) for early, width in members])
+        self.dropout = nn.Dropout(dropout)
+        self.logits = nn.Linear(len(members) * EMBEDDING, CLASSES)
+        self.usable = nn.Linear(len(members) * EMBEDDING, 1)
+
+    def forward(self, window: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        embedding = torch.cat([member(window) for member in self.members], dim=1)
         features = self.dropout(embedding)
         return embedding, self.logits(features), self.usable(features)
+
+
+@torch.no_grad()
+def join(networks: Sequence[SpeechNet]) -> SpeechNet:
+    """Return one network of the members of several, whose logits are the mean of theirs."""
+    joined = SpeechNet(networks[0].columns, [size for network in networks for size in network.sizes])
+    joined.members = nn.ModuleList([member for network in networks for member in network.members])
+    for name in ("logits", "usable"):
+        head, heads = getattr(joined, name), [getattr(network, name) for network in networks]
+        head.weight.copy_(torch.cat([each.weight for each in heads], dim=1) / len(heads))
+        head.bias.copy_(torch.stack([each.bias for each in heads]).mean(dim=0))
+    return joined.eval()
