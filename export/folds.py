@@ -141,7 +141,7 @@ def report(
         "pooled": whole,
         "over_folds": {name: spread([evaluation[name] for evaluation in fp32]) for name in FIGURES},
         "majority_baseline": max(whole["per_class"][label]["n"] for label in LABELS) / whole["n"],
-        "random_split_that_mixes_actors": {"inflated": True, **mixed["test"]},
+        "random_split_that_mixes_actors": {"inflated": True, "network": mixed["network"], **mixed["test"]},
         "confused": confusions(whole["confusion"], (("sad", "fear"), ("neutral", "calm"))),
         "int8": {
             "pooled": pooled([fold["int8"] for fold in folds], data_dir),
@@ -221,7 +221,7 @@ def main(arguments: list[str]) -> int:
             return INTERRUPTED
         if given.fold is not None:
             return 0
-        if not given.trained and not train_mixed(recipe, first, given.data, given.out):
+        if not given.trained and not train_mixed(first or recipe, given.data, given.out):
             return INTERRUPTED
         calibrate_folds(given.data, given.out)
         cards = [read_card(folder_of(given.out, fold), "speech") for fold in range(FOLDS)]

@@ -45,9 +45,9 @@ def train_folds(
     )
 
 
-def train_mixed(recipe: SpeechRecipe, first: SpeechRecipe | None, data_dir: Path, out_dir: Path) -> bool:
-    """Train once on a split that mixes actors, into OUT/mixed: how much such a split flatters."""
-    return train_speech(recipe, data_dir, out_dir / "mixed", first, out_dir / "cache", mixed=True)
+def train_mixed(recipe: SpeechRecipe, data_dir: Path, out_dir: Path) -> bool:
+    """Train one network on a split that mixes actors, into OUT/mixed: how much such a split flatters."""
+    return train_speech(recipe, data_dir, out_dir / "mixed", cache=out_dir / "cache", mixed=True)
 
 
 def calibrate_folds(data_dir: Path, out_dir: Path) -> dict[int, float]:
