@@ -72,7 +72,7 @@ $(FER): | runtime need-data
 	else echo "make: $(DATA) holds neither unpack_fer2013.py nor fer2013/fer2013.csv" >&2; exit 2; fi
 	@rm -rf build/data && mv build/data.part build/data
 
-models-quick: need-data dev data  ## train, export and evaluate the shipped models (at most an hour on two cores)
+models-quick: need-data dev data  ## train, export and evaluate the shipped models (three hours on two cores)
 	$(BIN)/moodring train speech --config configs/train/speech.yaml --data "$(DATA)" --out build/train
 	@$(MAKE) --no-print-directory with-speech DATA="$(DATA)"
 
@@ -111,7 +111,7 @@ evaluate: need-data runtime data  ## measure the shipped bundle on the held-out 
 	$(BIN)/python -m edge.evaluation.record $(BUNDLE) docs/models/face.json docs/models/speech.json docs/models/fusion.json
 
 # Several folds train at once with `python -m export.folds ... --fold K`; this then finds them done.
-folds: need-data dev  ## train, export and evaluate the five held-out speech models (an hour on two cores)
+folds: need-data dev  ## train, export and evaluate the five held-out speech models (two hours on two cores)
 	$(BIN)/python -m export.folds --config configs/train/speech.yaml --data "$(DATA)" --out build/train \
 		--bundles train/folds --json docs/models/speech_folds.json --disturbed
 
