@@ -77,9 +77,6 @@ class Spoken:
     def answers(self, branch: SpeechBranch, spec: SpeechSpec, what: str) -> list[list[BranchOutput]]:
         return [clip_outputs(branch, sound, spec) for sound in progress(self.sounds, what)]
 
-    def accuracy(self, branch: SpeechBranch, spec: SpeechSpec, what: str) -> float:
-        return _accuracy(clip_means(self.answers(branch, spec, what)), self.truth)
-
 
 def read_spoken(clips: Sequence[RavdessClip | TessClip]) -> Spoken:
     sounds = [read_sound(clip.path) for clip in progress(clips, "reading clips")]
@@ -135,7 +132,7 @@ def evaluate_ravdess(
 
 
 def evaluate_robustness(engine: Engine, folder: Path, actors: Sequence[int] | None) -> dict[str, Any]:
-    """Evaluate RAVDESS speech under each of `SOUND_DISTURBANCES`; `accuracy` is that of the clips as they are."""
+    """Evaluate RAVDESS speech under each of `SOUND_DISTURBANCES`; the other figures are of the clips as they are."""
     chosen = select_clips(folder, actors)
     spoken = read_spoken(chosen)
     branch, spec = engine.speech(), engine.bundle.spec.speech
@@ -143,12 +140,11 @@ def evaluate_robustness(engine: Engine, folder: Path, actors: Sequence[int] | No
 
     def disturbed(name: str, strength: float) -> float:
         change = SOUND_DISTURBANCES[name].change
-        sounds = [change(sound, strength, rng) for sound in spoken.sounds]
-        return Spoken(sounds, spoken.truth).accuracy(branch, spec, f"{name} {strength:g}")
+        changed = Spoken([change(sound, strength, rng) for sound in spoken.sounds], spoken.truth)
+        return _accuracy(clip_means(changed.answers(branch, spec, f"{name} {strength:g}")), spoken.truth)
 
-    return {
-        "n": len(chosen),
-        "accuracy": spoken.accuracy(branch, spec, "clean"),
+    clean = clip_means(spoken.answers(branch, spec, "clean"))
+    return classification_metrics(clean, spoken.truth) | {
         "actors": sorted({clip.actor for clip in chosen}),
         "by_disturbance": {
             name: {
