@@ -12,7 +12,7 @@ import multiprocessing
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.synchronize import Event
@@ -82,10 +82,17 @@ def read_mark(grey: U8, side: int = MARK_SIDE) -> int:
 @contextlib.contextmanager
 def serving(recording: Recording) -> Iterator[Cameras]:
     """Serve a recording from a process of its own, to as many as ask."""
+    with beside(_serve, recording.jpegs, recording.sound) as cameras:
+        yield cameras
+
+
+@contextlib.contextmanager
+def beside(serve: Callable[..., None], *given: object) -> Iterator[Any]:
+    """Run `serve(*given, told, stop)` in a process of its own until the block ends; yield what it puts into `told`."""
     context = multiprocessing.get_context("spawn")
     told: Any = context.SimpleQueue()
     stop = context.Event()
-    process = context.Process(target=_serve, args=(recording.jpegs, recording.sound, told, stop), daemon=True)
+    process = context.Process(target=serve, args=(*given, told, stop), daemon=True)
     process.start()
     try:
         yield told.get()

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from benchmarks.cameras import beside
 from benchmarks.report import machine, write_json
 from benchmarks.watched_run import TIMED
 from edge.capture.media import AudioFile, VideoFile
@@ -88,16 +88,8 @@ class Place(NamedTuple):
 @contextlib.contextmanager
 def camera() -> Iterator[tuple[str, int]]:
     """Serve the bundled clip's pictures from a process of its own; yield the address, and how many they are."""
-    context = multiprocessing.get_context("spawn")
-    told: Any = context.SimpleQueue()
-    stop = context.Event()
-    process = context.Process(target=_serve, args=(told, stop), daemon=True)
-    process.start()
-    try:
-        yield told.get()
-    finally:
-        stop.set()
-        process.join(10)
+    with beside(_serve) as (url, pictures):
+        yield url, pictures
 
 
 def _serve(told: Any, stop: Event) -> None:

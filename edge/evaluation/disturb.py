@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
 
 from edge.types import U8
+
+T = TypeVar("T", bound="np.ndarray[Any, Any]")
 
 EYES = (0.28, 0.50)  # rows of a FER2013 crop that hold the eyes, as shares of its height
 MOUTH = (0.66, 0.92)
@@ -16,12 +19,12 @@ FULL_WELL = 400.0  # photons that a pixel of a small sensor counts at white, for
 
 
 @dataclass(frozen=True, slots=True)
-class Disturbance:
-    """`change(faces, strength, rng)` returns disturbed copies; `strengths` are those reported, the mildest first."""
+class Disturbance(Generic[T]):
+    """`change(data, strength, rng)` returns what is disturbed, a copy; `strengths` are those reported, the mildest first."""
 
     unit: str
     strengths: tuple[float, ...]
-    change: Callable[[U8, float, np.random.Generator], U8]
+    change: Callable[[T, float, np.random.Generator], T]
 
 
 def hide_square(faces: U8, share: float, rng: np.random.Generator) -> U8:
@@ -74,7 +77,7 @@ def move(faces: U8, rng: np.random.Generator, *, degrees: float = 0.0, shift: fl
     return out
 
 
-DISTURBANCES = {
+DISTURBANCES: dict[str, Disturbance[U8]] = {
     "occlusion": Disturbance("share of the area", (0.1, 0.2, 0.3, 0.4, 0.5), hide_square),
     "eyes covered": Disturbance("", (1.0,), lambda faces, _s, _r: hide_rows(faces, EYES)),
     "mouth covered": Disturbance("", (1.0,), lambda faces, _s, _r: hide_rows(faces, MOUTH)),

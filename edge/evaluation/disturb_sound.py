@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 
+from edge.evaluation.disturb import Disturbance
 from edge.types import F32
 
 RATE_HZ = 16_000
 FULL_SCALE = 32_767.0
-
-
-@dataclass(frozen=True, slots=True)
-class SoundDisturbance:
-    """`change(samples, strength, rng)` returns a disturbed copy; `strengths` are those reported, the mildest first."""
-
-    unit: str
-    strengths: tuple[float, ...]
-    change: Callable[[F32, float, np.random.Generator], F32]
 
 
 def quieten(samples: F32, attenuation_db: float, _rng: np.random.Generator) -> F32:
@@ -59,9 +48,9 @@ def cut(samples: F32, duration_s: float, _rng: np.random.Generator) -> F32:
     return samples[start : start + count]
 
 
-SOUND_DISTURBANCES = {
-    "quiet microphone": SoundDisturbance("dB less", (20, 30, 40), quieten),
-    "far microphone": SoundDisturbance("s of reverberation", (0.3, 0.6, 1.0), reverberate),
-    "telephone": SoundDisturbance("Hz at most", (7000, 3400), band_limit),
-    "less to hear": SoundDisturbance("s of the clip", (3.0, 2.0, 1.5, 1.0, 0.5), cut),
+SOUND_DISTURBANCES: dict[str, Disturbance[F32]] = {
+    "quiet microphone": Disturbance("dB less", (20, 30, 40), quieten),
+    "far microphone": Disturbance("s of reverberation", (0.3, 0.6, 1.0), reverberate),
+    "telephone": Disturbance("Hz at most", (7000, 3400), band_limit),
+    "less to hear": Disturbance("s of the clip", (3.0, 2.0, 1.5, 1.0, 0.5), cut),
 }

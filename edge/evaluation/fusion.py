@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge.errors import DataError
 from edge.evaluation.engine import Engine, progress
 from edge.evaluation.face import ferplus_majority
-from edge.evaluation.metrics import classification_metrics, reliability, risk_coverage
+from edge.evaluation.metrics import accuracy, classification_metrics, reliability, risk_coverage
 from edge.evaluation.pairs import (
     EASIER,
     PAIRING,
@@ -150,8 +150,8 @@ def wrong_figures(wrong: dict[str, dict[str, F32]], said: dict[str, F32], sample
     return {
         side: {
             "pairs": count,
-            "right_side_alone": _accuracy(alone[side][:count], sample.truth),
-            "fused_by_freshness": {fresh: _accuracy(each, sample.truth) for fresh, each in by_freshness.items()},
+            "right_side_alone": accuracy(alone[side][:count], sample.truth),
+            "fused_by_freshness": {fresh: accuracy(each, sample.truth) for fresh, each in by_freshness.items()},
             "confidence_by_freshness": {fresh: float(each.max(axis=1).mean()) for fresh, each in by_freshness.items()},
         }
         for side, by_freshness in wrong.items()
@@ -182,11 +182,11 @@ def noise_figures(engine: Engine, sample: Sample, fuser: Fuser, head: str, seed:
     return {
         "face": {
             "refused": float(np.mean([refused(output) for output in blank])),
-            "accuracy": _accuracy(answers(sample, noisy(blank, face=True)), sample.truth),
+            "accuracy": accuracy(answers(sample, noisy(blank, face=True)), sample.truth),
         },
         "speech": {
             "refused": float(np.mean([refused(output) for output in hiss])),
-            "accuracy": _accuracy(answers(sample, noisy(hiss, face=False)), sample.truth),
+            "accuracy": accuracy(answers(sample, noisy(hiss, face=False)), sample.truth),
         },
     }
 
@@ -203,10 +203,6 @@ def confident_figures(fused: F32, truth: I64, stated: dict[str, float] | None) -
         "right": float(right[above].mean()) if above.any() else None,
         "coverage": float(above.mean()),
     }
-
-
-def _accuracy(probabilities: F32, truth: I64) -> float:
-    return float((probabilities.argmax(axis=1) == truth).mean())
 
 
 def voice_outputs(engine: Engine, clips: Sequence[RavdessClip]) -> Voices:

@@ -14,6 +14,11 @@ I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 
 
+def accuracy(probabilities: NDArray[Any], truth: I64) -> float:
+    """Return the share of rows [N, C] whose first class is the true one."""
+    return float((probabilities.argmax(axis=1) == truth).mean())
+
+
 def confusion_matrix(truth: I64, predicted: I64, classes: int) -> I64:
     """Count [true][predicted], int64 [C, C]."""
     counts = np.bincount(np.asarray(truth) * classes + np.asarray(predicted), minlength=classes * classes)

@@ -18,7 +18,7 @@ from edge.clock import NS_PER_S
 from edge.errors import DataError
 from edge.evaluation.disturb_sound import SOUND_DISTURBANCES
 from edge.evaluation.engine import Engine, progress
-from edge.evaluation.metrics import classification_metrics, reliability
+from edge.evaluation.metrics import accuracy, classification_metrics, reliability
 from edge.evaluation.readers import SOUND_SUFFIXES, RavdessClip, TessClip, list_ravdess, list_tess, read_sound
 from edge.features.spec import SpeechSpec
 from edge.features.speech_window import SpeechFrontEnd
@@ -141,7 +141,7 @@ def evaluate_robustness(engine: Engine, folder: Path, actors: Sequence[int] | No
     def disturbed(name: str, strength: float) -> float:
         change = SOUND_DISTURBANCES[name].change
         changed = Spoken([change(sound, strength, rng) for sound in spoken.sounds], spoken.truth)
-        return _accuracy(clip_means(changed.answers(branch, spec, f"{name} {strength:g}")), spoken.truth)
+        return accuracy(clip_means(changed.answers(branch, spec, f"{name} {strength:g}")), spoken.truth)
 
     clean = clip_means(spoken.answers(branch, spec, "clean"))
     return classification_metrics(clean, spoken.truth) | {
@@ -164,13 +164,9 @@ def evaluate_tess(engine: Engine, folder: Path) -> dict[str, Any]:
     speakers = np.array([clip.speaker for clip in clips])
     return classification_metrics(means, spoken.truth) | {
         "by_speaker": {
-            name: _accuracy(means[speakers == name], spoken.truth[speakers == name]) for name in sorted(set(speakers.tolist()))
+            name: accuracy(means[speakers == name], spoken.truth[speakers == name]) for name in sorted(set(speakers.tolist()))
         }
     }
-
-
-def _accuracy(probabilities: F32, truth: I64) -> float:
-    return float((probabilities.argmax(axis=1) == truth).mean())
 
 
 def _refused(branch: SpeechBranch, threshold: float, sound: F32, spec: SpeechSpec) -> dict[str, Any]:
