@@ -13,7 +13,9 @@ from edge.clock import NS_PER_S
 from edge.features.haar import Box, FaceDetector, Slice, plan_scan
 from edge.types import U8
 
-SCENE_SLICES = 5  # of a new scene that one frame pays for: five to ten milliseconds, and as much to look at what they find
+SCENE_SLICES = 10  # of a new scene that one frame pays for: five to ten milliseconds
+LIKELY_NEIGHBOURS = 4  # windows that agree on a place, so many that it is looked at before the search goes on
+DUE_SLICES = 2  # of every scene that are searched now and then: half of the frames pay for none
 SEARCH_FRAMES = 4  # over which a full scan is spread while no face is known
 STILL_SIDE = 64  # pixels the frame is shrunk to, to see whether anything moved
 STILL_LEVELS = 6  # grey levels: smaller changes are noise
@@ -39,17 +41,18 @@ class _Scan:
 
 
 class FaceSearch:
-    """The search of one stream's frames for new faces. `look` takes frames of one size, in time order.
+    """The search of one stream's frames for new faces. Takes frames of one size, in time order.
 
     A new scene is scanned by the searching cascade at once, large faces first, as much of it in a frame as its budget allows,
     and then by the checking one, which finds some faces that the other misses. While no face is seen, every motion starts
-    a scan again, less of it in a frame. At all times a slice is searched now and then, by one cascade and the other in turn.
+    a scan again, less of it in a frame. At all times some is searched now and then, by one cascade and the other in turn. Where a
+    slice shows a likely face, the frame pays for no more of them: it is looked at.
     """
 
     def __init__(self, detector: FaceDetector, shape: tuple[int, ...], smallest: float, rescan_s: float) -> None:
         self._detector = detector
         self._slices = plan_scan(shape, smallest)
-        self._slice_ns = int(rescan_s * NS_PER_S / max(1, len(self._slices)))
+        self._slice_ns = int(rescan_s * NS_PER_S * DUE_SLICES / max(1, len(self._slices)))
         self._slice_due_ns = 0
         self._scans = (_Scan(checking=False), _Scan(checking=True))
         self._turn = 0  # whose slice was searched last
@@ -58,6 +61,16 @@ class FaceSearch:
         self._scene: U8 | None = None
         self._still: U8 | None = None
 
+    def is_cut(self, grey: U8) -> bool:
+        """Whether this frame, uint8 [H, W], shows another scene than the one before: asked once of each, before `look`."""
+        scene, self._scene = self._scene, grey[self._some].copy()
+        cut = scene is None or cv2.norm(self._scene, scene, cv2.NORM_L1) > CUT_LEVELS * scene.size
+        if cut:
+            self._is_new_scene = True
+            for scan in self._scans:
+                scan.next, scan.left = 0, len(self._slices)
+        return cut
+
     def look(self, grey: U8, now_ns: int, known: Sequence[bool]) -> list[Proposal]:
         """Return the places of uint8 [H, W] where a face may be, the likeliest first.
 
@@ -65,26 +78,19 @@ class FaceSearch:
         """
         if not self._slices:
             return []
-        self._begin(grey, known)
+        if not self._is_new_scene and not any(known) and self._has_moved(grey):
+            self._scans[0].left = len(self._slices)
         due = self._due(now_ns, known)
         if not any(due):  # as for most frames in which a known face was seen
             return []
-        proposals = [
-            Proposal(hit.box, hit.neighbours, scan.checking)
-            for scan, count in zip(self._scans, due, strict=True)
-            for part in self._take(scan, count)
-            for hit in self._detector.scan(grey, part, scan.checking)
-        ]
+        proposals: list[Proposal] = []
+        for scan, count in zip(self._scans, due, strict=True):
+            for _ in range(count):
+                hits = self._detector.scan(grey, self._take(scan), scan.checking)
+                proposals += [Proposal(hit.box, hit.neighbours, scan.checking) for hit in hits]
+                if not any(known) and any(hit.neighbours >= LIKELY_NEIGHBOURS for hit in hits):
+                    return sorted(proposals, key=lambda proposal: -proposal.neighbours)
         return sorted(proposals, key=lambda proposal: -proposal.neighbours)
-
-    def _begin(self, grey: U8, known: Sequence[bool]) -> None:
-        """Begin the scans that this frame gives cause for. Where nothing moved, they would give the same answer again."""
-        if self._is_cut(grey):
-            self._is_new_scene = True
-            for scan in self._scans:
-                scan.next, scan.left = 0, len(self._slices)
-        elif not self._is_new_scene and not any(known) and self._has_moved(grey):
-            self._scans[0].left = len(self._slices)
 
     def _due(self, now_ns: int, known: Sequence[bool]) -> list[int]:
         """Return how many slices of either scan this frame pays for."""
@@ -97,14 +103,14 @@ class FaceSearch:
         if now_ns >= self._slice_due_ns:
             self._slice_due_ns = max(self._slice_due_ns + self._slice_ns, now_ns)
             self._turn = 1 if begun is not None else 1 - self._turn
-            due[self._turn] = max(1, due[self._turn])
-        return due
+            due[self._turn] = max(1 if begun is not None and any(known) else DUE_SLICES, due[self._turn])
+        return [min(count, len(self._slices)) for count in due]
 
-    def _take(self, scan: _Scan, count: int) -> list[Slice]:
-        """Return the next slices of a scan."""
-        taken = [self._slices[(scan.next + i) % len(self._slices)] for i in range(min(count, len(self._slices)))]
-        scan.next = (scan.next + len(taken)) % len(self._slices)
-        scan.left = max(0, scan.left - count)
+    def _take(self, scan: _Scan) -> Slice:
+        """Return the next slice of a scan."""
+        taken = self._slices[scan.next]
+        scan.next = (scan.next + 1) % len(self._slices)
+        scan.left = max(0, scan.left - 1)
         self._is_new_scene = self._is_new_scene and self._scans[0].left > 0
         return taken
 
@@ -116,8 +122,3 @@ class FaceSearch:
         if moved:
             self._still = small
         return moved
-
-    def _is_cut(self, grey: U8) -> bool:
-        """Whether this frame shows another scene than the one before."""
-        scene, self._scene = self._scene, grey[self._some].copy()
-        return scene is None or cv2.norm(self._scene, scene, cv2.NORM_L1) > CUT_LEVELS * scene.size

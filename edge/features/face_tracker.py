@@ -14,7 +14,7 @@ import numpy as np
 from edge.clock import NS_PER_S
 from edge.features.face_quality import face_quality
 from edge.features.face_search import FaceSearch, Proposal
-from edge.features.haar import CLOSE_LOOK, PROFILE_LOOK, QUICK_LOOK, Box, FaceDetector, Hit, Look
+from edge.features.haar import CLOSE_LOOK, NEW_LOOK, PROFILE_LOOK, QUICK_LOOK, Box, FaceDetector, Hit, Look
 from edge.types import U8, Face, VideoFrame
 
 PROPOSALS = 2  # of a frame that are looked at again, at most
@@ -95,7 +95,7 @@ class HaarTracker:
             self._restart(frame.grey.shape)
         for track in self._tracks:
             _coast(track, now_ns)
-        self._assign(self._follow(frame.grey), now_ns)
+        self._assign(self._follow(frame.grey, is_cut=self._search.is_cut(frame.grey)), now_ns)
         self._doubted = [(box, until_ns) for box, until_ns in self._doubted if until_ns > now_ns]
         self.search(frame.grey, now_ns)
         self._tracks = self._alive(now_ns)
@@ -129,12 +129,15 @@ class HaarTracker:
 
     # following
 
-    def _follow(self, grey: U8) -> list[Hit]:
-        """Look for each known face round where it should be."""
+    def _follow(self, grey: U8, *, is_cut: bool) -> list[Hit]:
+        """Look for each known face round where it should be; in another scene, where none is due there, in the cheapest way."""
         hits: list[Hit] = []
         for track in self._tracks:
-            looks = (CLOSE_LOOK,) if track.missed or track.aside else (QUICK_LOOK, CLOSE_LOOK)
-            found = self._look(grey, track.box, looks)
+            if is_cut:
+                found = self._detector.search(grey, track.box, QUICK_LOOK)
+            else:
+                looks = (CLOSE_LOOK,) if track.missed or track.aside else (QUICK_LOOK, CLOSE_LOOK)
+                found = self._look(grey, track.box, looks)
             hits += [hit for hit in found if all(hit.box.overlap(other.box) < ONE_FACE_OVERLAP for other in hits)]
         return hits
 
@@ -172,11 +175,11 @@ class HaarTracker:
 
     def _consider(self, proposal: Proposal, grey: U8, now_ns: int) -> None:
         """Look closely where a face may be; where both cascades agree that there is one, follow it from now on."""
-        checks = [proposal] if proposal.checked else self._detector.check(grey, proposal.box, CLOSE_LOOK)
+        checks = [proposal] if proposal.checked else self._detector.check(grey, proposal.box, NEW_LOOK)
         checked = max((check.neighbours for check in checks), default=0)
         if not checked:
             return
-        found = [again for again in self._look(grey, proposal.box, (CLOSE_LOOK,)) if self._is_new(again.box, now_ns)]
+        found = [again for again in self._look(grey, proposal.box, (NEW_LOOK,)) if self._is_new(again.box, now_ns)]
         if not found:
             return
         best = max(found, key=lambda again: again.box.overlap(proposal.box))

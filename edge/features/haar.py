@@ -28,7 +28,7 @@ SEARCH_BOX_GAIN = 1.07  # its boxes are so much larger than those of the check; 
 SEARCH_SIDE, CHECK_SIDE, PROFILE_SIDE = 20, 24, 20  # pixels: the only face size that each cascade itself knows
 SMALLEST_SIDE = 24  # pixels: smaller faces are not looked for
 LEVEL_FACTOR = 1.2  # between the face sizes of a full scan
-SLICE_WINDOWS = 8000  # places looked at in one slice: one to two milliseconds, or three where the checking cascade looks
+SLICE_WINDOWS = 4000  # places looked at in one slice: half a millisecond to one, or two where a face is
 SLICE_NEIGHBOURS = 1  # in one level of the scan; what it proposes is looked at again
 REGION_FACTOR = 1.1
 STILL_SIDE = 640  # pixels the longer side of a still is scaled to
@@ -89,6 +89,7 @@ class Look:
 
 QUICK_LOOK = Look(34, 0.25, (0.83, 1.2), 2)  # enough from one frame to the next
 CLOSE_LOOK = Look(64, 0.25, (0.75, 1.33), 3)  # OpenCV looks at every place of a picture this large, not at every fourth
+NEW_LOOK = Look(64, 0.25, (0.83, 1.2), 3)  # where a scan proposes a face its side is known to a level, not as it will change
 PROFILE_LOOK = Look(56, 0.25, (0.75, 1.33), 5)  # a floor or a curtain gets four windows at most, a face turned aside eight
 
 

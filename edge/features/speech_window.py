@@ -1,4 +1,4 @@
-"""From sound to the speech branch's input: the last seconds of cepstra, at a fixed hop, while someone speaks."""
+"""From sound to the speech branch's input: the last seconds of cepstra, once there is enough voice and then at a fixed hop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge.features.spectrum import KernelName
 from edge.features.voice_activity import VoiceActivity, voice_bands
 from edge.types import F32, AudioBlock, FeatureWindow
 
-RECENT_FRAMES = 100  # a hop is used where the last second holds at least
+RECENT_FRAMES = 100  # a window is read where the last second holds at least
 FRAMES_AT_ONCE = 10
 RECENT_VOICED_FRAMES = 20  # this much voice,
 VOICED_FRAMES = 75  # and the window this much: from less, four answers in ten are right, from twice as much six
@@ -77,7 +77,9 @@ class SpeechFrontEnd:
         # Each frame is written twice, so that the newest `window_frames` are always one contiguous slice.
         self._history = np.zeros((2 * spec.window_frames, spec.features + PITCH_COLUMNS * spec.pitch), np.float32)
         self._voiced = np.zeros(2 * spec.window_frames, np.bool_)
+        self._at_once = math.gcd(spec.hop_frames, FRAMES_AT_ONCE)
         self._frames = 0
+        self._due = spec.min_frames  # the frame from which the next window is wanted
         self._samples = 0
 
     @property
@@ -87,18 +89,17 @@ class SpeechFrontEnd:
 
     @property
     def speaking(self) -> bool:
-        """Whether the last second and the window hold enough voice for the next hop to be used."""
+        """Whether the last second and the window hold enough voice to be read."""
         voiced = self._voiced[self._recent()]
         return int(voiced[-RECENT_FRAMES:].sum()) >= RECENT_VOICED_FRAMES and int(voiced.sum()) >= VOICED_FRAMES
 
     @property
     def samples_due(self) -> int:
-        """How many more samples complete the next ten frames: no window begins or ends between those.
+        """How many more samples complete the next ten frames: no window ends between those.
 
         Ten frames at once cost little more than one.
         """
-        at_once = math.gcd(self.spec.hop_frames, FRAMES_AT_ONCE)
-        last = (self._frames // at_once + 1) * at_once - 1
+        last = (self._frames // self._at_once + 1) * self._at_once - 1
         return max(1, last * self.spec.mfcc.hop_samples + self.spec.mfcc.window_samples - self._samples)
 
     def reset(self) -> None:
@@ -107,6 +108,7 @@ class SpeechFrontEnd:
         self._voice.reset()
         self._voiced[:] = False
         self._frames = 0
+        self._due = self.spec.min_frames
         self._samples = 0
 
     def push(self, block: AudioBlock) -> Iterator[FeatureWindow]:
@@ -123,7 +125,8 @@ class SpeechFrontEnd:
                     self._history[row, self.spec.features :] = pitch
                 self._voiced[row] = is_voiced
             self._frames += 1
-            if self._frames % self.spec.hop_frames == 0 and self._frames >= self.spec.min_frames and self.speaking:
+            if self._frames >= self._due and self._frames % self._at_once == 0 and self.speaking:
+                self._due = self._frames + self.spec.hop_frames
                 end_sample = (self._frames - 1) * self.spec.mfcc.hop_samples + self.spec.mfcc.window_samples
                 offset_ns = (end_sample - block_start) * NS_PER_S // self.spec.mfcc.rate_hz
                 yield self._window(block.capture_time_ns + offset_ns)

@@ -8,6 +8,7 @@ import pytest
 from edge.errors import DataError
 from edge.evaluation.readers import Fer2013, FerPlus
 from edge.features.spec import SpeechSpec
+from edge.features.speech_window import FRAMES_AT_ONCE
 from edge.labels import FERPLUS_COLUMNS, INDEX
 from train.datasets import ferplus_targets, find_fer2013, load_faces, official_targets, prepare_faces, scene_crops
 from train.splits import picture_hashes
@@ -98,7 +99,11 @@ def test_training_windows_end_where_the_runtime_would_look(data_dir: Path, tmp_p
     spec = SpeechSpec()
     for voice in load_voices(tmp_path, spec)[::20]:
         (ends,) = window_ends([voice.samples], spec)
-        assert len(clip_windows(voice.samples, spec)) == (ends % spec.hop_frames == 0).sum()
+        looked: list[int] = []
+        for end in ends[ends % FRAMES_AT_ONCE == 0]:
+            if not looked or end >= looked[-1] + spec.hop_frames:
+                looked.append(end)
+        assert len(clip_windows(voice.samples, spec)) == len(looked)
 
 
 @pytest.mark.data
