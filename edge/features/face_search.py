@@ -15,8 +15,8 @@ from edge.types import U8
 
 SCENE_SLICES = 10  # of a new scene that one frame pays for: five to ten milliseconds
 LIKELY_NEIGHBOURS = 4  # windows that agree on a place, so many that it is looked at before the search goes on
-DUE_SLICES = 2  # of every scene that are searched now and then: half of the frames pay for none
-SEARCH_FRAMES = 4  # over which a full scan is spread while no face is known
+DUE_SLICES = 3  # of every scene that are searched now and then: two frames in three pay for none
+SEARCH_FRAMES, BESIDE_FRAMES = 4, 6  # over which a full scan is spread while no face is known, and beside one that is
 STILL_SIDE = 64  # pixels the frame is shrunk to, to see whether anything moved
 STILL_LEVELS = 6  # grey levels: smaller changes are noise
 CUT_SIDE = 32  # pixels of the frame each way that are compared, to see whether all of it is another
@@ -45,8 +45,8 @@ class FaceSearch:
 
     A new scene is scanned by the searching cascade at once, large faces first, as much of it in a frame as its budget allows,
     and then by the checking one, which finds some faces that the other misses. While no face is seen, every motion starts
-    a scan again, less of it in a frame. At all times some is searched now and then, by one cascade and the other in turn. Where a
-    slice shows a likely face, the frame pays for no more of them: it is looked at.
+    a scan again, less of it in a frame. At all times some is searched now and then, by one cascade and the other in turn. Where
+    a slice shows a likely face, the frame pays for no more of them: it is looked at.
     """
 
     def __init__(self, detector: FaceDetector, shape: tuple[int, ...], smallest: float, rescan_s: float) -> None:
@@ -71,10 +71,10 @@ class FaceSearch:
                 scan.next, scan.left = 0, len(self._slices)
         return cut
 
-    def look(self, grey: U8, now_ns: int, known: Sequence[bool]) -> list[Proposal]:
-        """Return the places of uint8 [H, W] where a face may be, the likeliest first.
+    def look(self, grey: U8, now_ns: int, known: Sequence[bool], seen: Sequence[Box] = ()) -> list[Proposal]:
+        """Return the places of uint8 [H, W] where a new face may be, the likeliest first.
 
-        `known` says of each face that is followed whether it was seen in this frame.
+        `known` says of each face that is followed whether it was seen in this frame, `seen` where what was seen is.
         """
         if not self._slices:
             return []
@@ -86,7 +86,7 @@ class FaceSearch:
         proposals: list[Proposal] = []
         for scan, count in zip(self._scans, due, strict=True):
             for _ in range(count):
-                hits = self._detector.scan(grey, self._take(scan), scan.checking)
+                hits = self._detector.scan(grey, self._take(scan), scan.checking, seen)
                 proposals += [Proposal(hit.box, hit.neighbours, scan.checking) for hit in hits]
                 if not any(known) and any(hit.neighbours >= LIKELY_NEIGHBOURS for hit in hits):
                     return sorted(proposals, key=lambda proposal: -proposal.neighbours)
@@ -97,8 +97,7 @@ class FaceSearch:
         due = [0, 0]
         begun = next((i for i, scan in enumerate(self._scans) if scan.left), None)
         if begun is not None:
-            # Looking closely for a face that was just lost costs as much as half of a frame's search.
-            share = -(-len(self._slices) // (2 * SEARCH_FRAMES if known else SEARCH_FRAMES))
+            share = -(-len(self._slices) // (BESIDE_FRAMES if known else SEARCH_FRAMES))
             due[begun] = SCENE_SLICES if self._is_new_scene and not any(known) else share
         if now_ns >= self._slice_due_ns:
             self._slice_due_ns = max(self._slice_due_ns + self._slice_ns, now_ns)

@@ -168,7 +168,8 @@ class HaarTracker:
         """Search for new faces: look again at the likeliest places that are proposed where no face is followed yet."""
         known = [track.seen_ns == now_ns for track in self._tracks if self._is_confirmed(track)]
         looked_at = 0
-        for proposal in self._search.look(grey, now_ns, known):
+        seen = [track.box for track in self._tracks if track.seen_ns == now_ns]
+        for proposal in self._search.look(grey, now_ns, known, seen):
             if looked_at < PROPOSALS and self._is_new(proposal.box, now_ns):
                 self._consider(proposal, grey, now_ns)
                 looked_at += 1

@@ -11,6 +11,7 @@ but is not fit to be read.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +32,7 @@ LEVEL_FACTOR = 1.2  # between the face sizes of a full scan
 SLICE_WINDOWS = 4000  # places looked at in one slice: half a millisecond to one, or two where a face is
 SLICE_NEIGHBOURS = 1  # in one level of the scan; what it proposes is looked at again
 REGION_FACTOR = 1.1
+COVERED = 0.6  # of a known face: its eyes and mouth
 STILL_SIDE = 640  # pixels the longer side of a still is scaled to
 STILL_NEIGHBOURS = 6
 STILL_OVERLAP = 0.4  # of a face that both cascades find
@@ -136,8 +138,10 @@ class FaceDetector:
         self._check = _Cascade(load_cascade(CHECK_CASCADE), CHECK_SIDE)
         self._profile = _Cascade(load_cascade(PROFILE_CASCADE), PROFILE_SIDE)
 
-    def scan(self, grey: U8, part: Slice, checking: bool = False) -> list[Hit]:
+    def scan(self, grey: U8, part: Slice, checking: bool = False, known: Sequence[Box] = ()) -> list[Hit]:
         """Search one slice of the full scan of uint8 [H, W]; sizes and results in the frame's own pixels.
+
+        The faces in `known` are covered: a cascade spends most of its time on faces, and these would be no news.
 
         OpenCV looks at every place of a picture that it shrinks to less than half, at every fourth of others: so faces are
         brought to just more than twice the cascade's own side. The `checking` cascade takes twice as long as the other, and
@@ -151,27 +155,27 @@ class FaceDetector:
             top, bottom = max(0, int(strip.first - (side - strip.side) / 2)), math.ceil(strip.end + side) + 1
             sides = (scaled_side - 1, scaled_side + 1)
             query = _Query(scaled_side / side, sides, scaled_side / cascade.side, SLICE_NEIGHBOURS)
-            hits += _detect(cascade, grey[top:bottom], query, 0, top)
+            hits += _detect(cascade, grey[top:bottom], query, (0, top), known)
         return hits
 
     def search(self, grey: U8, box: Box, how: Look) -> list[Hit]:
         """Search the region round `box`."""
         region, left, top = _region(grey, box, how)
-        return _detect(self._search, region, _near(box, how, self._search.gain), left, top)
+        return _detect(self._search, region, _near(box, how, self._search.gain), (left, top))
 
     def check(self, grey: U8, box: Box, how: Look) -> list[Hit]:
         """Search the region round `box` with the checking cascade: a second opinion."""
         region, left, top = _region(grey, box, how)
-        return _detect(self._check, region, _near(box, how), left, top)
+        return _detect(self._check, region, _near(box, how), (left, top))
 
     def search_profile(self, grey: U8, box: Box, how: Look) -> list[Hit]:
         """Search the region round `box` for a face turned to either side; its hits have no frontal neighbours."""
         region, left, top = _region(grey, box, how)
         query = _near(box, how)
-        hits = _detect(self._profile, region, query, left, top)
+        hits = _detect(self._profile, region, query, (left, top))
         if not hits:
             right = left + region.shape[1]
-            mirrored = _detect(self._profile, np.ascontiguousarray(region[:, ::-1]), query, 0, top)
+            mirrored = _detect(self._profile, np.ascontiguousarray(region[:, ::-1]), query, (0, top))
             hits = [Hit(Box(right - hit.box.x, hit.box.y, hit.box.side), hit.neighbours) for hit in mirrored]
         return [Hit(hit.box, 0) for hit in hits]
 
@@ -221,12 +225,14 @@ def _near(box: Box, how: Look, gain: float = 1.0) -> _Query:
     return _Query(how.face_side / box.side, sides, REGION_FACTOR, how.neighbours)
 
 
-def _detect(cascade: _Cascade, grey: U8, query: _Query, left: int, top: int) -> list[Hit]:
-    """Return the faces found in a part of a frame that begins at `left`, `top`; in pixels of the frame."""
-    scale = query.scale
+def _detect(cascade: _Cascade, grey: U8, query: _Query, corner: tuple[int, int], known: Sequence[Box] = ()) -> list[Hit]:
+    """Return the faces but the `known` ones in a part of a frame whose upper left is at `corner`; in pixels of the frame."""
+    scale, (left, top) = query.scale, corner
     if min(grey.shape) * scale < SMALLEST_SIDE:
         return []
     scaled = _scaled(grey, scale, cv2.INTER_LINEAR)
+    if known:
+        scaled = _covered(scaled, [Box((x - left) * scale, (y - top) * scale, side * scale) for x, y, side in known])
     smallest, largest = query.sides
     found, counts = cascade.classifier.detectMultiScale2(
         scaled, query.factor, query.neighbours, minSize=(smallest, smallest), maxSize=(largest, largest)
@@ -235,6 +241,17 @@ def _detect(cascade: _Cascade, grey: U8, query: _Query, left: int, top: int) -> 
         Hit(Box((x + w / 2) / scale + left, (y + w / 2) / scale + top, w / scale / cascade.gain), int(count))
         for (x, y, w, _), count in zip(found, counts, strict=True)
     ]
+
+
+def _covered(picture: U8, boxes: Sequence[Box]) -> U8:
+    """Return a copy of a picture with the middle of each box in one grey."""
+    picture = picture.copy()
+    for x, y, side in boxes:
+        reach = COVERED * side / 2
+        middle = picture[max(0, int(y - reach)) : max(0, int(y + reach)), max(0, int(x - reach)) : max(0, int(x + reach))]
+        if middle.size:
+            middle[:] = round(cv2.mean(middle)[0])
+    return picture
 
 
 def _region(grey: U8, box: Box, how: Look) -> tuple[U8, int, int]:

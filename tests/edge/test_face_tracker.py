@@ -56,7 +56,7 @@ def test_a_face_is_seen_in_the_first_frames_of_a_new_scene(height: int):
 
 def test_a_whole_new_scene_is_scanned_by_both_cascades_in_bounded_shares(monkeypatch):
     shares: list[list[bool]] = []
-    monkeypatch.setattr(FaceDetector, "scan", lambda *asked: shares[-1].append(asked[-1]) or [])
+    monkeypatch.setattr(FaceDetector, "scan", lambda *asked: shares[-1].append(asked[3]) or [])
     tracker, total = HaarTracker(TrackerSettings(rescan_s=60.0)), len(plan_scan((360, 640), 0.12 * 360))
     for frame in frames([np.full((360, 640), 120, np.uint8)] * 12):
         shares.append([])
