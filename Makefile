@@ -33,7 +33,8 @@ PLAIN_TESTS := $(foreach part,mfcc spectrum speech_window denoise voice_activity
 NO_VNNI_TESTS := $(foreach part,int8 bundle branches fusion mfcc face_crop smoothing,tests/edge/test_$(part).py)
 ACTORS := 1,2,3,4
 
-.PHONY: help run test check data models models-quick with-speech folds fusion-folds evaluate report clip front-end forms aarch64 test-plain test-no-vnni faces faces-sheet \
+.PHONY: help run test check data models models-quick with-speech folds seeds ablations \
+	fusion-folds evaluate report clip front-end forms aarch64 test-plain test-no-vnni faces faces-sheet \
 	soak-events bench bench-check pictures \
 	clean runtime dev need-data
 
@@ -114,6 +115,13 @@ evaluate: need-data runtime data  ## measure the shipped bundle on the held-out 
 folds: need-data dev  ## train, export and evaluate the five held-out speech models (two hours on two cores)
 	$(BIN)/python -m export.folds --config configs/train/speech.yaml --data "$(DATA)" --out build/train \
 		--bundles train/folds --json docs/models/speech_folds.json --disturbed
+
+seeds: folds  ## train the five folds twice more with other seeds: how much of a difference is luck (three hours on two cores)
+	$(BIN)/python -m train.seeds --config configs/train/speech.yaml --data "$(DATA)" --out build/train --json docs/models/speech_seeds.json
+
+ablations: need-data dev  ## train one voice network with one thing changed at a time: what its parts are worth (an hour)
+	$(BIN)/python -m train.ablations --config configs/train/speech_first.yaml --data "$(DATA)" --out build/train/ablations \
+		--json docs/models/ablations.json
 
 # Rests on the committed checkpoints, the shipped bundle and the folds' bundles: run it after `make models`.
 fusion-folds: need-data dev data  ## compare the ways of fusing over the five folds, and true pairs with pairs by class (five minutes)

@@ -80,17 +80,16 @@ def _voices(voice: dict[str, Any]) -> list[str]:
     ]
 
 
-def _removal(removal: dict[str, Any]) -> list[str]:
-    ratios = removal["by_reduction"]["none"]["mean_by_snr_db"]
-    rows = [_removal_row(name, figures) for name, figures in removal["by_reduction"].items()]
+def _removal(ablations: dict[str, Any]) -> list[str]:
+    variants = {"with": ablations["variants"]["base"], "without": ablations["variants"]["no_noise_removal"]}
+    rows = [_removal_row(name, figures) for name, figures in variants.items()]
     return [
         "## What noise removal does",
         (
             "The same recipe trained with and without it, on voices never heard and noises never trained with\n"
-            "(eight classes; [models/noise_removal.json](models/noise_removal.json)).\n"
-            "It costs a point in quiet and gains in noise, so it is on."
+            "(eight classes; [models/ablations.json](models/ablations.json))."
         ),
-        table("| accuracy | clean | " + " | ".join(f"{snr} dB" for snr in ratios) + " |", *rows),
+        table("| accuracy | clean | " + " | ".join(f"{snr} dB" for snr in variants["with"]["mean_by_snr_db"]) + " |", *rows),
     ]
 
 
@@ -100,12 +99,12 @@ def _voice_row(name: str, figures: dict[str, float]) -> str:
 
 def _removal_row(name: str, figures: dict[str, Any]) -> str:
     shown = [figures["clean"], *figures["mean_by_snr_db"].values()]
-    return f"| {'without' if name == 'none' else 'with'} | " + " | ".join(f"{100 * value:.1f} %" for value in shown) + " |"
+    return f"| {name} | " + " | ".join(f"{100 * value:.1f} %" for value in shown) + " |"
 
 
 def main() -> None:
     docs = Path(sys.argv[1])
-    names = ("benchmarks/mfcc.json", "benchmarks/voice_activity.json", "models/noise_removal.json")
+    names = ("benchmarks/mfcc.json", "benchmarks/voice_activity.json", "models/ablations.json")
     text = page(*(json.loads((docs / name).read_text(encoding="utf-8")) for name in names))
     (docs / "speech_front_end.md").write_text(text, encoding="utf-8")
 

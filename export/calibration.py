@@ -27,8 +27,6 @@ I64 = NDArray[np.int64]
 
 JUDGED_PICTURES = 1500
 JUDGED_CLIPS = 120
-PASSED = 0.02  # of the judged windows may be taken for no speech
-SUREST = 0.97
 
 
 def gather(networks: dict[str, Network], data_dir: Path, spec: PreprocessSpec, samples: int) -> dict[str, Material]:
@@ -86,17 +84,6 @@ def _pairs(networks: dict[str, Network], face: Material, speech: Material) -> Ma
     both = [one | {"presence": presences[0]} for one in judged]
     labels = speech.labels[[voice for voice, _ in paired]]
     return Material(joined(face.training[:count], speech.training[:count]), both, labels, FACE_HEAD)
-
-
-def usable_threshold(network: Network, material: Material) -> float:
-    """Return below which `usable` a window is no speech: all but one in fifty of the judged windows lie above.
-
-    A half is where the network itself draws the line. Sounds that it never met, such as music, tend to lie above that but
-    below nearly all speech; more than `SUREST` is never asked for, and less than a half never allowed.
-    """
-    logits = np.concatenate([answer(network, one)["usable"][0] for one in material.judged])
-    lowest = float(np.quantile(1.0 / (1.0 + np.exp(-logits.astype(np.float64))), PASSED))
-    return round(min(max(lowest, 0.5), SUREST), 3)
 
 
 def _spread(rows: I64, count: int) -> I64:

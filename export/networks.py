@@ -58,7 +58,11 @@ def load_network(checkpoints: Path, kind: str, spec: PreprocessSpec) -> Network:
         module, seen, heard = joint, (BATCH, fusion.EMBEDDING), (BATCH, joint.voice.in_features)
         inputs = {"face_embedding": seen, "speech_embedding": heard, "presence": (BATCH, 2)}
         outputs = dict.fromkeys(fusion.OUTPUTS, (BATCH, CLASSES))
-    return Network(kind, load_weights(checkpoints, kind, module), inputs, outputs, card)
+    module = load_weights(checkpoints, kind, module)
+    if "usable_line" in card:
+        with torch.no_grad():
+            module.usable.bias -= card["usable_line"]  # so that a half is the line, whoever reads the bundle
+    return Network(kind, module, inputs, outputs, card)
 
 
 def load_networks(checkpoints: Path, spec: PreprocessSpec) -> dict[str, Network]:

@@ -18,7 +18,7 @@ from edge.features.spec import PreprocessSpec
 from edge.inference.bundle import load
 from edge.labels import LABELS
 from export.any_batch import any_batch, verify_any_batch
-from export.calibration import gather, usable_threshold
+from export.calibration import gather
 from export.checks import check_onnx
 from export.held_out import HeldOut, Pairs, held_out, judged
 from export.material import Inputs, Material, check
@@ -70,7 +70,7 @@ class Work:
     networks: dict[str, Network]
     verified: dict[str, Verified]
     material: dict[str, Material]
-    thresholds: dict[str, float]
+    thresholds: dict[str, float] = field(default_factory=dict)
     int8: dict[str, Quantised] = field(default_factory=dict)
     irs: dict[str, dict[str, Ir]] = field(default_factory=dict)
     batched: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -141,9 +141,7 @@ def _ours(checkpoints: Path, name: str, data_dir: Path, samples: int) -> Work:
     inputs = real_inputs(networks, data_dir, spec)
     verified = {kind: _verified(network, to_onnx(network), inputs[kind]) for kind, network in networks.items()}
     material = gather(networks, data_dir, spec, samples)
-    threshold = usable_threshold(networks["speech"], material["speech"])
-    print(f"speech: nothing below {threshold:.3f} usable is taken for speech", flush=True)
-    return Work(name, LABELS, spec, networks, verified, material, {"speech": threshold})
+    return Work(name, LABELS, spec, networks, verified, material)
 
 
 def _own(path: Path) -> Work:

@@ -1,7 +1,8 @@
 """Five speech models, each tested on four actors that no part of its making heard: what every held-out figure rests on.
 
-Sixteen actors train, for as long as the recipe says: nothing is left to choose. A fold's temperature is fitted on what the
-other four models say of their own unheard actors, so that its test actors calibrate nothing either.
+Sixteen actors train, for as long as the recipe says: nothing is left to choose. A fold's temperature, and its line between
+speech and what is none, are fitted on what the other four models say of their own unheard actors, so that its test actors
+calibrate nothing either.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.features.spec import SpeechSpec
 from train.models.speech import SpeechNet
 from train.recipe import SpeechRecipe
 from train.report import load_weights, read_card, write_json
-from train.speech import Hops, answers, fit_clip_temperature, hops_of, train_speech
+from train.speech import Hops, answers, fit_clip_temperature, hops_of, train_speech, usable_line
 from train.splits import FOLDS, fold_actors
 from train.voices import load_voices
+
+F32 = NDArray[np.float32]
 
 
 def folder_of(out_dir: Path, fold: int) -> Path:
@@ -29,16 +33,24 @@ def folder_of(out_dir: Path, fold: int) -> Path:
 
 
 def train_folds(
-    recipe: SpeechRecipe, first: SpeechRecipe | None, data_dir: Path, out_dir: Path, folds: Sequence[int] = range(FOLDS)
+    recipe: SpeechRecipe,
+    first: SpeechRecipe | None,
+    data_dir: Path,
+    out_dir: Path,
+    folds: Sequence[int] = range(FOLDS),
+    cache: Path | None = None,
 ) -> bool:
-    """Train these folds, each into OUT/foldK; return whether every epoch of each was done: Ctrl-C ends all of it."""
+    """Train these folds, each into OUT/foldK; return whether every epoch of each was done: Ctrl-C ends all of it.
+
+    `cache` keeps the pool of changed recordings: OUT/cache unless given.
+    """
     return all(
         train_speech(
             replace(recipe, fold=fold),
             data_dir,
             folder_of(out_dir, fold),
             replace(first, fold=fold) if first else None,
-            out_dir / "cache",
+            cache or out_dir / "cache",
             whole=True,
         )
         for fold in folds
@@ -50,27 +62,31 @@ def train_mixed(recipe: SpeechRecipe, data_dir: Path, out_dir: Path) -> bool:
     return train_speech(recipe, data_dir, out_dir / "mixed", cache=out_dir / "cache", mixed=True)
 
 
-def calibrate_folds(data_dir: Path, out_dir: Path) -> dict[int, float]:
-    """Fit every fold's temperature on the other folds' unheard actors, and write it into the card of each."""
+def answers_to_unheard(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F32], Hops]]:
+    """Return what every fold's network says of the hops of its own unheard actors, by output name, and those hops."""
     spec = SpeechSpec()
     voices = load_voices(data_dir, spec)
-    heard: list[tuple[np.ndarray[Any, Any], Hops]] = []
+    heard: list[tuple[dict[str, F32], Hops]] = []
     for fold in range(FOLDS):
         folder = folder_of(out_dir, fold)
         model = load_weights(folder, "speech", SpeechNet(spec.columns, **read_card(folder, "speech")["network"]))
         hops = hops_of([voice for voice in voices if voice.clip.actor in fold_actors(fold)], spec)
-        heard.append((answers(model, hops.windows)["logits"], hops))
-    temperatures = {}
+        heard.append((answers(model, hops.windows), hops))
+    return heard
+
+
+def calibrate_folds(data_dir: Path, out_dir: Path) -> None:
+    """Fit every fold's temperature and usable line on the other folds' unheard actors, and write them into the card of each."""
+    heard = answers_to_unheard(data_dir, out_dir)
     for fold in range(FOLDS):
         others = [part for index, part in enumerate(heard) if index != fold]
-        logits = np.concatenate([answer for answer, _ in others])
-        temperatures[fold] = fit_clip_temperature(logits, join([hops for _, hops in others]))
+        outs = {name: np.concatenate([outs[name] for outs, _ in others]) for name in ("logits", "usable")}
         folder = folder_of(out_dir, fold)
         card = read_card(folder, "speech")
-        card["temperature"] = {"logits": temperatures[fold]}
+        card["temperature"] = {"logits": fit_clip_temperature(outs["logits"], join([hops for _, hops in others]))}
+        card["usable_line"] = usable_line(outs["usable"])
         card["protocol"] = f"actors apart: {card['actors']['test']} unheard, the other folds' unheard actors calibrated"
         write_json(folder / "speech.json", card)
-    return temperatures
 
 
 def join(parts: Sequence[Hops]) -> Hops:

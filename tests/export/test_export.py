@@ -21,7 +21,7 @@ from edge.features.spec import PreprocessSpec
 from edge.inference import bundle as reader
 from export import run, write
 from export.material import Material
-from export.networks import Network, load_networks
+from export.networks import Network, load_network, load_networks
 from export.quantize import agreement, answers, to_int8
 from export.to_onnx import OPSET, to_onnx
 from export.to_openvino import to_int8_ir, to_ir
@@ -66,6 +66,16 @@ def networks(checkpoints: Path) -> dict[str, Network]:
 @pytest.fixture(scope="session")
 def exported(networks: dict[str, Network]) -> dict[str, bytes]:
     return {kind: to_onnx(network) for kind, network in networks.items()}
+
+
+def test_usable_is_a_half_where_its_card_draws_the_line(checkpoints: Path, tmp_path: Path):
+    for file in checkpoints.glob("speech.*"):
+        shutil.copy(file, tmp_path)
+    card = json.loads((tmp_path / "speech.json").read_text())
+    (tmp_path / "speech.json").write_text(json.dumps(card | {"usable_line": 2.5}))
+    plain, drawn = (load_network(folder, "speech", SPEC) for folder in (checkpoints, tmp_path))
+    for inputs in some_inputs(plain):
+        assert answer(drawn, inputs)["usable"] == pytest.approx(answer(plain, inputs)["usable"] - 2.5, abs=1e-5)
 
 
 def some_inputs(network: Network, count: int = 3) -> list[dict[str, np.ndarray]]:

@@ -17,7 +17,7 @@ from edge.labels import LABELS
 from export import quantize, run
 from export.any_batch import any_batch, verify_any_batch
 from export.bias import _means, corrected
-from export.calibration import gather, usable_threshold
+from export.calibration import gather
 from export.material import Material
 from export.networks import Network
 from export.quantize import Limits, Quantised, Way, answers, quantise, to_int8
@@ -26,7 +26,6 @@ from export.to_openvino import ir_answers, to_ir
 from export.train_on import trained_on
 from export.verify import Verified
 from train.models.face import FaceNet
-from train.models.speech import SpeechNet
 
 HEADS = {"embedding": (1, 128), "official": (1, 7), "ferplus": (1, 7), "usable": (1, 1)}
 
@@ -212,9 +211,7 @@ def test_a_bundle_then_holds_fp32_alone(face: bytes, material: Material, monkeyp
     monkeypatch.setattr(quantize, "MOST_FLOAT_LAYERS", 0)
     options = run.Options(max_drop_pp=-200.0, methods=("minmax",))
     network = Network("face", torch.nn.Identity(), {"crop": (1, 1, 48, 48)}, HEADS, {})
-    work = run.Work(
-        "toy", LABELS, PreprocessSpec(), {"face": network}, {"face": Verified(face, 0.0, 1)}, {"face": material}, {}
-    )
+    work = run.Work("toy", LABELS, PreprocessSpec(), {"face": network}, {"face": Verified(face, 0.0, 1)}, {"face": material})
     assert "Keep fp32" in str(run._make_forms(work, options))
     assert work.files() == {"face": {"fp32": face}}
 
@@ -222,17 +219,3 @@ def test_a_bundle_then_holds_fp32_alone(face: bytes, material: Material, monkeyp
 def test_too_few_samples_are_refused(tmp_path: Path):
     with pytest.raises(ExportError, match="3 calibration samples are too few"):
         gather({}, tmp_path, PreprocessSpec(), 3)
-
-
-@pytest.mark.parametrize(("bias", "low", "high"), [(-6.0, 0.5, 0.5), (2.0, 0.5, 0.95), (9.0, 0.97, 0.97)])
-def test_what_is_less_usable_than_nearly_all_speech_is_no_speech(bias: float, low: float, high: float):
-    torch.manual_seed(0)
-    model = SpeechNet(members=[(64, 16)]).eval()
-    torch.nn.init.constant_(model.usable.bias, bias)
-    spec = PreprocessSpec().speech
-    inputs = {"window": (1, spec.window_frames, spec.columns)}
-    outputs = {"embedding": (1, 128), "logits": (1, 8), "usable": (1, 1)}
-    rng = np.random.default_rng(0)
-    windows = [{"window": rng.standard_normal(inputs["window"], np.float32)} for _ in range(20)]
-    material = Material(windows, windows, np.zeros(20, np.int64))
-    assert low <= usable_threshold(Network("speech", model, inputs, outputs, {}), material) <= high

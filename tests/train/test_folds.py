@@ -15,7 +15,7 @@ from edge.inference.bundle import load
 from export.folds import confusions, pooled, same_label
 from train.cross_validation import join, split_hash
 from train.report import softmax
-from train.speech import Hops, actors_of, clip_probabilities, fit_clip_temperature, parts_of
+from train.speech import Hops, actors_of, clip_probabilities, fit_clip_temperature, parts_of, usable_line
 from train.splits import FOLDS, fold_actors
 from train.voices import Voice
 
@@ -52,6 +52,11 @@ def test_no_fold_heard_whom_it_is_tested_on(page: dict[str, Any]) -> None:
 def hops(count: int, labels: list[int]) -> Hops:
     clip = np.arange(count) % len(labels)
     return Hops(np.zeros((count, 2, 3), np.float32), np.sort(clip), np.array(labels, np.int64), np.ones(count))
+
+
+def test_nearly_all_speech_lies_above_the_line() -> None:
+    assert usable_line(np.linspace(0.0, 10.0, 1001, dtype=np.float32)) == pytest.approx(0.1)
+    assert usable_line(np.full(100, -3.0, np.float32)) == 0.0  # the network's own line is never lowered
 
 
 def test_joined_hops_keep_to_their_clips() -> None:

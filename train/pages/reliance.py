@@ -182,16 +182,12 @@ def robustness(evidence: Evidence, out: Path) -> list[Block]:
                 "voices recorded elsewhere are read far worse, and little more."
             )
         )
-    if "noise_removal" in evidence:
-        removal = evidence["noise_removal"]["by_reduction"]
-        levels = list(next(iter(removal.values()))["mean_by_snr_db"])
-        rows = [
-            (f"noise removal: {name}", percent(part["clean"]), *(percent(part["mean_by_snr_db"][level]) for level in levels))
-            for name, part in removal.items()
-        ]
-        header = ("ablation", "clean", *(f"{level} dB" for level in levels))
+    if "ablations" in evidence:
+        variants = evidence["ablations"]["variants"].values()
+        levels = list(next(iter(variants))["mean_by_snr_db"])
+        rows = [(v["says"], percent(v["clean"]), *(percent(v["mean_by_snr_db"][level]) for level in levels)) for v in variants]
         blocks += [
-            Text(f"Ablation: {evidence['noise_removal']['protocol']}."),
-            Table(header, rows, evidence.source("noise_removal")),
+            Text(f"What the parts of a network of the voice are worth: {evidence['ablations']['protocol']}."),
+            Table(("ablation", "clean", *(f"{level} dB" for level in levels)), rows, evidence.source("ablations")),
         ]
     return blocks
