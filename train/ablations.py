@@ -1,4 +1,4 @@
-"""usage: python -m train.ablations --config FILE --data DIR --out DIR --json FILE [--only NAME]
+"""usage: python -m train.ablations --config FILE --data DIR --out DIR --json FILE ...
 
 What each part of the speech branch is worth: one of its networks trained as it is, and again with one thing changed, with one
 seed, tested on the actors of one fold in quiet and in noise. `--only NAME` trains that variant and stops; several can run at
@@ -129,8 +129,8 @@ def main(arguments: list[str]) -> int:
         given.json,
         {
             "what": "ablations: one network of the speech branch with one thing changed",
-            "protocol": f"one seed; tested on fold {recipe.fold}'s four unheard actors, every clip clean, one in {NOISY_STEP} in "
-            "each kind of noise, none of which training used",
+            "protocol": f"one seed; tested on fold {recipe.fold}'s four unheard actors, every clip clean, one in {NOISY_STEP} "
+            "in each kind of noise, none of which training used",
             "commit": commit(),
             "command": "make ablations",
             "seed": recipe.seed,

@@ -38,6 +38,7 @@ def train_folds(
     data_dir: Path,
     out_dir: Path,
     folds: Sequence[int] = range(FOLDS),
+    *,
     cache: Path | None = None,
 ) -> bool:
     """Train these folds, each into OUT/foldK; return whether every epoch of each was done: Ctrl-C ends all of it.

@@ -1,4 +1,4 @@
-"""usage: python -m train.seeds --config FILE --data DIR --out DIR --json FILE [--seeds N] [--fold K]
+"""usage: python -m train.seeds --config FILE --data DIR --out DIR --json FILE ...
 
 Train the five folds of the speech model again with other seeds, and say how far the pooled figures lie apart: that much of any
 difference between two recipes is luck. OUT holds the folds of `make folds`, OUT/again1 those with the next seeds, and so on;
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
     try:
         for run in range(1, given.seeds):
             networks = raised(recipe, run), raised(first, run) if first else None
-            if not train_folds(*networks, given.data, run_folder(given.out, run), folds, given.out / "cache"):
+            if not train_folds(*networks, given.data, run_folder(given.out, run), folds, cache=given.out / "cache"):
                 return INTERRUPTED
         if given.fold is not None:
             return 0

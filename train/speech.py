@@ -33,7 +33,7 @@ Batch = tuple[Tensor, Tensor, Tensor]  # windows [B,300,40], targets [B,8], usab
 
 DATA = [{"name": "RAVDESS speech", "licence": "CC BY-NC-SA 4.0", "part": "training actors"}]
 MIXED_SEED = 3
-PASSED = 0.01  # of unheard windows of speech that may be taken for none
+PASSED = 0.005  # of unheard windows of speech may be taken for none
 NOISE_DATA = {"name": "ESC-10", "licence": "CC BY 3.0", "part": "all but the last fold at hand, as noise"}
 
 
