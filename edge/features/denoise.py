@@ -9,7 +9,7 @@ detection", 1999).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,26 @@ MOST_LIKELIHOOD = 20.0  # of one band
 DIGITAL_SILENCE = 1.0  # of a frame's summed mel energies, at the level of 16-bit samples: below their rounding
 PARTLY_SILENT_FRAMES = 3  # a window of 25 ms is partly over the end of silence for as many hops of 10 ms
 _TINY = 1e-10
+_BLOCK = 16  # frames whose independent parts are computed at once: a call of NumPy costs more than what it does for one
 
 Array = NDArray[Any]
+
+
+class _Room(NamedTuple):
+    """Where the frames of a block are worked on, each [frames, ..., bands]; the last two without the bands."""
+
+    smooth: Array
+    least: Array  # PRESENCE_RATIO times the minimum
+    present: Array
+    weight: Array
+    floor: Array
+    said: Array  # the energies attenuated
+    a: Array
+    b: Array
+    above: Array
+    voiced: Array  # of `weight`, the bands of voices
+    sums: Array
+    loud: Array
 
 
 class NoiseReduction:
@@ -40,36 +58,55 @@ class NoiseReduction:
 
     def __init__(self, shape: tuple[int, ...], voice_bands: slice, precision: type[Any], *, reduce: bool) -> None:
         self._reduce = reduce
-        self._voice_bands = voice_bands
-        self._ratio = np.zeros(shape, precision)
         self._smoothed, self._minimum, self._next_minimum, self._presence, self._noise, self._clean = np.zeros(
             (6, *shape), precision
         )
-        self._a, self._b = np.zeros((2, *shape), precision)
-        self._above = np.zeros(shape, np.bool_)
-        self._heard = np.zeros(shape[:-1], np.int64)  # frames since digital silence
+        self._one = np.zeros(shape, precision)
+        smooth, least, present, weight, floor, said, a, b = np.zeros((8, _BLOCK, *shape), precision)
+        above, loud = np.zeros((_BLOCK, *shape), np.bool_), np.zeros((_BLOCK, *shape[:-1]), np.bool_)
+        voiced, sums = weight[..., voice_bands], np.zeros((_BLOCK, *shape[:-1]), precision)
+        whole = _Room(smooth, least, present, weight, floor, said, a, b, above, voiced, sums, loud)
+        self._rooms = [_Room(*(part[:count] for part in whole)) for count in range(_BLOCK + 1)]
+        self._smooth, self._least, self._present = list(smooth), list(least), list(present)  # frame by frame
+        self._moving = list(zip(weight, least, floor, strict=True))
+        self._saying = list(zip(a, floor, said, strict=True))
         self.reset()
 
     def reset(self) -> None:
         """Forget the noise: the next frame that is not digital silence starts a new signal, and is taken for noise."""
         self._frame = 0
-        self._heard = np.zeros(self._noise.shape[:-1], np.int64)
+        self._heard = np.zeros(self._noise.shape[:-1], np.int64)  # frames since digital silence
 
     def apply(self, energies: Array, likelihood: Array) -> None:
         """Follow the noise and attenuate it in place; write each frame's likelihood (of each stream), [frames] or more."""
-        for index, energy in enumerate(energies):
-            self._start_after_silence(energy)
-            self._follow(energy)
-            np.divide(energy, self._noise, self._ratio)
-            np.minimum(self._ratio, MOST_RATIO, out=self._ratio)
-            self._attenuate(energy)
-            likelihood[index] = self._speech_likelihood()
-            self._frame += 1
+        start, frames = 0, len(energies)
+        while start < frames:
+            turn = MINIMUM_FRAMES - 1 - self._frame % MINIMUM_FRAMES  # frames until the spans of the minimum change
+            room = self._rooms[min(_BLOCK, frames - start, max(1, turn))]
+            block = energies[start : start + len(room.smooth)]
+            if self._is_near_silence(block, room):
+                room, block = self._rooms[1], block[:1]
+                self._start_after_silence(block[0], room)
+            self._follow(block, room, turn=not turn)
+            self._attenuate(block, room)
+            likelihood[start : start + len(block)] = _speech_likelihood(block, room)
+            if self._reduce:
+                np.copyto(block, room.said)
+            self._frame += len(block)
+            start += len(block)
 
-    def _start_after_silence(self, energy: Array) -> None:
+    def _is_near_silence(self, energies: Array, room: _Room) -> bool:
+        """Say whether digital silence is in a block or ended just before it; else count its frames as heard."""
+        np.add.reduce(energies, axis=-1, out=room.sums)
+        np.greater_equal(room.sums, DIGITAL_SILENCE, out=room.loud)
+        if not room.loud.all() or self._heard.min() < PARTLY_SILENT_FRAMES:
+            return True
+        self._heard += len(energies)
+        return False
+
+    def _start_after_silence(self, energy: Array, room: _Room) -> None:
         """Begin anew where digital silence ends: a muted microphone or a codec's lead-in says nothing of the room's noise."""
-        heard = np.add.reduce(energy, axis=-1) >= DIGITAL_SILENCE
-        self._heard = np.asarray((self._heard + 1) * heard)
+        self._heard = np.asarray((self._heard + 1) * room.loud[0])
         fresh = np.asarray(self._heard <= PARTLY_SILENT_FRAMES)
         if fresh.any():
             where = fresh[..., None]
@@ -78,59 +115,74 @@ class NoiseReduction:
             np.copyto(self._presence, 0.0, where=where)
             np.copyto(self._clean, 0.0, where=where)
 
-    def _follow(self, energy: Array) -> None:
-        """Move the floor towards the energy, in each band as far as there is no speech."""
-        smoothed, weight = self._smoothed, self._a
-        np.subtract(smoothed, energy, self._b)
-        np.multiply(self._b, SMOOTHING, self._b)
-        np.add(self._b, energy, smoothed)
-        if self._frame % MINIMUM_FRAMES == MINIMUM_FRAMES - 1:
-            np.minimum(self._next_minimum, smoothed, out=self._minimum)
-            self._next_minimum[:] = smoothed
-        else:
-            np.minimum(self._minimum, smoothed, out=self._minimum)
-            np.minimum(self._next_minimum, smoothed, out=self._next_minimum)
-        np.multiply(self._minimum, PRESENCE_RATIO, self._b)
-        np.greater(smoothed, self._b, self._above)
-        np.multiply(self._presence, PRESENCE_SMOOTHING, self._presence)
-        np.copyto(self._b, self._above)  # a product of truth values and numbers would be made in new memory
-        np.multiply(self._b, 1.0 - PRESENCE_SMOOTHING, self._b)
-        np.add(self._presence, self._b, self._presence)
-        np.multiply(self._presence, 1.0 - NOISE_SMOOTHING, weight)
-        np.add(weight, NOISE_SMOOTHING, weight)
-        np.subtract(self._noise, energy, self._b)
-        np.multiply(self._b, weight, self._b)
-        np.add(self._b, energy, self._noise)
-        np.multiply(self._minimum, PRESENCE_RATIO, self._b)
-        np.minimum(self._noise, self._b, out=self._noise)  # a stream may begin in the middle of a word
-        np.maximum(self._noise, _TINY, out=self._noise)
+    def _follow(self, energies: Array, room: _Room, *, turn: bool) -> None:
+        """Move the floor towards the energies, in each band as far as there is no speech; `turn` is of one frame alone."""
+        one, smoothed, minimum, least = self._one, self._smoothed, self._minimum, room.least
+        for energy, row, low in zip(energies, self._smooth, self._least, strict=False):
+            np.subtract(smoothed, energy, one)
+            np.multiply(one, SMOOTHING, one)
+            np.add(one, energy, row)
+            np.minimum(self._next_minimum if turn else minimum, row, out=low)
+            if not turn:
+                np.minimum(self._next_minimum, row, out=self._next_minimum)
+            smoothed, minimum = row, low
+        np.copyto(self._smoothed, smoothed)
+        if turn:
+            np.copyto(self._next_minimum, smoothed)
+        np.copyto(self._minimum, least[-1])
+        np.multiply(least, PRESENCE_RATIO, least)
+        np.greater(room.smooth, least, room.above)
+        np.copyto(room.present, room.above)  # a product of truth values and numbers would be made in new memory
+        np.multiply(room.present, 1.0 - PRESENCE_SMOOTHING, room.present)
+        presence = self._presence
+        for row in self._present[: len(energies)]:
+            np.multiply(presence, PRESENCE_SMOOTHING, one)
+            np.add(one, row, row)
+            presence = row
+        np.copyto(self._presence, presence)
+        np.multiply(room.present, 1.0 - NOISE_SMOOTHING, room.weight)
+        np.add(room.weight, NOISE_SMOOTHING, room.weight)
+        noise = self._noise
+        for energy, (weight, most, row) in zip(energies, self._moving, strict=False):
+            np.subtract(noise, energy, one)
+            np.multiply(one, weight, one)
+            np.add(one, energy, row)
+            np.minimum(row, most, out=row)  # a stream may begin in the middle of a word
+            np.maximum(row, _TINY, out=row)
+            noise = row
+        np.copyto(self._noise, noise)
 
-    def _attenuate(self, energy: Array) -> None:
-        """Multiply the energy by the squared gain; keep it as the clean energy of the next frame's prior."""
-        prior, gain = self._a, self._b
-        np.subtract(energy, self._noise, prior)
-        np.maximum(prior, 0.0, out=prior)
-        np.multiply(prior, 1.0 - PRIOR_SMOOTHING, prior)
-        np.multiply(self._clean, PRIOR_SMOOTHING, gain)
-        np.add(prior, gain, prior)  # times the noise: the noise cancels in the gain
-        np.add(prior, self._noise, gain)
-        np.divide(prior, gain, gain)
-        np.maximum(gain, GAIN_FLOOR, out=gain)
-        np.multiply(gain, gain, gain)
-        np.multiply(energy, gain, self._clean)
-        if self._reduce:
-            np.copyto(energy, self._clean)
+    def _attenuate(self, energies: Array, room: _Room) -> None:
+        """Multiply the energies by the squared gain; keep the last as the clean energy of the next frame's prior."""
+        np.subtract(energies, room.floor, room.a)
+        np.maximum(room.a, 0.0, out=room.a)
+        np.multiply(room.a, 1.0 - PRIOR_SMOOTHING, room.a)
+        clean, gain = self._clean, self._one
+        for energy, (prior, floor, out) in zip(energies, self._saying, strict=False):
+            np.multiply(clean, PRIOR_SMOOTHING, gain)
+            np.add(prior, gain, prior)  # times the noise: the noise cancels in the gain
+            np.add(prior, floor, gain)
+            np.divide(prior, gain, gain)
+            np.maximum(gain, GAIN_FLOOR, out=gain)
+            np.multiply(gain, gain, gain)
+            np.multiply(energy, gain, out)
+            clean = out
+        np.copyto(self._clean, clean)
 
-    def _speech_likelihood(self) -> Array:
-        """Mean over the voice's bands of g x / (1 + x) - log(1 + x), g the posterior and x the prior SNR."""
-        prior, other = self._a, self._b
-        np.divide(self._clean, self._noise, prior)
-        np.minimum(prior, MOST_RATIO, out=prior)
-        np.add(prior, 1.0, other)
-        np.multiply(self._ratio, prior, self._ratio)
-        np.divide(self._ratio, other, self._ratio)
-        np.log(other, other)
-        np.subtract(self._ratio, other, self._ratio)
-        np.minimum(self._ratio, MOST_LIKELIHOOD, out=self._ratio)
-        voiced = self._ratio[..., self._voice_bands]
-        return np.asarray(np.add.reduce(voiced, axis=-1) / voiced.shape[-1])
+
+def _speech_likelihood(energies: Array, room: _Room) -> Array:
+    """Mean over the voice's bands of g x / (1 + x) - log(1 + x), g the posterior and x the prior SNR."""
+    ratio, prior, other = room.weight, room.a, room.b
+    np.divide(energies, room.floor, ratio)
+    np.minimum(ratio, MOST_RATIO, out=ratio)
+    np.divide(room.said, room.floor, prior)
+    np.minimum(prior, MOST_RATIO, out=prior)
+    np.add(prior, 1.0, other)
+    np.multiply(ratio, prior, ratio)
+    np.divide(ratio, other, ratio)
+    np.log(other, other)
+    np.subtract(ratio, other, ratio)
+    np.minimum(ratio, MOST_LIKELIHOOD, out=ratio)
+    np.add.reduce(room.voiced, axis=-1, out=room.sums)
+    np.divide(room.sums, room.voiced.shape[-1], room.sums)
+    return room.sums

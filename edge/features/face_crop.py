@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.features.haar import halved
 from edge.features.spec import FaceSpec
 from edge.types import F32, U8
 
@@ -36,9 +37,11 @@ def crop_face(grey: U8, box_xywh: tuple[int, int, int, int], spec: FaceSpec) -> 
 
 
 def resize_crop(crop: U8, size: int) -> U8:
-    """Bring a square picture to uint8 [size, size]: averaging where it shrinks, bilinear where it grows."""
+    """Bring a square picture to uint8 [size, size]: averaging where it shrinks, by halves first; bilinear where it grows."""
     if crop.shape == (size, size):
         return crop.copy()
+    while crop.shape[0] >= 2 * size:
+        crop = halved(crop)
     interpolation = cv2.INTER_AREA if crop.shape[0] > size else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(crop, (size, size), interpolation=interpolation), np.uint8)
 
