@@ -15,7 +15,7 @@ from edge.types import F32
 class SmoothingSettings:
     """`time_constant_s` of the mean (0 is off); a new label must lead by `switch_margin`; a gap of `forget_s` starts anew."""
 
-    time_constant_s: float = 0.3
+    time_constant_s: float = 0.2
     switch_margin: float = 0.05
     forget_s: float = 1.0
 
