@@ -117,10 +117,22 @@ def test_real_speech_gives_the_same_windows_as_stream_and_clip(data_part):
         assert same(windows_of(samples, [size] * (samples.size // size)), whole), f"blocks of {size}"
 
 
-def test_windows_come_every_half_second_from_one_second_on():
-    times_ms = [window.capture_time_ns / NS_PER_MS for window in windows_of(voice(4.0))]
-    # Frame n is complete 15 ms after its hop: 100 frames end at 1.015 s.
-    assert times_ms == [1015 + HOP_MS * i for i in range(6)]
+def test_windows_come_every_half_second_once_they_hold_two_seconds_of_voice_and_sooner_before():
+    windows = windows_of(voice(5.0))
+    assert windows[0].capture_time_ns == 1015 * NS_PER_MS  # frame n is complete 15 ms after its hop: 100 frames end then
+    sooner = [window.voiced * SPEC.window_frames < 199.5 for window in windows[:-1]]
+    assert sooner == sorted(sooner, reverse=True)
+    assert 3 <= sum(sooner) < len(sooner) - 2
+    gaps_ms = np.diff([window.capture_time_ns // NS_PER_MS for window in windows])
+    assert gaps_ms.tolist() == [300 if soon else HOP_MS for soon in sooner]
+
+
+@pytest.mark.parametrize("begins_s", [1.0, 1.13, 1.26, 1.39])
+def test_a_voice_is_read_as_soon_as_there_is_three_quarters_of_a_second_of_it(begins_s: float):
+    room = noise(begins_s, 0.0003)
+    (first, *_) = windows_of(np.concatenate([room, voice(2.0)]))
+    assert begins_s + 0.7 <= first.capture_time_ns / 1e9 <= begins_s + 0.9
+    assert first.voiced == pytest.approx(0.25, abs=0.04)
 
 
 def test_a_window_is_stamped_with_its_newest_sample_wherever_the_blocks_are_cut():
