@@ -13,8 +13,8 @@ from typing import Any
 PEERS = ("python_speech_features", "librosa", "kaldi-native-fbank")
 
 
-def page(mfcc: dict[str, Any], voice: dict[str, Any], removal: dict[str, Any]) -> str:
-    return "\n\n".join([INTRODUCTION, *_speed(mfcc), *_voices(voice), *_removal(removal)]) + "\n"
+def page(mfcc: dict[str, Any], voice: dict[str, Any]) -> str:
+    return "\n\n".join([INTRODUCTION, *_speed(mfcc), *_voices(voice), REMOVAL]) + "\n"
 
 
 INTRODUCTION = """# The speech front end
@@ -24,6 +24,7 @@ from the same spectrum, how high the voice is; and from the same bands, whether 
 the same sound gives the same bits.
 
 ![A recording in kitchen noise: samples, mel spectrum before and after noise removal, voice](speech_front_end.png)"""
+REMOVAL = "What noise removal is worth to the answers stands among the ablations in [the report](models/README.md)."
 
 
 def table(*rows: str) -> str:
@@ -80,31 +81,13 @@ def _voices(voice: dict[str, Any]) -> list[str]:
     ]
 
 
-def _removal(ablations: dict[str, Any]) -> list[str]:
-    variants = {"with": ablations["variants"]["base"], "without": ablations["variants"]["no_noise_removal"]}
-    rows = [_removal_row(name, figures) for name, figures in variants.items()]
-    return [
-        "## What noise removal does",
-        (
-            "The same recipe trained with and without it, on voices never heard and noises never trained with\n"
-            "(eight classes; [models/ablations.json](models/ablations.json))."
-        ),
-        table("| accuracy | clean | " + " | ".join(f"{snr} dB" for snr in variants["with"]["mean_by_snr_db"]) + " |", *rows),
-    ]
-
-
 def _voice_row(name: str, figures: dict[str, float]) -> str:
     return f"| {name} | " + " | ".join(f"{100 * figures[key]:.1f} %" for key in ("precision", "recall", "f1")) + " |"
 
 
-def _removal_row(name: str, figures: dict[str, Any]) -> str:
-    shown = [figures["clean"], *figures["mean_by_snr_db"].values()]
-    return f"| {name} | " + " | ".join(f"{100 * value:.1f} %" for value in shown) + " |"
-
-
 def main() -> None:
     docs = Path(sys.argv[1])
-    names = ("benchmarks/mfcc.json", "benchmarks/voice_activity.json", "models/ablations.json")
+    names = ("benchmarks/mfcc.json", "benchmarks/voice_activity.json")
     text = page(*(json.loads((docs / name).read_text(encoding="utf-8")) for name in names))
     (docs / "speech_front_end.md").write_text(text, encoding="utf-8")
 
