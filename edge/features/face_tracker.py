@@ -19,7 +19,7 @@ from edge.types import U8, Face, VideoFrame
 
 PROPOSALS = 2  # of a frame that are looked at again, at most
 SURE_NEIGHBOURS = 8  # cascade windows that agree on a face, so many that it counts as found twice
-SURE_OF_BOTH = 4  # windows of either cascade that agree on a new face, so many that it counts as found three times at once
+SURE_OF_BOTH = 8  # windows of either cascade that agree on a new face, so many that it counts as found three times at once
 HELD_HITS = 2  # times as often as it takes to be confirmed must a face be found before it is held
 PART_SIZE = 0.7  # of a face: what lies within it and is smaller is a part of it
 SAME_FACE_OVERLAP = 0.3  # of a box found with the one that is followed
