@@ -9,7 +9,7 @@ import pytest
 from edge.capture.media import VideoFile
 from edge.clock import NS_PER_S
 from edge.features.face_crop import crop_face
-from edge.features.face_search import DUE_SLICES, SCENE_SLICES
+from edge.features.face_search import DUE_SLICES, LIKELY_NEIGHBOURS, SCENE_SLICES
 from edge.features.face_tracker import HaarTracker, TrackerSettings
 from edge.features.haar import Box, FaceDetector, Hit, plan_scan
 from edge.features.spec import FaceSpec
@@ -64,6 +64,28 @@ def test_a_whole_new_scene_is_scanned_by_both_cascades_in_bounded_shares(monkeyp
     assert max(len(share) for share in shares) <= SCENE_SLICES + DUE_SLICES  # which are due now and then
     assert sum(not checking for share in shares for checking in share) >= total
     assert sum(checking for share in shares for checking in share) >= total
+
+
+def test_a_frame_that_shows_a_likely_face_pays_for_no_further_search_and_a_followed_one_is_covered(monkeypatch):
+    asked: list[list[tuple[int, int]]] = []  # of each slice of each frame: how many faces were known and found
+    scan = FaceDetector.scan
+
+    def watched(self, grey, part, checking, known):
+        hits = scan(self, grey, part, checking, known)
+        asked[-1].append((len(known), max((hit.neighbours for hit in hits), default=0)))
+        return hits
+
+    monkeypatch.setattr(FaceDetector, "scan", watched)
+    tracker = HaarTracker()
+    for frame in frames(faces_of(40)):
+        asked.append([])
+        tracker.update(frame)
+    first, *later = asked
+    assert len(first) < SCENE_SLICES
+    assert first[-1][1] >= LIKELY_NEIGHBOURS
+    assert all(neighbours < LIKELY_NEIGHBOURS for _, neighbours in first[:-1])
+    assert sum(len(slices) for slices in later) >= 2 * len(plan_scan((240, 320), 0.12 * 240))
+    assert all(part == (1, 0) for slices in later for part in slices)
 
 
 def test_the_box_lies_on_the_face():
