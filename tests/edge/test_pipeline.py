@@ -71,7 +71,7 @@ def test_a_voice_alone_is_used_alone(tiny_bundle: Path):
     say(pipeline, 1.6)
     event = tick(pipeline, 1.6, MICROPHONE)
     assert (event.state, event.modalities, event.face, event.faces) == ("ok", ("speech",), None, ())
-    assert event.speech.age_ms == pytest.approx(1600 - 1515, abs=1)
+    assert event.speech.age_ms == pytest.approx(1600 - 1315, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_is_stale_is_not_used(tiny_bundle: Path):
     pipeline = make_pipeline(tiny_bundle)  # a face for 0.5 s, a voice for 1.5 s
     show_faces(pipeline, 1.6)
     say(pipeline, 1.6)
-    last_face_s, last_voice_s = 23 / 15, 1.515
+    last_face_s, last_voice_s = 23 / 15, 1.315
     assert set(tick(pipeline, last_face_s + 0.49).modalities) == {"face", "speech"}
     event = tick(pipeline, last_face_s + 0.51)
     assert event.modalities == ("speech",)
@@ -155,7 +155,7 @@ def test_sound_is_read_alike_however_it_is_cut(tiny_bundle: Path):
         say(pipeline, 2.5, block=block)
         answers.append((to_json(tick(pipeline, 2.5)), pipeline.counters.windows_read, pipeline.counters.samples_heard))
     assert len(set(answers)) == 1
-    assert answers[0][1:] == (3, 40_000)
+    assert answers[0][1:] == (5, 40_000)  # every 0.3 s, while it holds less than two seconds of voice
 
 
 def test_a_gap_in_the_sound_starts_a_new_signal(tiny_bundle: Path):
@@ -166,7 +166,7 @@ def test_a_gap_in_the_sound_starts_a_new_signal(tiny_bundle: Path):
     assert pipeline.counters.windows_read == 0  # 0.9 s twice are not 1.8 s
     say(pipeline, 0.5, start_ns=round(3.9 * NS_PER_S))
     assert pipeline.counters.sound_gaps == 1
-    assert pipeline.counters.windows_read == 1
+    assert pipeline.counters.windows_read == 2
 
 
 def test_jitter_of_the_block_times_is_no_gap(tiny_bundle: Path):

@@ -57,6 +57,7 @@ def hops(count: int, labels: list[int]) -> Hops:
 def test_nearly_all_speech_lies_above_the_line() -> None:
     assert usable_line(np.linspace(0.0, 10.0, 1001, dtype=np.float32)) == pytest.approx(0.05)
     assert usable_line(np.full(100, -3.0, np.float32)) == 0.0  # the network's own line is never lowered
+    assert usable_line(np.full(100, 9.0, np.float32)) == 4.0  # nor is more asked than voices recorded elsewhere give
 
 
 def test_joined_hops_keep_to_their_clips() -> None:
