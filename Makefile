@@ -119,7 +119,7 @@ folds: need-data dev  ## train, export and evaluate the five held-out speech mod
 seeds: folds  ## train the five folds twice more with other seeds: how much of a difference is luck (three hours on two cores)
 	$(BIN)/python -m train.seeds --config configs/train/speech.yaml --data "$(DATA)" --out build/train --json docs/models/speech_seeds.json
 
-ablations: need-data dev  ## train one voice network with one thing changed at a time: what its parts are worth (an hour)
+ablations: need-data dev  ## train one voice network with one thing changed at a time: what its parts are worth (forty minutes)
 	$(BIN)/python -m train.ablations --config configs/train/speech_first.yaml --data "$(DATA)" --out build/train/ablations \
 		--json docs/models/ablations.json
 

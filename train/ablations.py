@@ -59,8 +59,6 @@ class Variant:
 VARIANTS = {
     "base": Variant("as it is"),
     "no_noise_removal": Variant("without noise removal", SpeechSpec(noise_reduction="none")),
-    "no_pitch": Variant("without pitch and voicing", SpeechSpec(pitch=False)),
-    "deltas": Variant("with deltas", SpeechSpec(deltas=1)),
     "log_mel": Variant(
         "log mel energies for cepstra", SpeechSpec(mfcc=dataclasses.replace(SpeechSpec().mfcc, output="log_mel"))
     ),
