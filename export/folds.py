@@ -33,11 +33,10 @@ from export.verify import verify
 from export.write import Forms, describe, write_bundle
 from train.cross_validation import calibrate_folds, folder_of, split_hash, train_folds, train_mixed
 from train.recipe import read_first, read_recipe
-from train.report import commit, read_card, write_json
+from train.report import commit, read_card, spread, write_json
 from train.splits import FOLDS, fold_actors
 from train.voices import clip_windows, find_ravdess
 
-INTERRUPTED = 130
 CALIBRATION_CLIPS = 64
 NOISE_DB = "20,10,0"
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
@@ -104,10 +103,6 @@ def same_label(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> floa
     return float(np.mean(same))
 
 
-def spread(values: list[float]) -> dict[str, Any]:
-    return {"by_fold": values, "mean": float(np.mean(values)), "deviation": float(np.std(values, ddof=1))}
-
-
 def confusions(matrix: list[list[int]], pairs: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     """Return how often each of a pair of classes is taken for the other, as shares of its own clips."""
     result = {}
@@ -139,7 +134,7 @@ def report(
         "bundles": [evaluation["bundle"] for evaluation in fp32],
         "temperatures": [card["temperature"]["logits"] for card in cards],
         "pooled": whole,
-        "over_folds": {name: spread([evaluation[name] for evaluation in fp32]) for name in FIGURES},
+        "over_folds": {name: _over_folds([evaluation[name] for evaluation in fp32]) for name in FIGURES},
         "majority_baseline": max(whole["per_class"][label]["n"] for label in LABELS) / whole["n"],
         "random_split_that_mixes_actors": {"inflated": True, "network": mixed["network"], **mixed["test"]},
         "confused": confusions(whole["confusion"], (("sad", "fear"), ("neutral", "calm"))),
@@ -179,12 +174,16 @@ def report(
         document["tess"] = {
             "what": "the five networks over TESS: seven classes of eight, two speakers, both women",
             "n": folds[0]["tess"]["n"],
-            "accuracy": spread([fold["tess"]["accuracy"] for fold in folds]),
+            "accuracy": _over_folds([fold["tess"]["accuracy"] for fold in folds]),
             "by_speaker": {
                 name: _mean([fold["tess"]["by_speaker"][name] for fold in folds]) for name in folds[0]["tess"]["by_speaker"]
             },
         }
     return document
+
+
+def _over_folds(values: list[float]) -> dict[str, Any]:
+    return {"by_fold": values, **spread(values)}
 
 
 def _mean(values: list[float]) -> float:
@@ -218,11 +217,11 @@ def main(arguments: list[str]) -> int:
     try:
         folds = range(FOLDS) if given.fold is None else (given.fold,)
         if not given.trained and not train_folds(recipe, first, given.data, given.out, folds):
-            return INTERRUPTED
+            return cli.INTERRUPTED
         if given.fold is not None:
             return 0
         if not given.trained and not train_mixed(first or recipe, given.data, given.out):
-            return INTERRUPTED
+            return cli.INTERRUPTED
         calibrate_folds(given.data, given.out)
         cards = [read_card(folder_of(given.out, fold), "speech") for fold in range(FOLDS)]
         bundles = [folder_of(given.bundles, fold) for fold in range(FOLDS)]

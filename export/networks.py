@@ -61,9 +61,8 @@ def load_network(checkpoints: Path, kind: str, spec: PreprocessSpec) -> Network:
     module = load_weights(checkpoints, kind, module)
     if "usable_line" in card:
         with torch.no_grad():
-            module.get_parameter("usable.bias").sub_(
-                card["usable_line"]
-            )  # so that a half is the line, whoever reads the bundle
+            # So that a half is the line, whoever reads the bundle.
+            module.get_parameter("usable.bias").sub_(card["usable_line"])
     return Network(kind, module, inputs, outputs, card)
 
 

@@ -27,10 +27,10 @@ from train.models.speech import EMBEDDING, SpeechNet
 from train.pool import open_pool
 from train.recipe import SpeechRecipe, read_recipe
 from train.report import commit, write_json
+from train.run import INTERRUPTED
 from train.speech import Heard, answers, clip_probabilities, hops_of, parts_of, train_network
 from train.voices import Voice, load_noises, load_voices
 
-INTERRUPTED = 130
 SNR_DB = (10, 0)
 NOISY_STEP = 2  # of the test clips, one in so many is heard in every noise
 

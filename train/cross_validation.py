@@ -63,7 +63,7 @@ def train_mixed(recipe: SpeechRecipe, data_dir: Path, out_dir: Path) -> bool:
     return train_speech(recipe, data_dir, out_dir / "mixed", cache=out_dir / "cache", mixed=True)
 
 
-def answers_to_unheard(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F32], Hops]]:
+def _answers_to_unheard(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F32], Hops]]:
     """Return what every fold's network says of the hops of its own unheard actors, by output name, and those hops."""
     spec = SpeechSpec()
     voices = load_voices(data_dir, spec)
@@ -76,9 +76,12 @@ def answers_to_unheard(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F3
     return heard
 
 
-def calibrate_folds(data_dir: Path, out_dir: Path) -> None:
-    """Fit every fold's temperature and usable line on the other folds' unheard actors, and write them into the card of each."""
-    heard = answers_to_unheard(data_dir, out_dir)
+def calibrate_folds(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F32], Hops]]:
+    """Fit every fold's temperature and usable line on the other folds' unheard actors, and write them into the card of each.
+
+    Returns what every fold's network says of the hops of its own unheard actors, by output name, and those hops.
+    """
+    heard = _answers_to_unheard(data_dir, out_dir)
     for fold in range(FOLDS):
         others = [part for index, part in enumerate(heard) if index != fold]
         outs = {name: np.concatenate([outs[name] for outs, _ in others]) for name in ("logits", "usable")}
@@ -88,6 +91,7 @@ def calibrate_folds(data_dir: Path, out_dir: Path) -> None:
         card["usable_line"] = usable_line(outs["usable"])
         card["protocol"] = f"actors apart: {card['actors']['test']} unheard, the other folds' unheard actors calibrated"
         write_json(folder / "speech.json", card)
+    return heard
 
 
 def join(parts: Sequence[Hops]) -> Hops:

@@ -109,6 +109,11 @@ def load_weights(folder: Path, kind: str, model: nn.Module) -> nn.Module:
     return model.eval()
 
 
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return the mean of two or more values and their sample deviation."""
+    return {"mean": float(np.mean(values)), "deviation": float(np.std(values, ddof=1))}
+
+
 def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.float32]) -> float:
     """Return the temperature that minimises cross-entropy of logits [N, C] with target distributions [N, C].
 

@@ -18,13 +18,13 @@ import torch
 
 from edge.errors import MoodringError
 from edge.evaluation.metrics import classification_metrics
-from train.cross_validation import answers_to_unheard, calibrate_folds, folder_of, train_folds
+from train.cross_validation import calibrate_folds, folder_of, train_folds
 from train.recipe import SpeechRecipe, read_first, read_recipe
-from train.report import commit, read_card, write_json
+from train.report import commit, read_card, spread, write_json
+from train.run import INTERRUPTED
 from train.speech import clip_probabilities
 from train.splits import FOLDS
 
-INTERRUPTED = 130
 SEED_STEP = 10  # between one run's seeds and the next one's
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
 
@@ -39,9 +39,8 @@ def run_folder(out_dir: Path, run: int) -> Path:
 
 def measure(data_dir: Path, out_dir: Path) -> dict[str, Any]:
     """Return the pooled figures of five trained folds, by their own float32 networks, and the accuracy of each."""
-    calibrate_folds(data_dir, out_dir)
     probabilities, truth = [], []
-    for fold, (outs, hops) in enumerate(answers_to_unheard(data_dir, out_dir)):
+    for fold, (outs, hops) in enumerate(calibrate_folds(data_dir, out_dir)):
         temperature = read_card(folder_of(out_dir, fold), "speech")["temperature"]["logits"]
         said, labels = clip_probabilities(outs["logits"], hops, temperature)
         probabilities.append(said)
@@ -60,6 +59,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="how many, those of `make folds` among them")
     parser.add_argument("--fold", type=int, choices=range(FOLDS), help="train this one of every seed and stop")
     given = parser.parse_args(arguments)
+    if given.seeds < 2:
+        parser.error(f"--seeds must be at least 2 for a spread, got {given.seeds}")
     recipe = read_recipe(given.config, "speech")
     first = read_first(recipe, given.config)
     torch.set_num_threads(recipe.threads if given.fold is None else 1)
@@ -76,16 +77,16 @@ def main(arguments: list[str]) -> int:
     except MoodringError as error:
         print(f"moodring: {error}", file=sys.stderr)
         return error.exit_code
-    accuracies = [run["accuracy"] for run in runs]
+    accuracy = spread([run["accuracy"] for run in runs])
     document = {
         "what": "speech, five folds over twenty actors pooled, trained with several seeds",
         "commit": commit(),
         "command": "make seeds",
         "runs": runs,
-        "accuracy": {"mean": float(np.mean(accuracies)), "deviation": float(np.std(accuracies, ddof=1))},
+        "accuracy": accuracy,
     }
     write_json(given.json, document)
-    print(f"accuracy {document['accuracy']['mean']:.4f} +- {document['accuracy']['deviation']:.4f} over {len(runs)} seeds")
+    print(f"accuracy {accuracy['mean']:.4f} +- {accuracy['deviation']:.4f} over {len(runs)} seeds")
     return 0
 
 

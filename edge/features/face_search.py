@@ -71,7 +71,7 @@ class FaceSearch:
                 scan.next, scan.left = 0, len(self._slices)
         return cut
 
-    def look(self, grey: U8, now_ns: int, known: Sequence[bool], seen: Sequence[Box] = ()) -> list[Proposal]:
+    def look(self, grey: U8, now_ns: int, known: Sequence[bool], seen: Sequence[Box]) -> list[Proposal]:
         """Return the places of uint8 [H, W] where a new face may be, the likeliest first.
 
         `known` says of each face that is followed whether it was seen in this frame, `seen` where what was seen is.
@@ -83,14 +83,19 @@ class FaceSearch:
         due = self._due(now_ns, known)
         if not any(due):  # as for most frames in which a known face was seen
             return []
+        enough = None if any(known) else LIKELY_NEIGHBOURS
+        return sorted(self._scanned(grey, due, seen, enough), key=lambda proposal: -proposal.neighbours)
+
+    def _scanned(self, grey: U8, due: Sequence[int], seen: Sequence[Box], enough: int | None) -> list[Proposal]:
+        """Search so many slices of either scan, or up to the one that shows a place on which `enough` windows agree."""
         proposals: list[Proposal] = []
         for scan, count in zip(self._scans, due, strict=True):
             for _ in range(count):
                 hits = self._detector.scan(grey, self._take(scan), scan.checking, seen)
                 proposals += [Proposal(hit.box, hit.neighbours, scan.checking) for hit in hits]
-                if not any(known) and any(hit.neighbours >= LIKELY_NEIGHBOURS for hit in hits):
-                    return sorted(proposals, key=lambda proposal: -proposal.neighbours)
-        return sorted(proposals, key=lambda proposal: -proposal.neighbours)
+                if enough is not None and any(hit.neighbours >= enough for hit in hits):
+                    return proposals
+        return proposals
 
     def _due(self, now_ns: int, known: Sequence[bool]) -> list[int]:
         """Return how many slices of either scan this frame pays for."""
