@@ -62,6 +62,8 @@ VARIANTS = {
     "log_mel": Variant(
         "log mel energies for cepstra", SpeechSpec(mfcc=dataclasses.replace(SpeechSpec().mfcc, output="log_mel"))
     ),
+    "no_pitch": Variant("without pitch and voicing", SpeechSpec(pitch=False)),
+    "deltas": Variant("with deltas", SpeechSpec(deltas=1)),
     "mean_pooling": Variant("mean over time for attentive statistics", change=pool_by_mean),
 }
 
