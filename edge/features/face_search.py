@@ -104,7 +104,7 @@ class FaceSearch:
         if begun is not None:
             share = -(-len(self._slices) // (BESIDE_FRAMES if known else SEARCH_FRAMES))
             due[begun] = SCENE_SLICES if self._is_new_scene and not any(known) else share
-        if now_ns >= self._slice_due_ns:
+        if now_ns >= self._slice_due_ns and not self._is_new_scene:  # a new one is being searched already
             self._slice_due_ns = max(self._slice_due_ns + self._slice_ns, now_ns)
             self._turn = 1 if begun is not None else 1 - self._turn
             due[self._turn] = max(1 if begun is not None and any(known) else DUE_SLICES, due[self._turn])

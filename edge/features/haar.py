@@ -91,7 +91,7 @@ class Look:
 
 QUICK_LOOK = Look(34, 0.25, (0.83, 1.2), 2)  # enough from one frame to the next
 CLOSE_LOOK = Look(64, 0.25, (0.75, 1.33), 3)  # OpenCV looks at every place of a picture this large, not at every fourth
-NEW_LOOK = Look(64, 0.25, (0.83, 1.2), 3)  # where a scan proposes a face its side is known to a level, not as it will change
+NEW_LOOK = Look(64, 0.2, (0.83, 1.2), 3)  # where a scan proposes a face its side is known to a level, not as it will change
 PROFILE_LOOK = Look(56, 0.25, (0.75, 1.33), 5)  # a floor or a curtain gets four windows at most, a face turned aside eight
 
 
