@@ -1,8 +1,8 @@
 """usage: python -m export.folds --config FILE --data DIR --out DIR --bundles DIR --json FILE ...
 
 Train the five folds of the speech model (or one of them), calibrate and export each, evaluate each on its own unheard actors
-with `moodring evaluate speech`, and pool what they said. `--fold K` only trains that fold, several of which can run at once;
-`--trained` begins where they end.
+with `moodring evaluate speech`, and pool what they said. The model that ships is trained on everyone last, and calibrated by
+them: OUT/shipped. `--fold K` only trains that fold, several of which can run at once; `--trained` begins where they end.
 """
 
 from __future__ import annotations
@@ -31,14 +31,22 @@ from export.quantize import agreement, nearest
 from export.to_onnx import to_onnx
 from export.verify import verify
 from export.write import Forms, describe, write_bundle
-from train.cross_validation import calibrate_folds, folder_of, split_hash, train_folds, train_mixed
+from train.cross_validation import (
+    calibrate_folds,
+    calibrate_shipped,
+    folder_of,
+    split_hash,
+    train_folds,
+    train_mixed,
+    train_shipped,
+)
 from train.recipe import read_first, read_recipe
 from train.report import commit, read_card, spread, write_json
 from train.splits import FOLDS, fold_actors
 from train.voices import clip_windows, find_ravdess
 
 CALIBRATION_CLIPS = 64
-NOISE_DB = "20,10,0"
+NOISE_DB = "20,10,5,0,-5"
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
 
 
@@ -222,7 +230,9 @@ def main(arguments: list[str]) -> int:
             return 0
         if not given.trained and not train_mixed(first or recipe, given.data, given.out):
             return cli.INTERRUPTED
-        calibrate_folds(given.data, given.out)
+        if not given.trained and not train_shipped(recipe, first, given.data, given.out):
+            return cli.INTERRUPTED
+        calibrate_shipped(calibrate_folds(given.data, given.out), given.out)
         cards = [read_card(folder_of(given.out, fold), "speech") for fold in range(FOLDS)]
         bundles = [folder_of(given.bundles, fold) for fold in range(FOLDS)]
         agreements = [export_fold(folder_of(given.out, k), bundle, given.data) for k, bundle in enumerate(bundles)]

@@ -1,4 +1,8 @@
-"""What forms are compared on: pictures and voices that trained, chose, calibrated and quantised nothing."""
+"""What forms are compared on: pictures and voices that trained, chose, calibrated and quantised nothing.
+
+Of a speech network that was trained on everyone there are no such voices: its forms are compared on some that it knows, and the
+comparison says so.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +53,7 @@ class Pairs:
 
 
 def held_out(networks: dict[str, Network], data_dir: Path, spec: PreprocessSpec) -> tuple[dict[str, HeldOut], Pairs]:
-    """Read FER2013's PublicTest, the voices of actors whom the speech network never heard, and pair them."""
+    """Read FER2013's PublicTest, the voices of actors whom the speech network never heard (if there are any), and pair them."""
     fer = read_fer2013(find_fer2013(data_dir)[0])
     rows = np.flatnonzero(fer.usage == SPLIT)
     crops = [{"crop": crop[None]} for crop in normalise_crops(fer.faces[rows])]
@@ -63,6 +67,7 @@ def held_out(networks: dict[str, Network], data_dir: Path, spec: PreprocessSpec)
 def _voices(network: Network, data_dir: Path, spec: PreprocessSpec) -> HeldOut:
     actors = network.card.get("actors", {})
     part = "test" if actors.get("test") else "validation"
+    known = " of those it was trained on" if set(actors.get(part, ())) <= set(actors.get("train", ())) else ""
     chosen = [clip for clip in list_ravdess(find_ravdess(data_dir)) if clip.actor in actors.get(part, [clip.actor])]
     windows: Inputs = []
     groups: list[int] = []
@@ -72,7 +77,7 @@ def _voices(network: Network, data_dir: Path, spec: PreprocessSpec) -> HeldOut:
         groups += [index] * len(pieces)
     who = ", ".join(map(str, sorted({clip.actor for clip in chosen})))
     labels = np.array([clip.label for clip in chosen], np.int64)
-    return HeldOut(f"RAVDESS actors {who} ({part})", "logits", windows, np.array(groups, np.int64), labels)
+    return HeldOut(f"RAVDESS actors {who} ({part}{known})", "logits", windows, np.array(groups, np.int64), labels)
 
 
 def judged(kind: str, material: Material) -> HeldOut:

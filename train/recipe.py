@@ -59,7 +59,7 @@ class SpeechRecipe(Recipe):
     label_smoothing: float
     mixup: float
     bfloat16: bool  # convolve in it: half again as fast on processors that have it, far slower on others
-    fold: int | None  # whose test actors are held out; null trains on everyone but the validation actors
+    fold: int | None  # whose test actors are held out; null holds out nobody but the validation actors
     views: int  # windows drawn from each clip and epoch
     versions: int  # of each recording in the pool
     shortest_s: float

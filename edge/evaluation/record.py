@@ -1,6 +1,7 @@
 """usage: python -m edge.evaluation.record BUNDLE_DIR EVALUATION.json ...
 
-Put the figures of `moodring evaluate` into a bundle's bundle.json, keyed by the files' names, and seal it again.
+Put the figures of `moodring evaluate` into a bundle's bundle.json, keyed by the files' names, and seal it again. Of models
+that were cross-validated they are those of the folds (NAME_folds.json): the recipe's, not this bundle's own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from edge.errors import BundleError, MoodringError
 from edge.inference.bundle import DOCUMENT, document_text, seal
 
+FOLDS = "_folds"  # ends the names of files that pool several models' figures
 KEPT = (
     "n", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece", "precision", "split",
     "actors", "protocol", "pairing", "method",
@@ -21,9 +23,9 @@ KEPT = (
 
 
 def record_accuracy(bundle_dir: Path, evaluations: Iterable[Path]) -> str:
-    """Put measured figures into bundle.json, keyed by the evaluation files' names without suffix; return the bundle's id.
+    """Put measured figures into bundle.json, keyed by the evaluation files' names; return the bundle's id, which stays.
 
-    Raises BundleError where an evaluation cannot be read or measured another bundle. The id stays: figures are no part of it.
+    Raises BundleError where an evaluation cannot be read, measured another bundle, or the folds of another recipe.
     """
     path = bundle_dir / DOCUMENT
     try:
@@ -32,11 +34,14 @@ def record_accuracy(bundle_dir: Path, evaluations: Iterable[Path]) -> str:
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} or an evaluation cannot be read ({error})") from error
     for name, evaluation in measured.items():
-        if evaluation.get("bundle") != document["id"]:
+        if "pooled" in evaluation:
+            if _settled(evaluation["recipe"]) != _settled(document["training"]["recipe"].get("speech", {})):
+                raise BundleError(f"{name}.json measured folds of another recipe than this bundle's; run them again")
+        elif evaluation.get("bundle") != document["id"]:
             raise BundleError(
                 f"{name}.json measured bundle {evaluation.get('bundle')}, not {document['id']}; evaluate it again"
             )
-    document["accuracy"] = {name: _figures(evaluation) for name, evaluation in sorted(measured.items())}
+    document["accuracy"] = {name.removesuffix(FOLDS): _figures(found) for name, found in sorted(measured.items())}
     seal(document)
     part = path.with_name(f".{DOCUMENT}.part")
     part.write_text(document_text(document), encoding="utf-8")
@@ -44,8 +49,14 @@ def record_accuracy(bundle_dir: Path, evaluations: Iterable[Path]) -> str:
     return str(document["id"])
 
 
+def _settled(recipe: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in recipe.items() if key != "fold"}
+
+
 def _figures(evaluation: dict[str, Any]) -> dict[str, Any]:
-    figures = {key: evaluation[key] for key in KEPT if key in evaluation}
+    """Return the figures of one evaluation; of all folds together, and of feature fusion, where there are several."""
+    found = evaluation | evaluation.get("pooled", {}) | evaluation.get("methods", {}).get("feature", {})
+    figures = {key: found[key] for key in KEPT if key in found}
     if "by_label_set" in evaluation:
         figures["by_label_set"] = {name: _figures(part) for name, part in evaluation["by_label_set"].items()}
     return figures

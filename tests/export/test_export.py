@@ -278,6 +278,16 @@ def test_measured_accuracy_goes_into_the_bundle_that_was_measured(
     assert record_accuracy(out, [evaluation]) == second
     with pytest.raises(BundleError, match="cannot be read"):
         record_accuracy(out, [tmp_path / "nothing.json"])
+    recipe = reader.load(out).training["recipe"]["speech"]
+    folds = tmp_path / "speech_folds.json"
+    folds.write_text(
+        json.dumps({"pooled": {"n": 8, "accuracy": 0.5}, "recipe": recipe | {"fold": [0, 1]}, "protocol": "folds"})
+    )
+    record_accuracy(out, [folds])
+    assert reader.load(out).accuracy == {"speech": {"n": 8, "accuracy": 0.5, "protocol": "folds"}}
+    folds.write_text(json.dumps({"pooled": {"n": 8, "accuracy": 0.5}, "recipe": recipe | {"epochs": 99}}))
+    with pytest.raises(BundleError, match="folds of another recipe"):
+        record_accuracy(out, [folds])
     evaluation.write_text(json.dumps({"n": 10, "accuracy": 0.6, "bundle": "another"}))
     with pytest.raises(BundleError, match="measured bundle another"):
         record_accuracy(out, [evaluation])

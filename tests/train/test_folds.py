@@ -13,7 +13,7 @@ from edge.errors import ExportError
 from edge.evaluation.readers import RavdessClip
 from edge.inference.bundle import load
 from export.folds import confusions, pooled, same_label
-from train.cross_validation import join, split_hash
+from train.cross_validation import PROTOCOL, join, split_hash
 from train.report import softmax
 from train.speech import Hops, actors_of, clip_probabilities, fit_clip_temperature, parts_of, usable_line
 from train.splits import FOLDS, fold_actors
@@ -142,3 +142,15 @@ def test_a_settled_recipe_trains_on_everyone_but_the_tested() -> None:
     whole = parts_of(voices, 2, whole=True)
     assert actors_of(voices, whole.train) == [*range(1, 9), *range(13, 21)]
     assert actors_of(voices, whole.test) == [9, 10, 11, 12]
+    shipped = parts_of(voices, None, whole=True)
+    assert actors_of(voices, shipped.train) == list(range(1, 21))
+    assert not len(shipped.test)
+
+
+def test_what_ships_says_that_it_heard_everyone() -> None:
+    card = json.loads((ROOT / "train" / "checkpoints" / "speech.json").read_text())
+    assert card["protocol"] == PROTOCOL
+    assert card["actors"]["train"] == list(range(1, 21))
+    assert not card["actors"]["test"]
+    training = load(ROOT / "edge" / "bundles" / "default").training
+    assert f"speech: {PROTOCOL}" in training["protocol"]

@@ -17,7 +17,7 @@ METHODS = {
     "product, untrained": "product of both answers, nothing learnt",
 }
 SETS = {"official": "FER2013's own labels", "ferplus": "FER+ majority"}
-NEEDED = ("face", "speech", "speech_folds", "fusion", "fusion_folds")
+NEEDED = ("face", "speech_folds", "fusion_folds")
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,14 +31,6 @@ def trust(evidence: Evidence, out: Path) -> list[Block]:
                 percent(found["coverage"]),
             )
         )
-    shipped = evidence["fusion"].get("by_label_set", {}).get("ferplus", {}).get("confident")
-    statement = (
-        f" For the shipped models the threshold is **{shipped['threshold']:.2f}**: act on events whose `confidence` is "
-        "at least that, "
-        "and leave the others alone."
-        if shipped
-        else ""
-    )
     return [
         Heading("How far its confidence can be believed"),
         Figure("reliability.png", "Reliability diagrams: how often right against how sure", evidence.source("fusion_folds")),
@@ -47,7 +39,8 @@ def trust(evidence: Evidence, out: Path) -> list[Block]:
             "makes answers as "
             "sure as they are right. A threshold is drawn in the same way from the curve below, so that answers above "
             "it are right "
-            f"90 % of the time; the table holds that against people who had no part in it.{statement}"
+            "90 % of the time; the table holds that against people who had no part in it. The [card](card.md) names that of "
+            "the shipped models."
         ),
         Table(
             ("labels", "threshold, by fold", "stated", "held-out: right above it", "share of pairs above it"),
