@@ -84,9 +84,9 @@ def _figures(evidence: Evidence, document: dict[str, Any]) -> list[Block]:
     return [
         Heading("How good it is"),
         Text(
-            f"On people it never saw or heard; of the pairs, {EASIER}. The voice that ships was trained on every actor, by the "
-            "recipe of five networks that each left four of them out: the figures of voice and pairs are theirs, and what to "
-            "expect of it. [The whole report](README.md)."
+            f"On people that the network under test never saw or heard; of the pairs, {EASIER}. The voice that ships was "
+            "trained on every actor, by the recipe of five networks that each left four of them out: the figures of voice and "
+            "pairs are theirs, and what to expect of it. [The whole report](README.md)."
         ),
         Table(
             ("what", "accuracy", "ECE"),
