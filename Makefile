@@ -73,7 +73,7 @@ $(FER): | runtime need-data
 	@rm -rf build/data && mv build/data.part build/data
 
 # The shipped speech model is trained on every actor; the folds' unheard actors calibrate it, and say what to expect of it.
-models: folds data  ## train, export and evaluate the five folds and the shipped models (ten hours on two cores)
+models: folds data  ## train, export and evaluate the five folds and the shipped models (five hours on two cores)
 	@mkdir -p build/train/speech
 	cp build/train/shipped/speech.safetensors build/train/shipped/speech.json build/train/
 	cp build/train/shipped/speech/metrics.json build/train/speech/
@@ -102,14 +102,14 @@ evaluate: need-data runtime data  ## measure the shipped bundle on the held-out 
 		$(BIN)/python -m train.pages.keep events build/sample.jsonl docs/models
 
 # Several folds train at once with `python -m export.folds ... --fold K`; this then finds them done.
-folds: need-data dev  ## train, export and evaluate the five held-out speech models, and train the one that ships (three hours on two cores)
+folds: need-data dev  ## train, export and evaluate the five held-out speech models, and train the one that ships (over two hours on two cores)
 	$(BIN)/python -m export.folds --config configs/train/speech.yaml --data "$(DATA)" --out build/train \
 		--bundles train/folds --json docs/models/speech_folds.json --disturbed
 
 seeds: folds  ## train the five folds twice more with other seeds: how much of a difference is luck (three hours on two cores)
 	$(BIN)/python -m train.seeds --config configs/train/speech.yaml --data "$(DATA)" --out build/train --json docs/models/speech_seeds.json
 
-ablations: need-data dev  ## train one voice network with one thing changed at a time: what its parts are worth (forty minutes)
+ablations: need-data dev  ## train one voice network with one thing changed at a time: what its parts are worth (an hour)
 	$(BIN)/python -m train.ablations --config configs/train/speech_first.yaml --data "$(DATA)" --out build/train/ablations \
 		--json docs/models/ablations.json
 

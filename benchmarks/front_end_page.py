@@ -14,7 +14,7 @@ PEERS = ("python_speech_features", "librosa", "kaldi-native-fbank")
 
 
 def page(mfcc: dict[str, Any], voice: dict[str, Any]) -> str:
-    return "\n\n".join([INTRODUCTION, *_speed(mfcc), *_voices(voice)]) + "\n"
+    return "\n\n".join([INTRODUCTION, *_speed(mfcc), *_voices(voice), REMOVAL]) + "\n"
 
 
 INTRODUCTION = """# The speech front end
@@ -24,6 +24,7 @@ from the same spectrum, how high the voice is; and from the same bands, whether 
 the same sound gives the same bits.
 
 ![A recording in kitchen noise: samples, mel spectrum before and after noise removal, voice](speech_front_end.png)"""
+REMOVAL = "What noise removal is worth to the answers stands among the ablations in [the report](models/README.md)."
 
 
 def table(*rows: str) -> str:

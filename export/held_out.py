@@ -67,7 +67,8 @@ def held_out(networks: dict[str, Network], data_dir: Path, spec: PreprocessSpec)
 def _voices(network: Network, data_dir: Path, spec: PreprocessSpec) -> HeldOut:
     actors = network.card.get("actors", {})
     part = "test" if actors.get("test") else "validation"
-    known = " of those it was trained on" if set(actors.get(part, ())) <= set(actors.get("train", ())) else ""
+    heard = set(actors.get(part, ())) & set(actors.get("train", ()))
+    known = " of those it was trained on" if heard else ""
     chosen = [clip for clip in list_ravdess(find_ravdess(data_dir)) if clip.actor in actors.get(part, [clip.actor])]
     windows: Inputs = []
     groups: list[int] = []

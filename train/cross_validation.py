@@ -67,8 +67,14 @@ def shipped_folder(out_dir: Path) -> Path:
 
 def train_shipped(recipe: SpeechRecipe, first: SpeechRecipe | None, data_dir: Path, out_dir: Path) -> bool:
     """Train on every actor, into OUT/shipped."""
-    everyone = replace(recipe, fold=None), replace(first, fold=None) if first else None
-    return train_speech(everyone[0], data_dir, shipped_folder(out_dir), everyone[1], out_dir / "cache", whole=True)
+    return train_speech(
+        replace(recipe, fold=None),
+        data_dir,
+        shipped_folder(out_dir),
+        replace(first, fold=None) if first else None,
+        out_dir / "cache",
+        whole=True,
+    )
 
 
 def train_mixed(recipe: SpeechRecipe, data_dir: Path, out_dir: Path) -> bool:

@@ -35,7 +35,7 @@ def record_accuracy(bundle_dir: Path, evaluations: Iterable[Path]) -> str:
         raise BundleError(f"{path} or an evaluation cannot be read ({error})") from error
     for name, evaluation in measured.items():
         if "pooled" in evaluation:
-            if _settled(evaluation["recipe"]) != _settled(document["training"]["recipe"].get("speech", {})):
+            if _settled(evaluation.get("recipe", {})) != _settled(document["training"]["recipe"].get("speech", {})):
                 raise BundleError(f"{name}.json measured folds of another recipe than this bundle's; run them again")
         elif evaluation.get("bundle") != document["id"]:
             raise BundleError(
