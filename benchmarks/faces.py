@@ -260,6 +260,7 @@ def _false_faces(frames: Iterable[VideoFrame], bundle: Bundle) -> dict[str, int]
     labels, due_ns = 0, 0
     for frame in kept:
         pipeline.see(frame)
+        pipeline.explore(frame)
         if frame.capture_time_ns >= due_ns:
             event = pipeline.tick(frame.capture_time_ns, {"camera": "ok", "microphone": "absent"})
             labels += event.label is not None

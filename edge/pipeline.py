@@ -100,8 +100,8 @@ def open_networks(config: Config, bundle: Bundle, plan: Plan | None = None) -> N
 class Pipeline:
     """One stream: a camera and a microphone, or a recording of both.
 
-    `see`, `hear` and `tick` may each be called from a thread of its own: what one leaves for another is a whole value that
-    takes the place of the one before, and no counter has two writers.
+    `see` with `explore` after it, `hear` and `tick` may each be called from a thread of its own: what one leaves for another is
+    a whole value that takes the place of the one before, and no counter has two writers.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class Pipeline:
             self.counters.frames_skipped_rate += 1
             return
         self._face_due_ns = self._next_due_ns(frame.capture_time_ns)
-        self._faces = self._tracker.update(frame)
+        self._faces = self._tracker.follow(frame)
         self._reduction = frame.reduction
         self._frame_wh = (frame.grey.shape[1] * frame.reduction, frame.grey.shape[0] * frame.reduction)
         primary = self._faces[0] if self._faces else None
@@ -202,6 +202,10 @@ class Pipeline:
             self._tracker.believe(primary.id, output.usable)
             self.counters.faces_read += 1
         self.counters.frames_tracked += 1
+
+    def explore(self, frame: VideoFrame) -> None:
+        """Search the frame that was seen last for faces that are not known yet: what is known of it does not wait for that."""
+        self._tracker.explore(frame)
 
     def sound_due(self) -> int:
         """How many samples are worth being heard at once: those up to the next window, or to a tenth of a second."""

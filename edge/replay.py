@@ -50,6 +50,7 @@ def replay(
             pace.sleep_until_ns(start_ns + arrived_ns)
         if isinstance(datum, VideoFrame):
             pipeline.see(datum)
+            pipeline.explore(datum)
         else:
             pipeline.hear(datum)
     tick_until(arrived_ns if until_ns is None else min(arrived_ns, until_ns))

@@ -133,6 +133,7 @@ class LiveStream:
             health.doubt(f"camera {health.name} sent a damaged picture")
         else:
             self._pipeline.see(frame)
+            self._pipeline.explore(frame)
 
     def _lose_frame(self, _: VideoFrame | Undecoded) -> None:
         self._frames_failed += 1

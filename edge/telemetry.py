@@ -22,7 +22,7 @@ from edge.types import (
 STATUS_NS = NS_PER_S
 # Upper bounds in seconds; the last bucket has none.
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-STAGES = ("decode", "see", "hear", "fuse", "publish", "capture_to_event")
+STAGES = ("decode", "see", "explore", "hear", "fuse", "publish", "capture_to_event")
 KEPT = 512  # durations of the last second, for its percentiles
 
 
@@ -34,6 +34,8 @@ class Stages(Protocol):
     def decode(self, captured: Undecoded) -> VideoFrame | None: ...
 
     def see(self, frame: VideoFrame) -> None: ...
+
+    def explore(self, frame: VideoFrame) -> None: ...
 
     def sound_due(self) -> int: ...
 
@@ -169,6 +171,9 @@ class Timed:
 
     def see(self, frame: VideoFrame) -> None:
         self._measure("see", self._pipeline.see, frame)
+
+    def explore(self, frame: VideoFrame) -> None:
+        self._measure("explore", self._pipeline.explore, frame)
 
     def hear(self, block: AudioBlock) -> None:
         self._measure("hear", self._pipeline.hear, block)

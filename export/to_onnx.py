@@ -12,6 +12,7 @@ import torch
 
 from edge.errors import ExportError
 from export.networks import Network
+from export.side_by_side import side_by_side
 
 OPSET = 20
 
@@ -25,7 +26,7 @@ def to_onnx(network: Network) -> bytes:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                network.module.eval(),
+                side_by_side(network.module.eval()),
                 network.zeros(),
                 dynamo=True,
                 external_data=False,

@@ -149,13 +149,14 @@ def teach(data: FaceData, teacher: nn.Module, weight: float) -> FaceData:
     return replace(data, **blended)
 
 
-def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, first: FaceRecipe | None = None) -> bool:
+def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, *before: FaceRecipe) -> bool:
     """Train, write OUT/face.safetensors, its card and the run folder OUT/face; return whether every epoch was done.
 
-    `first`, where given, is trained before, into OUT/first; its averaged weights are the start, its answers the teacher.
+    `before` are the recipes to train before, the latest first. That one goes into OUT/first (the one before it into
+    OUT/first/first); its averaged weights are the start, its answers the teacher.
     """
     run_dir, first_dir = out_dir / "face", out_dir / "first"
-    if first is not None and not train_face(first, data_dir, first_dir):
+    if before and not train_face(before[0], data_dir, first_dir, *before[1:]):
         return False
     data = load_faces(data_dir, out_dir / "cache")
     pool, pool_validation = nonfaces(data, data_dir, recipe.seed)
@@ -167,8 +168,8 @@ def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, first: FaceRec
     )
     torch.manual_seed(recipe.seed)
     model = FaceNet(width=recipe.width, dropout=recipe.dropout).to(memory_format=torch.channels_last)
-    if first is not None:
-        model.load_state_dict(load_weights(first_dir, "face", FaceNet(width=first.width)).state_dict())
+    if before:
+        model.load_state_dict(load_weights(first_dir, "face", FaceNet(width=before[0].width)).state_dict())
         data = teach(data, deepcopy(model).eval(), recipe.teacher_weight)
     task = Task(
         model=model,
@@ -191,6 +192,6 @@ def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, first: FaceRec
         "protocol": "official parts; PublicTest never used; a tenth of Training, by duplicate group, chose and calibrated",
         **summary,
     }
-    recipes = {"recipe": asdict(recipe), **({"first": asdict(first)} if first else {})}
+    recipes = {"recipe": asdict(recipe), "before": [asdict(each) for each in before]}
     save_weights(out_dir, "face", model, {**recipes, **card})
     return finished

@@ -130,3 +130,13 @@ def read_first(recipe: Any, path: Path) -> Any:
     """Read the recipe that one read from `path` wants trained first; None where it wants none."""
     name = getattr(recipe, "after", "")
     return read_recipe(path.parent / name, recipe.kind) if name else None
+
+
+def read_before(recipe: Any, path: Path) -> list[Any]:
+    """Read every recipe that is trained before one read from `path`, the latest first."""
+    chain = [recipe]
+    while (first := read_first(chain[-1], path)) is not None:
+        if first in chain:
+            raise ConfigError(f'{path.parent / chain[-1].after}: comes after itself; one recipe must start with after: ""')
+        chain.append(first)
+    return chain[1:]

@@ -8,7 +8,7 @@ import torch
 
 from train.face import train_face
 from train.fusion import train_fusion
-from train.recipe import read_first, read_recipe
+from train.recipe import read_before, read_recipe
 from train.speech import train_speech
 
 TRAINERS = {"face": train_face, "speech": train_speech, "fusion": train_fusion}
@@ -23,6 +23,6 @@ def train(kind: str, config_path: Path, data_dir: Path, out_dir: Path) -> int:
     recipe = read_recipe(Path(config_path), kind)
     torch.set_num_threads(recipe.threads)
     torch.use_deterministic_algorithms(mode=True)
-    first = read_first(recipe, Path(config_path))
-    finished = TRAINERS[kind](recipe, Path(data_dir), Path(out_dir), *((first,) if first else ()))
+    before = read_before(recipe, Path(config_path))
+    finished = TRAINERS[kind](recipe, Path(data_dir), Path(out_dir), *before)
     return 0 if finished else INTERRUPTED

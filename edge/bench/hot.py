@@ -36,7 +36,7 @@ from edge.publish.base import Publisher
 from edge.publish.jsonl import JsonLines
 from edge.types import AudioBlock, DeviceState
 
-ROUNDS = 2  # of a process, after one to warm up
+ROUNDS = 2  # of a process, after one to warm up: each once with a watch at every stage, and once at a frame as a whole
 LEAST, MOST = 3, 8  # processes
 LAST = 3  # that must agree
 IDENTITY = EventIdentity("/moodring/bench/bench/0", lambda ns: f"1970-01-01T00:00:{ns // 10**9 % 60:02d}.000000Z")
@@ -106,17 +106,22 @@ def _spreads(samples: list[Sample]) -> dict[str, float]:
     return {name: spread([ratios[name] for ratios in each]) for name in each[0]}
 
 
-def sample(pipeline: MeasuredPipeline, floor: Floor, recording: Recording, publisher: Publisher) -> Sample:
-    """Pass the recording through, some times after one to warm up."""
-    _pass(pipeline, floor, recording, publisher)
-    pipeline.clear()
+def sample(
+    pipeline: MeasuredPipeline, whole: MeasuredPipeline, floor: Floor, recording: Recording, publisher: Publisher
+) -> Sample:
+    """Pass the recording through, some times after one to warm up: `whole` times frames as a whole, `pipeline` each stage."""
+    for one in (pipeline, whole):
+        _pass(one, floor, recording, publisher)
+        one.clear()
     for stage in floor.stages.values():
         stage.clear()
     for _ in range(ROUNDS):
-        _pass(pipeline, floor, recording, publisher)
+        for one in (pipeline, whole):
+            _pass(one, floor, recording, publisher)
     if not pipeline.stages["see"].cpu_ns:
         raise MediaError("no face was read in the whole recording; name one with a face that can be seen")
     ours = {name: stage.cpu_ns for name, stage in pipeline.stages.items() if stage.cpu_ns}
+    ours |= {name: whole.stages[name].cpu_ns for name in FRAME_STAGES}
     bare = {name: stage.cpu_ns for name, stage in floor.stages.items() if stage.cpu_ns}
     return Sample(
         ours_us={name: statistics.median(times) / 1000 for name, times in ours.items()},
@@ -146,6 +151,7 @@ def _pass(pipeline: MeasuredPipeline, floor: Floor, recording: Recording, publis
         read = pipeline.counters.faces_read
         if pipeline.is_face_due(now_ns) and (frame := pipeline.decode(recording.captured(index, now_ns))) is not None:
             pipeline.see(frame)
+            pipeline.explore(frame)
             box = pipeline.primary_box
             if pipeline.counters.faces_read > read and box is not None:
                 floor.frame(jpeg, frame.grey, box)
@@ -168,8 +174,9 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="moodring-bench-") as folder:
             publisher = JsonLines(str(Path(folder) / "events.jsonl"))
-            pipeline = MeasuredPipeline(config, bundle, IDENTITY, open_networks(config, bundle, plan))
-            found = sample(pipeline, Floor(bundle, plan, played.reduction), played, publisher)
+            networks = open_networks(config, bundle, plan)
+            each, whole = (MeasuredPipeline(config, bundle, IDENTITY, networks, within=within) for within in (True, False))
+            found = sample(each, whole, Floor(bundle, plan, played.reduction), played, publisher)
             publisher.close()
     except MoodringError as error:
         print(error, file=sys.stderr)

@@ -17,27 +17,37 @@ STAGES = ("decode", "detect", "search", "crop", "face", "mfcc", "speech", "fusio
 
 
 class MeasuredPipeline(Pipeline):
-    """`stages` tells what each took. `see` is the whole of a frame that was read; crop is what is left of it.
+    """`stages` tells what each took. `see` is the whole of a frame that was read, the search for more faces in it among that;
+    crop is what is left of it.
 
     `answers_ns` are the times from a frame's capture to what the face branch says of it; `taken_ns` says when that was, where
-    somebody knows better than the runtime, which stamps a frame when it arrives.
+    somebody knows better than the runtime, which stamps a frame when it arrives. Without `within`, decode and see alone are
+    timed: a watch within a watch adds to what the outer one shows.
     """
 
-    def __init__(self, config: Config, bundle: Bundle, identity: EventIdentity, networks: Networks) -> None:
+    def __init__(
+        self, config: Config, bundle: Bundle, identity: EventIdentity, networks: Networks, *, within: bool = True
+    ) -> None:
         super().__init__(config, bundle, identity, networks)
         self.stages = {name: Stage() for name in (*STAGES, "see")}
         self.answers_ns: list[int] = []
         self.clock_ns: Callable[[], int] | None = None
         self.taken_ns: Callable[[VideoFrame], int] = lambda frame: frame.capture_time_ns
+        if within:
+            self._watch_within()
+        self._timed_decode = self.stages["decode"].timed(super().decode)
+        self._see, self._explore = Stage(), Stage()
+        self._timed_see = self._see.timed(super().see)
+        self._timed_explore = self._explore.timed(super().explore)
+        self._is_read = False
+
+    def _watch_within(self) -> None:
         self._tracker.search = self.stages["search"].timed(self._tracker.search)  # type: ignore[method-assign]
-        self._tracker = _watched(self._tracker, "update", self.stages["detect"])
+        self._tracker = _watched(self._tracker, "follow", self.stages["detect"])
         self._face_branch = _watched(self._face_branch, "run", self.stages["face"])
         self._speech_branch = _watched(self._speech_branch, "run", self.stages["speech"])
         self._speech_front_end = _watched(_Whole(self._speech_front_end), "push", self.stages["mfcc"])
         self._fuser = _watched(self._fuser, "fuse", self.stages["fusion"])
-        self._timed_decode = self.stages["decode"].timed(super().decode)
-        self._see = Stage()
-        self._timed_see = self._see.timed(super().see)
 
     @property
     def faces(self) -> tuple[Face, ...]:
@@ -51,7 +61,7 @@ class MeasuredPipeline(Pipeline):
 
     def clear(self) -> None:
         """Forget all times so far: they were warm-up."""
-        for stage in (*self.stages.values(), self._see):
+        for stage in (*self.stages.values(), self._see, self._explore):
             stage.clear()
         self.answers_ns.clear()
 
@@ -60,21 +70,28 @@ class MeasuredPipeline(Pipeline):
         return frame
 
     def see(self, frame: VideoFrame) -> None:
-        read = self.counters.faces_read
-        tracked = self.counters.frames_tracked
-        self._timed_see(frame)
-        whole, crop = self.stages["see"], self.stages["crop"]
         detect, search, face = self.stages["detect"], self.stages["search"], self.stages["face"]
-        if self.counters.frames_tracked > tracked:
+        read, searches = self.counters.faces_read, len(search.wall_ns)
+        self._timed_see(frame)
+        parts = [detect, face]
+        if len(search.wall_ns) > searches:
             detect.subtract(search)
-        if self.counters.faces_read == read:
+            parts.append(search)
+        self._is_read = self.counters.faces_read > read
+        if not self._is_read:
             return
         if self.clock_ns is not None:
             self.answers_ns.append(self.clock_ns() - self.taken_ns(frame))
+        whole, crop = self.stages["see"], self.stages["crop"]
         for one in (whole, crop):
             one.append(self._see)
-        for part in (detect, search, face):
+        for part in parts:
             crop.subtract(part)
+
+    def explore(self, frame: VideoFrame) -> None:
+        self._timed_explore(frame)
+        if self._is_read:
+            self.stages["see"].add(self._explore)
 
 
 def _watched(inner: Any, method: str, stage: Stage) -> Any:

@@ -41,6 +41,12 @@ class Stage:
             self.wall_ns.append(other.wall_ns[-1])
             self.cpu_ns.append(other.cpu_ns[-1])
 
+    def add(self, other: Stage) -> None:
+        """Count another's newest call to the newest one here; nothing where either has none."""
+        for mine, others in ((self.wall_ns, other.wall_ns), (self.cpu_ns, other.cpu_ns)):
+            if mine and others:
+                mine[-1] += others[-1]
+
     def subtract(self, other: Stage) -> None:
         """Take another's newest call out of the newest one here, in which it was made.
 

@@ -18,6 +18,16 @@ FRONTAL_NEIGHBOURS = 6.0  # windows of the frontal cascade that agree on a face 
 
 def face_quality(grey: U8, box: Box, neighbours: float) -> float:
     """Judge the face in `box` of uint8 [H, W], on which the frontal cascade agreed with `neighbours` windows."""
+    return face_clarity(grey, box) * frontality(neighbours)
+
+
+def frontality(neighbours: float) -> float:
+    """How far a face on which so many windows agreed is turned to the camera."""
+    return min(1.0, neighbours / FRONTAL_NEIGHBOURS)
+
+
+def face_clarity(grey: U8, box: Box) -> float:
+    """Judge what can be made out of the face in `box` of uint8 [H, W], whichever way it is turned."""
     x, y, side, _ = box.xywh
     pixels = grey[max(0, y) : max(0, y + side), max(0, x) : max(0, x + side)]
     if not pixels.size:
@@ -34,5 +44,4 @@ def face_quality(grey: U8, box: Box, neighbours: float) -> float:
         * min(1.0, float(detail[0, 0]) / contrast / FULL_DETAIL)
         * min(1.0, contrast / FULL_CONTRAST)
         * lit_share
-        * min(1.0, neighbours / FRONTAL_NEIGHBOURS)
     )

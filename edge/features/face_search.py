@@ -16,6 +16,7 @@ from edge.types import U8
 SCENE_SLICES = 10  # of a new scene that one frame pays for: five to ten milliseconds
 LIKELY_NEIGHBOURS = 4  # windows that agree on a place, so many that it is looked at before the search goes on
 DUE_SLICES = 3  # of every scene that are searched now and then: two frames in three pay for none
+DUE_BESIDE = 6  # of them beside a known face, which does not wait for them: five frames in six pay for none
 SEARCH_FRAMES, BESIDE_FRAMES = 4, 6  # over which a full scan is spread while no face is known, and beside one that is
 STILL_SIDE = 64  # pixels the frame is shrunk to, to see whether anything moved
 STILL_LEVELS = 6  # grey levels: smaller changes are noise
@@ -52,7 +53,7 @@ class FaceSearch:
     def __init__(self, detector: FaceDetector, shape: tuple[int, ...], smallest: float, rescan_s: float) -> None:
         self._detector = detector
         self._slices = plan_scan(shape, smallest)
-        self._slice_ns = int(rescan_s * NS_PER_S * DUE_SLICES / max(1, len(self._slices)))
+        self._slice_ns = int(rescan_s * NS_PER_S / max(1, len(self._slices)))
         self._slice_due_ns = 0
         self._scans = (_Scan(checking=False), _Scan(checking=True))
         self._turn = 0  # whose slice was searched last
@@ -105,9 +106,10 @@ class FaceSearch:
             share = -(-len(self._slices) // (BESIDE_FRAMES if known else SEARCH_FRAMES))
             due[begun] = SCENE_SLICES if self._is_new_scene and not any(known) else share
         if now_ns >= self._slice_due_ns and not self._is_new_scene:  # a new one is being searched already
-            self._slice_due_ns = max(self._slice_due_ns + self._slice_ns, now_ns)
+            some = DUE_BESIDE if any(known) else DUE_SLICES
+            self._slice_due_ns = max(self._slice_due_ns + some * self._slice_ns, now_ns)
             self._turn = 1 if begun is not None else 1 - self._turn
-            due[self._turn] = max(1 if begun is not None and any(known) else DUE_SLICES, due[self._turn])
+            due[self._turn] = max(1 if begun is not None and any(known) else some, due[self._turn])
         return [min(count, len(self._slices)) for count in due]
 
     def _take(self, scan: _Scan) -> Slice:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from edge.clock import NS_PER_S
-from edge.features.face_quality import face_quality
+from edge.features.face_quality import face_clarity, frontality
 from edge.features.face_search import FaceSearch, Proposal
 from edge.features.haar import CLOSE_LOOK, NEW_LOOK, PROFILE_LOOK, QUICK_LOOK, Box, FaceDetector, Hit, Look
 from edge.types import U8, Face, VideoFrame
@@ -27,6 +27,7 @@ ONE_FACE_OVERLAP = 0.5  # of two that are followed
 PRIMARY_BONUS = 1.2
 POSITION_GAIN, VELOCITY_GAIN, SIDE_GAIN = 0.6, 0.15, 0.35  # of the alpha-beta filter
 NEIGHBOURS_GAIN = 0.2
+CLARITY_FRAMES = 3  # in which a face seen is judged once, a fifth of a second: judging it costs what following it does by half
 COAST = 0.5  # share of its speed that a face not found keeps, from frame to frame
 RETURN_REACH = 1.5  # of its side: how far from its last box a face that was lost may come back
 DOUBTED_READS = 3  # of the face branch, before its doubt closes a track
@@ -58,12 +59,14 @@ class _Track:
     updated_ns: int = 0
     missed: bool = False  # in the frame before
     aside: bool = False  # turned away when last seen
+    clarity: float = 0.0
+    judged: int = 0  # frames ago
     belief: float = 1.0
     reads: int = 0
 
 
 class HaarTracker:
-    """The faces of one stream. `update` takes frames in time order."""
+    """The faces of one stream. `follow` takes frames in time order, `explore` each of them after it; `update` is both."""
 
     def __init__(self, settings: TrackerSettings | None = None) -> None:
         self.settings = settings or TrackerSettings()
@@ -81,11 +84,20 @@ class HaarTracker:
         self._tracks: list[_Track] = []
         self._primary: int | None = None
         self._doubted: list[tuple[Box, int]] = []
+        self._unexplored = False
         smallest = self.settings.smallest_face * shape[0]
         self._search = FaceSearch(self._detector, shape, smallest, self.settings.rescan_s)
 
     def update(self, frame: VideoFrame) -> tuple[Face, ...]:
+        """Return the confirmed faces of this frame, and search the rest of it."""
+        faces = self.follow(frame)
+        self.explore(frame)
+        return faces
+
+    def follow(self, frame: VideoFrame) -> tuple[Face, ...]:
         """Return the confirmed faces of this frame, the primary one first; one held over a miss says since when.
+
+        Where no face that is known is seen, new ones are searched for at once; else that is left to `explore`.
 
         Primary is the largest, or the most central one, until another is so by a good deal: of two alike it must not be now
         one, now the other.
@@ -96,15 +108,22 @@ class HaarTracker:
         for track in self._tracks:
             _coast(track, now_ns)
         self._assign(self._follow(frame.grey, is_cut=self._search.is_cut(frame.grey)), now_ns)
-        self._doubted = [(box, until_ns) for box, until_ns in self._doubted if until_ns > now_ns]
-        self.search(frame.grey, now_ns)
+        if self._doubted:
+            self._doubted = [(box, until_ns) for box, until_ns in self._doubted if until_ns > now_ns]
+        self._unexplored = any(track.seen_ns == now_ns and self._is_confirmed(track) for track in self._tracks)
+        if not self._unexplored:
+            self.search(frame.grey, now_ns)
         self._tracks = self._alive(now_ns)
         confirmed = [track for track in self._tracks if self._is_confirmed(track)]
         confirmed.sort(key=self._rank)
         self._primary = confirmed[0].id if confirmed else None
-        return tuple(
-            Face(t.id, t.box.xywh, face_quality(frame.grey, t.box, t.neighbours), age_ns=now_ns - t.seen_ns) for t in confirmed
-        )
+        return tuple(Face(t.id, t.box.xywh, _quality(t, frame.grey), age_ns=now_ns - t.seen_ns) for t in confirmed)
+
+    def explore(self, frame: VideoFrame) -> None:
+        """Search the frame that was followed last for new faces, where that could wait for those that are known."""
+        if self._unexplored:
+            self._unexplored = False
+            self.search(frame.grey, frame.capture_time_ns)
 
     def believe(self, face_id: int, usable: float) -> None:
         """Hear from the face branch whether a crop was a face, `usable` in [0, 1]; a track it does not believe in is closed."""
@@ -217,6 +236,14 @@ class HaarTracker:
         return [track for track in kept if not any(_is_part(track.box, other.box) for other in kept)]
 
 
+def _quality(track: _Track, grey: U8) -> float:
+    """Say how fit a track's face is to be read; asked once of each frame in which it is confirmed."""
+    if track.judged == 0:
+        track.clarity = face_clarity(grey, track.box)
+    track.judged = (track.judged + 1) % CLARITY_FRAMES
+    return track.clarity * frontality(track.neighbours)
+
+
 def _coast(track: _Track, now_ns: int) -> None:
     """Move a track to where it should be by now."""
     seconds = (now_ns - track.updated_ns) / NS_PER_S
@@ -245,8 +272,7 @@ def _move(track: _Track, hit: Hit, now_ns: int) -> None:
 
 def _is_part(box: Box, other: Box) -> bool:
     """Whether a box is an eye or a mouth of the face in another: smaller, and centred within it."""
-    within = max(abs(box.x - other.x), abs(box.y - other.y)) < other.side / 2
-    return within and box.side < PART_SIZE * other.side
+    return box.side < PART_SIZE * other.side and max(abs(box.x - other.x), abs(box.y - other.y)) < other.side / 2
 
 
 def _may_be(track: _Track, box: Box) -> bool:

@@ -52,10 +52,13 @@ class Box(NamedTuple):
 
     def overlap(self, other: Box) -> float:
         """Return intersection over union."""
-        dx = min(self.x + self.side / 2, other.x + other.side / 2) - max(self.x - self.side / 2, other.x - other.side / 2)
-        dy = min(self.y + self.side / 2, other.y + other.side / 2) - max(self.y - self.side / 2, other.y - other.side / 2)
-        common = max(0.0, dx) * max(0.0, dy)
-        return common / (self.side**2 + other.side**2 - common)
+        (x, y, side), (other_x, other_y, other_side) = self, other
+        reach, most = (side + other_side) / 2, min(side, other_side)
+        dx, dy = reach - abs(x - other_x), reach - abs(y - other_y)
+        if dx <= 0.0 or dy <= 0.0:
+            return 0.0
+        common = min(dx, most) * min(dy, most)
+        return common / (side * side + other_side * other_side - common)
 
 
 class Hit(NamedTuple):
@@ -208,8 +211,7 @@ class _Cascade:
     gain: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Query:
+class _Query(NamedTuple):
     """What a cascade is asked: boxes of `sides` pixels in a picture that is scaled first, in steps of `factor`."""
 
     scale: float

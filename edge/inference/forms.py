@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge.inference.bundle import BackendName, Bundle, Precision
+from edge.inference.processor import int8_is_native
 
 BackendChoice = Literal["auto", "onnx", "openvino"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
@@ -48,13 +49,26 @@ def forms_of(bundle: Bundle, name: str) -> list[Form]:
 
 
 def resolved(backend: BackendChoice, precision: PrecisionChoice) -> tuple[BackendName, Precision]:
-    """Return what `auto` is where nothing was measured: ONNX Runtime and float32."""
+    """Return what `auto` is where results must not depend on the machine: ONNX Runtime and float32."""
     return SAFE.backend if backend == "auto" else backend, SAFE.precision if precision == "auto" else precision
 
 
 def pinned(bundle: Bundle, backend: BackendChoice, precision: PrecisionChoice) -> Plan:
     """Return one form for every network of a bundle."""
     return dict.fromkeys(bundle.models, Form(*resolved(backend, precision)))
+
+
+def untuned(bundle: Bundle, backend: BackendChoice, precision: PrecisionChoice) -> Plan:
+    """Return what to run where nothing was measured: what is pinned, but int8 for the branches where it cannot but pay.
+
+    On a processor that multiplies int8 by itself they take half as long in ONNX Runtime; the fusion is too small to gain.
+    """
+    plan = pinned(bundle, backend, precision)
+    if precision == "auto" and backend != "openvino" and int8_is_native():
+        small: Precision = "int8"
+        held = [name for name in plan if name != "fusion" and small in bundle.models[name].precisions(SAFE.backend)]
+        plan |= dict.fromkeys(held, Form(SAFE.backend, small))
+    return plan
 
 
 def choose(measured: Paced, backend: BackendChoice, precision: PrecisionChoice) -> Plan | None:

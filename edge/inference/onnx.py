@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import onnxruntime
 
 from edge.errors import BackendError
 from edge.inference.base import Shapes, check_interface
+from edge.inference.processor import int8_may_overflow
 from edge.types import F32
 
 
@@ -36,17 +35,6 @@ class OnnxModel:
 
     def run(self, inputs: Mapping[str, F32]) -> dict[str, F32]:
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
-
-
-@functools.cache
-def int8_may_overflow(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Say whether this processor adds pairs of int8 products in 16 bits, where sums can be cut off: x86 without VNNI."""
-    if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
-        return False
-    try:
-        return "vnni" not in cpuinfo.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return True
 
 
 def _shapes(nodes: Any) -> dict[str, tuple[int, ...]]:

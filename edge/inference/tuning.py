@@ -10,15 +10,15 @@ import datetime as dt
 import hashlib
 import json
 import os
-import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from edge.inference.bundle import Bundle
-from edge.inference.forms import BackendChoice, Form, Plan, PrecisionChoice, choose, forms_of, pinned
+from edge.inference.forms import BackendChoice, Form, Plan, PrecisionChoice, choose, forms_of, pinned, untuned
 from edge.inference.measure import Timing, measure
+from edge.inference.processor import processor
 
 SAMPLES = 60  # paced calls of each form: three networks take twelve seconds
 ENGINES = ("onnxruntime", "openvino")
@@ -77,7 +77,7 @@ def plan(bundle: Bundle, backend: BackendChoice, precision: PrecisionChoice, thr
     tuned = recall(bundle, threads)
     chosen = choose(tuned.paced_ms, backend, precision) if tuned else None
     if tuned is None or chosen is None:
-        return pinned(bundle, backend, precision), "not measured here yet: moodring doctor --tune"
+        return untuned(bundle, backend, precision), "not measured here yet: moodring doctor --tune"
     return chosen, f"the fastest here, measured {tuned.date}"
 
 
@@ -102,19 +102,6 @@ def machine_key(bundle: Bundle, threads: int) -> dict[str, Any]:
         "bundle": bundle.id,
         "threads": threads,
     }
-
-
-def processor() -> str:
-    """Name the processor as the system does."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    for wanted in ("model name", "Model", "CPU part"):  # the last two on ARM
-        for line in lines:
-            if line.startswith(wanted):
-                return f"{platform.machine()} {line.split(':', 1)[1].strip()}"
-    return f"{platform.machine()} {platform.processor()}".strip()
 
 
 def _version(package: str) -> str | None:

@@ -23,7 +23,7 @@ class Preview:
         self._pipeline = pipeline
         self._newest: tuple[VideoFrame, float] | None = None
         self.is_face_due, self.sound_due = pipeline.is_face_due, pipeline.sound_due
-        self.decode = pipeline.decode
+        self.decode, self.explore = pipeline.decode, pipeline.explore
         self.forget_sight = pipeline.forget_sight
         self.forget_sound = pipeline.forget_sound
         self.forget_said = pipeline.forget_said

@@ -8,9 +8,10 @@ import pytest
 
 from edge.capture.media import VideoFile
 from edge.clock import NS_PER_S
+from edge.features import face_tracker
 from edge.features.face_crop import crop_face
-from edge.features.face_search import DUE_SLICES, LIKELY_NEIGHBOURS, SCENE_SLICES
-from edge.features.face_tracker import HaarTracker, TrackerSettings
+from edge.features.face_search import DUE_BESIDE, DUE_SLICES, LIKELY_NEIGHBOURS, SCENE_SLICES
+from edge.features.face_tracker import CLARITY_FRAMES, HaarTracker, TrackerSettings
 from edge.features.haar import Box, FaceDetector, Hit, plan_scan
 from edge.features.spec import FaceSpec
 from edge.types import Face, VideoFrame
@@ -86,6 +87,39 @@ def test_a_frame_that_shows_a_likely_face_pays_for_no_further_search_and_a_follo
     assert all(neighbours < LIKELY_NEIGHBOURS for _, neighbours in first[:-1])
     assert sum(len(slices) for slices in later) >= 2 * len(plan_scan((240, 320), 0.12 * 240))
     assert all(part == (1, 0) for slices in later for part in slices)
+
+
+def test_the_search_for_more_faces_waits_until_what_is_known_has_been_read(monkeypatch):
+    scans = 0
+    scan = FaceDetector.scan
+
+    def watched(*arguments):
+        nonlocal scans
+        scans += 1
+        return scan(*arguments)
+
+    monkeypatch.setattr(FaceDetector, "scan", watched)
+    tracker, later = HaarTracker(TrackerSettings(rescan_s=0.1)), 0
+    for index, frame in enumerate(frames(faces_of(12))):
+        before = scans
+        faces = tracker.follow(frame)
+        assert len(faces) == 1
+        assert (scans > before) == (index == 0)  # nobody was known yet
+        before = scans
+        tracker.explore(frame)
+        later += scans - before
+        tracker.explore(frame)
+        assert scans - before <= DUE_BESIDE  # once of each frame
+    assert later > 12
+
+
+def test_how_clear_a_face_is_is_judged_now_and_then_and_how_it_is_turned_always(monkeypatch):
+    judged = []
+    monkeypatch.setattr(face_tracker, "face_clarity", lambda _grey, box: judged.append(box) or 0.8)
+    monkeypatch.setattr(face_tracker, "frontality", lambda neighbours: neighbours)
+    seen = [faces[0].quality for faces in track(HaarTracker(), faces_of(20)) if faces]
+    assert len(judged) == -(-len(seen) // CLARITY_FRAMES)
+    assert len(set(seen)) > len(judged)
 
 
 def test_the_box_lies_on_the_face():

@@ -11,8 +11,8 @@ import pytest
 
 from edge import doctor, session
 from edge.config import Config, InferenceConfig
-from edge.inference import onnx, tuning
-from edge.inference.bundle import load
+from edge.inference import forms, processor, tuning
+from edge.inference.bundle import DEFAULT, load
 from edge.inference.forms import SAFE, Form, Paced, choose, forms_of, pinned
 from edge.inference.measure import measure, some_input
 from edge.types import F32
@@ -63,11 +63,20 @@ def test_what_is_pinned_needs_no_measurement(tiny_bundle: Path):
     assert tuning.plan(bundle, "onnx", "int8") == (dict.fromkeys(bundle.models, INT8), "pinned by the configuration")
 
 
-def test_untuned_is_safe_and_says_how_to_tune(tiny_bundle: Path, cache: Path):
-    plan, why = tuning.plan(load(tiny_bundle), "auto", "auto")
-    assert set(plan.values()) == {SAFE}
+@pytest.mark.parametrize("native", [True, False])
+def test_untuned_is_int8_where_the_processor_has_it_and_says_how_to_tune(
+    tiny_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, native: bool
+):
+    monkeypatch.setattr(forms, "int8_is_native", lambda: native)
+    bundle, without = load(DEFAULT), load(tiny_bundle)
+    plan, why = tuning.plan(bundle, "auto", "auto")
+    branch = INT8 if native else SAFE
+    assert plan == {"face": branch, "speech": branch, "fusion": SAFE}
+    assert tuning.plan(without, "auto", "auto")[0] == dict.fromkeys(without.models, SAFE)
     assert "moodring doctor --tune" in why
     assert not cache.exists()
+    assert tuning.plan(bundle, "auto", "fp32")[0] == dict.fromkeys(plan, SAFE)
+    assert tuning.plan(bundle, "openvino", "auto")[0] == dict.fromkeys(plan, OV32)
 
 
 def test_a_measurement_is_remembered_for_this_bundle_and_machine_alone(
@@ -141,12 +150,18 @@ def test_forms_are_measured_against_each_other_on_the_same_input():
 
 
 @pytest.mark.parametrize(
-    ("machine", "flags", "overflows"),
-    [("x86_64", "sse4_2 avx2", True), ("x86_64", "avx2 avx512_vnni", False), ("aarch64", "asimd", False)],
+    ("machine", "flags", "overflows", "native"),
+    [
+        ("x86_64", "sse4_2 avx2", True, False),
+        ("x86_64", "avx2 avx512_vnni", False, True),
+        ("aarch64", "asimd", False, False),
+        ("aarch64", "asimd asimddp", False, True),
+    ],
 )
-def test_where_int8_products_could_overflow_is_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, flags: str, overflows: bool
+def test_what_the_processor_makes_of_int8_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, flags: str, overflows: bool, native: bool
 ):
     monkeypatch.setattr(platform, "machine", lambda: machine)
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
-    assert onnx.int8_may_overflow(tmp_path / "cpuinfo") is overflows
+    assert processor.int8_may_overflow(tmp_path / "cpuinfo") is overflows
+    assert processor.int8_is_native(tmp_path / "cpuinfo") is native

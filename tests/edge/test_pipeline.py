@@ -30,6 +30,7 @@ CAMERA, MICROPHONE = {"camera": "ok", "microphone": "absent"}, {"camera": "absen
 def show_faces(pipeline: Pipeline, seconds: float, start_ns: int = 0) -> None:
     for frame in frames((face_picture(i) for i in range(round(15 * seconds))), start_ns=start_ns):
         pipeline.see(frame)
+        pipeline.explore(frame)
 
 
 def say(pipeline: Pipeline, seconds: float, start_ns: int = 0, block: int = 320) -> None:
@@ -130,6 +131,7 @@ def test_a_face_that_left_is_not_read_again(tiny_bundle: Path):
     read = pipeline.counters.faces_read
     for frame in frames((empty_picture(i) for i in range(15)), start_ns=NS_PER_S):
         pipeline.see(frame)
+        pipeline.explore(frame)
     assert pipeline.counters.faces_read == read
     assert tick(pipeline, 2.0).state == "no_face"
 
@@ -141,6 +143,7 @@ def test_frames_are_read_at_no_more_than_the_rate_and_every_one_is_counted(tiny_
     count = 40
     for frame in frames([np.zeros((10, 10), np.uint8)] * count, fps):
         pipeline.see(frame)
+        pipeline.explore(frame)
     counters = pipeline.counters
     assert counters.frames_seen == count == counters.frames_tracked + counters.frames_skipped_rate
     seconds = (count - 1) / fps
@@ -201,6 +204,7 @@ def test_after_reset_the_next_stream_is_read_as_by_a_new_pipeline(tiny_bundle: P
             pipeline.hear(piece)
         for frame in frames((face_picture(i + 40) for i in range(18)), start_ns=2 * NS_PER_S):
             pipeline.see(frame)
+        pipeline.explore(frame)
         return [to_document(pipeline.tick(round(t * NS_PER_S), BOTH))["data"] for t in (2.15, 2.25, 3.1, 3.2)]
 
     pipeline = make_pipeline(tiny_bundle)
@@ -287,6 +291,7 @@ def test_a_face_unfit_to_be_read_does_not_speak_and_is_counted(tiny_bundle):
     dim = [cv2.convertScaleAbs(cv2.GaussianBlur(face_picture(i), (0, 0), 3), alpha=0.4, beta=60) for i in range(20)]
     for frame in frames(dim):
         pipeline.see(frame)
+        pipeline.explore(frame)
     counters = pipeline.counters
     assert counters.faces_unfit > 10
     assert counters.faces_read == 0

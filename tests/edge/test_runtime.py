@@ -70,6 +70,9 @@ class Listening:
     def see(self, frame: VideoFrame) -> None:
         self.frames.append(frame)
 
+    def explore(self, _: VideoFrame) -> None:
+        pass
+
     def forget_sight(self) -> None:
         self.forgotten.append("sight")
 

@@ -93,6 +93,9 @@ class Recorder:
     def see(self, frame: VideoFrame) -> None:
         self.seen.append(("see", frame.capture_time_ns))
 
+    def explore(self, _: VideoFrame) -> None:
+        pass
+
     def hear(self, block: AudioBlock) -> None:
         self.seen.append(("hear", block.end_time_ns))
 

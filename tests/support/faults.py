@@ -41,6 +41,9 @@ class Faulty:
     def see(self, frame: VideoFrame) -> None:
         self._do("see", self._pipeline.see, frame)
 
+    def explore(self, frame: VideoFrame) -> None:
+        self._pipeline.explore(frame)
+
     def hear(self, block: AudioBlock) -> None:
         self._do("hear", self._pipeline.hear, block)
 

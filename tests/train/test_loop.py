@@ -11,7 +11,7 @@ from torch import nn
 from edge.errors import ConfigError, MoodringError
 from train import loop
 from train.loop import CHECKPOINT, Task, average_into, fit, learning_rate
-from train.recipe import Recipe, read_recipe
+from train.recipe import Recipe, read_before, read_recipe
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "train"
 
@@ -133,3 +133,16 @@ def test_a_wrong_recipe_is_one_clear_error(tmp_path: Path, change: str, says: st
     path.write_text("\n".join(line for line in kept if not line.startswith("width")) + "\n")
     with pytest.raises(ConfigError, match=r"lacks|unknown"):
         read_recipe(path, "face")
+
+
+def test_recipes_trained_before_are_found_the_latest_first_and_none_comes_after_itself(tmp_path: Path) -> None:
+    path = CONFIGS / "face.yaml"
+    recipe = read_recipe(path, "face")
+    chain = [recipe, *read_before(recipe, path)]
+    assert [one.after for one in chain] == ["face_second.yaml", "face_first.yaml", ""]
+    assert read_before(chain[-1], path) == []
+    for name in ("face", "face_second", "face_first"):
+        text = (CONFIGS / f"{name}.yaml").read_text().replace('after: ""', "after: face.yaml")
+        (tmp_path / f"{name}.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"face\.yaml: comes after itself"):
+        read_before(recipe, tmp_path / "face.yaml")

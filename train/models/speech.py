@@ -8,6 +8,7 @@ embedding [B, 128 members], logits [B, 8], usable [B, 1] (speech at all). Plain 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -57,11 +58,10 @@ class AttentiveStatistics(nn.Module):
 
 
 class Member(nn.Module):
-    """`early` channels at 20 ms a frame, then `width` at 40 ms: windows [B, 300, columns] to an embedding [B, 128]."""
+    """`early` channels at 20 ms a frame, then `width` at 40 ms: standardised [B, columns, 300] to an embedding [B, 128]."""
 
     def __init__(self, columns: int, early: int, width: int, dropout: float) -> None:
         super().__init__()
-        self.standardise = nn.BatchNorm1d(columns, affine=False)
         self.stem = convolution(columns, early, 5, stride=2)
         self.early = Block(early, dropout / 3)
         self.widen = convolution(early, width, 3, stride=2)
@@ -69,13 +69,16 @@ class Member(nn.Module):
         self.statistics = AttentiveStatistics(width)
         self.project = nn.Linear(2 * width, EMBEDDING)
 
-    def forward(self, window: Tensor) -> Tensor:
-        x = self.standardise(window.transpose(1, 2))  # [B, 42, 300]
+    def over_time(self, x: Tensor) -> Tensor:
+        """Return what is pooled, [B, w, 75]."""
         x = self.early(torch.relu(self.stem(x)))  # [B, e, 150]
-        x = torch.relu(self.widen(x))  # [B, w, 75]
+        x = torch.relu(self.widen(x))
         for block in self.late:
             x = block(x)
-        return torch.relu(self.project(self.statistics(x)))
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.project(self.statistics(self.over_time(x))))
 
 
 class SpeechNet(nn.Module):
@@ -86,24 +89,44 @@ class SpeechNet(nn.Module):
     ) -> None:
         super().__init__()
         self.columns, self.sizes = columns, [tuple(size) for size in members]
+        self.standardise = nn.BatchNorm1d(columns, affine=False)
         self.members = nn.ModuleList([Member(columns, early, width, dropout) for early, width in members])
         self.dropout = nn.Dropout(dropout)
         self.logits = nn.Linear(len(members) * EMBEDDING, CLASSES)
         self.usable = nn.Linear(len(members) * EMBEDDING, 1)
 
     def forward(self, window: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        embedding = torch.cat([member(window) for member in self.members], dim=1)
+        x = self.standardise(window.transpose(1, 2))  # [B, 42, 300]
+        embedding = torch.cat([member(x) for member in self.members], dim=1)
         features = self.dropout(embedding)
         return embedding, self.logits(features), self.usable(features)
 
 
 @torch.no_grad()
 def join(networks: Sequence[SpeechNet]) -> SpeechNet:
-    """Return one network of the members of several, whose logits are the mean of theirs."""
+    """Return one network of the members of several, whose logits are the mean of theirs.
+
+    Its windows are standardised as the first network's are, and the other members' first layers set right for that. What they
+    see beyond a window's ends is then the first one's mean and not their own, which moves a logit in its third decimal.
+    """
     joined = SpeechNet(networks[0].columns, [size for network in networks for size in network.sizes])
-    joined.members = nn.ModuleList([member for network in networks for member in network.members])
+    joined.standardise = networks[0].standardise
+    members = []
+    for network in networks:
+        for member in network.members:
+            members.append(copy.deepcopy(member))
+            _standardised_by(joined.standardise, network.standardise, members[-1])
+    joined.members = nn.ModuleList(members)
     for name in ("logits", "usable"):
         head, heads = getattr(joined, name), [getattr(network, name) for network in networks]
         head.weight.copy_(torch.cat([each.weight for each in heads], dim=1) / len(heads))
         head.bias.copy_(torch.stack([each.bias for each in heads]).mean(dim=0))
     return joined.eval()
+
+
+def _standardised_by(other: nn.BatchNorm1d, own: nn.BatchNorm1d, member: Member) -> None:
+    """Set a member's first layer so that it answers to windows standardised by `other` as it did to those by its `own`."""
+    (there, here), stem = ((torch.sqrt(each.running_var + each.eps) for each in (other, own)), member.stem)
+    scale, shift = there / here, (other.running_mean - own.running_mean) / here  # own = scale * other + shift
+    stem[1].running_mean -= (stem[0].weight * shift[:, None]).sum(dim=(1, 2))
+    stem[0].weight *= scale[:, None]
