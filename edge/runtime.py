@@ -45,6 +45,7 @@ class LiveStream:
         self._microphone = microphone
         self._above_rate = self._damaged = self._frames_failed = self._samples_failed = self._ticks_failed = 0
         self._ticked_ns = clock.now_ns()
+        self._seen: VideoFrame | Undecoded | None = None  # the frame that is being explored
         self._trouble: str | None = None
         self._readers: dict[str, Reader] = {}
         self._workers: list[Worker[VideoFrame | Undecoded] | Worker[AudioBlock]] = []
@@ -133,10 +134,12 @@ class LiveStream:
             health.doubt(f"camera {health.name} sent a damaged picture")
         else:
             self._pipeline.see(frame)
+            self._seen = captured
             self._pipeline.explore(frame)
+            self._seen = None
 
-    def _lose_frame(self, _: VideoFrame | Undecoded) -> None:
-        self._frames_failed += 1
+    def _lose_frame(self, captured: VideoFrame | Undecoded) -> None:
+        self._frames_failed += captured is not self._seen  # what was seen is counted already
 
     def _read_sound(self, microphone: LiveAudio) -> tuple[int, Callable[[], None]]:
         samples, end_time_ns = microphone.read()

@@ -251,6 +251,26 @@ def test_a_stage_that_raises_is_begun_anew_and_what_it_lost_is_counted():
         assert any(line.startswith(stage) for line in logged), logged
 
 
+def test_a_frame_that_was_seen_is_not_lost_where_its_search_raises():
+    class Lost(Failing):
+        def see(self, frame: VideoFrame) -> None:
+            Listening.see(self, frame)
+
+        def explore(self, _: VideoFrame) -> None:
+            self._once("explore")
+
+    camera = Device()
+    for index in range(3):
+        camera.data.put(frame(index))
+    pipeline, stream, logged = run(camera, None, seconds=1.0, pipeline=Lost())
+    assert pipeline.forgotten.count("sight") == 1
+    captured, dropped = stream.captured, stream.dropped
+    assert captured["stage_failures"] == 2  # the first tick as well
+    assert dropped["frames_failed"] == 0
+    assert captured["frames_captured"] == 3 == len(pipeline.frames) + dropped["frames_overwritten"]
+    assert any("ZeroDivisionError('explore')" in line for line in logged)
+
+
 def test_a_slow_stage_delays_no_other_and_skips_what_it_cannot_take():
     camera, microphone = Device(), Device()
     camera.hangs = microphone.hangs = True
