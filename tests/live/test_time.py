@@ -51,6 +51,8 @@ class Clapper:
             self.flashes.append(frame.capture_time_ns)
         self._was_bright = bright
 
+    def explore(self, _: VideoFrame) -> None: ...
+
     def sound_due(self) -> int:
         return 1
 
