@@ -16,11 +16,6 @@ DARK, BURNT = np.array(20.0), np.array(233.0)  # grey levels outside of which no
 FRONTAL_NEIGHBOURS = 6.0  # windows of the frontal cascade that agree on a face turned to the camera
 
 
-def face_quality(grey: U8, box: Box, neighbours: float) -> float:
-    """Judge the face in `box` of uint8 [H, W], on which the frontal cascade agreed with `neighbours` windows."""
-    return face_clarity(grey, box) * frontality(neighbours)
-
-
 def frontality(neighbours: float) -> float:
     """How far a face on which so many windows agreed is turned to the camera."""
     return min(1.0, neighbours / FRONTAL_NEIGHBOURS)

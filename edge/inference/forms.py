@@ -59,9 +59,9 @@ def pinned(bundle: Bundle, backend: BackendChoice, precision: PrecisionChoice) -
 
 
 def untuned(bundle: Bundle, backend: BackendChoice, precision: PrecisionChoice) -> Plan:
-    """Return what to run where nothing was measured: what is pinned, but int8 for the branches where it cannot but pay.
+    """Return what to run where nothing was measured: what is pinned, but int8 for the branches where it is likely to pay.
 
-    On a processor that multiplies int8 by itself they take half as long in ONNX Runtime; the fusion is too small to gain.
+    On an x86 processor that multiplies int8 by itself they took half as long in ONNX Runtime; the fusion is too small to gain.
     """
     plan = pinned(bundle, backend, precision)
     if precision == "auto" and backend != "openvino" and int8_is_native():

@@ -22,8 +22,9 @@ def processor() -> str:
 
 @functools.cache
 def int8_is_native(cpuinfo: Path = CPUINFO) -> bool:
-    """Say whether this processor multiplies int8 in instructions of its own: it is then faster than float32, and exact."""
-    return any(flag in _read(cpuinfo) for flag in NATIVE_INT8)
+    """Say whether this processor multiplies int8 in instructions of its own: sums are then exact."""
+    flags = _read(cpuinfo)
+    return any(flag in flags for flag in NATIVE_INT8)
 
 
 def int8_may_overflow(cpuinfo: Path = CPUINFO) -> bool:

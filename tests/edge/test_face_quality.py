@@ -6,12 +6,16 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.features.face_quality import face_quality
+from edge.features.face_quality import face_clarity, frontality
 from edge.features.haar import Box
 from tests.support.signals import face_picture
 
 FACE = Box(160, 120, 92)
 SHARP = face_picture(0)
+
+
+def face_quality(grey: np.ndarray, box: Box, neighbours: float) -> float:
+    return face_clarity(grey, box) * frontality(neighbours)
 
 
 def test_a_good_face_has_full_quality():
