@@ -18,7 +18,10 @@ OPSET = 20
 
 
 def to_onnx(network: Network) -> bytes:
-    """Export for batch 1, a speech branch as it is run (`side_by_side`); raise ExportError where PyTorch cannot express the network in ONNX."""
+    """Export for batch 1, a speech branch as it is run (`side_by_side`).
+
+    Raises ExportError where PyTorch cannot express the network in ONNX.
+    """
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)
