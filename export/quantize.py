@@ -154,12 +154,27 @@ def _nearest(tried: Sequence[Quantised], limits: Limits) -> Quantised:
 
 
 def _starts(exported: bytes) -> list[tuple[str, ...]]:
-    """Return what may stay in float32 from the start: nothing, or the first layer where it is small.
+    """Return what may stay in float32 from the start: nothing, or the first layer where it is small and the only first one.
 
-    Inputs spread wider than what lies within, and one scale for all of them is coarse.
+    Inputs spread wider than what lies within, and one scale for all of them is coarse. Of several layers that read the input
+    side by side, one in float32 changes little.
     """
-    sizes = _layers(exported)
-    return [(), *((name,) for name in list(sizes)[:1] if sizes[name] <= SMALL_SHARE * sum(sizes.values()))]
+    sizes, firsts = _layers(exported), _firsts(exported)
+    return [(), *((name,) for name in firsts if len(firsts) == 1 and sizes[name] <= SMALL_SHARE * sum(sizes.values()))]
+
+
+def _firsts(exported: bytes) -> list[str]:
+    """Return the layers that the input reaches through no other."""
+    graph = onnx.load_from_string(_folded(exported)).graph
+    before = {value.name for value in graph.input}
+    firsts = []
+    for node in graph.node:
+        if before.intersection(node.input):
+            if node.op_type in OPERATORS:
+                firsts.append(node.name)
+            else:
+                before.update(node.output)
+    return firsts
 
 
 def _layers(exported: bytes) -> dict[str, int]:
