@@ -32,7 +32,7 @@ PLAIN_TESTS := $(foreach part,mfcc spectrum speech_window denoise voice_activity
 # What runs networks, and what depends on how they round.
 NO_VNNI_TESTS := $(foreach part,int8 bundle branches fusion mfcc face_crop smoothing,tests/edge/test_$(part).py)
 
-.PHONY: help run test check data models with-speech folds seeds ablations \
+.PHONY: help run test check data models with-speech folds seeds face-seeds ablations \
 	fusion-folds evaluate report clip front-end forms aarch64 test-plain test-no-vnni faces faces-sheet \
 	soak-events bench bench-check pictures \
 	clean runtime dev need-data
@@ -108,6 +108,10 @@ folds: need-data dev  ## train, export and evaluate the five held-out speech mod
 
 seeds: folds  ## train the five folds twice more with other seeds: how much of a difference is luck (three hours on two cores)
 	$(BIN)/python -m train.seeds --config configs/train/speech.yaml --data "$(DATA)" --out build/train --json docs/models/speech_seeds.json
+
+# Several train at once with `python -m train.face_seeds ... --run K`; this then finds them done.
+face-seeds: need-data dev data  ## train the face model twice more with other seeds (seven hours on one core)
+	$(BIN)/python -m train.face_seeds --config configs/train/face.yaml --data "$(DATA)" --out build/train --json docs/models/face_seeds.json
 
 ablations: need-data dev  ## train one voice network with one thing changed at a time: what its parts are worth (an hour)
 	$(BIN)/python -m train.ablations --config configs/train/speech_first.yaml --data "$(DATA)" --out build/train/ablations \

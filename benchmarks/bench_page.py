@@ -28,8 +28,8 @@ FRAME = """## A frame with a followed face
 Beside each stage stands its bare kernel on the same data, measured right after it: one JPEG decoded, one pass of the cascade
 over the region round the known face (cut out and scaled beforehand), one call of the session, one FFT with the mel product.
 Everything above the kernels' sum is what we add. *hot* is as fast as it goes, in several processes one after the other;
-*paced* at the pace of life, where caches are cold between calls. *search* is the slice of a full search for new faces, of
-which two frames in five pay for one: it has no kernel here, so medians hardly hold it, and the means do."""
+*paced* at the pace of life, where caches are cold between calls. *search* are slices of a full search for new faces,
+which few frames pay for: it has no kernel here, so medians hardly hold it, and the means do."""
 
 PEERS = """## Against what people use otherwise
 
@@ -97,13 +97,13 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _summary(bench: dict[str, Any]) -> str:
-    machine, noise = bench["machine"], [*bench["paced"]["troubles"], *bench["noise"]["troubles"]]
+    machine = bench["machine"]
     words = (
         f"Measured on {machine['processor']}, {machine['cores']} cores, on {machine['date']} at commit {machine['commit']}: "
         "[bench.json](benchmarks/bench.json)."
     )
     if bench["noisy"]:
-        why = "; ".join(dict.fromkeys(noise)) or "rounds differ by more than a tenth"
+        why = "; ".join(bench["troubles"]) or "rounds differ by more than a tenth"
         words += f"\n\n**This run calls itself noisy** ({why}). {NOISY}"
     return words
 

@@ -58,7 +58,7 @@ def compare(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         "worst": apart[worst],
         "in": worst,
         "noisy": noisy,
-        "troubles": [[*figures["paced"]["troubles"], *figures["noise"]["troubles"]] for figures in (one, other)],
+        "troubles": [figures["troubles"] for figures in (one, other)],
         "ratios": [one["ratios"], other["ratios"]],
     }
 

@@ -15,7 +15,6 @@ from edge.arguments import names, port, positive, whole
 from edge.errors import MoodringError, UsageError, without_credentials
 from edge.evaluation.options import add_evaluate
 
-INTERRUPTED = 130
 PRECISIONS = ("fp32", "fp16", "int8")
 CALIBRATION = "minmax,percentile,entropy"
 
@@ -30,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.command(arguments))
     except KeyboardInterrupt:
         print("moodring: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return interrupts.INTERRUPTED
     except MoodringError as error:
         print(f"moodring: {without_credentials(str(error))}", file=sys.stderr)
         return error.exit_code
@@ -135,8 +134,8 @@ def _add_bench(commands: Any) -> None:
         "bench",
         help="measure what the daemon costs on this machine, and how fast it answers",
         description="Measure each stage and the whole chain on this machine, offline, in about a minute.",
-        epilog="Stages: decode (JPEG to grey), detect (follow the known faces), search (a slice of the picture, for new ones; "
-        "two frames in five pay for one), crop (the rest of a frame's work), face (its network), mfcc (a tenth of a "
+        epilog="Stages: decode (JPEG to grey), detect (follow the known faces), search (slices of the picture, for new ones; "
+        "few frames pay for any), crop (the rest of a frame's work), face (its network), mfcc (a tenth of a "
         "second of sound to cepstra, and who speaks), speech (its network on 3 s), fusion, publish (a line of JSON). CPU "
         "is thread time in microseconds a call. hot: as fast as it goes, caches warm. paced: at the pace of life, through "
         "the daemon's own threads, caches cold between calls. floor: the bare kernel with nothing of ours round it; the "

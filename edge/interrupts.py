@@ -9,6 +9,8 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+INTERRUPTED = 130  # the exit code of a command that was ended so
+
 
 class _Held:
     """Whether the main thread is in the middle of something, and whether an interrupt waits for its end."""

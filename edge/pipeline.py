@@ -204,7 +204,7 @@ class Pipeline:
         self.counters.frames_tracked += 1
 
     def explore(self, frame: VideoFrame) -> None:
-        """Search the frame that was seen last for faces that are not known yet: what is known of it does not wait for that."""
+        """Do with the frame that was seen last its answer does not wait for: search for others, judge how clear it is."""
         self._tracker.explore(frame)
 
     def sound_due(self) -> int:

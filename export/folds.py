@@ -24,6 +24,7 @@ from edge.errors import ExportError, MoodringError
 from edge.evaluation.metrics import classification_metrics, reliability
 from edge.evaluation.readers import list_ravdess, read_sound
 from edge.features.spec import PreprocessSpec
+from edge.interrupts import INTERRUPTED
 from edge.labels import CLASSES, LABELS
 from export.material import Material
 from export.networks import load_network
@@ -225,13 +226,13 @@ def main(arguments: list[str]) -> int:
     try:
         folds = range(FOLDS) if given.fold is None else (given.fold,)
         if not given.trained and not train_folds(recipe, first, given.data, given.out, folds):
-            return cli.INTERRUPTED
+            return INTERRUPTED
         if given.fold is not None:
             return 0
         if not given.trained and not train_mixed(first or recipe, given.data, given.out):
-            return cli.INTERRUPTED
+            return INTERRUPTED
         if not given.trained and not train_shipped(recipe, first, given.data, given.out):
-            return cli.INTERRUPTED
+            return INTERRUPTED
         calibrate_shipped(calibrate_folds(given.data, given.out), given.out)
         cards = [read_card(folder_of(given.out, fold), "speech") for fold in range(FOLDS)]
         bundles = [folder_of(given.bundles, fold) for fold in range(FOLDS)]

@@ -23,11 +23,11 @@ from edge.errors import MoodringError
 from edge.evaluation.readers import read_sound
 from edge.evaluation.speech import mixed, noise_recordings
 from edge.features.spec import SpeechSpec
+from edge.interrupts import INTERRUPTED
 from train.models.speech import EMBEDDING, SpeechNet
 from train.pool import open_pool
 from train.recipe import SpeechRecipe, read_recipe
 from train.report import commit, write_json
-from train.run import INTERRUPTED
 from train.speech import Heard, answers, clip_probabilities, hops_of, parts_of, train_network
 from train.voices import Voice, load_noises, load_voices
 

@@ -1,9 +1,11 @@
 """Chance, applied to whole batches of pictures: rotation, zoom, shift, flip, light, erased patches, mixup.
 
-Geometry and light act on grey values, before `normalise_crops`; erasing and mixup act on what it returns.
+Geometry and light act on grey values, before `normalise_crops`; mixup acts on what it returns; erasing can act on either.
 """
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ from train.recipe import FaceRecipe
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
+Pictures = TypeVar("Pictures", U8, F32)
 
 
 def warp_faces(faces: U8, rng: np.random.Generator, recipe: FaceRecipe) -> U8:
@@ -45,15 +48,19 @@ def soften_faces(faces: U8, rng: np.random.Generator, share: float = 0.2) -> U8:
     return faces
 
 
-def erase_patches(crops: F32, rng: np.random.Generator, recipe: FaceRecipe) -> F32:
-    """Fill a random rectangle with noise or one grey, in place: float32 [B, 1, S, S]."""
-    side = crops.shape[-1]
-    for index in np.flatnonzero(rng.random(len(crops)) < recipe.erase):
+def erase_patches(pictures: Pictures, rng: np.random.Generator, recipe: FaceRecipe) -> Pictures:
+    """Fill a random rectangle with noise or one grey, in place: uint8 [B, S, S], or normalised float32 [B, 1, S, S]."""
+    side = pictures.shape[-1]
+    for index in np.flatnonzero(rng.random(len(pictures)) < recipe.erase):
         height, width = rng.integers(side // 6, round(side * recipe.erase_side), 2)
         top, left = rng.integers(0, side - height), rng.integers(0, side - width)
-        patch = rng.standard_normal((height, width), dtype=np.float32) if rng.random() < 0.5 else rng.normal()
-        crops[index, 0, top : top + height, left : left + width] = patch
-    return crops
+        is_noise = rng.random() < 0.5
+        if pictures.dtype == np.uint8:
+            patch = rng.integers(0, 256, (height, width) if is_noise else (1, 1), np.uint8)
+        else:
+            patch = rng.standard_normal((height, width), np.float32) if is_noise else np.array(rng.normal())
+        pictures[index, ..., top : top + height, left : left + width] = patch
+    return pictures
 
 
 def mix(parts: tuple[Tensor, ...], rng: np.random.Generator, alpha: float) -> tuple[Tensor, ...]:

@@ -45,6 +45,7 @@ class FaceRecipe(Recipe):
     light: float
     erase: float  # probability that a patch is erased
     erase_side: float  # of the picture's side: the most a patch has
+    erase_grey: bool  # before the picture is normalised, as what covers a real face changes it all; else after
     nonfaces: int  # beside each batch of faces
     ferplus_weight: float
     usable_weight: float

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
+from edge.interrupts import INTERRUPTED
 from train.face import train_face
 from train.fusion import train_fusion
 from train.recipe import read_before, read_recipe
 from train.speech import train_speech
 
 TRAINERS = {"face": train_face, "speech": train_speech, "fusion": train_fusion}
-INTERRUPTED = 130
 
 
 def train(kind: str, config_path: Path, data_dir: Path, out_dir: Path) -> int:

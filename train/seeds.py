@@ -18,10 +18,10 @@ import torch
 
 from edge.errors import MoodringError
 from edge.evaluation.metrics import classification_metrics
+from edge.interrupts import INTERRUPTED
 from train.cross_validation import calibrate_folds, folder_of, train_folds
 from train.recipe import SpeechRecipe, read_first, read_recipe
 from train.report import commit, read_card, spread, write_json
-from train.run import INTERRUPTED
 from train.speech import clip_probabilities
 from train.splits import FOLDS
 

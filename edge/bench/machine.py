@@ -7,10 +7,13 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from edge.inference.processor import processor
 
 PACKAGES = ("moodring", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "av")
 CPUS = Path("/sys/devices/system/cpu")
@@ -18,15 +21,15 @@ RAPL = Path("/sys/class/powercap")
 BUSY_OTHERS = 0.25  # of one core: so much of other programs' work makes a run noisy
 
 
-def describe() -> dict[str, Any]:
-    """Return processor, cores, frequency policy, versions, commit and date."""
+def describe(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
+    """Return processor, cores, frequency policy, versions of these packages, commit and date."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "platform": platform.platform(terse=True),
         "python": platform.python_version(),
         "governor": _text(CPUS / "cpu0/cpufreq/scaling_governor"),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: found for name in packages if (found := _version(name))},
         "commit": _commit(),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
     }
@@ -97,13 +100,6 @@ def _text(path: Path) -> str | None:
         return path.read_text(encoding="utf-8").strip()
     except OSError:
         return None
-
-
-def _processor() -> str:
-    for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
-        if line.startswith(("model name", "Model")):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _mhz() -> float | None:

@@ -39,7 +39,7 @@ class MeasuredPipeline(Pipeline):
         self._see, self._explore = Stage(), Stage()
         self._timed_see = self._see.timed(super().see)
         self._timed_explore = self._explore.timed(super().explore)
-        self._is_read = False
+        self._is_read = self._is_unsearched = False
 
     def _watch_within(self) -> None:
         self._tracker.search = self.stages["search"].timed(self._tracker.search)  # type: ignore[method-assign]
@@ -71,8 +71,9 @@ class MeasuredPipeline(Pipeline):
 
     def see(self, frame: VideoFrame) -> None:
         detect, search, face = self.stages["detect"], self.stages["search"], self.stages["face"]
-        read, searches = self.counters.faces_read, len(search.wall_ns)
+        read, follows, searches = self.counters.faces_read, len(detect.wall_ns), len(search.wall_ns)
         self._timed_see(frame)
+        self._is_unsearched = len(detect.wall_ns) > follows and len(search.wall_ns) == searches
         parts = [detect, face]
         if len(search.wall_ns) > searches:
             detect.subtract(search)
@@ -89,9 +90,16 @@ class MeasuredPipeline(Pipeline):
             crop.subtract(part)
 
     def explore(self, frame: VideoFrame) -> None:
+        search, crop = self.stages["search"], self.stages["crop"]
+        searches = len(search.wall_ns)
         self._timed_explore(frame)
         if self._is_read:
-            self.stages["see"].add(self._explore)
+            for one in (self.stages["see"], crop):
+                one.add(self._explore)
+            if len(search.wall_ns) > searches:
+                crop.subtract(search)
+        if self._is_unsearched and len(search.wall_ns) == searches:
+            search.skip()  # a mean is one of all frames, as that of any other stage
 
 
 def _watched(inner: Any, method: str, stage: Stage) -> Any:

@@ -74,8 +74,9 @@ def bench(arguments: argparse.Namespace, peers: Peers | None = None) -> int:
         figures["ratios"] |= {f"peer.{name}": value for name, value in figures["peers"]["ratios"].items()}
     between = before.until(machine.Look.now())
     figures["noise"] = {**between, "troubles": machine.troubles(between)}
-    watching = [*paced["troubles"], *figures.get("peers", {}).get("troubles", [])]
-    figures["noisy"] = bool(fast["noisy"] or watching or figures["noise"]["troubles"])
+    troubles = [*paced["troubles"], *figures.get("peers", {}).get("troubles", []), *figures["noise"]["troubles"]]
+    figures["troubles"] = list(dict.fromkeys(troubles))
+    figures["noisy"] = bool(fast["noisy"] or troubles)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     show(figures)

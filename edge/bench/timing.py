@@ -35,6 +35,11 @@ class Stage:
 
         return run
 
+    def skip(self) -> None:
+        """Count a call that was not made: it took no time."""
+        self.wall_ns.append(0)
+        self.cpu_ns.append(0)
+
     def append(self, other: Stage) -> None:
         """Take over another's newest call; nothing where it has none."""
         if other.wall_ns and other.cpu_ns:

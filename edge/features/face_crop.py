@@ -51,6 +51,6 @@ def normalise_crops(pixels: NDArray[np.uint8]) -> F32:
     normal = np.empty((len(pixels), 1, *pixels.shape[1:]), np.float32)
     for picture, out in zip(pixels, normal[:, 0], strict=True):
         mean, deviation = cv2.meanStdDev(picture)  # NumPy takes twenty times as long
-        np.subtract(picture, np.float32(mean[0, 0]), out)
-        np.divide(out, np.float32(max(deviation[0, 0], 1.0)), out)  # a flat picture stays flat
+        scale = 1.0 / max(deviation.item(), 1.0)  # a flat picture stays flat
+        cv2.addWeighted(picture, scale, picture, 0.0, -mean.item() * scale, out, cv2.CV_32F)
     return normal

@@ -16,11 +16,11 @@ from edge.types import U8
 SCENE_SLICES = 10  # of a new scene that one frame pays for: five to ten milliseconds
 LIKELY_NEIGHBOURS = 4  # windows that agree on a place, so many that it is looked at before the search goes on
 DUE_SLICES = 3  # of every scene that are searched now and then: two frames in three pay for none
-DUE_BESIDE = 6  # of them beside a known face, which does not wait for them: five frames in six pay for none
+DUE_BESIDE = 4  # of them beside a known face, which does not wait for them: four frames in five pay for none
 SEARCH_FRAMES, BESIDE_FRAMES = 4, 6  # over which a full scan is spread while no face is known, and beside one that is
 STILL_SIDE = 64  # pixels the frame is shrunk to, to see whether anything moved
 STILL_LEVELS = 6  # grey levels: smaller changes are noise
-CUT_SIDE = 32  # pixels of the frame each way that are compared, to see whether all of it is another
+CUT_SIDE = 16  # pixels of the frame each way that are compared, to see whether all of it is another
 CUT_LEVELS = 20  # grey levels on average
 
 
@@ -72,6 +72,10 @@ class FaceSearch:
                 scan.next, scan.left = 0, len(self._slices)
         return cut
 
+    def is_due(self, now_ns: int) -> bool:
+        """Whether a frame in which a known face was seen pays for any of the search: most do not."""
+        return now_ns >= self._slice_due_ns or any(scan.left for scan in self._scans)
+
     def look(self, grey: U8, now_ns: int, known: Sequence[bool], seen: Sequence[Box]) -> list[Proposal]:
         """Return the places of uint8 [H, W] where a new face may be, the likeliest first.
 
@@ -82,7 +86,7 @@ class FaceSearch:
         if not self._is_new_scene and not any(known) and self._has_moved(grey):
             self._scans[0].left = len(self._slices)
         due = self._due(now_ns, known)
-        if not any(due):  # as for most frames in which a known face was seen
+        if not any(due):
             return []
         enough = None if any(known) else LIKELY_NEIGHBOURS
         return sorted(self._scanned(grey, due, seen, enough), key=lambda proposal: -proposal.neighbours)

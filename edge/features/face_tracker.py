@@ -27,7 +27,7 @@ ONE_FACE_OVERLAP = 0.5  # of two that are followed
 PRIMARY_BONUS = 1.2
 POSITION_GAIN, VELOCITY_GAIN, SIDE_GAIN = 0.6, 0.15, 0.35  # of the alpha-beta filter
 NEIGHBOURS_GAIN = 0.2
-CLARITY_FRAMES = 3  # in which a face that is seen is judged once: judging takes a sixth of the time that following does
+CLARITY_NS = 2 * NS_PER_S // 3  # a face that is seen is judged so often at least: it takes a sixth of the time of following it
 COAST = 0.5  # share of its speed that a face not found keeps, from frame to frame
 RETURN_REACH = 1.5  # of its side: how far from its last box a face that was lost may come back
 DOUBTED_READS = 3  # of the face branch, before its doubt closes a track
@@ -60,13 +60,16 @@ class _Track:
     missed: bool = False  # in the frame before
     aside: bool = False  # turned away when last seen
     clarity: float = 0.0
-    judged: int = 0  # frames ago
+    judged_ns: int | None = None
     belief: float = 1.0
     reads: int = 0
 
 
 class HaarTracker:
-    """The faces of one stream. `follow` takes frames in time order, `explore` each of them after it; `update` is both."""
+    """The faces of one stream. `follow` takes frames in time order, `explore` each of them after it; `update` is both.
+
+    Without `explore` no second face is found, and each is taken to be as clear as when it was first seen.
+    """
 
     def __init__(self, settings: TrackerSettings | None = None) -> None:
         self.settings = settings or TrackerSettings()
@@ -84,7 +87,7 @@ class HaarTracker:
         self._tracks: list[_Track] = []
         self._primary: int | None = None
         self._doubted: list[tuple[Box, int]] = []
-        self._unexplored = False
+        self._unexplored_ns: int | None = None  # the frame that is left to `explore`
         smallest = self.settings.smallest_face * shape[0]
         self._search = FaceSearch(self._detector, shape, smallest, self.settings.rescan_s)
 
@@ -110,20 +113,32 @@ class HaarTracker:
         self._assign(self._follow(frame.grey, is_cut=self._search.is_cut(frame.grey)), now_ns)
         if self._doubted:
             self._doubted = [(box, until_ns) for box, until_ns in self._doubted if until_ns > now_ns]
-        self._unexplored = any(track.seen_ns == now_ns and self._is_confirmed(track) for track in self._tracks)
-        if not self._unexplored:
+        if any(track.seen_ns == now_ns and self._is_confirmed(track) for track in self._tracks):
+            self._unexplored_ns = now_ns
+        else:
+            self._unexplored_ns = None
             self.search(frame.grey, now_ns)
         self._tracks = self._alive(now_ns)
         confirmed = [track for track in self._tracks if self._is_confirmed(track)]
         confirmed.sort(key=self._rank)
         self._primary = confirmed[0].id if confirmed else None
-        return tuple(Face(t.id, t.box.xywh, _quality(t, frame.grey), age_ns=now_ns - t.seen_ns) for t in confirmed)
+        return tuple(Face(t.id, t.box.xywh, _quality(t, frame.grey, now_ns), age_ns=now_ns - t.seen_ns) for t in confirmed)
 
     def explore(self, frame: VideoFrame) -> None:
-        """Search the frame that was followed last for new faces, where that could wait for those that are known."""
-        if self._unexplored:
-            self._unexplored = False
-            self.search(frame.grey, frame.capture_time_ns)
+        """Do with the frame that was followed last what the faces that are known need not wait for.
+
+        It is searched for new ones. How clear the known ones are is judged along with a search, or else every two thirds of a
+        second.
+        """
+        now_ns = frame.capture_time_ns
+        if self._unexplored_ns != now_ns:
+            return
+        self._unexplored_ns = None
+        if is_due := self._search.is_due(now_ns):
+            self.search(frame.grey, now_ns)
+        for track in self._tracks:
+            if track.seen_ns == now_ns and (is_due or track.judged_ns is None or now_ns - track.judged_ns >= CLARITY_NS):
+                _judge(track, frame.grey, now_ns)
 
     def believe(self, face_id: int, usable: float) -> None:
         """Hear from the face branch whether a crop was a face, `usable` in [0, 1]; a track it does not believe in is closed."""
@@ -167,19 +182,14 @@ class HaarTracker:
 
     def _assign(self, hits: Sequence[Hit], now_ns: int) -> None:
         """Give each track the hit that lies best on it, the best pair first; no hit serves two tracks."""
-        pairs = sorted(
-            (
-                (track.box.overlap(hit.box), track.hits, t, h)
-                for t, track in enumerate(self._tracks)
-                for h, hit in enumerate(hits)
-            ),
-            reverse=True,
-        )
+        tracks = self._tracks
+        pairs = [(track.box.overlap(hit.box), track.hits, t, h) for t, track in enumerate(tracks) for h, hit in enumerate(hits)]
+        pairs.sort(reverse=True)
         taken: set[int] = set()
         for overlap, _, t, h in pairs:
-            if overlap >= SAME_FACE_OVERLAP and h not in taken and self._tracks[t].seen_ns != now_ns:
+            if overlap >= SAME_FACE_OVERLAP and h not in taken and tracks[t].seen_ns != now_ns:
                 taken.add(h)
-                _move(self._tracks[t], hits[h], now_ns)
+                _move(tracks[t], hits[h], now_ns)
 
     # finding
 
@@ -206,7 +216,7 @@ class HaarTracker:
         lost = [track for track in self._tracks if track.seen_ns != now_ns and _may_be(track, best.box)]
         if lost:
             nearest = min(lost, key=lambda t: abs(t.box.x - best.box.x) + abs(t.box.y - best.box.y))
-            nearest.box, nearest.speed = best.box, (0.0, 0.0)
+            nearest.box, nearest.speed, nearest.judged_ns = best.box, (0.0, 0.0), None
             _move(nearest, best, now_ns)
         elif all(best.box.overlap(track.box) < SAME_FACE_OVERLAP for track in self._tracks):
             track = _Track(self._next_id, best.box, now_ns, updated_ns=now_ns)
@@ -223,6 +233,8 @@ class HaarTracker:
 
     def _alive(self, now_ns: int) -> list[_Track]:
         """Return the tracks to go on with: those seen, or confirmed and not long lost; where two follow one face, the older."""
+        if len(self._tracks) == 1 and self._tracks[0].seen_ns == now_ns:  # as for most frames
+            return self._tracks
         hold_ns = self.settings.hold_s * NS_PER_S
         kept: list[_Track] = []
         for track in sorted(self._tracks, key=lambda t: (t.seen_ns != now_ns, -t.hits)):
@@ -236,11 +248,14 @@ class HaarTracker:
         return [track for track in kept if not any(_is_part(track.box, other.box) for other in kept)]
 
 
-def _quality(track: _Track, grey: U8) -> float:
-    """Say how fit a track's face is to be read; asked once of each frame in which it is confirmed."""
-    if track.judged == 0:
-        track.clarity = face_clarity(grey, track.box)
-    track.judged = (track.judged + 1) % CLARITY_FRAMES
+def _judge(track: _Track, grey: U8, now_ns: int) -> None:
+    track.clarity, track.judged_ns = face_clarity(grey, track.box), now_ns
+
+
+def _quality(track: _Track, grey: U8, now_ns: int) -> float:
+    """Say how fit a track's face is to be read: how clear it was when it was last judged, and how it is turned now."""
+    if track.judged_ns is None:
+        _judge(track, grey, now_ns)
     return track.clarity * frontality(track.neighbours)
 
 
@@ -256,6 +271,8 @@ def _coast(track: _Track, now_ns: int) -> None:
 
 def _move(track: _Track, hit: Hit, now_ns: int) -> None:
     """Correct a track by what was found (an alpha-beta filter: it smooths without lagging behind a steady motion)."""
+    if track.missed:
+        track.judged_ns = None  # what comes back may be blurred: it is judged before it is answered
     seconds = max(1e-3, (now_ns - track.seen_ns) / NS_PER_S)
     dx, dy = hit.box.x - track.box.x, hit.box.y - track.box.y
     track.box = Box(

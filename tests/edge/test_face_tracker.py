@@ -11,7 +11,7 @@ from edge.clock import NS_PER_S
 from edge.features import face_tracker
 from edge.features.face_crop import crop_face
 from edge.features.face_search import DUE_BESIDE, DUE_SLICES, LIKELY_NEIGHBOURS, SCENE_SLICES
-from edge.features.face_tracker import CLARITY_FRAMES, HaarTracker, TrackerSettings
+from edge.features.face_tracker import CLARITY_NS, HaarTracker, TrackerSettings
 from edge.features.haar import Box, FaceDetector, Hit, plan_scan
 from edge.features.spec import FaceSpec
 from edge.types import Face, VideoFrame
@@ -117,9 +117,54 @@ def test_how_clear_a_face_is_is_judged_now_and_then_and_how_it_is_turned_always(
     judged = []
     monkeypatch.setattr(face_tracker, "face_clarity", lambda _grey, box: judged.append(box) or 0.8)
     monkeypatch.setattr(face_tracker, "frontality", lambda neighbours: neighbours)
-    seen = [faces[0].quality for faces in track(HaarTracker(), faces_of(20)) if faces]
-    assert len(judged) == -(-len(seen) // CLARITY_FRAMES)
+    seldom = TrackerSettings(rescan_s=60.0)  # with a search, or where that is too seldom by the clock
+    seen = [faces[0].quality for faces in track(HaarTracker(seldom), faces_of(60), fps=15.0) if faces]
+    assert len(seen) / 15 / (CLARITY_NS / NS_PER_S) <= len(judged) < len(seen) / 3
     assert len(set(seen)) > len(judged)
+
+
+def test_how_clear_a_face_is_is_judged_after_its_answer(monkeypatch):
+    judged = []
+    monkeypatch.setattr(face_tracker, "face_clarity", lambda _grey, box: judged.append(box) or 0.8)
+    tracker = HaarTracker()
+    for index, frame in enumerate(frames(faces_of(30))):
+        before = len(judged)
+        tracker.follow(frame)
+        assert len(judged) == before or index == 0
+        tracker.explore(frame)
+    assert len(judged) > 2
+
+
+def test_a_face_that_comes_back_is_judged_before_it_is_answered(monkeypatch):
+    clarity = 0.9
+    monkeypatch.setattr(face_tracker, "face_clarity", lambda _grey, _box: clarity)
+    monkeypatch.setattr(face_tracker, "frontality", lambda _neighbours: 1.0)
+    tracker, pictures = HaarTracker(), [*faces_of(20), *empties(3), *faces_of(5)]
+    answers = []
+    for index, frame in enumerate(frames(pictures)):
+        clarity = 0.9 if index < 20 else 0.3  # what comes back is blurred
+        answers.append([face.quality for face in tracker.follow(frame) if not face.age_ns])
+        tracker.explore(frame)
+    assert answers[19] == [0.9]
+    assert answers[20:23] == [[], [], []]
+    assert answers[23] == [0.3]
+
+
+def test_what_is_said_of_a_face_does_not_depend_on_what_the_clock_shows():
+    qualities = [
+        [face.quality for faces in track(HaarTracker(), faces_of(30), start_ns=at) for face in faces] for at in (0, 10**15)
+    ]
+    assert qualities[0] == qualities[1]
+
+
+def test_a_frame_that_was_not_followed_is_not_explored(monkeypatch):
+    tracker = HaarTracker(TrackerSettings(rescan_s=0.1))
+    *_, followed, other = frames(faces_of(12))
+    for frame in frames(faces_of(10)):
+        tracker.update(frame)
+    tracker.follow(followed)
+    monkeypatch.setattr(tracker, "search", lambda *_: pytest.fail("searched"))
+    tracker.explore(other)
 
 
 def test_the_box_lies_on_the_face():

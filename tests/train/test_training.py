@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 from edge.evaluation.readers import FER_SIDE
-from train import pool
+from train import face_seeds, pool
+from train.augment import erase_patches
+from train.recipe import FaceRecipe
 from train.run import train
 from train.splits import split_actors
 
@@ -125,3 +127,47 @@ def test_killed_and_started_again_gives_the_weights_of_an_unbroken_run(tmp_path:
     assert train("face", recipe, small_data, tmp_path / "killed") == 0
     whole, killed = ((tmp_path / run / "face.safetensors").read_bytes() for run in ("whole", "killed"))
     assert whole == killed
+
+
+def test_the_face_is_trained_with_other_seeds_beside_what_is_there(tmp_path: Path, small_data: Path) -> None:
+    recipe, out = small_recipe(tmp_path, "face"), tmp_path / "out"
+    assert train("face", recipe, small_data, out) == 0
+    shipped = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    where = ["--config", str(recipe), "--data", str(small_data), "--out", str(out), "--json", str(tmp_path / "seeds.json")]
+    assert face_seeds.main([*where, "--seeds", "2", "--run", "1"]) == 0
+    assert not (tmp_path / "seeds.json").exists()
+    assert face_seeds.main([*where, "--seeds", "2"]) == 0
+    assert {path: path.read_bytes() for path in shipped} == shipped
+    document = json.loads((tmp_path / "seeds.json").read_text())
+    assert [run["seed"] for run in document["runs"]] == [1, 2]
+    cards = [json.loads((out / run / "face.json").read_text()) for run in ("", "face_again1")]
+    assert [[before["seed"] for before in card["before"]] for card in cards] == [[1], [2]]
+    assert document["official"]["mean"] == pytest.approx(np.mean([run["official"] for run in document["runs"]]))
+    assert all(0 <= run["ferplus_covered"] <= 1 for run in document["runs"])
+
+
+def test_other_seeds_of_another_recipe_are_refused(
+    tmp_path: Path, small_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out = small_recipe(tmp_path, "face"), tmp_path / "out"
+    assert train("face", recipe, small_data, out) == 0
+    where = ["--config", str(recipe), "--data", str(small_data), "--out", str(out), "--json", str(tmp_path / "seeds.json")]
+    recipe.write_text(yaml.safe_dump(yaml.safe_load(recipe.read_text()) | {"erase": 0.9}))
+    assert face_seeds.main(where) == 2
+    assert "another recipe (erase)" in capsys.readouterr().err
+    for run in ("0", "3"):
+        with pytest.raises(SystemExit):
+            face_seeds.main([*where, "--run", run])
+    assert not (out / "face_again1").exists()
+
+
+@pytest.mark.parametrize("is_grey", [True, False])
+def test_patches_are_erased_as_often_and_as_far_as_the_recipe_says(is_grey: bool) -> None:
+    document = yaml.safe_load((ROOT / "configs" / "train" / "face.yaml").read_text())
+    recipe = FaceRecipe(**{**document, "erase": 0.5, "erase_side": 0.6, "erase_grey": is_grey})
+    pictures = np.full((400, 48, 48), 77, np.uint8) if is_grey else np.full((400, 1, 48, 48), 7.0, np.float32)
+    erased = (erase_patches(pictures.copy(), np.random.default_rng(0), recipe) != pictures).reshape(400, 48, 48)
+    touched = erased.any(axis=(1, 2))
+    assert 0.4 < touched.mean() < 0.6
+    assert max(erased.any(axis=axis).sum(axis=1).max() for axis in (1, 2)) < 0.6 * 48 + 1
+    assert erased.mean(axis=(1, 2))[touched].max() > 0.25

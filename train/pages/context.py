@@ -7,7 +7,7 @@ from pathlib import Path
 from edge.evaluation.pairs import EASIER, PAIRING
 from train.pages import figures
 from train.pages.blocks import Block, Figure, Heading, Table, Text
-from train.pages.evidence import Evidence, percent, points
+from train.pages.evidence import Evidence, face_seeds, percent, spread_of
 
 PUBLISHED = (
     ("faces: people, FER2013", "about 65 %", "[Goodfellow et al. 2013](https://arxiv.org/abs/1307.0414)"),
@@ -119,15 +119,13 @@ def limits(evidence: Evidence) -> list[Block]:
 
 
 def _seeds(evidence: Evidence) -> str:
-    if "speech_seeds" not in evidence:
-        return "Each network was trained once, with one seed."
-    seeds = evidence["speech_seeds"]
-    runs = ", ".join(percent(run["accuracy"]) for run in seeds["runs"])
-    return (
-        f"The five voice networks were trained {len(seeds['runs'])} times, with other seeds: {runs} pooled (mean "
-        f"{percent(seeds['accuracy']['mean'])}, deviation {points(seeds['accuracy']['deviation']).lstrip('+')} points; "
-        "[speech_seeds.json](speech_seeds.json)). The face network was trained once, with one seed."
-    )
+    voice = "The voice network was trained once, with one seed."
+    if "speech_seeds" in evidence:
+        voice = (
+            f"The five voice networks were trained {len(evidence['speech_seeds']['runs'])} times, with other seeds: "
+            f"{spread_of(evidence, 'speech_seeds', 'accuracy')} pooled ([speech_seeds.json](speech_seeds.json))."
+        )
+    return f"{voice} {face_seeds(evidence)}"
 
 
 def made(evidence: Evidence) -> list[Block]:

@@ -83,3 +83,21 @@ def points(value: float) -> str:
 def methods_of(evidence: Evidence, head: str) -> Mapping[str, Any]:
     found: Mapping[str, Any] = evidence["fusion_folds"]["by_label_set"][head]["methods"]
     return found
+
+
+def spread_of(evidence: Evidence, name: str, figure: str) -> str:
+    """Say what came out of each training with another seed, and how far that lies apart."""
+    seeds = evidence[name]
+    runs = ", ".join(percent(run[figure]) for run in seeds["runs"])
+    apart = points(seeds[figure]["deviation"]).lstrip("+")
+    return f"{runs} (mean {percent(seeds[figure]['mean'])}, deviation {apart} points)"
+
+
+def face_seeds(evidence: Evidence) -> str:
+    """Say how often the face network was trained, and what came out."""
+    if "face_seeds" not in evidence:
+        return "The face network was trained once, with one seed."
+    sets = (
+        f"{spread_of(evidence, 'face_seeds', head)} on {name}" for head, name in SETS.items() if head in evidence["face_seeds"]
+    )
+    return f"The face network was trained {len(evidence['face_seeds']['runs'])} times, with other seeds: {'; '.join(sets)}."

@@ -7,7 +7,7 @@ from pathlib import Path
 from edge.errors import DataError
 from edge.evaluation.pairs import EASIER, PAIRING
 from train.pages.blocks import Block, Table, Text, blocks_as_markdown
-from train.pages.evidence import Evidence, methods_of, percent, points
+from train.pages.evidence import Evidence, face_seeds, methods_of, percent, spread_of
 
 BEGIN, END = "<!-- figures: written by `make report` from docs/models/*.json -->", "<!-- end of figures -->"
 HOME = "docs/models"
@@ -77,12 +77,9 @@ def _notes(evidence: Evidence) -> list[Block]:
         f"{percent(folds['random_split_that_mixes_actors']['accuracy'])}: **inflated**.",
     ]
     if "speech_seeds" in evidence:
-        seeds = evidence["speech_seeds"]["accuracy"]
-        notes.append(
-            f"The folds were trained {len(evidence['speech_seeds']['runs'])} times, with other seeds: "
-            f"{percent(seeds['mean'])} pooled, give or take {points(seeds['deviation']).lstrip('+')} points. The face network "
-            "was trained once."
-        )
+        count, pooled = len(evidence["speech_seeds"]["runs"]), spread_of(evidence, "speech_seeds", "accuracy")
+        notes.append(f"The folds were trained {count} times, with other seeds: {pooled} pooled.")
+    notes.append(face_seeds(evidence))
     if "by_noise" in folds:
         noisy = [part["10"] for part in folds["by_noise"].values()]
         notes.append(

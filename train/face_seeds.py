@@ -1,0 +1,132 @@
+"""usage: python -m train.face_seeds --config FILE --data DIR --out DIR --json FILE ...
+
+Train the face model again with other seeds, and say how far the figures lie apart: that much of any difference between two
+recipes is luck. OUT holds the training of `moodring train face`, which is only read; OUT/face_again1 is that with the next
+seed, and so on; what was stopped goes on. `--run K` trains that one and stops; several can run at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge.errors import ConfigError, MoodringError
+from edge.evaluation.disturb import DISTURBANCES
+from edge.evaluation.face import DISTURBANCE_SEED, ferplus_majority
+from edge.evaluation.readers import read_fer2013, read_ferplus
+from edge.interrupts import INTERRUPTED
+from edge.types import U8
+from train.datasets import find_fer2013
+from train.face import answers, train_face
+from train.models.face import FaceNet
+from train.recipe import FaceRecipe, read_before, read_recipe
+from train.report import commit, load_weights, read_card, spread, write_json
+
+SPLIT = "PublicTest"
+COVERED = 0.3  # of each picture's area
+
+
+def again(recipe: FaceRecipe, run: int) -> FaceRecipe:
+    return replace(recipe, seed=recipe.seed + run)
+
+
+def run_folder(out_dir: Path, run: int) -> Path:
+    return out_dir / f"face_again{run}" if run else out_dir
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The public test part: uint8 [N, 48, 48] as it is and covered, and the true labels int64 [N] by head, -1 for none."""
+
+    faces: U8
+    covered: U8
+    truth: dict[str, NDArray[np.int64]]
+
+
+def read_pictures(data_dir: Path) -> Pictures:
+    csv, votes = find_fer2013(data_dir)
+    fer = read_fer2013(csv)
+    rows = np.flatnonzero(fer.usage == SPLIT)
+    truth = {"official": fer.labels[rows]}
+    if votes is not None:
+        truth["ferplus"] = ferplus_majority(read_ferplus(votes, len(fer.labels)).votes[rows])
+    covered = DISTURBANCES["occlusion"].change(fer.faces[rows], COVERED, np.random.default_rng(DISTURBANCE_SEED))
+    return Pictures(fer.faces[rows], covered, truth)
+
+
+def measure(pictures: Pictures, folder: Path) -> dict[str, Any]:
+    """Return one training's figures on the public test part, by its own float32 network."""
+    card = read_card(folder, "face")
+    model = load_weights(folder, "face", FaceNet(width=card["network"]["width"]))
+    seen, hidden = answers(model, pictures.faces), answers(model, pictures.covered)
+    figures: dict[str, Any] = {"seed": card["recipe"]["seed"]}
+    for head, labels in pictures.truth.items():
+        known = labels >= 0
+        clean, lost = (float((outs[head].argmax(axis=1) == labels)[known].mean()) for outs in (seen, hidden))
+        figures |= {head: clean, f"{head}_covered": lost}
+    return figures
+
+
+def check_recipes(recipes: Sequence[FaceRecipe], out_dir: Path) -> None:
+    """Raise ConfigError where OUT was trained by other recipes than these: other seeds of these would not tell of it."""
+    card = read_card(out_dir, "face")
+    for recipe, was in zip(recipes, (card["recipe"], *card["before"]), strict=False):
+        now = asdict(replace(recipe, threads=was["threads"]))
+        if changed := [name for name in was if now.get(name) != was[name]]:  # it may be from before a setting was there
+            raise ConfigError(
+                f"{out_dir / 'face.json'}: was trained by another recipe ({', '.join(changed)}); give that one, or train again"
+            )
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m train.face_seeds", description=__doc__)
+    for name in ("--config", "--data", "--out", "--json"):
+        parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3, help="how many, that of `moodring train face` among them")
+    parser.add_argument("--run", type=int, help="train this one, 1 being the first with another seed, and stop")
+    given = parser.parse_args(arguments)
+    if given.seeds < 2:
+        parser.error(f"--seeds must be at least 2 for a spread, got {given.seeds}")
+    if given.run is not None and not 0 < given.run < given.seeds:
+        parser.error(f"--run must be 1 to {given.seeds - 1}, got {given.run}")
+    try:
+        recipe = read_recipe(given.config, "face")
+        before = read_before(recipe, given.config)
+        torch.set_num_threads(recipe.threads if given.run is None else 1)
+        torch.use_deterministic_algorithms(mode=True)
+        check_recipes((recipe, *before), given.out)
+        for run in range(1, given.seeds) if given.run is None else (given.run,):
+            folder = run_folder(given.out, run)
+            if not train_face(again(recipe, run), given.data, folder, *(again(each, run) for each in before)):
+                return INTERRUPTED
+        if given.run is not None:
+            return 0
+        pictures = read_pictures(given.data)
+        found = [measure(pictures, run_folder(given.out, run)) for run in range(given.seeds)]
+    except MoodringError as error:
+        print(f"moodring: {error}", file=sys.stderr)
+        return error.exit_code
+    spreads = {name: spread([run[name] for run in found]) for name in found[0] if name != "seed"}
+    document = {
+        "what": f"face, {SPLIT}, trained with several seeds; covered: a grey square over {100 * COVERED:.0f} % of each picture",
+        "commit": commit(),
+        "command": "make face-seeds",
+        "runs": found,
+        **spreads,
+    }
+    write_json(given.json, document)
+    for name, apart in spreads.items():
+        print(f"{name} {apart['mean']:.4f} +- {apart['deviation']:.4f} over {len(found)} seeds")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
