@@ -258,6 +258,9 @@ class _Recording(threading.Thread):
         """Take over the next block; return False where sound was lost before it, OSError where none is to come."""
         try:
             samples = stream.read(round(self.rate_hz * BLOCK_S))
+            # What arrived along with the block's end goes with it: it would make the next block late, and so each after it.
+            if (waiting := stream.get_read_available()) > 0:
+                samples += stream.read(waiting)
         except OSError as error:
             if error.errno != self._pyaudio.paInputOverflowed:
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import threading
 import time
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.capture import microphone as microphones
 from edge.capture.base import Undecoded
 from edge.capture.microphone import Microphone
 from edge.capture.network import NetworkCamera
@@ -79,7 +81,14 @@ def _clap(camera: SoftwareCamera, microphone: SoftwareMicrophone, dark: bytes, w
     return flashed_ns, clicked_ns
 
 
-def test_a_clap_is_seen_and_heard_at_one_time(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("held_up_s", [0.0, 0.155])
+def test_a_clap_is_seen_and_heard_at_one_time(
+    held_up_s: float, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+):
+    """Also where the thread that listens was held up by a busy processor before, and sound had piled up meanwhile."""
+    held_up = itertools.chain(itertools.repeat(held_up_s, 5), itertools.repeat(0.0))
+    read = microphones._Recording._read
+    monkeypatch.setattr(microphones._Recording, "_read", lambda *about: time.sleep(next(held_up)) or read(*about))
     dark, white = (cv2.imencode(".jpg", np.full((240, 320), level, np.uint8))[1].tobytes() for level in (0, 255))
     clapper = Clapper()
     with SoftwareMicrophone(tmp_path_factory.mktemp("pulse")) as microphone, SoftwareCamera.of([dark], 0) as camera:
