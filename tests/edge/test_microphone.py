@@ -44,6 +44,9 @@ class Card:
             raise OSError(OVERFLOWED, "Input overflowed")
         return np.full(2 * count, 8192, "<i2").tobytes()
 
+    def get_read_available(self) -> int:
+        return 0
+
     def close(self) -> None:
         self.closed.set()
 
