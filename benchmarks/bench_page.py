@@ -272,9 +272,10 @@ def _draw_scaling(scaling: dict[str, Any], path: Path) -> None:
     figure, plots = plt.subplots(2, -(-len(axes_shown) // 2), figsize=(11, 5.4), squeeze=False)
     for axes, axis in zip(plots.flat, axes_shown, strict=False):
         by = scaling[axis]["by"]
-        axes.plot(list(by), [found["core_percent"] for found in by.values()], marker="o")
+        percents = [found["core_percent"] for found in by.values()]
+        axes.plot([name.replace("x", "\nx ") for name in by], percents, marker="o")
         axes.set_xlabel(UNITS[axis] or "picture")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(percents))
     for axes in list(plots.flat)[len(axes_shown) :]:
         axes.set_visible(False)
     for row in plots:
