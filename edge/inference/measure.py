@@ -22,6 +22,7 @@ RATE_HZ = 15.0
 WARM_UP = 10
 HOT_ROUNDS = 10
 HOT_CALLS = 20  # a round; rounds of the models follow one another
+SETTLE_CALLS = 20  # before them: so many it takes until a call is as fast as it gets after another model's
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,8 @@ def measure(models: Mapping[K, Model], shapes: Shapes, samples: int = 100) -> di
             model.run(inputs)
     for _ in range(HOT_ROUNDS):
         for key, model in models.items():
-            model.run(inputs)  # brings its weights back
+            for _ in range(SETTLE_CALLS):
+                model.run(inputs)
             for _ in range(HOT_CALLS):
                 hot[key].append(_timed(model, inputs))
     step_ns = int(NS_PER_S / RATE_HZ / len(models))
