@@ -25,13 +25,12 @@ from edge.evaluation.readers import read_fer2013, read_ferplus
 from edge.interrupts import INTERRUPTED
 from edge.types import U8
 from train.datasets import find_fer2013
-from train.face import answers, train_face
+from train.face import COVERED, answers, train_face
 from train.models.face import FaceNet
 from train.recipe import FaceRecipe, read_before, read_recipe
 from train.report import commit, load_weights, read_card, spread, write_json
 
 SPLIT = "PublicTest"
-COVERED = 0.3  # of each picture's area
 
 
 def again(recipe: FaceRecipe, run: int) -> FaceRecipe:

@@ -256,6 +256,7 @@ class _Recording(threading.Thread):
 
     def _read(self, stream: Any) -> bool:
         """Take over the next block; return False where sound was lost before it, OSError where none is to come."""
+        samples = b""
         try:
             samples = stream.read(round(self.rate_hz * BLOCK_S))
             # What arrived along with the block's end goes with it: it would make the next block late, and so each after it.
@@ -264,7 +265,7 @@ class _Recording(threading.Thread):
         except OSError as error:
             if error.errno != self._pyaudio.paInputOverflowed:
                 raise
-            self._overflows += 1
+            self._overflows += 1 + bool(samples)  # the block that was read goes as well
             return False
         self.blocks.put((samples, time.monotonic_ns()))
         return True

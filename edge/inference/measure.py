@@ -19,7 +19,6 @@ from edge.types import F32
 K = TypeVar("K")
 
 RATE_HZ = 15.0
-WARM_UP = 10
 HOT_ROUNDS = 10
 HOT_CALLS = 20  # a round; rounds of the models follow one another
 SETTLE_CALLS = 20  # before them: so many it takes until a call is as fast as it gets after another model's
@@ -59,9 +58,6 @@ def measure(models: Mapping[K, Model], shapes: Shapes, samples: int = 100) -> di
     hot: dict[K, list[int]] = {key: [] for key in models}
     paced: dict[K, list[int]] = {key: [] for key in models}
     cpu_ns = dict.fromkeys(models, 0)
-    for model in models.values():
-        for _ in range(WARM_UP):
-            model.run(inputs)
     for _ in range(HOT_ROUNDS):
         for key, model in models.items():
             for _ in range(SETTLE_CALLS):
