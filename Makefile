@@ -109,9 +109,9 @@ folds: need-data dev  ## train, export and evaluate the five held-out speech mod
 seeds: folds  ## train the five folds twice more with other seeds: how much of a difference is luck (three hours on two cores)
 	$(BIN)/python -m train.seeds --config configs/train/speech.yaml --data "$(DATA)" --out build/train --json docs/models/speech_seeds.json
 
-# Several train at once with `python -m train.face_seeds ... --run K`; this then finds them done.
+# Several train at once with `python -m train.face_seeds ... --run K`; this then finds them done. SEEDS=--last-part: of that alone.
 face-seeds: need-data dev data  ## train the face model twice more with other seeds (seven hours on one core)
-	$(BIN)/python -m train.face_seeds --config configs/train/face.yaml --data "$(DATA)" --out build/train --json docs/models/face_seeds.json
+	$(BIN)/python -m train.face_seeds --config configs/train/face.yaml --data "$(DATA)" --out build/train $(SEEDS) --json docs/models/face_seeds.json
 
 ablations: need-data dev  ## train one voice network with one thing changed at a time: what its parts are worth (an hour)
 	$(BIN)/python -m train.ablations --config configs/train/speech_first.yaml --data "$(DATA)" --out build/train/ablations \

@@ -23,7 +23,16 @@ from train.datasets import FaceData, load_faces, nonfaces
 from train.loop import Task, fit
 from train.models.face import OUTPUTS, FaceNet
 from train.recipe import FaceRecipe
-from train.report import fit_temperature, load_weights, plot_confusion, plot_curves, save_weights, softmax, write_json
+from train.report import (
+    fit_temperature,
+    load_weights,
+    plot_confusion,
+    plot_curves,
+    read_card,
+    save_weights,
+    softmax,
+    write_json,
+)
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -162,14 +171,37 @@ def teach(data: FaceData, teacher: nn.Module, weight: float) -> FaceData:
     return replace(data, **blended)
 
 
+@torch.no_grad()
+def blend(model: nn.Module, start: nn.Module, share: float) -> nn.Module:
+    """Return a copy of `model` with a share of the weights (and batch statistics) it went on from.
+
+    Wortsman et al. 2022, "Robust fine-tuning of zero-shot models": between the two lies what has most of the gain of both.
+    """
+    between = deepcopy(model)
+    for value, was in zip(between.state_dict().values(), start.state_dict().values(), strict=True):
+        if value.is_floating_point():
+            value.lerp_(was, share)
+    return between.eval()
+
+
+def is_trained(out_dir: Path, recipes: list[dict[str, Any]]) -> bool:
+    """Whether OUT holds weights that these recipes, the latest first, were trained to the end for: they may be shipped ones."""
+    if not (out_dir / "face.json").is_file():
+        return False
+    card = read_card(out_dir, "face")
+    made = [{**each, "threads": 0} for each in (card["recipe"], *card["before"])]
+    return bool(card.get("finished")) and made == [{**each, "threads": 0} for each in recipes]
+
+
 def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, *before: FaceRecipe) -> bool:
     """Train, write OUT/face.safetensors, its card and the run folder OUT/face; return whether every epoch was done.
 
     `before` are the recipes to train before, the latest first. That one goes into OUT/first (the one before it into
-    OUT/first/first); its averaged weights are the start, its answers the teacher.
+    OUT/first/first), and is not trained again where it lies there; its weights are the start, its answers the teacher.
     """
     run_dir, first_dir = out_dir / "face", out_dir / "first"
-    if before and not train_face(before[0], data_dir, first_dir, *before[1:]):
+    recipes = [asdict(each) for each in (recipe, *before)]
+    if before and not is_trained(first_dir, recipes[1:]) and not train_face(before[0], data_dir, first_dir, *before[1:]):
         return False
     data = load_faces(data_dir, out_dir / "cache")
     pool, pool_validation = nonfaces(data, data_dir, recipe.seed)
@@ -181,17 +213,20 @@ def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, *before: FaceR
     )
     torch.manual_seed(recipe.seed)
     model = FaceNet(width=recipe.width, dropout=recipe.dropout).to(memory_format=torch.channels_last)
+    start = deepcopy(model)
     if before:
-        model.load_state_dict(load_weights(first_dir, "face", FaceNet(width=before[0].width)).state_dict())
-        data = teach(data, deepcopy(model).eval(), recipe.teacher_weight)
+        start = load_weights(first_dir, "face", FaceNet(width=before[0].width))
+        model.load_state_dict(start.state_dict())
+        data = teach(data, start, recipe.teacher_weight)
     task = Task(
         model=model,
         steps=len(split.train) // recipe.batch,
         batches=lambda epoch: batches(data, pool, recipe, epoch),
         loss=lambda net, batch: loss(net, batch, recipe),
-        validate=lambda net: validate(net, data, pool_validation),
+        validate=lambda net: validate(blend(net, start, recipe.keep), data, pool_validation),
     )
     history, finished = fit(task, recipe, run_dir)
+    model = blend(model, start, recipe.keep)
     summary = summarise(model, data)
     write_json(run_dir / "metrics.json", {"history": history, **summary})
     plot_curves(run_dir / "curves.png", history)
@@ -205,6 +240,6 @@ def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, *before: FaceR
         "protocol": "official parts; PublicTest never used; a tenth of Training, by duplicate group, chose and calibrated",
         **summary,
     }
-    recipes = {"recipe": asdict(recipe), "before": [asdict(each) for each in before]}
-    save_weights(out_dir, "face", model, {**recipes, **card})
+    made_by = {"recipe": recipes[0], "before": recipes[1:], "finished": finished}
+    save_weights(out_dir, "face", model, {**made_by, **card})
     return finished

@@ -2,12 +2,14 @@
 
 Train the face model again with other seeds, and say how far the figures lie apart: that much of any difference between two
 recipes is luck. OUT holds the training of `moodring train face`, which is only read; OUT/face_again1 is that with the next
-seed, and so on; what was stopped goes on. `--run K` trains that one and stops; several can run at once.
+seed, and so on; what was stopped goes on. `--run K` trains that one and stops; several can run at once. With `--last-part`
+only the last recipe has other seeds: all go on from the weights in OUT/first, which hides what luck there was before them.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -85,11 +87,20 @@ def check_recipes(recipes: Sequence[FaceRecipe], out_dir: Path) -> None:
             )
 
 
+def share_first(out_dir: Path, folder: Path) -> None:
+    """Copy the weights that the last recipe went on from, OUT/first, to where another run of it looks for them."""
+    read_card(out_dir / "first", "face")
+    for source in (out_dir / "first").glob("face.*"):
+        (folder / "first").mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, folder / "first")
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m train.face_seeds", description=__doc__)
     for name in ("--config", "--data", "--out", "--json"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3, help="how many, that of `moodring train face` among them")
+    parser.add_argument("--last-part", action="store_true", help="other seeds for the last recipe alone")
     parser.add_argument("--run", type=int, help="train this one, 1 being the first with another seed, and stop")
     given = parser.parse_args(arguments)
     if given.seeds < 2:
@@ -104,7 +115,10 @@ def main(arguments: list[str]) -> int:
         check_recipes((recipe, *before), given.out)
         for run in range(1, given.seeds) if given.run is None else (given.run,):
             folder = run_folder(given.out, run)
-            if not train_face(again(recipe, run), given.data, folder, *(again(each, run) for each in before)):
+            if given.last_part:
+                share_first(given.out, folder)
+            earlier = before if given.last_part else [again(each, run) for each in before]
+            if not train_face(again(recipe, run), given.data, folder, *earlier):
                 return INTERRUPTED
         if given.run is not None:
             return 0
@@ -117,7 +131,8 @@ def main(arguments: list[str]) -> int:
     document = {
         "what": f"face, {SPLIT}, trained with several seeds; covered: a grey square over {100 * COVERED:.0f} % of each picture",
         "commit": commit(),
-        "command": "make face-seeds",
+        "command": "make face-seeds" + (" SEEDS=--last-part" if given.last_part else ""),
+        "parts": "last" if given.last_part else "all",
         "runs": found,
         **spreads,
     }

@@ -61,8 +61,14 @@ def test_a_missing_evaluation_is_named(written: Path, tmp_path: Path, capsys):
     assert "lacks speech_folds.json" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("heads", [("official", "ferplus"), ("official",)])
-def test_what_came_of_other_seeds_of_the_face_is_told(tmp_path: Path, heads: tuple[str, ...]):
+@pytest.mark.parametrize(
+    ("heads", "parts", "says"),
+    [
+        (("official", "ferplus"), "all", "The face network was trained 3 times"),
+        (("official",), "last", "The last part of the face network's training was run 3 times"),
+    ],
+)
+def test_what_came_of_other_seeds_of_the_face_is_told(tmp_path: Path, heads: tuple[str, ...], parts: str, says: str):
     for path in DOCS.glob("*.json"):
         shutil.copy(path, tmp_path)
     shutil.copy(ROOT / "README.md", tmp_path / "START.md")
@@ -72,14 +78,15 @@ def test_what_came_of_other_seeds_of_the_face_is_told(tmp_path: Path, heads: tup
     ]
     spreads = {name: {"mean": 0.682, "deviation": 0.001} for name in runs[0] if name != "seed"}
     (tmp_path / "face_seeds.json").write_text(
-        json.dumps({"what": "", "commit": "0", "command": "make face-seeds", "runs": runs, **spreads})
+        json.dumps({"what": "", "commit": "0", "command": "make face-seeds", "parts": parts, "runs": runs, **spreads})
     )
     folder, start = str(tmp_path), str(tmp_path / "START.md")
     assert pages.main([folder, str(ROOT / "edge/bundles/default"), str(ROOT / "train/folds"), start]) == 0
     for name in ("README.md", "START.md"):
         text = (tmp_path / name).read_text()
         assert text.count("68.1 %, 68.2 %, 68.3 % (mean 68.2 %, deviation 0.1 points)") == len(heads)
-        assert "The face network was trained 3 times" in text
+        assert says in text
+        assert text.count("+0.0 points with 30 % of each picture covered") == len(heads)
 
 
 def test_blocks_are_written_as_markdown_and_as_html():

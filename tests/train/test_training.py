@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from edge.evaluation.readers import FER_SIDE
 from train import face_seeds, pool
@@ -144,6 +147,40 @@ def test_the_face_is_trained_with_other_seeds_beside_what_is_there(tmp_path: Pat
     assert [[before["seed"] for before in card["before"]] for card in cards] == [[1], [2]]
     assert document["official"]["mean"] == pytest.approx(np.mean([run["official"] for run in document["runs"]]))
     assert all(0 <= run["ferplus_covered"] <= 1 for run in document["runs"])
+
+
+def test_the_last_part_alone_is_trained_with_other_seeds(tmp_path: Path, small_data: Path) -> None:
+    recipe, out = small_recipe(tmp_path, "face"), tmp_path / "out"
+    assert train("face", recipe, small_data, out) == 0
+    where = ["--config", str(recipe), "--data", str(small_data), "--out", str(out), "--json", str(tmp_path / "seeds.json")]
+    assert face_seeds.main([*where, "--seeds", "2", "--last-part"]) == 0
+    assert json.loads((tmp_path / "seeds.json").read_text())["parts"] == "last"
+    again = out / "face_again1"
+    card = json.loads((again / "face.json").read_text())
+    assert (card["recipe"]["seed"], [before["seed"] for before in card["before"]]) == (2, [1])
+    assert (again / "first" / "face.safetensors").read_bytes() == (out / "first" / "face.safetensors").read_bytes()
+    assert not (again / "first" / "face").exists()  # nothing was trained there
+
+
+def test_weights_that_lie_there_are_gone_on_from_and_kept_in_part(
+    tmp_path: Path, small_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out = small_recipe(tmp_path, "face"), tmp_path / "out"
+    assert train("face", recipe, small_data, out) == 0
+    kept = {}
+    for share in (0.0, 0.25, 1.0):
+        recipe.write_text(yaml.safe_dump(yaml.safe_load(recipe.read_text()) | {"keep": share}))
+        folder = tmp_path / f"keep{share}"
+        shutil.copytree(out / "first", folder / "first", ignore=shutil.ignore_patterns("first", "face"))
+        capsys.readouterr()
+        assert train("face", recipe, small_data, folder) == 0
+        assert capsys.readouterr().out.count("epoch 1/") == 1
+        kept[share] = load_file(folder / "face.safetensors")
+    for name, was in load_file(out / "first" / "face.safetensors").items():
+        if was.is_floating_point():
+            assert torch.equal(kept[1.0][name], was)
+            assert not torch.equal(kept[0.25][name], was)
+            assert not torch.equal(kept[0.0][name], kept[0.25][name])
 
 
 def test_other_seeds_of_another_recipe_are_refused(
