@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -171,19 +170,6 @@ def teach(data: FaceData, teacher: nn.Module, weight: float) -> FaceData:
     return replace(data, **blended)
 
 
-@torch.no_grad()
-def blend(model: nn.Module, start: nn.Module, share: float) -> nn.Module:
-    """Return a copy of `model` with a share of the weights (and batch statistics) it went on from.
-
-    Wortsman et al. 2022, "Robust fine-tuning of zero-shot models": between the two lies what has most of the gain of both.
-    """
-    between = deepcopy(model)
-    for value, was in zip(between.state_dict().values(), start.state_dict().values(), strict=True):
-        if value.is_floating_point():
-            value.lerp_(was, share)
-    return between.eval()
-
-
 def is_trained(out_dir: Path, recipes: list[dict[str, Any]]) -> bool:
     """Whether OUT holds weights that these recipes, the latest first, were trained to the end for: they may be shipped ones."""
     if not (out_dir / "face.json").is_file():
@@ -213,9 +199,8 @@ def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, *before: FaceR
     )
     torch.manual_seed(recipe.seed)
     model = FaceNet(width=recipe.width, dropout=recipe.dropout).to(memory_format=torch.channels_last)
-    start = deepcopy(model)
     if before:
-        start = load_weights(first_dir, "face", FaceNet(width=before[0].width))
+        start = load_weights(first_dir, "face", FaceNet(width=before[0].width)).to(memory_format=torch.channels_last)
         model.load_state_dict(start.state_dict())
         data = teach(data, start, recipe.teacher_weight)
     task = Task(
@@ -223,10 +208,9 @@ def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, *before: FaceR
         steps=len(split.train) // recipe.batch,
         batches=lambda epoch: batches(data, pool, recipe, epoch),
         loss=lambda net, batch: loss(net, batch, recipe),
-        validate=lambda net: validate(blend(net, start, recipe.keep), data, pool_validation),
+        validate=lambda net: validate(net, data, pool_validation),
     )
     history, finished = fit(task, recipe, run_dir)
-    model = blend(model, start, recipe.keep)
     summary = summarise(model, data)
     write_json(run_dir / "metrics.json", {"history": history, **summary})
     plot_curves(run_dir / "curves.png", history)

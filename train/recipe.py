@@ -32,7 +32,6 @@ class Recipe:
 class FaceRecipe(Recipe):
     after: str  # the recipe, in this one's folder, that is trained first and gone on from; "" for a fresh start
     teacher_weight: float  # of that training's own answers in the targets
-    keep: float  # of the weights gone on from, in those that result
     width: int
     bfloat16: bool  # as for speech
     small_side: int  # pixels of a crop's side in the first `small_epochs`, which cost the square of what it saves

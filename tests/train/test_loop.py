@@ -139,9 +139,9 @@ def test_recipes_trained_before_are_found_the_latest_first_and_none_comes_after_
     path = CONFIGS / "face.yaml"
     recipe = read_recipe(path, "face")
     chain = [recipe, *read_before(recipe, path)]
-    assert [one.after for one in chain] == ["face_second.yaml", "face_first.yaml", ""]
+    assert [one.after for one in chain] == ["face_third.yaml", "face_second.yaml", "face_first.yaml", ""]
     assert read_before(chain[-1], path) == []
-    for name in ("face", "face_second", "face_first"):
+    for name in ("face", "face_third", "face_second", "face_first"):
         text = (CONFIGS / f"{name}.yaml").read_text().replace('after: ""', "after: face.yaml")
         (tmp_path / f"{name}.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"face\.yaml: comes after itself"):
