@@ -73,7 +73,7 @@ $(FER): | runtime need-data
 	@rm -rf build/data && mv build/data.part build/data
 
 # The shipped speech model is trained on every actor; the folds' unheard actors calibrate it, and say what to expect of it.
-models: folds data  ## train, export and evaluate the five folds and the shipped models (five hours on two cores)
+models: folds data  ## train, export and evaluate the five folds and the shipped models (seven hours on two cores)
 	@mkdir -p build/train/speech
 	cp build/train/shipped/speech.safetensors build/train/shipped/speech.json build/train/
 	cp build/train/shipped/speech/metrics.json build/train/speech/
@@ -110,7 +110,7 @@ seeds: folds  ## train the five folds twice more with other seeds: how much of a
 	$(BIN)/python -m train.seeds --config configs/train/speech.yaml --data "$(DATA)" --out build/train --json docs/models/speech_seeds.json
 
 # Several train at once with `python -m train.face_seeds ... --run K`; this then finds them done. SEEDS=--last-part: of that alone.
-face-seeds: need-data dev data  ## train the face model twice more with other seeds (seven hours on one core)
+face-seeds: need-data dev data  ## train the face model twice more with other seeds (ten hours on one core)
 	$(BIN)/python -m train.face_seeds --config configs/train/face.yaml --data "$(DATA)" --out build/train $(SEEDS) --json docs/models/face_seeds.json
 
 ablations: need-data dev  ## train one voice network with one thing changed at a time: what its parts are worth (an hour)

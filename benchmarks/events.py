@@ -31,6 +31,7 @@ from typing import Any
 
 from benchmarks.recorder import Recorder
 from benchmarks.report import machine, write_json
+from edge import interrupts
 from edge.clock import MonotonicClock
 from edge.labels import LABELS
 from edge.publish.base import Event
@@ -345,6 +346,7 @@ def all_sinks(port: int, folder: Path) -> tuple[list[Outlet | Inline], MqttSink]
 
 
 def main() -> None:
+    interrupts.install()  # a benchmark that is told to end takes what it started with it
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     for part, options in (

@@ -32,6 +32,7 @@ import numpy as np
 from benchmarks.cameras import beside
 from benchmarks.report import machine, write_json
 from benchmarks.watched_run import TIMED
+from edge import interrupts
 from edge.capture.media import AudioFile, VideoFile
 from edge.clock import NS_PER_MS, NS_PER_S
 from edge.sources import SAMPLE_CLIP
@@ -50,6 +51,7 @@ MINUTE = 60.0
 
 
 def main() -> None:
+    interrupts.install()  # a benchmark that is told to end takes what it started with it
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--settle", type=float, default=SETTLE_S, help="before anything is measured, in seconds")

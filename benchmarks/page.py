@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.report import machine, write_json
+from edge import interrupts
 from tests.support import browser as browsers
 from tests.support.page import event, serving, status
 from tests.support.websocket import Watcher
@@ -43,6 +44,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
+    interrupts.install()  # a benchmark that is told to end takes what it started with it
     parts: dict[str, Callable[[], Any]] = {
         "weight": weight, "clients": clients, "browser": browser, "stopped": stopped, "attacks": attacks, "camera": camera,
     }  # fmt: skip

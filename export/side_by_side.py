@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge.errors import MoodringError
 from edge.features.spec import SpeechSpec
 from train.models.speech import VARIANCE_FLOOR, SpeechNet
 
@@ -66,6 +67,8 @@ def side_by_side(module: nn.Module) -> nn.Module:
 def _paired(layer: nn.Conv1d) -> nn.Conv1d:
     """Return a convolution over pairs of frames that gives what one with a stride of two and five taps gives over frames."""
     outputs, columns, taps = layer.weight.shape
+    if (taps, layer.stride, layer.padding) != (5, (2,), (2,)):
+        raise MoodringError(f"a voice network's first layer must have five taps at every second frame, found {layer}")
     six = functional.pad(layer.weight, (0, 6 - taps))  # of three pairs, the last of which ends a frame later
     joint = nn.Conv1d(2 * columns, outputs, 3, padding=1, bias=False)
     weight = six.reshape(outputs, columns, 3, 2).permute(0, 3, 1, 2).reshape(outputs, 2 * columns, 3)

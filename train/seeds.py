@@ -61,12 +61,12 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     if given.seeds < 2:
         parser.error(f"--seeds must be at least 2 for a spread, got {given.seeds}")
-    recipe = read_recipe(given.config, "speech")
-    first = read_first(recipe, given.config)
-    torch.set_num_threads(recipe.threads if given.fold is None else 1)
-    torch.use_deterministic_algorithms(mode=True)
     folds = range(FOLDS) if given.fold is None else (given.fold,)
     try:
+        recipe = read_recipe(given.config, "speech")
+        first = read_first(recipe, given.config)
+        torch.set_num_threads(recipe.threads if given.fold is None else 1)
+        torch.use_deterministic_algorithms(mode=True)
         for run in range(1, given.seeds):
             networks = raised(recipe, run), raised(first, run) if first else None
             if not train_folds(*networks, given.data, run_folder(given.out, run), folds, cache=given.out / "cache"):
