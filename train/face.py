@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -170,13 +170,13 @@ def teach(data: FaceData, teacher: nn.Module, weight: float) -> FaceData:
     return replace(data, **blended)
 
 
-def is_trained(out_dir: Path, recipes: list[dict[str, Any]]) -> bool:
+def is_trained(out_dir: Path, recipes: Sequence[FaceRecipe]) -> bool:
     """Whether OUT holds weights that these recipes, the latest first, were trained to the end for: they may be shipped ones."""
     if not (out_dir / "face.json").is_file():
         return False
     card = read_card(out_dir, "face")
     made = [{**each, "threads": 0} for each in (card["recipe"], *card["before"])]
-    return bool(card.get("finished")) and made == [{**each, "threads": 0} for each in recipes]
+    return bool(card.get("finished")) and made == [asdict(replace(each, threads=0)) for each in recipes]
 
 
 def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, *before: FaceRecipe) -> bool:
@@ -186,8 +186,7 @@ def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, *before: FaceR
     OUT/first/first), and is not trained again where it lies there; its weights are the start, its answers the teacher.
     """
     run_dir, first_dir = out_dir / "face", out_dir / "first"
-    recipes = [asdict(each) for each in (recipe, *before)]
-    if before and not is_trained(first_dir, recipes[1:]) and not train_face(before[0], data_dir, first_dir, *before[1:]):
+    if before and not is_trained(first_dir, before) and not train_face(before[0], data_dir, first_dir, *before[1:]):
         return False
     data = load_faces(data_dir, out_dir / "cache")
     pool, pool_validation = nonfaces(data, data_dir, recipe.seed)
@@ -199,7 +198,9 @@ def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, *before: FaceR
     )
     torch.manual_seed(recipe.seed)
     model = FaceNet(width=recipe.width, dropout=recipe.dropout).to(memory_format=torch.channels_last)
+    basis = ""
     if before:
+        basis = read_card(first_dir, "face")["sha256"]
         start = load_weights(first_dir, "face", FaceNet(width=before[0].width)).to(memory_format=torch.channels_last)
         model.load_state_dict(start.state_dict())
         data = teach(data, start, recipe.teacher_weight)
@@ -209,6 +210,7 @@ def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, *before: FaceR
         batches=lambda epoch: batches(data, pool, recipe, epoch),
         loss=lambda net, batch: loss(net, batch, recipe),
         validate=lambda net: validate(net, data, pool_validation),
+        basis=basis,
     )
     history, finished = fit(task, recipe, run_dir)
     summary = summarise(model, data)
@@ -224,6 +226,6 @@ def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, *before: FaceR
         "protocol": "official parts; PublicTest never used; a tenth of Training, by duplicate group, chose and calibrated",
         **summary,
     }
-    made_by = {"recipe": recipes[0], "before": recipes[1:], "finished": finished}
+    made_by = {"recipe": asdict(recipe), "before": [asdict(each) for each in before], "finished": finished}
     save_weights(out_dir, "face", model, {**made_by, **card})
     return finished

@@ -3,7 +3,8 @@
 Train the face model again with other seeds, and say how far the figures lie apart: that much of any difference between two
 recipes is luck. OUT holds the training of `moodring train face`, which is only read; OUT/face_again1 is that with the next
 seed, and so on; what was stopped goes on. `--run K` trains that one and stops; several can run at once. With `--last-part`
-only the last recipe has other seeds: all go on from the weights in OUT/first, which hides what luck there was before them.
+only the last recipe has other seeds, in OUT/face_last1 and so on: all go on from the weights in OUT/first, which hides what
+luck there was before them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from edge.evaluation.readers import read_fer2013, read_ferplus
 from edge.interrupts import INTERRUPTED
 from edge.types import U8
 from train.datasets import find_fer2013
-from train.face import COVERED, answers, train_face
+from train.face import COVERED, answers, is_trained, train_face
 from train.models.face import FaceNet
 from train.recipe import FaceRecipe, read_before, read_recipe
 from train.report import commit, load_weights, read_card, spread, write_json
@@ -39,8 +40,8 @@ def again(recipe: FaceRecipe, run: int) -> FaceRecipe:
     return replace(recipe, seed=recipe.seed + run)
 
 
-def run_folder(out_dir: Path, run: int) -> Path:
-    return out_dir / f"face_again{run}" if run else out_dir
+def run_folder(out_dir: Path, run: int, *, last_part: bool) -> Path:
+    return out_dir / f"face_{'last' if last_part else 'again'}{run}" if run else out_dir
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +88,21 @@ def check_recipes(recipes: Sequence[FaceRecipe], out_dir: Path) -> None:
             )
 
 
-def share_first(out_dir: Path, folder: Path) -> None:
-    """Copy the weights that the last recipe went on from, OUT/first, to where another run of it looks for them."""
-    read_card(out_dir / "first", "face")
-    for source in (out_dir / "first").glob("face.*"):
+def train_again(recipes: Sequence[FaceRecipe], data_dir: Path, out_dir: Path, run: int, *, last_part: bool) -> bool:
+    """Train the last of the recipes, which is the first given, with another seed, and those before it unless OUT has them.
+
+    Returns whether every epoch was done. With `last_part` it goes on from OUT/first.
+    """
+    folder = run_folder(out_dir, run, last_part=last_part)
+    raised = [again(recipes[0], run), *(recipes[1:] if last_part else [again(each, run) for each in recipes[1:]])]
+    if is_trained(folder, raised):
+        return True
+    if last_part:
+        read_card(out_dir / "first", "face")  # names what is not there
         (folder / "first").mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, folder / "first")
+        for source in (out_dir / "first").glob("face.*"):
+            shutil.copy2(source, folder / "first")
+    return train_face(raised[0], data_dir, folder, *raised[1:])
 
 
 def main(arguments: list[str]) -> int:
@@ -109,21 +119,17 @@ def main(arguments: list[str]) -> int:
         parser.error(f"--run must be 1 to {given.seeds - 1}, got {given.run}")
     try:
         recipe = read_recipe(given.config, "face")
-        before = read_before(recipe, given.config)
+        recipes = (recipe, *read_before(recipe, given.config))
         torch.set_num_threads(recipe.threads if given.run is None else 1)
         torch.use_deterministic_algorithms(mode=True)
-        check_recipes((recipe, *before), given.out)
+        check_recipes(recipes, given.out)
         for run in range(1, given.seeds) if given.run is None else (given.run,):
-            folder = run_folder(given.out, run)
-            if given.last_part:
-                share_first(given.out, folder)
-            earlier = before if given.last_part else [again(each, run) for each in before]
-            if not train_face(again(recipe, run), given.data, folder, *earlier):
+            if not train_again(recipes, given.data, given.out, run, last_part=given.last_part):
                 return INTERRUPTED
         if given.run is not None:
             return 0
         pictures = read_pictures(given.data)
-        found = [measure(pictures, run_folder(given.out, run)) for run in range(given.seeds)]
+        found = [measure(pictures, run_folder(given.out, run, last_part=given.last_part)) for run in range(given.seeds)]
     except MoodringError as error:
         print(f"moodring: {error}", file=sys.stderr)
         return error.exit_code

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+from edge.errors import MoodringError
 from edge.evaluation.readers import FER_SIDE
 from train import face_seeds, pool
 from train.augment import erase_patches
@@ -153,11 +154,14 @@ def test_the_last_part_alone_is_trained_with_other_seeds(tmp_path: Path, small_d
     where = ["--config", str(recipe), "--data", str(small_data), "--out", str(out), "--json", str(tmp_path / "seeds.json")]
     assert face_seeds.main([*where, "--seeds", "2", "--last-part"]) == 0
     assert json.loads((tmp_path / "seeds.json").read_text())["parts"] == "last"
-    again = out / "face_again1"
+    again = out / "face_last1"
     card = json.loads((again / "face.json").read_text())
     assert (card["recipe"]["seed"], [before["seed"] for before in card["before"]]) == (2, [1])
     assert (again / "first" / "face.safetensors").read_bytes() == (out / "first" / "face.safetensors").read_bytes()
     assert not (again / "first" / "face").exists()  # nothing was trained there
+    trained = (again / "face.safetensors").stat().st_mtime_ns
+    assert face_seeds.main([*where, "--seeds", "2", "--last-part"]) == 0
+    assert (again / "face.safetensors").stat().st_mtime_ns == trained
 
 
 def test_weights_that_lie_there_are_gone_on_from(tmp_path: Path, small_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,6 +178,12 @@ def test_weights_that_lie_there_are_gone_on_from(tmp_path: Path, small_data: Pat
     shutil.rmtree(folder / "face")
     assert train("face", recipe, small_data, folder) == 0
     assert capsys.readouterr().out.count("epoch 1/") == 2  # what was broken off is trained to its end
+    shutil.copy2(folder / "face.safetensors", folder / "first")
+    (folder / "first" / "face.json").write_text(
+        json.dumps(first | {"sha256": json.loads((folder / "face.json").read_text())["sha256"]})
+    )
+    with pytest.raises(MoodringError, match="another recipe, preprocessing or branch"):
+        train("face", recipe, small_data, folder)  # its epochs rest on other weights
 
 
 def test_other_seeds_of_another_recipe_are_refused(
