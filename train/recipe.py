@@ -49,6 +49,7 @@ class FaceRecipe(Recipe):
     nonfaces: int  # beside each batch of faces
     ferplus_weight: float
     usable_weight: float
+    official_share: float  # of what the official head says in what the ferplus head says, once both are trained
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from edge.errors import MoodringError
 from edge.evaluation.readers import FER_SIDE
 from train import face_seeds, pool
 from train.augment import erase_patches
+from train.face import lend
+from train.models.face import FaceNet
 from train.recipe import FaceRecipe
 from train.run import train
 from train.splits import split_actors
@@ -211,3 +214,14 @@ def test_patches_are_erased_as_often_and_as_far_as_the_recipe_says(is_grey: bool
     assert 0.4 < touched.mean() < 0.6
     assert max(erased.any(axis=axis).sum(axis=1).max() for axis in (1, 2)) < 0.6 * 48 + 1
     assert erased.mean(axis=(1, 2))[touched].max() > 0.25
+
+
+def test_what_the_official_head_lends_is_its_share_of_both_calibrated_answers() -> None:
+    model = FaceNet(width=8).eval()
+    faces = torch.randn(5, 1, 48, 48, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        _, official, ferplus, usable = model(faces)
+        lend(model, {"official": 2.0, "ferplus": 0.5}, 0.2)
+        _, official_after, published, usable_after = model(faces)
+    torch.testing.assert_close(published, 0.8 * ferplus / 0.5 + 0.2 * official / 2.0)
+    assert torch.equal(official, official_after) and torch.equal(usable, usable_after)
