@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge.labels import LABELS
 from train.pages import figures
 from train.pages.blocks import Block, Figure, Heading, Table, Text
 from train.pages.evidence import METHODS, SETS, Evidence, methods_of, percent, points
@@ -139,6 +140,34 @@ def true_pairs(evidence: Evidence, out: Path) -> list[Block]:
     ]
 
 
+def strange_faces(evidence: Evidence) -> list[Block]:
+    """Say how faces of another corpus are read, and what is said of pictures in which nobody is."""
+    blocks: list[Block] = []
+    if "face_ck48" in evidence:
+        found = evidence["face_ck48"]
+        classes = {label: part for label, part in found["per_class"].items() if part["n"]}
+        by_class = ", ".join(f"{label} {percent(part['recall'])}" for label, part in classes.items())
+        neutral = sum(row[LABELS.index("neutral")] for row in found["confusion"])
+        blocks.append(
+            Text(
+                f"Another corpus of faces: of {found['n']} photographs of CK+48, posed in a studio, found and cropped as the "
+                f"daemon does it, the published head reads {percent(found['accuracy'])} right ({by_class}). None of them is "
+                f"labelled neutral; {percent(neutral / found['n'])} are taken for it ([face_ck48.json](face_ck48.json))."
+            )
+        )
+    if "face_nonfaces" in evidence:
+        found = evidence["face_nonfaces"]
+        squares, finds = found["squares"], found["haar_finds"]
+        blocks.append(
+            Text(
+                f"Where nobody is: {percent(squares['refused'])} of {squares['n']} squares of such pictures are refused, and "
+                f"{percent(finds['refused'])} of the {finds['n']} places in them that look like a face to the detector alone "
+                "([face_nonfaces.json](face_nonfaces.json))."
+            )
+        )
+    return blocks
+
+
 def robustness(evidence: Evidence, out: Path) -> list[Block]:
     folds = evidence["speech_folds"]
     blocks: list[Block] = [Heading("Noise and bad pictures")]
@@ -166,11 +195,12 @@ def robustness(evidence: Evidence, out: Path) -> list[Block]:
             figures.lines(out / picture, groups, "right, per cent")
             caption = f"{what.capitalize()} accuracy by disturbance and its strength"
             blocks.append(Figure(picture, caption, evidence.source(name)))
+    blocks += strange_faces(evidence)
     if tess := folds.get("tess"):
         speakers = ", ".join(f"{name} {percent(share)}" for name, share in tess["by_speaker"].items())
         blocks.append(
             Text(
-                f"Another corpus: of {tess['n']} TESS recordings the five networks read "
+                f"Another corpus of voices: of {tess['n']} TESS recordings the five networks read "
                 f"{percent(tess['accuracy']['mean'])} right ({speakers}). TESS has two speakers, both women: this says that "
                 "voices recorded elsewhere are read far worse, and little more."
             )
