@@ -224,8 +224,9 @@ def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, *before: FaceR
         basis=basis,
     )
     history, finished = fit(task, recipe, run_dir)
-    if recipe.official_share:
-        lend(model, summarise(model, data)["temperature"], recipe.official_share)
+    share = recipe.official_share if data.ferplus[split.train].any() else 1.0  # without votes that head learned nothing
+    if share:
+        lend(model, summarise(model, data)["temperature"], share)
     summary = summarise(model, data)
     write_json(run_dir / "metrics.json", {"history": history, **summary})
     plot_curves(run_dir / "curves.png", history)

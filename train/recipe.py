@@ -49,7 +49,7 @@ class FaceRecipe(Recipe):
     nonfaces: int  # beside each batch of faces
     ferplus_weight: float
     usable_weight: float
-    official_share: float  # of what the official head says in what the ferplus head says, once both are trained
+    official_share: float  # of the official head's answer in the ferplus head's, once trained; all of it without FER+
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from edge.errors import MoodringError
 from edge.evaluation.readers import FER_SIDE
 from train import face_seeds, pool
 from train.augment import erase_patches
-from train.face import lend
+from train.datasets import load_faces
+from train.face import lend, summarise
 from train.models.face import FaceNet
 from train.recipe import FaceRecipe
 from train.run import train
@@ -226,3 +228,22 @@ def test_what_the_official_head_lends_is_its_share_of_both_calibrated_answers() 
     torch.testing.assert_close(published, 0.8 * ferplus / 0.5 + 0.2 * official / 2.0)
     assert torch.equal(official, official_after)
     assert torch.equal(usable, usable_after)
+
+
+@pytest.mark.parametrize(("votes", "share"), [(True, 0.2), (False, 1.0)])
+def test_the_published_head_is_lent_its_share_once_and_the_whole_where_nobody_voted(
+    tmp_path: Path, small_data: Path, *, votes: bool, share: float
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(small_data, data)
+    if not votes:
+        (data / "fer2013new.csv").unlink()
+    recipe = small_recipe(tmp_path, "face", after="", official_share=0.2)
+    assert train("face", recipe, data, out) == 0
+    written = (out / "face.safetensors").read_bytes()
+    expected = FaceNet(width=4).eval()
+    expected.load_state_dict(torch.load(out / "face" / "best.pt", weights_only=True))
+    lend(expected, summarise(expected, load_faces(data, out / "cache"))["temperature"], share)
+    torch.testing.assert_close(load_file(out / "face.safetensors"), dict(expected.state_dict()))
+    assert train("face", recipe, data, out) == 0  # it finds every epoch done
+    assert (out / "face.safetensors").read_bytes() == written

@@ -160,8 +160,9 @@ def strange_faces(evidence: Evidence) -> list[Block]:
         squares, finds = found["squares"], found["haar_finds"]
         blocks.append(
             Text(
-                f"Where nobody is: {percent(squares['refused'])} of {squares['n']} squares of such pictures are refused, and "
-                f"{percent(finds['refused'])} of the {finds['n']} places in them that look like a face to the detector alone "
+                f"Where nobody is: {percent(squares['refused'])} of {squares['n']} squares cut from pictures without a face "
+                f"are refused, and {percent(finds['refused'])} of the {finds['n']} places in them that look like a face to "
+                "the cascades alone "
                 "([face_nonfaces.json](face_nonfaces.json))."
             )
         )
