@@ -84,7 +84,7 @@ with-speech: need-data dev data
 	$(BIN)/moodring train fusion --config configs/train/fusion.yaml --data "$(DATA)" --out build/train
 	@mkdir -p $(CHECKPOINTS) docs/models
 	for kind in speech face fusion; do cp build/train/$$kind.safetensors build/train/$$kind.json $(CHECKPOINTS)/ || exit 1; done
-	$(BIN)/python -m train.pages.keep history build/train docs/models
+	$(BIN)/python -m docs.generate.models.keep history build/train docs/models
 	$(BIN)/moodring export $(CHECKPOINTS) --out $(BUNDLE) --data "$(DATA)"
 	@$(MAKE) --no-print-directory evaluate DATA="$(DATA)"
 	@$(MAKE) --no-print-directory fusion-folds DATA="$(DATA)"
@@ -99,43 +99,43 @@ evaluate: need-data runtime data  ## measure the shipped bundle on the held-out 
 	test ! -d "$(DATA)/ck48" || $(BIN)/moodring evaluate face --bundle $(BUNDLE) --images "$(DATA)/ck48" --json docs/models/face_ck48.json
 	rm -f build/sample.jsonl
 	$(BIN)/moodring run edge/samples/clip.mp4 --pace max --events build/sample.jsonl && \
-		$(BIN)/python -m train.pages.keep events build/sample.jsonl docs/models
+		$(BIN)/python -m docs.generate.models.keep events build/sample.jsonl docs/models
 
-# Several folds train at once with `python -m export.folds ... --fold K`; this then finds them done.
+# Several folds train at once with `python -m benchmarks.experiments.folds ... --fold K`; this then finds them done.
 folds: need-data dev  ## train, export and evaluate the five held-out speech models, and train the one that ships (over two hours on two cores)
-	$(BIN)/python -m export.folds --config configs/train/speech.yaml --data "$(DATA)" --out build/train \
+	$(BIN)/python -m benchmarks.experiments.folds --config configs/train/speech.yaml --data "$(DATA)" --out build/train \
 		--bundles train/folds --json docs/models/speech_folds.json --disturbed
 
 seeds: folds  ## train the five folds twice more with other seeds: how much of a difference is luck (three hours on two cores)
-	$(BIN)/python -m train.seeds --config configs/train/speech.yaml --data "$(DATA)" --out build/train --json docs/models/speech_seeds.json
+	$(BIN)/python -m benchmarks.experiments.seeds --config configs/train/speech.yaml --data "$(DATA)" --out build/train --json docs/models/speech_seeds.json
 
-# Several train at once with `python -m train.face_seeds ... --run K`; this then finds them done. SEEDS=--last-part: of that alone.
+# Several train at once with `python -m benchmarks.experiments.face_seeds ... --run K`; this then finds them done. SEEDS=--last-part: of that alone.
 face-seeds: need-data dev data  ## train the face model twice more with other seeds (ten hours on one core)
-	$(BIN)/python -m train.face_seeds --config configs/train/face.yaml --data "$(DATA)" --out build/train $(SEEDS) --json docs/models/face_seeds.json
+	$(BIN)/python -m benchmarks.experiments.face_seeds --config configs/train/face.yaml --data "$(DATA)" --out build/train $(SEEDS) --json docs/models/face_seeds.json
 
 ablations: need-data dev  ## train one voice network with one thing changed at a time: what its parts are worth (an hour)
-	$(BIN)/python -m train.ablations --config configs/train/speech_first.yaml --data "$(DATA)" --out build/train/ablations \
+	$(BIN)/python -m benchmarks.experiments.ablations --config configs/train/speech_first.yaml --data "$(DATA)" --out build/train/ablations \
 		--json docs/models/ablations.json
 
 # Rests on the committed checkpoints, the shipped bundle and the folds' bundles: run it after `make models`.
 fusion-folds: need-data dev data  ## compare the ways of fusing over the five folds, and true pairs with pairs by class (five minutes)
-	$(BIN)/python -m export.fusion_folds --config configs/train/fusion.yaml --data "$(DATA)" --json docs/models/fusion_folds.json
-	$(BIN)/python -m edge.evaluation.record $(BUNDLE) docs/models/face.json docs/models/speech_folds.json docs/models/fusion_folds.json
+	$(BIN)/python -m benchmarks.experiments.fusion_folds --config configs/train/fusion.yaml --data "$(DATA)" --json docs/models/fusion_folds.json
+	$(BIN)/python -m moodring.evaluation.record $(BUNDLE) docs/models/face.json docs/models/speech_folds.json docs/models/fusion_folds.json
 
 report: dev  ## write docs/models (report and card, Markdown and HTML) and the README's figures again from the evaluation files, without training
-	@$(BIN)/python -m train.pages docs/models $(BUNDLE) train/folds README.md
+	@$(BIN)/python -m docs.generate.models docs/models $(BUNDLE) train/folds README.md
 
 clip: dev  ## make the bundled clip again (needs espeak-ng)
-	$(BIN)/python benchmarks/make_clip.py edge/samples/clip.mp4
+	$(BIN)/python docs/generate/make_clip.py edge/samples/clip.mp4
 
 front-end: need-data dev  ## measure the speech front end against its peers and write docs/speech_front_end.md again
 	@$(BIN)/python -c 'import kaldi_native_fbank, librosa' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.mfcc --json docs/benchmarks/mfcc.json >/dev/null
 	$(BIN)/python -m benchmarks.voice_activity --ravdess "$(DATA)/ravdess" --noise "$(DATA)/noise" --json docs/benchmarks/voice_activity.json >/dev/null
-	$(BIN)/python -m benchmarks.draw_front_end --clip "$(DATA)/ravdess/Actor_05/03-01-05-01-01-01-05.flac" \
+	$(BIN)/python -m docs.generate.draw_front_end --clip "$(DATA)/ravdess/Actor_05/03-01-05-01-01-01-05.flac" \
 		--noise "$(DATA)/noise/sc_doing_the_dishes.flac" --out docs/speech_front_end.png
-	$(BIN)/python -m benchmarks.front_end_page docs
+	$(BIN)/python -m docs.generate.front_end_page docs
 
 soak-events: dev  ## 100,000 events with broker and daemon killed, a broker that is away, and what the sinks cost (20 minutes)
 	$(BIN)/python -m benchmarks.events soak --json docs/benchmarks/events_soak.json >/dev/null
@@ -144,7 +144,7 @@ soak-events: dev  ## 100,000 events with broker and daemon killed, a broker that
 
 forms: need-data dev data  ## export every form, measure each on this machine, and write the tables in docs/export.md again (5 minutes)
 	$(BIN)/moodring export $(CHECKPOINTS) --out build/forms/default --data "$(DATA)" --formats onnx,openvino,batch --table build/forms
-	$(BIN)/python -m export.page build/forms/forms.json docs
+	$(BIN)/python -m docs.generate.export_page build/forms/forms.json docs
 
 test-plain: dev  ## the runtime's tests with the fast paths of x86 switched off, as far as libraries let them be
 	OPENCV_IPP=disabled OPENCV_CPU_DISABLE=AVX2,AVX512_SKX,FP16 OPENBLAS_CORETYPE=Prescott \
@@ -164,26 +164,26 @@ bench: dev  ## measure what the daemon costs, against the floor and its peers, a
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/moodring bench --peers --json docs/benchmarks/bench.json
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.scaling --json docs/benchmarks/scaling.json >/dev/null
-	$(BIN)/python -m benchmarks.bench_pairs --json docs/benchmarks/pairs.json >/dev/null
-	$(BIN)/python -m benchmarks.bench_page docs
+	$(BIN)/python -m benchmarks.pairs --json docs/benchmarks/pairs.json >/dev/null
+	$(BIN)/python -m docs.generate.bench_page docs
 
 bench-check: dev  ## say what became slower than in docs/benchmarks/bench.json
 	@$(BIN)/python -c 'import kaldi_native_fbank, librosa' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@mkdir -p build
 	$(BIN)/moodring bench --peers --json build/bench.json
-	$(BIN)/python -m benchmarks.bench_check docs/benchmarks/bench.json build/bench.json
+	$(BIN)/python -m benchmarks.check docs/benchmarks/bench.json build/bench.json
 
 faces: need-data runtime  ## measure the face front end and write docs/face_front_end.md again (eight minutes)
 	$(BIN)/python -m benchmarks.faces --data "$(DATA)" --json docs/benchmarks/faces.json >/dev/null
-	$(BIN)/python -m benchmarks.face_page docs
+	$(BIN)/python -m docs.generate.face_page docs
 
 faces-sheet: need-data dev data  ## draw clips with boxes, ids and quality, and crops beside FER2013, into build/faces
-	$(BIN)/python -m benchmarks.draw_faces --data "$(DATA)" --cache build/data --out build/faces
+	$(BIN)/python -m docs.generate.draw_faces --data "$(DATA)" --cache build/data --out build/faces
 
 pictures: dev  ## draw the README's pictures again (two minutes)
-	$(BIN)/python -m benchmarks.draw_terminal docs/terminal.svg
-	$(BIN)/python -m benchmarks.draw_page docs/page.png
+	$(BIN)/python -m docs.generate.draw_terminal docs/terminal.svg
+	$(BIN)/python -m docs.generate.draw_page docs/page.png
 
 .PHONY: page
 page: dev  ## measure the live page: weight, first paint, ten clients, clients that stop, attacks (three minutes)

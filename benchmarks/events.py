@@ -31,20 +31,20 @@ from typing import Any
 
 from benchmarks.recorder import Recorder
 from benchmarks.report import machine, write_json
-from edge import interrupts
-from edge.clock import MonotonicClock
-from edge.labels import LABELS
-from edge.publish.base import Event
-from edge.publish.broker import BrokerAddress, Login
-from edge.publish.distributor import Distributor
-from edge.publish.jsonl import JsonLines
-from edge.publish.lsl import LslOutlets
-from edge.publish.metrics import Collector, Health, MetricsServer
-from edge.publish.mqtt import MqttSettings, MqttSink
-from edge.publish.outlet import Inline, Outlet
-from edge.publish.spool import Spool
-from edge.telemetry import Telemetry
-from edge.types import BranchView, EmotionEvent
+from moodring import interrupts
+from moodring.clock import MonotonicClock
+from moodring.labels import LABELS
+from moodring.publish.base import Event
+from moodring.publish.distributor import Distributor
+from moodring.publish.jsonl import JsonLines
+from moodring.publish.lsl import LslOutlets
+from moodring.publish.metrics import Collector, Health, MetricsServer
+from moodring.publish.mqtt.connection import BrokerAddress, Login
+from moodring.publish.mqtt.sink import MqttSettings, MqttSink
+from moodring.publish.mqtt.spool import Spool
+from moodring.publish.queue import Inline, Outlet
+from moodring.telemetry import Telemetry
+from moodring.types import BranchView, EmotionEvent
 
 ROOT = Path(__file__).resolve().parents[1]
 TOPIC = "moodring/soak"
@@ -197,7 +197,7 @@ def judged(wanted: list[str], arrived: list[dict[str, Any]]) -> dict[str, Any]:
 
 def outage(minutes: float) -> dict[str, Any]:
     from tests.support.broker import Broker, Subscriber
-    from tests.support.mjpeg import SoftwareCamera
+    from tests.support.devices.mjpeg import SoftwareCamera
     from tests.support.signals import face_picture
 
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
@@ -213,7 +213,7 @@ def outage(minutes: float) -> dict[str, Any]:
             f"spool: {{path: {folder / 'events.spool'}}}}}\n"
         )
         arguments = ["run", "--config", str(config), "--video", camera.url, "--audio", "none"]
-        daemon = stack.enter_context(running([sys.executable, "-m", "edge.cli", *arguments]))
+        daemon = stack.enter_context(running([sys.executable, "-m", "moodring.cli", *arguments]))
         time.sleep(10)  # caches warm, face found
         marks = []
         for seconds, up in ((60.0, True), (60.0 * minutes, False), (60.0, True)):
@@ -310,7 +310,7 @@ def overhead(seconds: float) -> dict[str, Any]:
 
 def tick(what: str, seconds: float, port: int, folder: Path) -> None:
     """Publish at 10 Hz to no sink or to all of them, and print what it cost. Both import what the runtime imports."""
-    import edge.session  # noqa: F401
+    import moodring.run.session  # noqa: F401
 
     clock = MonotonicClock()
     telemetry = Telemetry(clock, counters=lambda: {"events": 1}, dropped=dict, level_dbfs=lambda: -30.0)

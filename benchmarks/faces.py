@@ -21,18 +21,18 @@ import cv2
 import numpy as np
 
 from benchmarks.report import machine, write_json
-from edge.capture.media import VideoFile
-from edge.clock import NS_PER_S
-from edge.config import Config
-from edge.evaluation.readers import read_grey
-from edge.features.face_crop import crop_face
-from edge.features.face_tracker import HaarTracker
-from edge.features.haar import Box, load_cascade
-from edge.inference import bundle as bundles
-from edge.inference.branches import FaceBranch
-from edge.inference.bundle import Bundle
-from edge.pipeline import EventIdentity, Pipeline
-from edge.types import U8, FaceCrop, VideoFrame
+from moodring.capture.media import VideoFile
+from moodring.clock import NS_PER_S
+from moodring.config import Config
+from moodring.evaluation.data.readers import read_grey
+from moodring.features.face.crop import crop_face
+from moodring.features.face.haar import Box, load_cascade
+from moodring.features.face.tracker import HaarTracker
+from moodring.inference import bundle as bundles
+from moodring.inference.branches import FaceBranch
+from moodring.inference.bundle import Bundle
+from moodring.pipeline import EventIdentity, Pipeline
+from moodring.types import U8, FaceCrop, VideoFrame
 
 NOBODY = (
     "intel_bottle-detection.mp4",

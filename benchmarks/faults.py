@@ -4,7 +4,7 @@
 
 Runs side by side (--jobs) share the faults; what takes a core away, and so disturbs its neighbours, goes last and alone.
 
-Injects every fault of tests/support/faults.py so many times, in turn, into one run: real processes are killed and frozen,
+Injects every fault of tests/support/devices/faults.py so many times, in turn, into one run: real processes are killed and frozen,
 real bytes are garbage, a core is really taken away. The run is on a bundle of random networks, whose answers mean nothing
 and are always there. Measured from outside: from the injection to the first event that shows it, from the restoration to the
 first event in which all is well. In the end captured must equal used and dropped, to the sample.
@@ -27,9 +27,9 @@ from typing import Any
 import cv2
 
 from benchmarks.report import machine, write_json
-from edge.memory import limit_arenas
-from tests.support.faults import STARVATION, Injection, bench, faults, inject, unaccounted
-from tests.support.microphone import REASON, SoftwareMicrophone, available
+from moodring.run.memory import limit_arenas
+from tests.support.devices.faults import STARVATION, Injection, bench, faults, inject, unaccounted
+from tests.support.devices.microphone import REASON, SoftwareMicrophone, available
 from tests.support.signals import voice
 from tests.support.tiny_bundle import write_tiny_bundle
 

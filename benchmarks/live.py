@@ -29,15 +29,15 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from benchmarks.cameras import beside
 from benchmarks.report import machine, write_json
 from benchmarks.watched_run import TIMED
-from edge import interrupts
-from edge.capture.media import AudioFile, VideoFile
-from edge.clock import NS_PER_MS, NS_PER_S
-from edge.sources import SAMPLE_CLIP
-from tests.support.microphone import REASON, SoftwareMicrophone, available
-from tests.support.mjpeg import SoftwareCamera
+from moodring import interrupts
+from moodring.capture.media import AudioFile, VideoFile
+from moodring.clock import NS_PER_MS, NS_PER_S
+from moodring.diagnostics.peers.cameras import beside
+from moodring.run.sources import SAMPLE_CLIP
+from tests.support.devices.microphone import REASON, SoftwareMicrophone, available
+from tests.support.devices.mjpeg import SoftwareCamera
 
 SETTLE_S = 10.0  # after the start, before anything is measured
 LOOK_S = 5.0  # between two looks at the process
@@ -67,7 +67,7 @@ def main() -> None:
         url, pictures = stack.enter_context(camera())
         place = Place(folder, url, pictures, environment | {"XDG_CACHE_HOME": str(folder / "cache")}, arguments.tune)
         if place.tuned:
-            command = [sys.executable, "-m", "edge.cli", "doctor", "--tune"]
+            command = [sys.executable, "-m", "moodring.cli", "doctor", "--tune"]
             subprocess.run(command, env=os.environ | place.environment, stdout=sys.stderr, check=False)
         measured = {count: measure(place, count, arguments.settle, arguments.seconds) for count in arguments.streams}
     figures = measured[1] if arguments.streams == [1] else {"streams": measured}

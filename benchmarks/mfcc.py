@@ -20,12 +20,12 @@ import cv2
 import numpy as np
 
 from benchmarks.report import machine, write_json
-from edge.features.filterbank import mel_filters
-from edge.features.mfcc import CHUNK_FRAMES, Mfcc
-from edge.features.spec import MfccSpec, SpeechSpec
-from edge.features.spectrum import Cv2Kernel, fastest
-from edge.features.speech_window import SpeechFrontEnd
-from edge.types import AudioBlock
+from moodring.features.audio.filterbank import mel_filters
+from moodring.features.audio.mfcc import CHUNK_FRAMES, Mfcc
+from moodring.features.audio.spectrum import Cv2Kernel, fastest
+from moodring.features.audio.window import SpeechFrontEnd
+from moodring.features.spec import MfccSpec, SpeechSpec
+from moodring.types import AudioBlock
 
 SPEC = MfccSpec(filters=26, cepstra=13, low_hz=0.0, lifter=22)
 RATE_HZ = SPEC.rate_hz

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.report import machine, write_json
-from edge import interrupts
+from moodring import interrupts
 from tests.support import browser as browsers
 from tests.support.page import event, serving, status
 from tests.support.websocket import Watcher
@@ -133,7 +133,7 @@ def _percentiles(values: list[float]) -> dict[str, float]:
 
 def weight() -> dict[str, Any]:
     """Bytes of everything that a browser loads, with headers, and what importing the server costs."""
-    static = Path(__file__).resolve().parents[1] / "edge" / "page" / "static"
+    static = Path(__file__).resolve().parents[1] / "edge" / "dashboard" / "static"
     with serving() as page:
         files = {}
         for name in ("", *sorted(file.name for file in static.iterdir() if file.name != "index.html")):
@@ -144,10 +144,10 @@ def weight() -> dict[str, Any]:
 
 def _import_cost() -> dict[str, float]:
     code = """
-import time, edge.sinks, edge.config, numpy, cv2
+import time, moodring.run.sinks, moodring.config, numpy, cv2
 def rss(): return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
 before, start = rss(), time.process_time()
-import edge.page.opening
+import moodring.dashboard.opening
 print(1000 * (time.process_time() - start), rss() - before)
 """
     runs = []
@@ -350,8 +350,8 @@ def camera() -> dict[str, Any]:
     import cv2
 
     from benchmarks.live import SAMPLE_CLIP
-    from edge.capture.media import VideoFile
-    from tests.support.mjpeg import SoftwareCamera
+    from moodring.capture.media import VideoFile
+    from tests.support.devices.mjpeg import SoftwareCamera
 
     with VideoFile(str(SAMPLE_CLIP)) as video:
         pictures = [cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR) for frame in itertools.islice(video, 120)]
@@ -382,7 +382,7 @@ def _until(tab: Any, part: str, words: str) -> float:
 @contextlib.contextmanager
 def daemon(folder: Path, url: str) -> Iterator[str]:
     (folder / "config.yaml").write_text(f"video: {{source: '{url}'}}\naudio: {{source: none}}\nevents: {{path: none}}\n")
-    command = [sys.executable, "-m", "edge.cli", "run", "--config", str(folder / "config.yaml"), "--page-port", "0"]
+    command = [sys.executable, "-m", "moodring.cli", "run", "--config", str(folder / "config.yaml"), "--page-port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         yield next(found[1] for line in process.stderr or () if (found := re.search(r"page on (http://\S+)", line)))

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from edge.bench.machine import PACKAGES, describe
+from moodring.diagnostics.bench.machine import PACKAGES, describe
 
 OTHERS = ("python_speech_features", "librosa", "kaldi-native-fbank", "paho-mqtt", "prometheus_client", "pylsl")
 

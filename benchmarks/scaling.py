@@ -22,24 +22,25 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks import cameras
 from benchmarks.report import machine, write_json
-from edge.bench import live, recording
-from edge.bench.hot import IDENTITY
-from edge.bench.measured import MeasuredPipeline
-from edge.bench.recording import BLOCK, JPEG_QUALITY, RATE_HZ, Recording
-from edge.capture.grey import decode_jpeg
-from edge.capture.network import NetworkCamera, NetworkMicrophone
-from edge.clock import NS_PER_S
-from edge.config import Config, FaceConfig
-from edge.features.haar import FaceDetector
-from edge.features.speech_window import SpeechFrontEnd
-from edge.inference import bundle as bundles
-from edge.inference.bundle import Bundle
-from edge.pipeline import open_networks
-from edge.publish.jsonl import JsonLines
-from edge.sources import SAMPLE_CLIP
-from edge.types import AudioBlock
+from moodring.capture.grey import decode_jpeg
+from moodring.capture.network import NetworkCamera, NetworkMicrophone
+from moodring.clock import NS_PER_S
+from moodring.config import Config, FaceConfig
+from moodring.diagnostics.bench import paced as live
+from moodring.diagnostics.bench import recording
+from moodring.diagnostics.bench.hot import IDENTITY
+from moodring.diagnostics.bench.measured import MeasuredPipeline
+from moodring.diagnostics.bench.recording import BLOCK, JPEG_QUALITY, RATE_HZ, Recording
+from moodring.diagnostics.peers import cameras
+from moodring.features.audio.window import SpeechFrontEnd
+from moodring.features.face.haar import FaceDetector
+from moodring.inference import bundle as bundles
+from moodring.inference.bundle import Bundle
+from moodring.pipeline import open_networks
+from moodring.publish.jsonl import JsonLines
+from moodring.run.sources import SAMPLE_CLIP
+from moodring.types import AudioBlock
 
 RATES_HZ = (1, 5, 15, 30, 60)
 SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080))

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import machine, write_json
-from edge.evaluation.readers import list_ravdess, read_sound
-from edge.evaluation.speech import mixed, noise_recordings
-from edge.features.mfcc import Mfcc
-from edge.features.spec import SpeechSpec
-from edge.features.speech_window import open_mfcc
-from edge.features.voice_activity import VoiceActivity, voice_bands
-from edge.types import F32
+from moodring.evaluation.data.readers import list_ravdess, read_sound
+from moodring.evaluation.speech import mixed, noise_recordings
+from moodring.features.audio.mfcc import Mfcc
+from moodring.features.audio.voice_activity import VoiceActivity, voice_bands
+from moodring.features.audio.window import open_mfcc
+from moodring.features.spec import SpeechSpec
+from moodring.types import F32
 
 SPEECH_WITHIN_DB = 35.0
 EVERY = 12

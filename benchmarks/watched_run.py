@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line does, before anything loads NumPy
 
-from edge import cli, telemetry
+from moodring import cli, telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable

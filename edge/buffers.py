@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.clock import NS_PER_MS, NS_PER_S
-from edge.types import F32, AudioBlock
+from moodring.clock import NS_PER_MS, NS_PER_S
+from moodring.types import F32, AudioBlock
 
 T = TypeVar("T")
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge import __version__, interrupts
-from edge.arguments import names, port, positive, whole
-from edge.errors import MoodringError, UsageError, without_credentials
-from edge.evaluation.options import add_evaluate
+from moodring import __version__, interrupts
+from moodring.arguments import names, port, positive, whole
+from moodring.errors import MoodringError, UsageError, without_credentials
+from moodring.evaluation.options import add_evaluate
 
 PRECISIONS = ("fp32", "fp16", "int8")
 CALIBRATION = "minmax,percentile,entropy"
@@ -95,7 +95,7 @@ def _add_run(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from edge.session import run  # noqa: PLC0415
+    from moodring.run.session import run  # noqa: PLC0415
 
     return run(arguments)
 
@@ -115,7 +115,7 @@ def _add_replay(commands: Any) -> None:
     _page_port(replay)
     replay.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration, for what stands under page:")
     replay.add_argument("--speed", type=positive, default=1.0, metavar="X", help="times as fast (1)")
-    replay.set_defaults(command=lambda a: importlib.import_module("edge.page.replay").main(a))
+    replay.set_defaults(command=lambda a: importlib.import_module("moodring.dashboard.replay").main(a))
 
 
 def _add_report(commands: Any) -> None:
@@ -126,7 +126,7 @@ def _add_report(commands: Any) -> None:
     )
     report.add_argument("events", type=Path, metavar="EVENTS.jsonl")
     report.add_argument("--html", type=Path, required=True, metavar="OUT", help="the file to write")
-    report.set_defaults(command=lambda a: importlib.import_module("edge.page.report").write_report(a.events, a.html))
+    report.set_defaults(command=lambda a: importlib.import_module("moodring.dashboard.report").write_report(a.events, a.html))
 
 
 def _add_bench(commands: Any) -> None:
@@ -155,8 +155,8 @@ def _add_bench(commands: Any) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    peers = importlib.import_module("benchmarks.peers").measure if arguments.peers else None
-    return int(importlib.import_module("edge.bench.run").bench(arguments, peers))
+    peers = importlib.import_module("moodring.diagnostics.peers.run").measure if arguments.peers else None
+    return int(importlib.import_module("moodring.diagnostics.bench.run").bench(arguments, peers))
 
 
 def _add_doctor(commands: Any) -> None:
@@ -173,7 +173,9 @@ def _add_doctor(commands: Any) -> None:
         help="measure which form of each network is the fastest here, for `inference.backend: auto`",
     )
     doctor.set_defaults(
-        command=lambda a: importlib.import_module("edge.doctor").main(json=a.json, bundle=a.bundle, tuned=a.tune)
+        command=lambda a: importlib.import_module("moodring.diagnostics.doctor").main(
+            json=a.json, bundle=a.bundle, tuned=a.tune
+        )
     )
 
 
@@ -184,7 +186,7 @@ def _add_devices(commands: Any) -> None:
         description="List cameras and microphones, what --video and --audio call them, and what keeps them from being used.",
     )
     devices.add_argument("--json", action="store_true", help="print them as JSON")
-    devices.set_defaults(command=lambda a: importlib.import_module("edge.devices").main(as_json=a.json))
+    devices.set_defaults(command=lambda a: importlib.import_module("moodring.diagnostics.devices").main(as_json=a.json))
 
 
 def _add_service(commands: Any) -> None:
@@ -199,7 +201,7 @@ def _add_service(commands: Any) -> None:
 
 
 def _service(arguments: argparse.Namespace) -> int:
-    unit = importlib.import_module("edge.service.unit")
+    unit = importlib.import_module("moodring.service.unit")
     if arguments.action == "install":
         return int(unit.install(arguments.config))
     return int(unit.status() if arguments.action == "status" else unit.remove())
@@ -213,10 +215,10 @@ def _add_data(commands: Any) -> None:
     )
     kinds = data.add_subparsers(required=True, metavar="WHAT")
     listed = kinds.add_parser("list", help="where each is to be had, licence, layout, counts and checksums")
-    listed.set_defaults(command=lambda _: importlib.import_module("edge.datasets.run").list_sets())
+    listed.set_defaults(command=lambda _: importlib.import_module("moodring.evaluation.data.commands").list_sets())
     verify = kinds.add_parser("verify", help="count and read what a folder holds")
     verify.add_argument("folder", type=Path, metavar="DIR")
-    verify.set_defaults(command=lambda a: importlib.import_module("edge.datasets.run").verify_folder(a.folder))
+    verify.set_defaults(command=lambda a: importlib.import_module("moodring.evaluation.data.commands").verify_folder(a.folder))
 
 
 def _add_train(commands: Any) -> None:
@@ -295,7 +297,7 @@ def _add_sign(commands: Any) -> None:
 
 
 def _sign(arguments: argparse.Namespace) -> int:
-    bundle = importlib.import_module("edge.inference.bundle")
+    bundle = importlib.import_module("moodring.inference.bundle")
     bundle.load(arguments.bundle, needed=())  # nobody signs what is broken
     print(bundle.signature.sign(arguments.bundle, bundle.DOCUMENT, arguments.key))
     return 0
@@ -317,11 +319,11 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _extra(name: str) -> Any:
-    """Import train.run or export.run, or say which extra is missing."""
+    """Import moodring.train.run or moodring.export.run, or say which extra is missing."""
     try:
-        return importlib.import_module(f"{name}.run")
+        return importlib.import_module(f"moodring.{name}.run")
     except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] in (name, "edge"):
+        if error.name and error.name.split(".")[0] == "moodring":
             raise
         raise UsageError(f"`moodring {name}` needs {error.name}: pip install 'moodring[{name}]'") from error
 

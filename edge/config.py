@@ -16,15 +16,15 @@ from typing import Any, Literal
 
 import yaml
 
-from edge.errors import ConfigError
-from edge.features.face_tracker import TrackerSettings
-from edge.features.spectrum import KernelName
-from edge.fusion import Method
-from edge.inference.forms import BackendChoice, PrecisionChoice
-from edge.publish.base import MqttVersion
-from edge.publish.jsonl import Fsync
-from edge.service import schedule
-from edge.smoothing import SmoothingSettings
+from moodring.errors import ConfigError
+from moodring.features.audio.spectrum import KernelName
+from moodring.features.face.tracker import TrackerSettings
+from moodring.fusion import Method
+from moodring.inference.variants import BackendChoice, PrecisionChoice
+from moodring.publish.base import MqttVersion
+from moodring.publish.jsonl import Fsync
+from moodring.run import schedule
+from moodring.smoothing import SmoothingSettings
 
 STREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # The lowest and highest value of each number.
@@ -70,7 +70,7 @@ class StreamConfig:
 
 @dataclass(frozen=True, slots=True)
 class MuteConfig:
-    """When the cameras and microphones of a live run are muted: periods of the day, or `none` (edge/service/schedule.py)."""
+    """When the cameras and microphones of a live run are muted: periods of the day, or `none` (edge/run/schedule.py)."""
 
     camera: str = "none"
     microphone: str = "none"

@@ -10,11 +10,11 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from edge.errors import BundleError
-from edge.inference.base import Model
-from edge.inference.branches import softmax
-from edge.inference.bundle import BackendName, Bundle, ModelInfo, Precision
-from edge.types import F32, BranchOutput
+from moodring.errors import BundleError
+from moodring.inference.base import Model
+from moodring.inference.branches import softmax
+from moodring.inference.bundle import BackendName, Bundle, ModelInfo, Precision
+from moodring.types import F32, BranchOutput
 
 Method = Literal["feature", "weighted", "voting"]
 METHODS: tuple[Method, ...] = ("feature", "weighted", "voting")

@@ -14,19 +14,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.capture.base import Undecoded
-from edge.clock import NS_PER_MS, NS_PER_S
-from edge.config import Config
-from edge.errors import ConfigError
-from edge.features.face_crop import crop_face
-from edge.features.face_tracker import HaarTracker
-from edge.features.speech_window import SpeechFrontEnd
-from edge.fusion import Fuser, freshness, open_fuser
-from edge.inference.branches import FaceBranch, SpeechBranch
-from edge.inference.bundle import Bundle
-from edge.inference.forms import SAFE, Plan, pinned
-from edge.smoothing import Smoother
-from edge.types import (
+from moodring.capture.base import Undecoded
+from moodring.clock import NS_PER_MS, NS_PER_S
+from moodring.config import Config
+from moodring.errors import ConfigError
+from moodring.features.audio.window import SpeechFrontEnd
+from moodring.features.face.crop import crop_face
+from moodring.features.face.tracker import HaarTracker
+from moodring.fusion import Fuser, freshness, open_fuser
+from moodring.inference.branches import FaceBranch, SpeechBranch
+from moodring.inference.bundle import Bundle
+from moodring.inference.variants import SAFE, Plan, pinned
+from moodring.smoothing import Smoother
+from moodring.types import (  # fmt: skip
     F32,
     AudioBlock,
     BranchOutput,
@@ -38,7 +38,7 @@ from edge.types import (
     Modality,
     State,
     VideoFrame,
-)  # fmt: skip
+)
 
 GAP_NS = 20 * NS_PER_MS  # sound further than this from where it should be starts a new signal
 

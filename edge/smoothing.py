@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.clock import NS_PER_S
-from edge.types import F32
+from moodring.clock import NS_PER_S
+from moodring.types import F32
 
 
 @dataclass(frozen=True, slots=True)

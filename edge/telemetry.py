@@ -6,9 +6,9 @@ import bisect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from edge.capture.base import Undecoded
-from edge.clock import NS_PER_MS, NS_PER_S, Clock
-from edge.types import (
+from moodring.capture.base import Undecoded
+from moodring.clock import NS_PER_MS, NS_PER_S, Clock
+from moodring.types import (  # fmt: skip
     AudioBlock,
     DeviceChange,
     DeviceState,
@@ -17,7 +17,7 @@ from edge.types import (
     SinkState,
     StatusEvent,
     VideoFrame,
-)  # fmt: skip
+)
 
 STATUS_NS = NS_PER_S
 # Upper bounds in seconds; the last bucket has none.

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.clock import NS_PER_S
+from moodring.clock import NS_PER_S
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -136,7 +136,7 @@ class EmotionEvent:
     @classmethod
     def from_json(cls, text: str | bytes) -> EmotionEvent:
         """Read one event as it was published; fields that a later version added are ignored. Raises EventError."""
-        from edge.publish.cloudevents import from_json  # noqa: PLC0415  it imports this module
+        from moodring.publish.cloudevents import from_json  # noqa: PLC0415  it imports this module
 
         return from_json(text)
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import defs, numpy_helper
 
-from edge.errors import ExportError
+from moodring.errors import ExportError
 
 OLDEST_OPSET = 13  # the first that quantises per channel
 NEWEST_OPSET = 21  # the newest that every supported runtime reads

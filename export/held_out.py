@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.evaluation.pairs import draw_pairs
-from edge.evaluation.readers import list_ravdess, read_fer2013, read_sound
-from edge.features.face_crop import normalise_crops
-from edge.features.spec import PreprocessSpec
-from export.material import FACE_HEAD, Inputs, Material
-from export.networks import Network
-from train.datasets import find_fer2013
-from train.voices import clip_windows, find_ravdess
+from moodring.evaluation.data.readers import list_ravdess, read_fer2013, read_sound
+from moodring.evaluation.pairs import draw_pairs
+from moodring.export.networks import Network
+from moodring.export.quantization.data import FACE_HEAD, Inputs, Material
+from moodring.features.face.crop import normalise_crops
+from moodring.features.spec import PreprocessSpec
+from moodring.train.data.faces import find_fer2013
+from moodring.train.data.voices import clip_windows, find_ravdess
 
 I64 = NDArray[np.int64]
 

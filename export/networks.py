@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from edge.errors import ExportError
-from edge.features.spec import PreprocessSpec
-from edge.labels import CLASSES, FACE_CLASSES
-from train.models import face, fusion, speech
-from train.report import load_weights, read_card
+from moodring.errors import ExportError
+from moodring.features.spec import PreprocessSpec
+from moodring.labels import CLASSES, FACE_CLASSES
+from moodring.train.models import face, fusion, speech
+from moodring.train.run_folder import load_weights, read_card
 
 Shapes = dict[str, tuple[int, ...]]
 

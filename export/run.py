@@ -13,25 +13,25 @@ from typing import Any
 
 import torch
 
-from edge.errors import ExportError, UsageError
-from edge.features.spec import PreprocessSpec
-from edge.inference.bundle import load
-from edge.labels import LABELS
-from export.any_batch import any_batch, verify_any_batch
-from export.calibration import gather
-from export.checks import check_onnx
-from export.held_out import HeldOut, Pairs, held_out, judged
-from export.material import Inputs, Material, check
-from export.networks import Network, load_networks
-from export.own import read_own
-from export.quantize import LEAST_SAME_LABEL, METHODS, Limits, Method, Quantised, quantise
-from export.table import make_table
-from export.table_text import markdown, print_table
-from export.to_onnx import to_onnx
-from export.to_openvino import Ir, Judged, judged_ir, to_int8_ir, to_ir
-from export.train_on import can_be_trained, trained_on
-from export.verify import TOLERANCE, Verified, random_inputs, real_inputs, verify, verify_ir
-from export.write import Forms, describe, write_bundle
+from moodring.errors import ExportError, UsageError
+from moodring.export.checks import check_onnx
+from moodring.export.custom import read_own
+from moodring.export.dynamic_batch import any_batch, verify_any_batch
+from moodring.export.held_out import HeldOut, Pairs, held_out, judged
+from moodring.export.networks import Network, load_networks
+from moodring.export.quantization.data import Inputs, Material, check
+from moodring.export.quantization.gather import gather
+from moodring.export.quantization.qat import can_be_trained, trained_on
+from moodring.export.quantization.quantize import LEAST_SAME_LABEL, METHODS, Limits, Method, Quantised, quantise
+from moodring.export.table import make_table
+from moodring.export.table_text import markdown, print_table
+from moodring.export.to_onnx import to_onnx
+from moodring.export.to_openvino import Ir, Judged, judged_ir, to_int8_ir, to_ir
+from moodring.export.verify import TOLERANCE, Verified, random_inputs, real_inputs, verify, verify_ir
+from moodring.export.write import Forms, describe, write_bundle
+from moodring.features.spec import PreprocessSpec
+from moodring.inference.bundle import load
+from moodring.labels import LABELS
 
 FORMATS = ("onnx", "openvino", "batch")
 PRECISIONS = ("fp32", "int8")

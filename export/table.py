@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import ExportError
-from edge.inference.base import Model
-from edge.inference.branches import softmax
-from edge.inference.bundle import BackendName, Bundle
-from edge.inference.forms import BACKENDS, is_installed
-from edge.inference.measure import measure
-from edge.inference.tuning import machine_key
-from export.held_out import HeldOut, Pairs
-from export.material import FACE_HEAD, Inputs
-from train.report import commit
+from moodring.errors import ExportError
+from moodring.export.held_out import HeldOut, Pairs
+from moodring.export.quantization.data import FACE_HEAD, Inputs
+from moodring.inference.base import Model
+from moodring.inference.branches import softmax
+from moodring.inference.bundle import BackendName, Bundle
+from moodring.inference.measure import measure
+from moodring.inference.tuning import machine_key
+from moodring.inference.variants import BACKENDS, is_installed
+from moodring.train.run_folder import commit
 
 F32 = NDArray[np.float32]
 ENGINE_NAMES: dict[BackendName, str] = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
@@ -180,7 +180,7 @@ def _judged(answers: Answers, reference: Answers, on: HeldOut) -> dict[str, floa
 
 def _cost(bundle: Bundle, one: Variant) -> dict[str, float]:
     """Load it in a process of its own."""
-    command = [sys.executable, "-m", "edge.inference.cost", str(bundle.path), one.network, one.path.name, one.backend]
+    command = [sys.executable, "-m", "moodring.inference.cost", str(bundle.path), one.network, one.path.name, one.backend]
     done = subprocess.run([*command, str(one.threads)], capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise ExportError(f"{one.path} cannot be loaded in a process of its own: {done.stderr.strip().splitlines()[-1]}")

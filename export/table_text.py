@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from export.table import ENGINE_NAMES, PP
+from moodring.export.table import ENGINE_NAMES, PP
 
 COLUMNS = (
     "network", "file", "precision", "engine", "threads", "kB", "accuracy %", "change pp", "same label %", "mean diff.",

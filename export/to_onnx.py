@@ -10,9 +10,9 @@ import warnings
 import onnx
 import torch
 
-from edge.errors import ExportError
-from export.networks import Network
-from export.side_by_side import side_by_side
+from moodring.errors import ExportError
+from moodring.export.merge_ensemble import side_by_side
+from moodring.export.networks import Network
 
 OPSET = 20
 

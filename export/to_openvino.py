@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import ExportError, UsageError
-from edge.inference.branches import softmax
-from export.material import Material
+from moodring.errors import ExportError, UsageError
+from moodring.export.quantization.data import Material
+from moodring.inference.branches import softmax
 
 F32 = NDArray[np.float32]
 PP = 100.0

@@ -11,15 +11,15 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from edge.errors import ExportError
-from edge.evaluation.readers import list_ravdess, read_fer2013, read_sound
-from edge.features.face_crop import normalise_crops
-from edge.features.spec import PreprocessSpec
-from export.material import Inputs
-from export.networks import Network
-from export.to_openvino import Ir, compiled_ir
-from train.datasets import find_fer2013
-from train.voices import clip_windows, find_ravdess
+from moodring.errors import ExportError
+from moodring.evaluation.data.readers import list_ravdess, read_fer2013, read_sound
+from moodring.export.networks import Network
+from moodring.export.quantization.data import Inputs
+from moodring.export.to_openvino import Ir, compiled_ir
+from moodring.features.face.crop import normalise_crops
+from moodring.features.spec import PreprocessSpec
+from moodring.train.data.faces import find_fer2013
+from moodring.train.data.voices import clip_windows, find_ravdess
 
 F32 = NDArray[np.float32]
 

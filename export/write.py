@@ -11,13 +11,13 @@ from typing import Any
 
 import onnx
 
-from edge.errors import ExportError
-from edge.evaluation.pairs import PAIRING
-from edge.features.spec import PreprocessSpec
-from edge.inference.bundle import DOCUMENT, SCHEMA, document_text, seal
-from edge.labels import LABELS
-from export.networks import Network
-from export.to_openvino import Ir
+from moodring.errors import ExportError
+from moodring.evaluation.pairs import PAIRING
+from moodring.export.networks import Network
+from moodring.export.to_openvino import Ir
+from moodring.features.spec import PreprocessSpec
+from moodring.inference.bundle import DOCUMENT, SCHEMA, document_text, seal
+from moodring.labels import LABELS
 
 USABLE_THRESHOLD = 0.5
 PUBLISHED_HEAD = "ferplus"  # nearer to what people see than FER2013's own label

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import load
-from edge.publish.cloudevents import to_json
-from tests.edge.test_events import EVENT, SILENT
+from moodring.config import load
+from moodring.publish.cloudevents import to_json
+from tests.publish.test_events import EVENT, SILENT
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.evaluation.metrics import risk_coverage
-from edge.fusion import LEAST
+from moodring.evaluation.metrics import risk_coverage
+from moodring.fusion import LEAST
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -37,7 +37,7 @@ def decision_weight(face: F32, voice: NDArray[Any], truth: I64) -> float:
 
 
 def vote(face: NDArray[Any], voice: NDArray[Any]) -> NDArray[np.float64]:
-    """Return what edge.fusion.Voting makes of answers [N, 8], before its temperature."""
+    """Return what moodring.fusion.Voting makes of answers [N, 8], before its temperature."""
     mean = (face + voice) / 2.0
     winner = np.where(face.max(axis=1) >= voice.max(axis=1), face.argmax(axis=1), voice.argmax(axis=1))
     rows = np.arange(len(mean))

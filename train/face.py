@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge.evaluation.disturb import hide_square
-from edge.evaluation.metrics import classification_metrics
-from edge.features.face_crop import normalise_crops
-from edge.labels import FACE_CLASSES, LABELS
-from train.augment import erase_patches, mix, soften_faces, warp_faces
-from train.datasets import FaceData, load_faces, nonfaces
-from train.loop import Task, fit
-from train.models.face import OUTPUTS, FaceNet
-from train.recipe import FaceRecipe
-from train.report import (
+from moodring.evaluation.corruption import hide_square
+from moodring.evaluation.metrics import classification_metrics
+from moodring.features.face.crop import normalise_crops
+from moodring.labels import FACE_CLASSES, LABELS
+from moodring.train.data.augment_images import erase_patches, mix, soften_faces, warp_faces
+from moodring.train.data.faces import FaceData, load_faces, nonfaces
+from moodring.train.loop import Task, fit
+from moodring.train.models.face import OUTPUTS, FaceNet
+from moodring.train.recipe import FaceRecipe
+from moodring.train.run_folder import (
     fit_temperature,
     load_weights,
     plot_confusion,

@@ -16,18 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge.evaluation.metrics import classification_metrics
-from edge.evaluation.pairs import PAIRING, draw_pairs
-from edge.evaluation.readers import list_ravdess
-from edge.fusion import LEAST, tempered
-from edge.labels import CLASSES, FACE_CLASSES, LABELS
-from train.datasets import load_faces
-from train.decision import TEMPERATURES, confident_from, decision_weight, surest, vote
-from train.loop import Task, fit
-from train.models.fusion import OUTPUTS, FusionNet, Joint, shares_of
-from train.recipe import FusionRecipe
-from train.report import plot_confusion, plot_curves, save_weights, softmax, write_json
-from train.sides import (
+from moodring.evaluation.data.readers import list_ravdess
+from moodring.evaluation.metrics import classification_metrics
+from moodring.evaluation.pairs import PAIRING, draw_pairs
+from moodring.fusion import LEAST, tempered
+from moodring.labels import CLASSES, FACE_CLASSES, LABELS
+from moodring.train.data.branch_outputs import (
     Faces,
     Voices,
     heads_of,
@@ -38,7 +32,13 @@ from train.sides import (
     whole_pairs,
     without_fold,
 )
-from train.voices import find_ravdess
+from moodring.train.data.faces import load_faces
+from moodring.train.data.voices import find_ravdess
+from moodring.train.decision import TEMPERATURES, confident_from, decision_weight, surest, vote
+from moodring.train.loop import Task, fit
+from moodring.train.models.fusion import OUTPUTS, FusionNet, Joint, shares_of
+from moodring.train.recipe import FusionRecipe
+from moodring.train.run_folder import plot_confusion, plot_curves, save_weights, softmax, write_json
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]

@@ -20,9 +20,9 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from edge.errors import DataError, MoodringError
-from edge.features.spec import PreprocessSpec
-from train.recipe import Recipe
+from moodring.errors import DataError, MoodringError
+from moodring.features.spec import PreprocessSpec
+from moodring.train.recipe import Recipe
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"

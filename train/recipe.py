@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from edge.errors import ConfigError
+from moodring.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from edge.interrupts import INTERRUPTED
-from train.face import train_face
-from train.fusion import train_fusion
-from train.recipe import read_before, read_recipe
-from train.speech import train_speech
+from moodring.interrupts import INTERRUPTED
+from moodring.train.face import train_face
+from moodring.train.fusion import train_fusion
+from moodring.train.recipe import read_before, read_recipe
+from moodring.train.speech import train_speech
 
 TRAINERS = {"face": train_face, "speech": train_speech, "fusion": train_fusion}
 

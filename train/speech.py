@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge.evaluation import speech as evaluation
-from edge.evaluation.metrics import classification_metrics
-from edge.features.spec import SpeechSpec
-from edge.labels import CLASSES, LABELS
-from train.augment import mix
-from train.face import soft_cross_entropy
-from train.loop import Task, fit
-from train.models.speech import OUTPUTS, SpeechNet, join
-from train.pool import Pool, WindowDrawer, open_pool
-from train.recipe import SpeechRecipe
-from train.report import plot_confusion, plot_curves, save_weights, softmax, write_json
-from train.splits import split_actors
-from train.voices import Voice, load_noises, load_voices
+from moodring.evaluation import speech as evaluation
+from moodring.evaluation.metrics import classification_metrics
+from moodring.features.spec import SpeechSpec
+from moodring.labels import CLASSES, LABELS
+from moodring.train.data.augment_images import mix
+from moodring.train.data.pool import Pool, WindowDrawer, open_pool
+from moodring.train.data.splits import split_actors
+from moodring.train.data.voices import Voice, load_noises, load_voices
+from moodring.train.face import soft_cross_entropy
+from moodring.train.loop import Task, fit
+from moodring.train.models.speech import OUTPUTS, SpeechNet, join
+from moodring.train.recipe import SpeechRecipe
+from moodring.train.run_folder import plot_confusion, plot_curves, save_weights, softmax, write_json
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]

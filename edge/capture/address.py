@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.errors import UsageError
+from moodring.errors import UsageError
 
 
 def is_url(source: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from edge.types import F32, U8, AudioBlock, VideoFrame
+from moodring.types import F32, U8, AudioBlock, VideoFrame
 
 
 @dataclass(frozen=True, slots=True)

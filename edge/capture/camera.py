@@ -11,12 +11,12 @@ from typing import Self
 import cv2
 import numpy as np
 
-from edge.capture.base import LiveVideo
-from edge.capture.grey import reduction_for, shrink
-from edge.capture.network import NetworkCamera
-from edge.capture.v4l2 import holders
-from edge.errors import DeviceError
-from edge.types import U8, VideoFrame
+from moodring.capture.base import LiveVideo
+from moodring.capture.grey import reduction_for, shrink
+from moodring.capture.network import NetworkCamera
+from moodring.capture.v4l2 import holders
+from moodring.errors import DeviceError
+from moodring.types import U8, VideoFrame
 
 JOIN_VIDEO = "sudo usermod -aG video $USER, then log in again"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from edge.types import U8
+from moodring.types import U8
 
 if TYPE_CHECKING:  # a run before cameras that need no decoder of video never loads one
     import av

@@ -15,11 +15,11 @@ import av.container
 import av.error
 import numpy as np
 
-from edge.capture.address import check_path, is_url
-from edge.capture.grey import luma, reduction_for, shrink
-from edge.clock import NS_PER_MS, NS_PER_S
-from edge.errors import MediaError
-from edge.types import AudioBlock, VideoFrame
+from moodring.capture.address import check_path, is_url
+from moodring.capture.grey import luma, reduction_for, shrink
+from moodring.clock import NS_PER_MS, NS_PER_S
+from moodring.errors import MediaError
+from moodring.types import AudioBlock, VideoFrame
 
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from edge.buffers import BoundedQueue
-from edge.errors import DeviceError
-from edge.memory import give_back
-from edge.types import F32
+from moodring.buffers import BoundedQueue
+from moodring.errors import DeviceError
+from moodring.run.memory import give_back
+from moodring.types import F32
 
 if TYPE_CHECKING:
-    from edge.capture.sound import Resampler
+    from moodring.capture.sound import Resampler
 
 BLOCK_S = 0.1  # what a voice is heard late by, at most; each block wakes three threads
 SILENT_S = 1.0  # without a sample: then a microphone is lost
@@ -162,7 +162,7 @@ class Microphone:
             raise DeviceError(recording.trouble)
         self._resampler = None
         if (recording.rate_hz, recording.channels) != (self.rate_hz, 1):
-            from edge.capture.sound import Resampler  # noqa: PLC0415  PyAV is large, and most microphones need none of it
+            from moodring.capture.sound import Resampler  # noqa: PLC0415  PyAV is large, and most microphones need none of it
 
             self._resampler = Resampler(self.rate_hz)
 

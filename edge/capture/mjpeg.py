@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from edge.errors import DeviceError
-from edge.types import U8
+from moodring.errors import DeviceError
+from moodring.types import U8
 
 PIECE = 65_536  # bytes asked for at once
 LONGEST_LINE = 4096

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from edge.capture.base import Undecoded
-from edge.capture.grey import decode_jpeg, luma, reduction_for, shrink
-from edge.capture.mjpeg import MjpegStream, NotMultipartError, jpeg_height
-from edge.errors import DeviceError
-from edge.types import F32, U8
+from moodring.capture.base import Undecoded
+from moodring.capture.grey import decode_jpeg, luma, reduction_for, shrink
+from moodring.capture.mjpeg import MjpegStream, NotMultipartError, jpeg_height
+from moodring.errors import DeviceError
+from moodring.types import F32, U8
 
 if TYPE_CHECKING:
     import av
@@ -140,7 +140,7 @@ class NetworkMicrophone:
     def _blocks(self, container: Any) -> Iterator[F32]:
         import av.error  # noqa: PLC0415  see open_stream
 
-        from edge.capture.sound import Resampler  # noqa: PLC0415  the same
+        from moodring.capture.sound import Resampler  # noqa: PLC0415  the same
 
         if not container.streams.audio:
             raise DeviceError(f"microphone {self.name} sends no sound")

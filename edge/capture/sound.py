@@ -6,7 +6,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.types import F32
+from moodring.types import F32
 
 
 class Resampler:

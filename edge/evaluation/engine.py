@@ -10,9 +10,9 @@ from typing import TypeVar
 import rich.progress
 from rich.console import Console
 
-from edge.fusion import Fuser, Method, open_fuser
-from edge.inference.branches import FaceBranch, SpeechBranch
-from edge.inference.bundle import BackendName, Bundle, Precision
+from moodring.fusion import Fuser, Method, open_fuser
+from moodring.inference.branches import FaceBranch, SpeechBranch
+from moodring.inference.bundle import BackendName, Bundle, Precision
 
 T = TypeVar("T")
 

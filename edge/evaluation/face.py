@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import DataError
-from edge.evaluation.disturb import DISTURBANCES
-from edge.evaluation.engine import Engine, progress
-from edge.evaluation.metrics import classification_metrics, reliability
-from edge.evaluation.readers import Fer2013, list_class_folders, read_fer2013, read_ferplus, read_grey
-from edge.features.face_crop import crop_face, resize_crop
-from edge.features.haar import FaceDetector
-from edge.inference.branches import FaceBranch
-from edge.labels import FERPLUS
-from edge.types import F32, U8, FaceCrop
+from moodring.errors import DataError
+from moodring.evaluation.corruption import DISTURBANCES
+from moodring.evaluation.data.readers import Fer2013, list_class_folders, read_fer2013, read_ferplus, read_grey
+from moodring.evaluation.engine import Engine, progress
+from moodring.evaluation.metrics import classification_metrics, reliability
+from moodring.features.face.crop import crop_face, resize_crop
+from moodring.features.face.haar import FaceDetector
+from moodring.inference.branches import FaceBranch
+from moodring.labels import FERPLUS
+from moodring.types import F32, U8, FaceCrop
 
 I64 = NDArray[np.int64]
 
@@ -85,7 +85,7 @@ def _answers(branch: FaceBranch, faces: U8, engine: Engine, what: str) -> tuple[
 
 
 def evaluate_robustness(engine: Engine, csv: Path, ferplus: Path | None, split: str) -> dict[str, Any]:
-    """Evaluate one part of FER2013 undisturbed and under each disturbance of `edge.evaluation.disturb`, at each strength.
+    """Evaluate one part of FER2013 as it is and under each kind of `moodring.evaluation.corruption`, at each strength.
 
     Gives accuracy on the official labels and, with `ferplus`, on FER+'s majority, and how many crops stay usable.
     """

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import DataError
-from edge.evaluation.engine import Engine, progress
-from edge.evaluation.face import ferplus_majority
-from edge.evaluation.metrics import accuracy, classification_metrics, reliability, risk_coverage
-from edge.evaluation.pairs import (
+from moodring.errors import DataError
+from moodring.evaluation.data.readers import RavdessClip, read_fer2013, read_ferplus, read_sound
+from moodring.evaluation.engine import Engine, progress
+from moodring.evaluation.face import ferplus_majority
+from moodring.evaluation.metrics import accuracy, classification_metrics, reliability, risk_coverage
+from moodring.evaluation.pairs import (
     EASIER,
     PAIRING,
     Sample,
@@ -29,11 +30,10 @@ from edge.evaluation.pairs import (
     some_pairs,
     wrong_answers,
 )
-from edge.evaluation.readers import RavdessClip, read_fer2013, read_ferplus, read_sound
-from edge.evaluation.speech import clip_outputs, select_clips
-from edge.features.face_crop import resize_crop
-from edge.fusion import Fuser, Method
-from edge.types import F32, U8, BranchOutput, FaceCrop
+from moodring.evaluation.speech import clip_outputs, select_clips
+from moodring.features.face.crop import resize_crop
+from moodring.fusion import Fuser, Method
+from moodring.types import F32, U8, BranchOutput, FaceCrop
 
 I64 = NDArray[np.int64]
 Voices = list[list[BranchOutput]]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.labels import LABELS
+from moodring.labels import LABELS
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]

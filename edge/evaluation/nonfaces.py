@@ -9,11 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge.errors import DataError
-from edge.evaluation.engine import Engine, progress
-from edge.evaluation.readers import read_grey
-from edge.features.face_crop import crop_face
-from edge.types import U8, FaceCrop
+from moodring.errors import DataError
+from moodring.evaluation.data.readers import read_grey
+from moodring.evaluation.engine import Engine, progress
+from moodring.features.face.crop import crop_face
+from moodring.types import U8, FaceCrop
 
 FRAMES = 25  # of each clip, spread evenly
 SQUARES = 40  # of each picture or frame

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import DataError
-from edge.fusion import NEW, Fuser
-from edge.labels import CALM, LABELS, NEUTRAL
-from edge.types import F32, BranchOutput
+from moodring.errors import DataError
+from moodring.fusion import NEW, Fuser
+from moodring.labels import CALM, LABELS, NEUTRAL
+from moodring.types import F32, BranchOutput
 
 PAIRING = "paired by class, different people"
 EASIER = "independent errors make this easier than life"

@@ -1,4 +1,4 @@
-"""usage: python -m edge.evaluation.record BUNDLE_DIR EVALUATION.json ...
+"""usage: python -m moodring.evaluation.record BUNDLE_DIR EVALUATION.json ...
 
 Put the figures of `moodring evaluate` into a bundle's bundle.json, keyed by the files' names, and seal it again. Of models
 that were cross-validated they are those of the folds (NAME_folds.json): the recipe's, not this bundle's own.
@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from edge.errors import BundleError, MoodringError
-from edge.inference.bundle import DOCUMENT, document_text, seal
+from moodring.errors import BundleError, MoodringError
+from moodring.inference.bundle import DOCUMENT, document_text, seal
 
 FOLDS = "_folds"  # ends the names of files that pool several models' figures
 KEPT = (

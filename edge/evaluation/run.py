@@ -14,13 +14,13 @@ import cv2
 from rich.console import Console
 from rich.table import Table
 
-from edge import __version__
-from edge.errors import UsageError
-from edge.evaluation import face, fusion, nonfaces, speech, stream, video
-from edge.evaluation.engine import Engine
-from edge.evaluation.provenance import commit
-from edge.inference import bundle as bundles
-from edge.labels import LABELS
+from moodring import __version__
+from moodring.errors import UsageError
+from moodring.evaluation import face, fusion, nonfaces, speech, stream, video
+from moodring.evaluation.engine import Engine
+from moodring.evaluation.provenance import commit
+from moodring.inference import bundle as bundles
+from moodring.labels import LABELS
 
 FIGURES = ("n", "refused", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
 

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.clock import NS_PER_S
-from edge.errors import DataError
-from edge.evaluation.disturb_sound import SOUND_DISTURBANCES
-from edge.evaluation.engine import Engine, progress
-from edge.evaluation.metrics import accuracy, classification_metrics, reliability
-from edge.evaluation.readers import SOUND_SUFFIXES, RavdessClip, TessClip, list_ravdess, list_tess, read_sound
-from edge.features.spec import SpeechSpec
-from edge.features.speech_window import SpeechFrontEnd
-from edge.inference.branches import SpeechBranch
-from edge.types import F32, AudioBlock, BranchOutput, FeatureWindow
+from moodring.clock import NS_PER_S
+from moodring.errors import DataError
+from moodring.evaluation.data.readers import SOUND_SUFFIXES, RavdessClip, TessClip, list_ravdess, list_tess, read_sound
+from moodring.evaluation.engine import Engine, progress
+from moodring.evaluation.metrics import accuracy, classification_metrics, reliability
+from moodring.evaluation.sound_corruption import SOUND_DISTURBANCES
+from moodring.features.audio.window import SpeechFrontEnd
+from moodring.features.spec import SpeechSpec
+from moodring.inference.branches import SpeechBranch
+from moodring.types import F32, AudioBlock, BranchOutput, FeatureWindow
 
 I64 = NDArray[np.int64]
 

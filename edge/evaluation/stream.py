@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from edge.clock import NS_PER_S
-from edge.config import Config, FusionConfig, InferenceConfig, SpeechConfig
-from edge.errors import DataError
-from edge.evaluation.engine import Engine, progress
-from edge.evaluation.metrics import classification_metrics
-from edge.evaluation.readers import read_sound
-from edge.evaluation.speech import select_clips
-from edge.inference import bundle as bundles
-from edge.inference.bundle import Bundle
-from edge.labels import CLASSES, INDEX
-from edge.pipeline import EventIdentity, Pipeline
-from edge.replay import replay
-from edge.types import F32, AudioBlock, EmotionEvent
+from moodring.clock import NS_PER_S
+from moodring.config import Config, FusionConfig, InferenceConfig, SpeechConfig
+from moodring.errors import DataError
+from moodring.evaluation.data.readers import read_sound
+from moodring.evaluation.engine import Engine, progress
+from moodring.evaluation.metrics import classification_metrics
+from moodring.evaluation.speech import select_clips
+from moodring.inference import bundle as bundles
+from moodring.inference.bundle import Bundle
+from moodring.labels import CLASSES, INDEX
+from moodring.pipeline import EventIdentity, Pipeline
+from moodring.run.replay import replay
+from moodring.types import F32, AudioBlock, EmotionEvent
 
 BLOCK_SAMPLES = 320  # what a microphone gives at once: 20 ms
 RATE_HZ = 16_000

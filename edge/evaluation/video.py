@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.capture.media import AudioFile, VideoFile
-from edge.clock import NS_PER_S
-from edge.config import Config, FusionConfig, InferenceConfig, SpeechConfig
-from edge.errors import DataError
-from edge.evaluation.engine import Engine, progress
-from edge.evaluation.metrics import classification_metrics
-from edge.evaluation.pairs import merge_calm
-from edge.evaluation.readers import RavdessClip, list_ravdess
-from edge.fusion import Method
-from edge.labels import LABELS
-from edge.pipeline import EventIdentity, Pipeline
-from edge.replay import replay
-from edge.types import F32, EmotionEvent
+from moodring.capture.media import AudioFile, VideoFile
+from moodring.clock import NS_PER_S
+from moodring.config import Config, FusionConfig, InferenceConfig, SpeechConfig
+from moodring.errors import DataError
+from moodring.evaluation.data.readers import RavdessClip, list_ravdess
+from moodring.evaluation.engine import Engine, progress
+from moodring.evaluation.metrics import classification_metrics
+from moodring.evaluation.pairs import merge_calm
+from moodring.fusion import Method
+from moodring.labels import LABELS
+from moodring.pipeline import EventIdentity, Pipeline
+from moodring.run.replay import replay
+from moodring.types import F32, EmotionEvent
 
 TRUE_PAIRS = "true pairs: face and voice of one recording"
 

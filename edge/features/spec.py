@@ -12,10 +12,10 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from edge.errors import BundleError
+from moodring.errors import BundleError
 
 RATE_HZ = 16_000
-PITCH_COLUMNS = 2  # pitch and voicing (see `edge.features.pitch`)
+PITCH_COLUMNS = 2  # pitch and voicing (see `moodring.features.audio.pitch`)
 
 WindowFunction = Literal["hamming", "hann", "rectangular"]
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from edge.errors import BackendError
-from edge.types import F32
+from moodring.errors import BackendError
+from moodring.types import F32
 
 Shapes = Mapping[str, tuple[int, ...]]
 

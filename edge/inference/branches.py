@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edge.features.face_crop import normalise_crops
-from edge.inference.base import Model
-from edge.inference.bundle import ModelInfo
-from edge.labels import CLASSES
-from edge.types import F32, BranchOutput, FaceCrop, FeatureWindow
+from moodring.features.face.crop import normalise_crops
+from moodring.inference.base import Model
+from moodring.inference.bundle import ModelInfo
+from moodring.labels import CLASSES
+from moodring.types import F32, BranchOutput, FaceCrop, FeatureWindow
 
 NO_EMBEDDING = np.zeros((1, 0), np.float32)
 

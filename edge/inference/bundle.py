@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from edge.errors import BundleError
-from edge.features.spec import PreprocessSpec
-from edge.inference import signature
-from edge.inference.base import Model, Shapes
-from edge.labels import CLASSES, FACE_CLASSES, LABELS
+from moodring.errors import BundleError
+from moodring.features.spec import PreprocessSpec
+from moodring.inference import signature
+from moodring.inference.base import Model, Shapes
+from moodring.labels import CLASSES, FACE_CLASSES, LABELS
 
 SCHEMA = 1
 DOCUMENT = "bundle.json"
@@ -103,10 +103,10 @@ class Bundle:
         """Load one file of a network in an engine."""
         info = self.models[model]
         if backend == "openvino":
-            from edge.inference.openvino import OpenVinoModel  # noqa: PLC0415  an extra
+            from moodring.inference.openvino import OpenVinoModel  # noqa: PLC0415  an extra
 
             return OpenVinoModel(path, info.inputs, info.outputs, threads)
-        from edge.inference.onnx import OnnxModel  # noqa: PLC0415  an engine is loaded where it is chosen
+        from moodring.inference.onnx import OnnxModel  # noqa: PLC0415  an engine is loaded where it is chosen
 
         return OnnxModel(path, info.inputs, info.outputs, threads)
 

@@ -1,6 +1,6 @@
 """What one form of one network costs a process of its own: time to load, and resident memory with it loaded and run.
 
-usage: python -m edge.inference.cost BUNDLE_DIR NETWORK FILE ENGINE THREADS
+usage: python -m moodring.inference.cost BUNDLE_DIR NETWORK FILE ENGINE THREADS
 
 Prints JSON: load_ms, and rss_mb with Python, NumPy and the engine among it.
 """
@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from edge.inference.bundle import BackendName, load
-from edge.inference.measure import some_input
+from moodring.inference.bundle import BackendName, load
+from moodring.inference.measure import some_input
 
 LOADS = 3
 BYTES_PER_MB = 1e6
@@ -27,7 +27,7 @@ def cost(folder: Path, network: str, file: str, engine: BackendName, threads: in
     """Load one file of a bundle's network several times; return the median load_ms, and rss_mb after the first."""
     bundle = load(folder, needed=(network,))
     importlib.import_module({"onnx": "onnxruntime", "openvino": "openvino"}[engine])  # not part of loading a network
-    importlib.import_module(f"edge.inference.{engine}")
+    importlib.import_module(f"moodring.inference.{engine}")
     times_ms, rss_mb = [], 0.0
     for index in range(LOADS):
         begun_s = time.perf_counter()

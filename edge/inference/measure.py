@@ -12,9 +12,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from edge.clock import NS_PER_MS, NS_PER_S
-from edge.inference.base import Model, Shapes
-from edge.types import F32
+from moodring.clock import NS_PER_MS, NS_PER_S
+from moodring.inference.base import Model, Shapes
+from moodring.types import F32
 
 K = TypeVar("K")
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import onnxruntime
 
-from edge.errors import BackendError
-from edge.inference.base import Shapes, check_interface
-from edge.inference.processor import int8_may_overflow
-from edge.types import F32
+from moodring.errors import BackendError
+from moodring.inference.base import Shapes, check_interface
+from moodring.inference.processor import int8_may_overflow
+from moodring.types import F32
 
 
 class OnnxModel:

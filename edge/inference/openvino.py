@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge.errors import BackendError
-from edge.inference.base import Shapes, check_interface
-from edge.types import F32
+from moodring.errors import BackendError
+from moodring.inference.base import Shapes, check_interface
+from moodring.types import F32
 
 
 class OpenVinoModel:

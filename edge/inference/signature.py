@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edge.errors import BundleError, UsageError
+from moodring.errors import BundleError, UsageError
 
 SIGNATURE = "bundle.sig"
 EXTRA = "pip install 'moodring[signed]'"

@@ -15,10 +15,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edge.inference.bundle import Bundle
-from edge.inference.forms import BackendChoice, Form, Plan, PrecisionChoice, choose, forms_of, pinned, untuned
-from edge.inference.measure import Timing, measure
-from edge.inference.processor import processor
+from moodring.inference.bundle import Bundle
+from moodring.inference.measure import Timing, measure
+from moodring.inference.processor import processor
+from moodring.inference.variants import BackendChoice, Form, Plan, PrecisionChoice, choose, forms_of, pinned, untuned
 
 SAMPLES = 60  # paced calls of each form: three networks take twelve seconds
 ENGINES = ("onnxruntime", "openvino")

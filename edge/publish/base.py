@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from edge.types import EmotionEvent, StatusEvent
+from moodring.types import EmotionEvent, StatusEvent
 
 Event = EmotionEvent | StatusEvent
 MqttVersion = Literal["mqtt5", "mqtt311"]

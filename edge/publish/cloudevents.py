@@ -6,8 +6,8 @@ import dataclasses
 import json
 from typing import Any
 
-from edge.errors import EventError
-from edge.types import BranchView, EmotionEvent, Face, StatusEvent
+from moodring.errors import EventError
+from moodring.types import BranchView, EmotionEvent, Face, StatusEvent
 
 EMOTION_V1 = "moodring.emotion.v1"
 STATUS_V1 = "moodring.status.v1"

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from edge.clock import Clock
-from edge.interrupts import Uninterrupted
-from edge.publish.base import Publisher
-from edge.publish.outlet import Inline, Outlet
-from edge.telemetry import Telemetry
-from edge.types import EmotionEvent, SinkState
+from moodring.clock import Clock
+from moodring.interrupts import Uninterrupted
+from moodring.publish.base import Publisher
+from moodring.publish.queue import Inline, Outlet
+from moodring.telemetry import Telemetry
+from moodring.types import EmotionEvent, SinkState
 
 
 class Spooling(Protocol):

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge.errors import PublishError
-from edge.publish.base import Event
-from edge.publish.cloudevents import to_json
-from edge.types import StatusEvent
+from moodring.errors import PublishError
+from moodring.publish.base import Event
+from moodring.publish.cloudevents import to_json
+from moodring.types import StatusEvent
 
 Fsync = Literal["never", "second", "always"]
 BYTES_PER_MB = 1_000_000

@@ -11,12 +11,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from edge import __version__
-from edge.clock import NS_PER_S
-from edge.errors import UsageError
-from edge.labels import LABELS
-from edge.publish.base import Event
-from edge.types import EmotionEvent
+from moodring import __version__
+from moodring.clock import NS_PER_S
+from moodring.errors import UsageError
+from moodring.labels import LABELS
+from moodring.publish.base import Event
+from moodring.types import EmotionEvent
 
 OFFSET_READINGS = 5
 

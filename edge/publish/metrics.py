@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from edge.errors import PublishError, UsageError
-from edge.publish.base import Event
-from edge.telemetry import BOUNDS_S, Histogram, Telemetry
-from edge.types import SinkState
+from moodring.errors import PublishError, UsageError
+from moodring.publish.base import Event
+from moodring.telemetry import BOUNDS_S, Histogram, Telemetry
+from moodring.types import SinkState
 
 STATES = ("ok", "lost", "muted", "absent")
 CLIENT_TIMEOUT_S = 5.0

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.labels import LABELS
-from edge.publish.cloudevents import EMOTION_V1
+from moodring.labels import LABELS
+from moodring.publish.cloudevents import EMOTION_V1
 
 FILE = Path(__file__).resolve().parent / "schemas" / f"{EMOTION_V1}.schema.json"
 

@@ -11,8 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from edge.publish.base import Event
-from edge.types import BranchView, EmotionEvent
+from moodring.publish.base import Event
+from moodring.types import BranchView, EmotionEvent
 
 BAR_WIDTH = 24
 STATES = {

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edge import config as configuration
-from edge.errors import UsageError
+from moodring import config as configuration
+from moodring.errors import UsageError
 
 UNIT = Path("/etc/systemd/system/moodring.service")
 TEMPLATE = Path(__file__).with_name("moodring.service")
@@ -25,7 +25,7 @@ def unit_text(config: Path | None, python: str = sys.executable) -> str:
     Raises ConfigError where the configuration is wrong: a service that cannot start is not installed.
     """
     reload = ""
-    command = [python, "-m", "edge.cli", "run"]
+    command = [python, "-m", "moodring.cli", "run"]
     parsed = configuration.Config()
     if config is not None:
         parsed = configuration.load(config)
@@ -78,7 +78,7 @@ def status(unit: Path = UNIT) -> int:
 
 
 def _again(action: str) -> str:
-    return shlex.join([sys.executable, "-m", "edge.cli", "service", action])
+    return shlex.join([sys.executable, "-m", "moodring.cli", "service", action])
 
 
 def _require_systemd() -> None:

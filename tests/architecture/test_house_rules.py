@@ -12,13 +12,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(path for package in ("edge", "train", "export") for path in (ROOT / package).rglob("*.py"))
 LONGEST = 350
 # The places that catch everything, each at the top of a thread: to restart a stage, to try a sink again, or to end the run.
-SUPERVISION = ("edge/runtime.py", "edge/workers.py", "edge/publish/outlet.py", "edge/publish/mqtt.py")
+SUPERVISION = ("edge/run/runtime.py", "edge/run/workers.py", "edge/publish/queue.py", "edge/publish/mqtt/sink.py")
 # The only modules that know threads: runtime, its workers and buffers, the sinks that run beside the pipeline, and what streams
 # share without being able to use it at once.
 THREADED = {
-    "edge/runtime.py", "edge/workers.py", "edge/buffers.py", "edge/publish/outlet.py", "edge/publish/mqtt.py",
-    "edge/publish/spool.py", "edge/publish/metrics.py", "edge/capture/microphone.py", "edge/inference/openvino.py",
-    "edge/page/server.py", "edge/page/replay.py", "edge/interrupts.py",
+    "edge/run/runtime.py", "edge/run/workers.py", "edge/buffers.py", "edge/publish/queue.py", "edge/publish/mqtt/sink.py",
+    "edge/publish/mqtt/spool.py", "edge/publish/metrics.py", "edge/capture/microphone.py", "edge/inference/openvino.py",
+    "edge/dashboard/server.py", "edge/dashboard/replay.py", "edge/interrupts.py",
 }  # fmt: skip
 LATER = re.compile(r"\b(TODO|FIXME|XXX)\b")
 

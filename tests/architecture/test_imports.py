@@ -96,10 +96,10 @@ def test_nobody_imports_against_the_contract():
         ("edge/fusion.py", "import torch"),
         ("edge/fusion.py", "import scipy.signal"),
         ("edge/fusion.py", "from train import loop"),
-        ("edge/fusion.py", "def f():\n    from train.loop import fit"),
-        ("edge/fusion.py", "def f():\n    import importlib\n    importlib.import_module('export.to_onnx')"),
-        ("edge/features/mfcc.py", "from ...train import loop"),
-        ("edge/cli.py", "import train.loop"),
+        ("edge/fusion.py", "def f():\n    from moodring.train.loop import fit"),
+        ("edge/fusion.py", "def f():\n    import importlib\n    importlib.import_module('moodring.export.to_onnx')"),
+        ("edge/features/audio/mfcc.py", "from ...train import loop"),
+        ("edge/cli.py", "import moodring.train.loop"),
         ("edge/cli.py", "def f():\n    import torch"),
         ("edge/cli.py", "def f():\n    import tests.helpers"),
         ("train/loop.py", "from export import to_onnx"),
@@ -114,10 +114,10 @@ def test_a_planted_line_is_found(path: str, line: str):
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("edge/fusion.py", "import numpy\nfrom edge.types import F32\nfrom . import labels"),
-        ("edge/cli.py", "def f():\n    import train.speech\n    __import__('benchmarks.latency')"),
-        ("train/loop.py", "import torch\nfrom edge.labels import LABELS"),
-        ("export/verify.py", "from train.models import face"),
+        ("edge/fusion.py", "import numpy\nfrom moodring.types import F32\nfrom . import labels"),
+        ("edge/cli.py", "def f():\n    import moodring.train.speech\n    __import__('benchmarks.latency')"),
+        ("train/loop.py", "import torch\nfrom moodring.labels import LABELS"),
+        ("export/verify.py", "from moodring.train.models import face"),
     ],
 )
 def test_what_the_contract_allows_is_not_found(path: str, line: str):

@@ -25,7 +25,7 @@ from tests.support.signals import empty_picture, voice
 from tests.support.tiny_bundle import read_document, write_document
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-m", "edge.cli"]
+COMMAND = [sys.executable, "-m", "moodring.cli"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
 
 
@@ -359,7 +359,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_named_and_nothing_else_is_said(monkeypatch, capsys):
-    from edge import cli, doctor  # noqa: PLC0415
+    from moodring import cli  # noqa: PLC0415
+    from moodring.diagnostics import doctor  # noqa: PLC0415
 
     def fail(**_options: object) -> int:
         raise PermissionError(13, "Permission denied", "/nowhere/speech.json")

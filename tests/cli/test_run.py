@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from edge.capture.camera import default_camera
-from edge.capture.microphone import default_microphone
+from moodring.capture.camera import default_camera
+from moodring.capture.microphone import default_microphone
 from tests.support.events import check_lines
 from tests.support.recordings import write_recording
 from tests.support.signals import face_picture, voice
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-m", "edge.cli", "run"]
+COMMAND = [sys.executable, "-m", "moodring.cli", "run"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.buffers import REANCHOR_NS, AudioRing, BoundedQueue, LatestSlot
-from edge.clock import NS_PER_MS, NS_PER_S
+from moodring.buffers import REANCHOR_NS, AudioRing, BoundedQueue, LatestSlot
+from moodring.clock import NS_PER_MS, NS_PER_S
 
 RATE_HZ = 1000  # one sample a millisecond: times can be read off
 

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from edge.config import RANGES, Config, load, parse
-from edge.errors import ConfigError
+from moodring.config import RANGES, Config, load, parse
+from moodring.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.errors import BundleError
-from edge.fusion import FeatureFusion, Voting, WeightedAverage, freshness, open_fuser, tempered
-from edge.inference.bundle import load
-from edge.types import BranchOutput
+from moodring.errors import BundleError
+from moodring.fusion import FeatureFusion, Voting, WeightedAverage, freshness, open_fuser, tempered
+from moodring.inference.bundle import load
+from moodring.types import BranchOutput
 from tests.support.tiny_bundle import EMBEDDING
 
 distributions = st.lists(st.floats(0.001, 1.0), min_size=8, max_size=8).map(

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge import interrupts
-from edge.interrupts import Uninterrupted
+from moodring import interrupts
+from moodring.interrupts import Uninterrupted
 
 
 @pytest.fixture(autouse=True)

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.clock import NS_PER_MS, NS_PER_S
-from edge.config import Config, FaceConfig, FusionConfig, LabelsConfig, parse
-from edge.errors import BundleError
-from edge.labels import LABELS
-from edge.pipeline import Pipeline
-from edge.publish.cloudevents import to_document, to_json
-from edge.types import AudioBlock, EmotionEvent, VideoFrame
+from moodring.clock import NS_PER_MS, NS_PER_S
+from moodring.config import Config, FaceConfig, FusionConfig, LabelsConfig, parse
+from moodring.errors import BundleError
+from moodring.labels import LABELS
+from moodring.pipeline import Pipeline
+from moodring.publish.cloudevents import to_document, to_json
+from moodring.types import AudioBlock, EmotionEvent, VideoFrame
 from tests.support.events import BOTH, check_event, make_pipeline
 from tests.support.signals import empty_picture, face_picture, frames, in_blocks, voice
 from tests.support.tiny_bundle import write_tiny_bundle

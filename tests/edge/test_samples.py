@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-import edge
+import moodring
 
-CLIP = Path(edge.__file__).parent / "samples" / "clip.mp4"
+CLIP = Path(moodring.__file__).parent / "samples" / "clip.mp4"
 FACE_LEAVES_S = 12.2
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.clock import NS_PER_MS, NS_PER_S
-from edge.smoothing import Smoother, SmoothingSettings
+from moodring.clock import NS_PER_MS, NS_PER_S
+from moodring.smoothing import Smoother, SmoothingSettings
 
 
 def distribution(*pairs: tuple[int, float], size: int = 8) -> np.ndarray:

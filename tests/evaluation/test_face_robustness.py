@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge import cli
-from edge.evaluation.disturb import DISTURBANCES, hide_square, move
-from edge.evaluation.nonfaces import SMALLEST, careless_cascades, finds, squares
+from moodring import cli
+from moodring.evaluation.corruption import DISTURBANCES, hide_square, move
+from moodring.evaluation.nonfaces import SMALLEST, careless_cascades, finds, squares
 
 
 @pytest.fixture

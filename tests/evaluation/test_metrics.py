@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.evaluation.metrics import classification_metrics, confusion_matrix, expected_calibration_error
+from moodring.evaluation.metrics import classification_metrics, confusion_matrix, expected_calibration_error
 
 LABELS = ("a", "b", "c", "d")
 

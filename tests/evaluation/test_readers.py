@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.errors import DataError
-from edge.evaluation import readers
-from edge.labels import INDEX
+from moodring.errors import DataError
+from moodring.evaluation.data import readers
+from moodring.labels import INDEX
 
 PIXELS = " ".join(["7"] * readers.FER_PIXELS)
 PLUS_HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF\n"

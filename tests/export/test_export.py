@@ -16,21 +16,21 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from edge.errors import BundleError, DataError, ExportError, UsageError
-from edge.evaluation.record import record_accuracy
-from edge.features.spec import PreprocessSpec
-from edge.inference import bundle as reader
-from export import run, write
-from export.material import Material
-from export.networks import Network, load_network, load_networks
-from export.quantize import _starts, agreement, answers, to_int8
-from export.to_onnx import OPSET, to_onnx
-from export.to_openvino import to_int8_ir, to_ir
-from export.verify import answer, real_inputs, verify, verify_ir
-from train.models.face import FaceNet
-from train.models.fusion import FusionNet
-from train.models.speech import SpeechNet, join
-from train.report import read_card, save_weights
+from moodring.errors import BundleError, DataError, ExportError, UsageError
+from moodring.evaluation.record import record_accuracy
+from moodring.export import run, write
+from moodring.export.networks import Network, load_network, load_networks
+from moodring.export.quantization.data import Material
+from moodring.export.quantization.quantize import _starts, agreement, answers, to_int8
+from moodring.export.to_onnx import OPSET, to_onnx
+from moodring.export.to_openvino import to_int8_ir, to_ir
+from moodring.export.verify import answer, real_inputs, verify, verify_ir
+from moodring.features.spec import PreprocessSpec
+from moodring.inference import bundle as reader
+from moodring.train.models.face import FaceNet
+from moodring.train.models.fusion import FusionNet
+from moodring.train.models.speech import SpeechNet, join
+from moodring.train.run_folder import read_card, save_weights
 
 SPEC = PreprocessSpec()
 ROOT = Path(__file__).resolve().parents[2]
@@ -242,10 +242,10 @@ def test_a_failing_disk_leaves_the_old_bundle(
 
 FILL = """
 import os, pathlib, sys
-from edge.errors import ExportError
-from edge.features.spec import PreprocessSpec
-from export import write
-from export.networks import load_networks
+from moodring.errors import ExportError
+from moodring.features.spec import PreprocessSpec
+from moodring.export import write
+from moodring.export.networks import load_networks
 
 networks = load_networks(pathlib.Path(sys.argv[1]), PreprocessSpec())
 data = {kind: pathlib.Path(sys.argv[2], f"{kind}.onnx").read_bytes() for kind in networks}

@@ -11,21 +11,22 @@ import onnxruntime
 import pytest
 import torch
 
-from edge.errors import ExportError
-from edge.features.spec import PreprocessSpec
-from edge.labels import LABELS
-from export import quantize, run
-from export.any_batch import any_batch, verify_any_batch
-from export.bias import _means, corrected
-from export.calibration import gather
-from export.material import Material
-from export.networks import Network
-from export.quantize import Limits, Quantised, Way, answers, quantise, to_int8
-from export.to_onnx import to_onnx
-from export.to_openvino import ir_answers, to_ir
-from export.train_on import trained_on
-from export.verify import Verified
-from train.models.face import FaceNet
+from moodring.errors import ExportError
+from moodring.export import run
+from moodring.export.dynamic_batch import any_batch, verify_any_batch
+from moodring.export.networks import Network
+from moodring.export.quantization import quantize
+from moodring.export.quantization.bias_correction import _means, corrected
+from moodring.export.quantization.data import Material
+from moodring.export.quantization.gather import gather
+from moodring.export.quantization.qat import trained_on
+from moodring.export.quantization.quantize import Limits, Quantised, Way, answers, quantise, to_int8
+from moodring.export.to_onnx import to_onnx
+from moodring.export.to_openvino import ir_answers, to_ir
+from moodring.export.verify import Verified
+from moodring.features.spec import PreprocessSpec
+from moodring.labels import LABELS
+from moodring.train.models.face import FaceNet
 
 HEADS = {"embedding": (1, 128), "official": (1, 7), "ferplus": (1, 7), "usable": (1, 1)}
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.errors import ExportError
-from export import page, table
-from export.held_out import HeldOut
-from export.table import Answers
-from export.table_text import COLUMNS, cells, markdown
+from docs.generate import export_page as page
+from moodring.errors import ExportError
+from moodring.export import table
+from moodring.export.held_out import HeldOut
+from moodring.export.table import Answers
+from moodring.export.table_text import COLUMNS, cells, markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 

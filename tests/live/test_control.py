@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from edge.capture.camera import open_camera
-from edge.service.control import Systemd
+from moodring.capture.camera import open_camera
+from moodring.run.control import Systemd
+from tests.support.devices.mjpeg import SoftwareCamera
 from tests.support.events import check_lines
-from tests.support.mjpeg import SoftwareCamera
 from tests.support.signals import face_picture
 from tests.support.watched import watching
 
@@ -32,7 +32,7 @@ def command(bundle: Path, folder: Path, **environment: str) -> Iterator[tuple[su
     config, events = folder / "config.yaml", folder / "events.jsonl"
     config.write_text(f"bundle: {bundle}\n")
     with SoftwareCamera(face_picture) as camera:
-        start = [sys.executable, "-m", "edge.cli", "run", "--config", str(config), "--video", camera.url, "--audio", "none"]
+        start = [sys.executable, "-m", "moodring.cli", "run", "--config", str(config), "--video", camera.url, "--audio", "none"]
         running = subprocess.Popen(
             [*start, "--events", str(events)],
             stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import faults
-from tests.support.microphone import REASON, SoftwareMicrophone, available
+from tests.support.devices import faults
+from tests.support.devices.microphone import REASON, SoftwareMicrophone, available
 from tests.support.signals import voice
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(not available(), reason=REASON)]

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from edge.capture.camera import Camera, open_camera
-from edge.capture.network import NetworkCamera
-from edge.errors import DeviceError
-from edge.types import EmotionEvent
+from moodring.capture.camera import Camera, open_camera
+from moodring.capture.network import NetworkCamera
+from moodring.errors import DeviceError
+from moodring.types import EmotionEvent
+from tests.support.devices.mjpeg import SoftwareCamera
 from tests.support.events import check_lines
-from tests.support.mjpeg import SoftwareCamera
 from tests.support.signals import empty_picture, face_picture
 from tests.support.watched import watching
 
@@ -104,7 +104,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 def command(bundle: Path, folder: Path, url: str, *arguments: str) -> list[str]:
     config = folder / "config.yaml"
     config.write_text(f"bundle: {bundle}\n")
-    start = [sys.executable, "-m", "edge.cli", "run", "--config", str(config), "--video", url, "--audio", "none"]
+    start = [sys.executable, "-m", "moodring.cli", "run", "--config", str(config), "--video", url, "--audio", "none"]
     return [*start, "--events", str(folder / "events.jsonl"), *arguments]
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.capture.camera import open_camera
-from edge.capture.microphone import BLOCK_S, Microphone, default_microphone
-from edge.clock import NS_PER_S
-from edge.errors import DeviceError
-from edge.types import EmotionEvent
-from tests.support.microphone import REASON, SoftwareMicrophone, available
-from tests.support.mjpeg import SoftwareCamera
+from moodring.capture.camera import open_camera
+from moodring.capture.microphone import BLOCK_S, Microphone, default_microphone
+from moodring.clock import NS_PER_S
+from moodring.errors import DeviceError
+from moodring.types import EmotionEvent
+from tests.support.devices.microphone import REASON, SoftwareMicrophone, available
+from tests.support.devices.mjpeg import SoftwareCamera
 from tests.support.signals import face_picture, voice
 from tests.support.watched import watching
 

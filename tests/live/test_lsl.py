@@ -9,9 +9,9 @@ import uuid
 
 import pytest
 
-from edge.labels import LABELS
-from edge.publish.lsl import LslOutlets
-from tests.edge.test_events import EVENT, SILENT
+from moodring.labels import LABELS
+from moodring.publish.lsl import LslOutlets
+from tests.publish.test_events import EVENT, SILENT
 
 pylsl = pytest.importorskip("pylsl", reason="no pylsl: pip install 'moodring[lsl]'", exc_type=Exception)
 pytestmark = pytest.mark.live

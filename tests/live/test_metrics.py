@@ -11,12 +11,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from edge.clock import NS_PER_MS, NS_PER_S, SimulatedClock
-from edge.errors import PublishError
-from edge.publish.metrics import Collector, Health, MetricsServer
-from edge.telemetry import Telemetry
-from edge.types import SinkState
-from tests.edge.test_events import EVENT
+from moodring.clock import NS_PER_MS, NS_PER_S, SimulatedClock
+from moodring.errors import PublishError
+from moodring.publish.metrics import Collector, Health, MetricsServer
+from moodring.telemetry import Telemetry
+from moodring.types import SinkState
+from tests.publish.test_events import EVENT
 
 pytest.importorskip("prometheus_client", reason="no prometheus_client: pip install 'moodring[metrics]'")
 pytestmark = pytest.mark.live

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.publish.broker import BrokerAddress, Login
-from edge.publish.cloudevents import to_json
-from edge.publish.mqtt import MqttSettings, MqttSink
-from edge.publish.spool import Spool
-from tests.edge.test_events import EVENT, SILENT
+from moodring.publish.cloudevents import to_json
+from moodring.publish.mqtt.connection import BrokerAddress, Login
+from moodring.publish.mqtt.sink import MqttSettings, MqttSink
+from moodring.publish.mqtt.spool import Spool
+from tests.publish.test_events import EVENT, SILENT
 from tests.support.broker import Broker, Subscriber, free_port, write_certificates
 from tests.support.events import check_event, check_status
 from tests.support.status import STATUS
@@ -141,10 +141,10 @@ def test_a_broker_that_comes_later_gets_everything(tmp_path: Path):
 PUBLISHER = """
 import dataclasses, sys
 from pathlib import Path
-from edge.publish.broker import BrokerAddress, Login
-from edge.publish.mqtt import MqttSettings, MqttSink
-from edge.publish.spool import Spool
-from tests.edge.test_events import EVENT
+from moodring.publish.mqtt.connection import BrokerAddress, Login
+from moodring.publish.mqtt.sink import MqttSettings, MqttSink
+from moodring.publish.mqtt.spool import Spool
+from tests.publish.test_events import EVENT
 
 port, folder = int(sys.argv[1]), Path(sys.argv[2])
 settings = MqttSettings(BrokerAddress("127.0.0.1", port, tls=False), Login("moodring-test"), "moodring/kitchen/live")
@@ -324,7 +324,7 @@ def test_sensors_that_are_no_longer_wanted_are_withdrawn(tmp_path: Path):
 def test_an_event_that_the_broker_will_never_take_is_dropped_and_counted(
     tmp_path: Path, limit: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("edge.publish.mqtt.RETRY_LAST_S", 0.1)
+    monkeypatch.setattr("moodring.publish.mqtt.sink.RETRY_LAST_S", 0.1)
     log = Log()
     small = dataclasses.replace(EVENT, seq=8, face=None, speech=None, probabilities=None, faces=(), bundle_id="")
     assert len(to_json(small)) < 600 < 800 < len(to_json(EVENT))

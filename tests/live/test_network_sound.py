@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.capture.network import NetworkCamera, NetworkMicrophone
-from edge.errors import DeviceError
-from edge.sources import open_microphone
+from moodring.capture.network import NetworkCamera, NetworkMicrophone
+from moodring.errors import DeviceError
+from moodring.run.sources import open_microphone
+from tests.support.devices.sound_stream import SoundStream
 from tests.support.signals import voice
-from tests.support.sound_stream import SoundStream
 from tests.support.watched import watching
 
 pytestmark = pytest.mark.live

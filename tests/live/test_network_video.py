@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from edge.capture.network import NetworkCamera, NetworkMicrophone
-from edge.errors import DeviceError
-from edge.types import EmotionEvent
-from tests.support.transport_stream import RtspCamera, UdpCamera
+from moodring.capture.network import NetworkCamera, NetworkMicrophone
+from moodring.errors import DeviceError
+from moodring.types import EmotionEvent
+from tests.support.devices.transport_stream import RtspCamera, UdpCamera
 from tests.support.watched import watching
 
 pytestmark = pytest.mark.live

@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from edge.capture.media import VideoFile
-from edge.labels import LABELS
-from edge.page.guard import guard_for
-from edge.page.preview import Preview
-from edge.publish.cloudevents import to_json
-from edge.sources import SAMPLE_CLIP
+from moodring.capture.media import VideoFile
+from moodring.dashboard.guard import guard_for
+from moodring.dashboard.preview import Preview
+from moodring.labels import LABELS
+from moodring.publish.cloudevents import to_json
+from moodring.run.sources import SAMPLE_CLIP
 from tests.support import browser as browsers
 from tests.support.events import make_pipeline
 from tests.support.page import SOURCE, STREAM, Page, event, serving, status
@@ -335,7 +335,7 @@ def test_no_box_moves_as_events_come_and_devices_go(page: Page, chromium: Any, w
 def test_a_recorded_file_plays_on_the_same_page(chromium: Any, tmp_path: Path):
     path = tmp_path / "events.jsonl"
     path.write_text("".join(to_json(event(seq, label)) + "\n" for seq, label in enumerate(["happy"] * 5 + ["fear"] * 5)))
-    command = [sys.executable, "-m", "edge.cli", "replay", str(path), "--page", "--page-port", "0"]
+    command = [sys.executable, "-m", "moodring.cli", "replay", str(path), "--page", "--page-port", "0"]
     with daemon(command) as (_, address), browsers.tab(chromium) as tab:
         tab.goto(address)
         wait(tab, part("label"), "fear")
@@ -371,7 +371,7 @@ def test_a_live_run_on_the_bundled_clip(chromium: Any, tmp_path: Path):
     """The whole way: a camera that plays the clip, the daemon, the page; muted, killed, and started again."""
     import cv2  # noqa: PLC0415
 
-    from tests.support.mjpeg import SoftwareCamera  # noqa: PLC0415
+    from tests.support.devices.mjpeg import SoftwareCamera  # noqa: PLC0415
 
     with VideoFile(str(SAMPLE_CLIP)) as video:
         pictures = [cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR) for frame in itertools.islice(video, 120)]
@@ -380,7 +380,7 @@ def test_a_live_run_on_the_bundled_clip(chromium: Any, tmp_path: Path):
         config.write_text(
             f"video: {{source: '{camera.url}'}}\naudio: {{source: none}}\nevents: {{path: {events}}}\npage: {{port: {port}}}\n"
         )
-        command = [sys.executable, "-m", "edge.cli", "run", "--page", "--config", str(config)]
+        command = [sys.executable, "-m", "moodring.cli", "run", "--page", "--config", str(config)]
         with daemon(command) as (_, address):
             tab.goto(address)
             wait(tab, part("label"), "|".join(LABELS))

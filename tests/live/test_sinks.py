@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.broker import Broker, Subscriber, free_port
+from tests.support.devices.mjpeg import SoftwareCamera
 from tests.support.events import check_event, check_lines, check_status
-from tests.support.mjpeg import SoftwareCamera
 from tests.support.signals import face_picture
 
 pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-m", "edge.cli", "run", "--config"]
+COMMAND = [sys.executable, "-m", "moodring.cli", "run", "--config"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 TOPIC = "moodring/test/stream"
 
@@ -170,7 +170,7 @@ def test_what_cannot_be_is_said_before_anything_starts(tiny_bundle: Path, tmp_pa
     ],
 )
 def test_a_missing_extra_is_named(tiny_bundle: Path, tmp_path: Path, talking_face: Path, line: str, package: str, extra: str):
-    hidden = f"import sys; sys.modules['{package}'] = None; from edge.cli import main; sys.exit(main())"
+    hidden = f"import sys; sys.modules['{package}'] = None; from moodring.cli import main; sys.exit(main())"
     config = configured(tiny_bundle, tmp_path, line)
     done = subprocess.run(
         [sys.executable, "-c", hidden, "run", "--config", str(config), str(talking_face), "--pace", "max"],

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.devices.mjpeg import SoftwareCamera
 from tests.support.events import check_event, check_status
-from tests.support.mjpeg import SoftwareCamera
 from tests.support.signals import empty_picture, face_picture
 
 pytestmark = pytest.mark.live
@@ -41,7 +41,7 @@ class Daemon:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        command = [sys.executable, "-m", "edge.cli", "run", "--config", str(self.config)]
+        command = [sys.executable, "-m", "moodring.cli", "run", "--config", str(self.config)]
         with self._errors.open("w") as errors:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stderr=errors, env=os.environ | {"PYTHONPATH": str(ROOT)}
@@ -216,7 +216,7 @@ def test_streams_are_not_for_the_command_line_nor_for_recordings(tiny_bundle: Pa
     ):
         config.write_text(yaml.safe_dump({"bundle": str(tiny_bundle), "streams": streams}))
         done = subprocess.run(
-            [sys.executable, "-m", "edge.cli", "run", "--config", str(config), *more],
+            [sys.executable, "-m", "moodring.cli", "run", "--config", str(config), *more],
             capture_output=True, text=True, timeout=30, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False,
         )  # fmt: skip
         assert done.returncode == 2

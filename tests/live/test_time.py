@@ -13,15 +13,15 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.capture import microphone as microphones
-from edge.capture.base import Undecoded
-from edge.capture.microphone import Microphone
-from edge.capture.network import NetworkCamera
-from edge.clock import NS_PER_MS, NS_PER_S, MonotonicClock
-from edge.runtime import LiveStream
-from edge.types import AudioBlock, VideoFrame
-from tests.support.microphone import REASON, SoftwareMicrophone, available
-from tests.support.mjpeg import SoftwareCamera
+from moodring.capture import microphone as microphones
+from moodring.capture.base import Undecoded
+from moodring.capture.microphone import Microphone
+from moodring.capture.network import NetworkCamera
+from moodring.clock import NS_PER_MS, NS_PER_S, MonotonicClock
+from moodring.run.runtime import LiveStream
+from moodring.types import AudioBlock, VideoFrame
+from tests.support.devices.microphone import REASON, SoftwareMicrophone, available
+from tests.support.devices.mjpeg import SoftwareCamera
 from tests.support.signals import face_picture
 from tests.support.watched import watching
 

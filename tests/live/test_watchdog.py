@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mjpeg import SoftwareCamera
+from tests.support.devices.mjpeg import SoftwareCamera
 from tests.support.signals import face_picture
 from tests.support.systemd import Supervisor
 
@@ -33,7 +33,7 @@ def test_a_daemon_that_hangs_is_started_again_and_goes_on(tiny_bundle: Path, tmp
         config.write_text(
             f"bundle: {tiny_bundle}\nvideo: {{source: '{camera.url}'}}\naudio: {{source: none}}\nevents: {{path: {events}}}\n"
         )
-        command = [sys.executable, "-m", "edge.cli", "run", "--config", str(config)]
+        command = [sys.executable, "-m", "moodring.cli", "run", "--config", str(config)]
         with Supervisor(command, tmp_path, watchdog_s=5.0, environment={"PYTHONPATH": str(ROOT)}) as systemd:
             wait_for(lambda: len(systemd.ready) == 1)
             hung = systemd.ready[0]

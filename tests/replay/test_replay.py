@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.capture.media import AudioFile, VideoFile
-from edge.cli import main
-from edge.clock import NS_PER_MS, NS_PER_S, SimulatedClock
-from edge.config import Config
-from edge.inference.bundle import DEFAULT
-from edge.publish.cloudevents import to_document, to_json
-from edge.replay import replay
-from edge.types import AudioBlock, EmotionEvent, VideoFrame
+from moodring.capture.media import AudioFile, VideoFile
+from moodring.cli import main
+from moodring.clock import NS_PER_MS, NS_PER_S, SimulatedClock
+from moodring.config import Config
+from moodring.inference.bundle import DEFAULT
+from moodring.publish.cloudevents import to_document, to_json
+from moodring.run.replay import replay
+from moodring.types import AudioBlock, EmotionEvent, VideoFrame
 from tests.support.events import check_event, check_lines, make_pipeline
 from tests.support.recordings import write_recording, write_talking_face
 from tests.support.signals import empty_picture, face_picture, frames, in_blocks, voice

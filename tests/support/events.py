@@ -10,12 +10,12 @@ from typing import Any
 
 import jsonschema
 
-import edge
-from edge.config import Config
-from edge.inference.bundle import load
-from edge.pipeline import EventIdentity, Pipeline
+import moodring
+from moodring.config import Config
+from moodring.inference.bundle import load
+from moodring.pipeline import EventIdentity, Pipeline
 
-SCHEMAS = Path(edge.__file__).parent / "publish" / "schemas"
+SCHEMAS = Path(moodring.__file__).parent / "publish" / "schemas"
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 BOTH = {"camera": "ok", "microphone": "ok"}
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.labels import LABELS
-from edge.page.guard import ANTI_FORGERY, Guard, guard_for
-from edge.page.server import PageServer, Shown
-from edge.types import BranchView, EmotionEvent, Face
+from moodring.dashboard.guard import ANTI_FORGERY, Guard, guard_for
+from moodring.dashboard.server import PageServer, Shown
+from moodring.labels import LABELS
+from moodring.types import BranchView, EmotionEvent, Face
 from tests.support.status import STATUS
 
 SOURCE = "/moodring/host/live/0123456789ab"

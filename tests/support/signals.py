@@ -8,8 +8,8 @@ from functools import cache
 import cv2
 import numpy as np
 
-from edge.clock import NS_PER_S
-from edge.types import AudioBlock, VideoFrame
+from moodring.clock import NS_PER_S
+from moodring.types import AudioBlock, VideoFrame
 
 RATE_HZ = 16_000
 

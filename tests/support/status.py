@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge.types import DeviceChange, Latency, SinkState, StatusEvent
+from moodring.types import DeviceChange, Latency, SinkState, StatusEvent
 
 STATUS = StatusEvent(
     source="/moodring/host/live/0123456789ab",

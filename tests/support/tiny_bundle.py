@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge.features.spec import PreprocessSpec
-from edge.inference.bundle import SCHEMA, seal
-from edge.labels import CLASSES, FACE_CLASSES, LABELS
+from moodring.features.spec import PreprocessSpec
+from moodring.inference.bundle import SCHEMA, seal
+from moodring.labels import CLASSES, FACE_CLASSES, LABELS
 
 EMBEDDING = 8
 SURE = 6.0  # logit of a `usable` that is always above the threshold

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge.capture.base import LiveAudio, LiveVideo
-from edge.clock import MonotonicClock
-from edge.pipeline import Pipeline
-from edge.publish.cloudevents import to_document
-from edge.runtime import LiveRun, LiveStream
-from edge.telemetry import Stages
-from edge.types import EmotionEvent
+from moodring.capture.base import LiveAudio, LiveVideo
+from moodring.clock import MonotonicClock
+from moodring.pipeline import Pipeline
+from moodring.publish.cloudevents import to_document
+from moodring.run.runtime import LiveRun, LiveStream
+from moodring.telemetry import Stages
+from moodring.types import EmotionEvent
 from tests.support.events import check_event, make_pipeline
 
 

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.errors import DataError
-from edge.evaluation.readers import Fer2013, FerPlus
-from edge.evaluation.speech import clip_windows
-from edge.features.spec import SpeechSpec
-from edge.features.speech_window import FRAMES_AT_ONCE
-from edge.labels import FERPLUS_COLUMNS, INDEX
-from train.datasets import ferplus_targets, find_fer2013, load_faces, official_targets, prepare_faces, scene_crops
-from train.splits import picture_hashes
-from train.voices import find_ravdess, load_noises, load_voices, window_ends
+from moodring.errors import DataError
+from moodring.evaluation.data.readers import Fer2013, FerPlus
+from moodring.evaluation.speech import clip_windows
+from moodring.features.audio.window import FRAMES_AT_ONCE
+from moodring.features.spec import SpeechSpec
+from moodring.labels import FERPLUS_COLUMNS, INDEX
+from moodring.train.data.faces import ferplus_targets, find_fer2013, load_faces, official_targets, prepare_faces, scene_crops
+from moodring.train.data.splits import picture_hashes
+from moodring.train.data.voices import find_ravdess, load_noises, load_voices, window_ends
 
 
 def votes(**given: int) -> np.ndarray:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.errors import DataError
-from edge.evaluation.readers import RavdessClip
-from edge.fusion import Voting, WeightedAverage
-from edge.types import BranchOutput
-from train.decision import TEMPERATURES, confident_from, decision_weight, surest, vote
-from train.sides import Voices, fold_of, majority, whole_pairs, without_fold
-from train.true_pairs import other_people, read_action_units, read_faces
+from benchmarks.experiments.true_pairs import other_people, read_action_units, read_faces
+from moodring.errors import DataError
+from moodring.evaluation.data.readers import RavdessClip
+from moodring.fusion import Voting, WeightedAverage
+from moodring.train.data.branch_outputs import Voices, fold_of, majority, whole_pairs, without_fold
+from moodring.train.decision import TEMPERATURES, confident_from, decision_weight, surest, vote
+from moodring.types import BranchOutput
 
 
 def distributions(count: int, seed: int, sharpness: float = 2.0) -> np.ndarray:

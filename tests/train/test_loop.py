@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from edge.errors import ConfigError, MoodringError
-from train import loop
-from train.loop import CHECKPOINT, Task, average_into, fit, learning_rate
-from train.recipe import Recipe, read_before, read_recipe
+from moodring.errors import ConfigError, MoodringError
+from moodring.train import loop
+from moodring.train.loop import CHECKPOINT, Task, average_into, fit, learning_rate
+from moodring.train.recipe import Recipe, read_before, read_recipe
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "train"
 

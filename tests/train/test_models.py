@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from edge.features.spec import SpeechSpec
-from edge.features.speech_window import SpeechFrontEnd
-from edge.types import AudioBlock
-from train import augment
-from train.augment_mel import MelAugmenter
-from train.augment_sound import SoundAugmenter, coloured_noise, echo, limit_band, resample
-from train.models.face import FaceNet
-from train.models.speech import SpeechNet, join
-from train.recipe import FaceRecipe, SpeechRecipe, read_recipe
-from train.report import fit_temperature, softmax
-from train.voices import hear
+from moodring.features.audio.window import SpeechFrontEnd
+from moodring.features.spec import SpeechSpec
+from moodring.train.data import augment_images as augment
+from moodring.train.data.augment_mel import MelAugmenter
+from moodring.train.data.augment_sound import SoundAugmenter, coloured_noise, echo, limit_band, resample
+from moodring.train.data.voices import hear
+from moodring.train.models.face import FaceNet
+from moodring.train.models.speech import SpeechNet, join
+from moodring.train.recipe import FaceRecipe, SpeechRecipe, read_recipe
+from moodring.train.run_folder import fit_temperature, softmax
+from moodring.types import AudioBlock
 
 from pathlib import Path  # isort: skip
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.evaluation.readers import RavdessClip
-from edge.features.spec import SpeechSpec
-from train import pool
-from train.pool import WindowDrawer, open_pool
-from train.recipe import SpeechRecipe, read_recipe
-from train.voices import Voice, hear, window_ends
+from moodring.evaluation.data.readers import RavdessClip
+from moodring.features.spec import SpeechSpec
+from moodring.train.data import pool
+from moodring.train.data.pool import WindowDrawer, open_pool
+from moodring.train.data.voices import Voice, hear, window_ends
+from moodring.train.recipe import SpeechRecipe, read_recipe
 
 RECIPE = Path(__file__).resolve().parents[2] / "configs" / "train" / "speech.yaml"
 SPEC = SpeechSpec()

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.errors import DataError, UsageError
-from edge.evaluation.readers import list_ravdess, read_fer2013
-from train.splits import FOLDS, fold_actors, picture_hashes, split_actors, split_pictures
+from moodring.errors import DataError, UsageError
+from moodring.evaluation.data.readers import list_ravdess, read_fer2013
+from moodring.train.data.splits import FOLDS, fold_actors, picture_hashes, split_actors, split_pictures
 
 ACTORS = tuple(range(1, 21))
 

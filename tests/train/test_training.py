@@ -16,16 +16,17 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from edge.errors import MoodringError
-from edge.evaluation.readers import FER_SIDE
-from train import face_seeds, pool
-from train.augment import erase_patches
-from train.datasets import load_faces
-from train.face import lend, summarise
-from train.models.face import FaceNet
-from train.recipe import FaceRecipe
-from train.run import train
-from train.splits import split_actors
+from benchmarks.experiments import face_seeds
+from moodring.errors import MoodringError
+from moodring.evaluation.data.readers import FER_SIDE
+from moodring.train.data import pool
+from moodring.train.data.augment_images import erase_patches
+from moodring.train.data.faces import load_faces
+from moodring.train.data.splits import split_actors
+from moodring.train.face import lend, summarise
+from moodring.train.models.face import FaceNet
+from moodring.train.recipe import FaceRecipe
+from moodring.train.run import train
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL: dict[str, dict[str, object]] = {
@@ -121,7 +122,8 @@ def test_every_kind_trains_and_leaves_what_it_should(tmp_path: Path, small_data:
 def test_killed_and_started_again_gives_the_weights_of_an_unbroken_run(tmp_path: Path, small_data: Path) -> None:
     recipe = small_recipe(tmp_path, "face", epochs=4, after="")
     assert train("face", recipe, small_data, tmp_path / "whole") == 0
-    script = f"from train.run import train; train('face', {str(recipe)!r}, {str(small_data)!r}, {str(tmp_path / 'killed')!r})"
+    arguments = ", ".join(repr(str(path)) for path in (recipe, small_data, tmp_path / "killed"))
+    script = f"from moodring.train.run import train; train('face', {arguments})"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", script], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -1,6 +1,6 @@
 """The face branch: a small residual network of plain 3x3 convolutions, batch normalisation and ReLU (He et al. 2016).
 
-Input: grey crops float32 [B, 1, 48, 48] from edge.features.face_crop. Outputs, by name and in this order:
+Input: grey crops float32 [B, 1, 48, 48] from moodring.features.face.crop. Outputs, by name and in this order:
 embedding [B, 128], official [B, 7] (FER2013's label), ferplus [B, 7] (what FER+'s ten voters saw), usable [B, 1] (a face).
 All but the embedding are logits.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edge.labels import FACE_CLASSES
+from moodring.labels import FACE_CLASSES
 
 EMBEDDING = 128
 OUTPUTS = ("embedding", "official", "ferplus", "usable")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edge.labels import CLASSES, FACE_CLASSES, NEUTRAL
+from moodring.labels import CLASSES, FACE_CLASSES, NEUTRAL
 
 EMBEDDING = 128
 OUTPUTS = ("official", "ferplus")

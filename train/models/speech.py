@@ -2,7 +2,7 @@
 
 Each was trained by itself; the answer is the mean of their logits (a deep ensemble: Lakshminarayanan et al. 2017).
 
-Input: windows float32 [B, 300, 42] from edge.features.speech_window. Outputs, by name and in this order:
+Input: windows float32 [B, 300, 42] from moodring.features.audio.window. Outputs, by name and in this order:
 embedding [B, 128 members], logits [B, 8], usable [B, 1] (speech at all). Plain convolutions, batch normalisation, ReLU.
 """
 
@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from edge.features.spec import SpeechSpec
-from edge.labels import CLASSES
+from moodring.features.spec import SpeechSpec
+from moodring.labels import CLASSES
 
 EMBEDDING = 128
 OUTPUTS = ("embedding", "logits", "usable")

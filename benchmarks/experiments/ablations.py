@@ -1,0 +1,144 @@
+"""usage: python -m benchmarks.experiments.ablations --config FILE --data DIR --out DIR --json FILE ...
+
+What each part of the speech branch is worth: one of its networks trained as it is, and again with one thing changed, with one
+seed, tested on the actors of one fold in quiet and in noise. `--only NAME` trains that variant and stops; several can run at
+once, and what is trained already is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from moodring.errors import MoodringError
+from moodring.evaluation.data.readers import read_sound
+from moodring.evaluation.speech import mixed, noise_recordings
+from moodring.features.spec import SpeechSpec
+from moodring.interrupts import INTERRUPTED
+from moodring.train.data.pool import open_pool
+from moodring.train.data.voices import Voice, load_noises, load_voices
+from moodring.train.models.speech import EMBEDDING, SpeechNet
+from moodring.train.recipe import SpeechRecipe, read_recipe
+from moodring.train.run_folder import commit, write_json
+from moodring.train.speech import Heard, answers, clip_probabilities, hops_of, parts_of, train_network
+
+SNR_DB = (10, 0)
+NOISY_STEP = 2  # of the test clips, one in so many is heard in every noise
+
+
+class MeanOverTime(nn.Module):
+    """What the attentive statistics are compared with: [B, C, T] -> [B, C]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=2)
+
+
+def pool_by_mean(model: SpeechNet) -> None:
+    for member, (_, width) in zip(model.members, model.sizes, strict=True):
+        member.statistics, member.project = MeanOverTime(), nn.Linear(width, EMBEDDING)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What is said of it, what of the features it changes, and what of the network."""
+
+    says: str
+    spec: SpeechSpec = SpeechSpec()
+    change: Callable[[SpeechNet], None] | None = None
+
+
+VARIANTS = {
+    "base": Variant("as it is"),
+    "no_noise_removal": Variant("without noise removal", SpeechSpec(noise_reduction="none")),
+    "log_mel": Variant(
+        "log mel energies for cepstra", SpeechSpec(mfcc=dataclasses.replace(SpeechSpec().mfcc, output="log_mel"))
+    ),
+    "no_pitch": Variant("without pitch and voicing", SpeechSpec(pitch=False)),
+    "deltas": Variant("with deltas", SpeechSpec(deltas=1)),
+    "mean_pooling": Variant("mean over time for attentive statistics", change=pool_by_mean),
+}
+
+
+def measure(variant: Variant, recipe: SpeechRecipe, data_dir: Path, out_dir: Path, cache: Path) -> dict[str, Any] | None:
+    """Train one variant and test it; None where it was interrupted."""
+    spec = variant.spec
+    voices = load_voices(data_dir, spec)
+    parts = parts_of(voices, recipe.fold, whole=True)
+    noises = load_noises(data_dir, spec.mfcc.rate_hz)
+    labels = np.array([voice.clip.label for voice in voices], np.int64)
+    hops = hops_of([voices[row] for row in parts.validation], spec)
+    heard = Heard(labels, parts, hops, open_pool(recipe, spec, voices, noises, cache), voices, whole=True, spec=spec)
+    model, _, finished = train_network(recipe, heard, out_dir, variant.change)
+    if not finished:
+        return None
+    test = [voices[row] for row in parts.test]
+    some = test[::NOISY_STEP]
+    in_noise: dict[str, dict[str, float]] = {}
+    for path in noise_recordings(data_dir / "noise"):
+        noise = read_sound(path)
+        for snr in SNR_DB:
+            sounds = mixed([voice.samples for voice in some], noise, snr)
+            noisy = [dataclasses.replace(voice, samples=sound) for voice, sound in zip(some, sounds, strict=True)]
+            in_noise.setdefault(f"{snr}", {})[path.stem] = _accuracy(model, noisy, spec)
+    return {
+        "says": variant.says,
+        "clean": _accuracy(model, test, spec),
+        "mean_by_snr_db": {snr: float(np.mean(list(by_noise.values()))) for snr, by_noise in in_noise.items()},
+        "by_snr_db": in_noise,
+    }
+
+
+def _accuracy(model: SpeechNet, voices: list[Voice], spec: SpeechSpec) -> float:
+    hops = hops_of(voices, spec)
+    probabilities, labels = clip_probabilities(answers(model, hops.windows)["logits"], hops)
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments.ablations", description=__doc__)
+    for name in ("--config", "--data", "--out", "--json"):
+        parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--only", choices=VARIANTS, help="train this one and stop")
+    given = parser.parse_args(arguments)
+    recipe = read_recipe(given.config, "speech")
+    torch.set_num_threads(recipe.threads if given.only is None else 1)
+    torch.use_deterministic_algorithms(mode=True)
+    measured: dict[str, Any] = {}
+    try:
+        for name in [given.only] if given.only else VARIANTS:
+            figures = measure(VARIANTS[name], recipe, given.data, given.out / name, given.out / "cache")
+            if figures is None:
+                return INTERRUPTED
+            measured[name] = figures
+            print(f"{figures['says']}: {figures['clean']:.4f}, in noise {figures['mean_by_snr_db']}", flush=True)
+    except MoodringError as error:
+        print(f"moodring: {error}", file=sys.stderr)
+        return error.exit_code
+    if given.only:
+        return 0
+    write_json(
+        given.json,
+        {
+            "what": "ablations: one network of the speech branch with one thing changed",
+            "protocol": f"one seed; tested on fold {recipe.fold}'s four unheard actors, every clip clean, one in {NOISY_STEP} "
+            "in each kind of noise, none of which training used",
+            "commit": commit(),
+            "command": "make ablations",
+            "seed": recipe.seed,
+            "variants": measured,
+        },
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,139 @@
+"""Five speech models, each tested on four actors that no part of its making heard: what every held-out figure rests on.
+
+Sixteen actors train, for as long as the recipe says: nothing is left to choose. A fold's temperature, and its line between
+speech and what is none, are fitted on what the other four models say of their own unheard actors, so that its test actors
+calibrate nothing either. The model that ships is then trained on all twenty by the same recipe, and calibrated by what all five
+say of actors they never heard: nobody is left to test it on, and the figures to expect of it are theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moodring.features.spec import SpeechSpec
+from moodring.train.data.splits import FOLDS, fold_actors
+from moodring.train.data.voices import load_voices
+from moodring.train.models.speech import SpeechNet
+from moodring.train.recipe import SpeechRecipe
+from moodring.train.run_folder import load_weights, read_card, write_json
+from moodring.train.speech import Hops, answers, fit_clip_temperature, hops_of, train_speech, usable_line
+
+F32 = NDArray[np.float32]
+
+PROTOCOL = "cross-validated: trained on every actor by the recipe of the five folds, whose unheard actors calibrated"
+
+
+def folder_of(out_dir: Path, fold: int) -> Path:
+    return out_dir / f"fold{fold}"
+
+
+def train_folds(
+    recipe: SpeechRecipe,
+    first: SpeechRecipe | None,
+    data_dir: Path,
+    out_dir: Path,
+    folds: Sequence[int] = range(FOLDS),
+    *,
+    cache: Path | None = None,
+) -> bool:
+    """Train these folds, each into OUT/foldK; return whether every epoch of each was done: Ctrl-C ends all of it.
+
+    `cache` keeps the pool of changed recordings: OUT/cache unless given.
+    """
+    return all(
+        train_speech(
+            replace(recipe, fold=fold),
+            data_dir,
+            folder_of(out_dir, fold),
+            replace(first, fold=fold) if first else None,
+            cache or out_dir / "cache",
+            whole=True,
+        )
+        for fold in folds
+    )
+
+
+def shipped_folder(out_dir: Path) -> Path:
+    return out_dir / "shipped"
+
+
+def train_shipped(recipe: SpeechRecipe, first: SpeechRecipe | None, data_dir: Path, out_dir: Path) -> bool:
+    """Train on every actor, into OUT/shipped."""
+    return train_speech(
+        replace(recipe, fold=None),
+        data_dir,
+        shipped_folder(out_dir),
+        replace(first, fold=None) if first else None,
+        out_dir / "cache",
+        whole=True,
+    )
+
+
+def train_mixed(recipe: SpeechRecipe, data_dir: Path, out_dir: Path) -> bool:
+    """Train one network on a split that mixes actors, into OUT/mixed: how much such a split flatters."""
+    return train_speech(recipe, data_dir, out_dir / "mixed", cache=out_dir / "cache", mixed=True)
+
+
+def _answers_to_unheard(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F32], Hops]]:
+    """Return what every fold's network says of the hops of its own unheard actors, by output name, and those hops."""
+    spec = SpeechSpec()
+    voices = load_voices(data_dir, spec)
+    heard: list[tuple[dict[str, F32], Hops]] = []
+    for fold in range(FOLDS):
+        folder = folder_of(out_dir, fold)
+        model = load_weights(folder, "speech", SpeechNet(spec.columns, **read_card(folder, "speech")["network"]))
+        hops = hops_of([voice for voice in voices if voice.clip.actor in fold_actors(fold)], spec)
+        heard.append((answers(model, hops.windows), hops))
+    return heard
+
+
+def calibrate_folds(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F32], Hops]]:
+    """Fit every fold's temperature and usable line on the other folds' unheard actors, and write them into the card of each.
+
+    Returns what every fold's network says of the hops of its own unheard actors, by output name, and those hops.
+    """
+    heard = _answers_to_unheard(data_dir, out_dir)
+    for fold in range(FOLDS):
+        others = [part for index, part in enumerate(heard) if index != fold]
+        tested = list(fold_actors(fold))
+        protocol = f"actors apart: {tested} unheard, the other folds' unheard actors calibrated"
+        _calibrate(folder_of(out_dir, fold), others, protocol)
+    return heard
+
+
+def calibrate_shipped(heard: Sequence[tuple[dict[str, F32], Hops]], out_dir: Path) -> None:
+    """Calibrate the model trained on everyone by what the folds' networks said of actors they never heard."""
+    _calibrate(shipped_folder(out_dir), heard, PROTOCOL)
+
+
+def _calibrate(folder: Path, heard: Sequence[tuple[dict[str, F32], Hops]], protocol: str) -> None:
+    outs = {name: np.concatenate([outs[name] for outs, _ in heard]) for name in ("logits", "usable")}
+    card = read_card(folder, "speech")
+    card["temperature"] = {"logits": fit_clip_temperature(outs["logits"], join([hops for _, hops in heard]))}
+    card["usable_line"] = usable_line(outs["usable"])
+    card["protocol"] = protocol
+    write_json(folder / "speech.json", card)
+
+
+def join(parts: Sequence[Hops]) -> Hops:
+    """Put the hops of several sets of clips one after another."""
+    before = np.cumsum([0] + [len(part.labels) for part in parts])
+    return Hops(
+        np.concatenate([part.windows for part in parts]),
+        np.concatenate([part.clip + start for part, start in zip(parts, before, strict=False)]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.counts for part in parts]),
+    )
+
+
+def split_hash(card: dict[str, Any]) -> str:
+    """Return the SHA-256 of who trains, validates and is tested."""
+    return hashlib.sha256(json.dumps(card["actors"], sort_keys=True).encode()).hexdigest()

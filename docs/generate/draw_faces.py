@@ -1,0 +1,123 @@
+"""Draw what the face front end sees, to be looked at. The pictures show real people: they are written, never committed.
+
+    python -m docs.generate.draw_faces --data DIR --cache DIR --out FOLDER
+
+FOLDER gets contact.png (clips with boxes, ids and quality), crops.png (crops of photographs and clips as the face branch
+gets them, above pictures of FER2013) and annotated.mp4.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from benchmarks.faces import listed
+from moodring.capture.media import VideoFile
+from moodring.evaluation.data.readers import read_grey
+from moodring.features.face.crop import crop_face
+from moodring.features.face.haar import FaceDetector
+from moodring.features.face.tracker import HaarTracker
+from moodring.features.spec import FaceSpec
+from moodring.train.data.faces import load_faces
+from moodring.types import U8, Face, VideoFrame
+
+TILE = (320, 180)  # pixels
+COLUMNS = 6
+TILES_A_CLIP = 3
+CROP_SIDE = 96  # pixels, shown
+MILLISECONDS = Fraction(1, 1000)
+ANNOTATED = "short_hamilton_clip.mp4"
+COLOURS = [(80, 220, 80), (60, 160, 255), (255, 140, 60), (200, 80, 220), (60, 220, 220)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True, help="where FER2013 was unpacked (make data)")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    clips = [arguments.data / part / name for part in ("av_clips", "video") for name in listed(arguments.data / part)]
+    crops: list[U8] = []
+    tiles = [tile for clip in clips for tile in contact(clip, crops)]
+    cv2.imwrite(str(arguments.out / "contact.png"), sheet(tiles, COLUMNS))
+    crops += photographs(arguments.data / "face_images")
+    faces = load_faces(arguments.data, arguments.cache)
+    sample = faces.faces[:: len(faces.faces) // len(crops)][: len(crops)]
+    rows = [sheet([cv2.resize(np.asarray(c), (CROP_SIDE, CROP_SIDE)) for c in half], 12) for half in (crops, sample)]
+    cv2.imwrite(str(arguments.out / "crops.png"), np.vstack([rows[0], np.full((12, rows[0].shape[1]), 255, np.uint8), rows[1]]))
+    annotate(arguments.data / "av_clips" / ANNOTATED, arguments.out / "annotated.mp4")
+    print(f"wrote contact.png, crops.png and annotated.mp4 to {arguments.out}")
+
+
+def followed(clip: Path) -> Iterator[tuple[VideoFrame, tuple[Face, ...]]]:
+    tracker = HaarTracker()
+    with VideoFile(str(clip)) as video:
+        for frame in video:
+            yield frame, tracker.update(frame)
+
+
+def drawn(frame: VideoFrame, faces: tuple[Face, ...]) -> U8:
+    """A frame in colour, uint8 [H, W, 3], with each face's box, id and quality; a face that is held is drawn thin."""
+    picture = np.asarray(cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR), np.uint8)
+    for face in faces:
+        x, y, w, h = face.box_xywh
+        colour = COLOURS[face.id % len(COLOURS)]
+        cv2.rectangle(picture, (x, y), (x + w, y + h), colour, 1 if face.held else 3)
+        cv2.putText(picture, f"{face.id}  {face.quality:.2f}", (x, y - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, 2)
+    return picture
+
+
+def contact(clip: Path, crops: list[U8]) -> list[U8]:
+    """Some frames of a clip, small, uint8 [180, 320, 3]; a crop of each goes to `crops`."""
+    seen = list(followed(clip))
+    tiles = []
+    for index in np.linspace(5, len(seen) - 1, TILES_A_CLIP).astype(int):
+        frame, faces = seen[index]
+        tile = np.asarray(cv2.resize(drawn(frame, faces), TILE, interpolation=cv2.INTER_AREA), np.uint8)
+        cv2.putText(tile, f"{clip.stem[:24]} {index}", (4, 174), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1)
+        tiles.append(tile)
+        crops += [crop_face(frame.grey, face.box_xywh, FaceSpec()) for face in faces[:1] if not face.held]
+    return tiles
+
+
+def photographs(folder: Path) -> list[U8]:
+    """The face crops of photographs, as evaluation and runtime cut them."""
+    detector = FaceDetector()
+    pictures = [read_grey(folder / name) for name in listed(folder)]
+    return [crop_face(grey, box.xywh, FaceSpec()) for grey in pictures for box in detector.still(grey)]
+
+
+def sheet(tiles: list[U8], columns: int) -> U8:
+    """Tiles of one size side by side, in rows."""
+    blank = [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    padded = [*tiles, *blank]
+    return np.vstack([np.hstack(padded[i : i + columns]) for i in range(0, len(padded), columns)])
+
+
+def annotate(clip: Path, out: Path) -> None:
+    """Write a clip again with its boxes."""
+    with av.open(str(out), "w") as container:
+        stream = None
+        for frame, faces in followed(clip):
+            picture = drawn(frame, faces)
+            if stream is None:
+                stream = container.add_stream("h264", rate=30)
+                stream.height, stream.width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
+                stream.pix_fmt = "yuv420p"
+                stream.codec_context.time_base = MILLISECONDS
+            image = av.VideoFrame.from_ndarray(picture[: stream.height, : stream.width], format="bgr24")
+            image.pts, image.time_base = frame.capture_time_ns // 1_000_000, MILLISECONDS
+            container.mux(stream.encode(image))
+        if stream is not None:
+            container.mux(stream.encode(None))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Draw what the speech front end makes of a real recording in real noise (docs/speech_front_end.png).
+
+python -m docs.generate.draw_front_end --clip FILE --noise FILE --out PNG [--snr 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+from moodring.evaluation.data.readers import read_sound
+from moodring.evaluation.speech import mixed
+from moodring.features.audio.voice_activity import VoiceActivity
+from moodring.features.audio.window import open_mfcc
+from moodring.features.spec import SpeechSpec
+
+
+def draw(clip: Path, noise: Path, snr_db: float, out: Path) -> None:
+    noisy = mixed([read_sound(clip)], read_sound(noise), snr_db)[0]
+    plain = open_mfcc(SpeechSpec(noise_reduction="none"))
+    plain.push(noisy)
+    spec = dataclasses.replace(SpeechSpec(), noise_reduction="wiener")
+    clean = open_mfcc(spec)
+    cepstra = clean.push(noisy).copy()
+    voiced = VoiceActivity(spec.mfcc).update(clean.log_mel, clean.likelihood)
+    seconds = noisy.size / spec.mfcc.rate_hz
+    figure, axes = plt.subplots(5, 1, figsize=(10, 10), sharex=True, height_ratios=(2, 3, 3, 3, 1), layout="constrained")
+    axes[0].plot(np.arange(noisy.size) / spec.mfcc.rate_hz, noisy, linewidth=0.4, color="#204a87")
+    axes[0].set(
+        ylabel="samples", title=f"A RAVDESS recording in {noise.stem.removeprefix('sc_').replace('_', ' ')}, {snr_db:g} dB"
+    )
+    limits = {"vmin": np.percentile(plain.log_mel, 5) - 3, "vmax": plain.log_mel.max()}
+    shape = {"aspect": "auto", "origin": "lower", "interpolation": "nearest"}
+    for axis, image, label in (
+        (axes[1], plain.log_mel, "log mel, as heard"),
+        (axes[2], clean.log_mel, "log mel, noise reduced"),
+    ):
+        axis.imshow(image.T, extent=(0, seconds, 0, image.shape[1]), cmap="magma", **limits, **shape)
+        axis.set_ylabel(label)
+    scaled = (cepstra - cepstra.mean(axis=0)) / cepstra.std(axis=0)
+    axes[3].imshow(scaled[:, :20].T, extent=(0, seconds, 0, 20), cmap="RdBu_r", vmin=-3, vmax=3, **shape)
+    axes[3].set_ylabel("cepstra 0-19")
+    times = np.arange(len(voiced)) * spec.mfcc.hop_samples / spec.mfcc.rate_hz
+    axes[4].fill_between(times, voiced, step="post", color="#4e9a06")
+    axes[4].set(ylabel="speech", yticks=(), ylim=(0, 1), xlabel="seconds", xlim=(0, seconds))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clip", type=Path, required=True)
+    parser.add_argument("--noise", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--snr", type=float, default=5.0)
+    arguments = parser.parse_args()
+    draw(arguments.clip, arguments.noise, arguments.snr, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Write the report and the model card, as Markdown and HTML with pictures, from the evaluation files in a folder alone.
+
+usage: python -m docs.generate.models DOCS_MODELS_DIR BUNDLE_DIR FOLD_BUNDLES_DIR README
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from docs.generate.models import readme
+from docs.generate.models.blocks import Block, markdown, page
+from docs.generate.models.card import card
+from docs.generate.models.evidence import read
+from docs.generate.models.report import report
+from moodring.errors import MoodringError
+
+NOTE = "Written by `make report` from the JSON files beside it: change those, or train/pages, not this."
+
+
+def write(out: Path, stem: str, html_stem: str, blocks: list[Block], title: str) -> None:
+    (out / f"{stem}.md").write_text(markdown(blocks, NOTE), encoding="utf-8")
+    (out / f"{html_stem}.html").write_text(page(blocks, NOTE, title), encoding="utf-8")
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 4:
+        print(__doc__, file=sys.stderr)
+        return 2
+    out, shipped, folds, start = map(Path, arguments)
+    try:
+        evidence = read(out)
+        write(out, "README", "index", report(evidence, out), "moodring: how good the models are")
+        readme.write(start, evidence)
+        write(out, "card", "card", card(evidence, shipped, sorted(folds.glob("fold*"))), "moodring: model card")
+    except MoodringError as error:
+        print(f"moodring: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"report -> {out / 'README.md'}, {out / 'index.html'}; card -> {out / 'card.md'}, {out / 'card.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

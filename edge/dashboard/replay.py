@@ -1,0 +1,55 @@
+"""`moodring replay EVENTS.jsonl --page`: a recorded event file on the same page, at its own pace."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import threading
+from pathlib import Path
+
+from moodring.config import PageConfig, load
+from moodring.dashboard.opening import open_page
+from moodring.dashboard.recording import read_events
+from moodring.dashboard.server import PageServer, Shown
+from moodring.errors import EventError
+
+LONGEST_PAUSE_S = 5.0  # between two events: a night without moodring is not sat through
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the command; what the command line says goes before what stands in the configuration."""
+    config = load(arguments.config).page if arguments.config else PageConfig()
+    if arguments.page_port is not None:
+        config = dataclasses.replace(config, port=arguments.page_port)
+    return replay(arguments.events, config, arguments.speed)
+
+
+def replay(path: Path, config: PageConfig, speed: float) -> int:
+    """Serve the page, play the file once, and go on serving what it ended with until interrupted."""
+    read = read_events(path)
+    first = next(read, None)
+    if first is None:
+        raise EventError(f"{path} holds no event")
+    page = open_page(config, Shown("events", path.name), _log)
+    try:
+        _play(path, page, speed)
+        _log("that was all; the page stays until Ctrl-C")
+        threading.Event().wait()
+    finally:
+        page.close()
+    return 0
+
+
+def _play(path: Path, page: PageServer, speed: float) -> None:
+    pause = threading.Event()
+    before_ms: int | None = None
+    for line in read_events(path):
+        if before_ms is not None and line.time_ms > before_ms:
+            pause.wait(min(LONGEST_PAUSE_S, (line.time_ms - before_ms) / 1000 / speed))
+        before_ms = line.time_ms if before_ms is None else max(before_ms, line.time_ms)
+        page.tell(line.told)
+
+
+def _log(message: str) -> None:
+    print(f"moodring: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,166 @@
+"""The chain at the pace of life: a camera and a microphone that play the recording, through the runtime's own threads.
+
+A frame is stamped when it arrives, as a camera's is; the answer to it is there when the face branch has read it, and the event
+when the fuser's next tick has been written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from moodring.capture.base import LiveAudio, LiveVideo, Undecoded
+from moodring.clock import NS_PER_MS, NS_PER_S, MonotonicClock
+from moodring.diagnostics.bench.machine import Look, memory_mb, troubles
+from moodring.diagnostics.bench.measured import STAGES, MeasuredPipeline
+from moodring.diagnostics.bench.recording import BLOCK, RATE_HZ, Recording
+from moodring.diagnostics.bench.timing import NOISY_SPREAD, spread
+from moodring.publish.base import Publisher
+from moodring.run.runtime import LiveRun, LiveStream
+from moodring.run.session import log
+from moodring.telemetry import added
+from moodring.types import F32, EmotionEvent
+
+WARM_UP_S = 3.0
+EVENTS_HZ = 5
+
+
+class PlayedCamera:
+    """Gives a recording's JPEGs at its pace, for ever, undecoded as a network camera does; it begins at picture `first`."""
+
+    def __init__(self, recording: Recording, first: int = 0) -> None:
+        self.name = recording.name
+        self._recording = recording
+        self._next = first
+        self._due_ns = 0
+
+    def open(self) -> None:
+        self._due_ns = time.monotonic_ns()
+
+    def read(self) -> Undecoded:
+        self._due_ns += int(NS_PER_S / self._recording.fps)
+        MonotonicClock().sleep_until_ns(self._due_ns)
+        self._next += 1
+        return self._recording.captured(self._next - 1, time.monotonic_ns())
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class PlayedMicrophone:
+    """Gives a recording's sound in blocks of 20 ms at its pace, for ever."""
+
+    blocks_lost = 0
+
+    def __init__(self, recording: Recording) -> None:
+        self.name = recording.name
+        self._sound = recording.sound
+        self._position = 0
+        self._due_ns = 0
+
+    def open(self) -> None:
+        self._due_ns = time.monotonic_ns()
+
+    def read(self) -> tuple[F32, int]:
+        self._due_ns += BLOCK * NS_PER_S // RATE_HZ
+        MonotonicClock().sleep_until_ns(self._due_ns)
+        block = np.take(self._sound, np.arange(self._position, self._position + BLOCK), mode="wrap")
+        self._position = (self._position + BLOCK) % self._sound.size
+        return block, time.monotonic_ns()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+Devices = tuple[LiveVideo, LiveAudio | None]
+
+
+def played(recording: Recording, first: int = 0) -> Devices:
+    """Return the recording as devices; no microphone where it has no sound."""
+    return PlayedCamera(recording, first), PlayedMicrophone(recording) if recording.sound.size else None
+
+
+def measure(
+    pipelines: Sequence[MeasuredPipeline], devices: Sequence[Devices], publisher: Publisher, seconds: float
+) -> dict[str, Any]:
+    """Run one stream or several for some seconds after a warm-up; latencies in ms, CPU of the whole process.
+
+    Stages are those of the first stream, latencies and counts those of all.
+    """
+    clock = MonotonicClock()
+    streams = {}
+    for index, (pipeline, (camera, microphone)) in enumerate(zip(pipelines, devices, strict=True)):
+        pipeline.reset()
+        pipeline.clear()
+        pipeline.clock_ns = time.monotonic_ns
+        streams[str(index)] = LiveStream(pipeline, camera, microphone, clock, log)
+    run = LiveRun(streams, clock)
+    publish = pipelines[0].stages["publish"].timed(publisher.publish)
+    latencies_ns: list[int] = []
+    warm_ns = time.monotonic_ns() + int(WARM_UP_S * NS_PER_S)
+    begun: list[tuple[Look, dict[str, int]]] = []
+
+    def take(_name: str, event: EmotionEvent) -> None:
+        publish(event)
+        if begun:
+            if event.latency_ms is not None:
+                latencies_ns.append(time.monotonic_ns() - event.capture_time_ns)
+        elif time.monotonic_ns() >= warm_ns:
+            for pipeline in pipelines:
+                pipeline.clear()
+            begun.append((Look.now(), _counted(streams.values())))
+
+    run.run(take, tick_ns=int(NS_PER_S / EVENTS_HZ), seconds=WARM_UP_S + seconds)
+    begin, before = begun[0]
+    between = begin.until(end := Look.now())
+    counted = {name: count - before[name] for name, count in _counted(streams.values()).items()}
+    cpu_s = end.own_cpu_s - begin.own_cpu_s
+    answers_ns = [time_ns for pipeline in pipelines for time_ns in pipeline.answers_ns]
+    spreads = _spreads(pipelines[0])
+    return {
+        "streams": len(streams),
+        "seconds": between["seconds"],
+        "counted": counted | {"ticks_skipped": run.ticks_skipped},
+        "core_percent": 100 * cpu_s / between["seconds"],
+        "cpu_ms_per_frame": 1000 * cpu_s / max(1, counted["frames_captured"]),
+        "cpu_ms_per_answer": 1000 * cpu_s / max(1, len(answers_ns)),
+        "answer_ms": _quantiles_ms(answers_ns),
+        "answers_ms": [round(time_ns / NS_PER_MS, 2) for time_ns in answers_ns] if len(pipelines) == 1 else [],
+        "spread": spreads,
+        "event_ms": _quantiles_ms(latencies_ns),
+        "stages": {name: pipelines[0].stages[name].figures() for name in (*STAGES, "see")},
+        "machine": between,
+        "troubles": [
+            *troubles(between),
+            *(f"its thirds differ by {100 * by:.0f} % in {what}" for what, by in spreads.items() if by > NOISY_SPREAD),
+        ],
+        **memory_mb(),
+    }
+
+
+def _spreads(pipeline: MeasuredPipeline) -> dict[str, float]:
+    """Return how far the thirds of the run lie apart: in the CPU of a frame that was read, and in how soon it was answered.
+
+    Quarter points are compared, which hold the frames without a slice of a search: a recording has those in all its parts.
+    """
+    found = {}
+    for what, values in (("the CPU of a frame", pipeline.stages["see"].cpu_ns), ("the time to an answer", pipeline.answers_ns)):
+        if size := len(values) // 3:
+            found[what] = spread([float(np.percentile(values[i * size : (i + 1) * size], 25)) for i in range(3)])
+    return found
+
+
+def _counted(streams: Iterable[LiveStream]) -> dict[str, int]:
+    return added(part for stream in streams for part in (stream.captured, stream.dropped))
+
+
+def _quantiles_ms(durations_ns: list[int]) -> dict[str, float]:
+    if not durations_ns:
+        return {}
+    return {
+        name: float(np.percentile(durations_ns, q)) / NS_PER_MS
+        for name, q in (("p50", 50), ("p95", 95), ("p99", 99), ("max", 100))
+    }

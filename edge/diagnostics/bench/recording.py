@@ -1,0 +1,73 @@
+"""A recording as devices would give it: JPEGs as a camera sends them, sound in blocks of 20 ms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from moodring.capture.base import Undecoded
+from moodring.capture.grey import decode_jpeg, reduction_for
+from moodring.capture.media import AudioFile, VideoFile, probe
+from moodring.clock import NS_PER_S
+from moodring.errors import MediaError
+from moodring.types import F32, U8
+
+RATE_HZ = 16_000
+BLOCK = 320  # samples
+LONGEST_S = 20.0  # more would only take longer
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """`jpegs` uint8 [N] each, `fps` a second, of pictures of `size` (width, height); `sound` float32 [N] at 16 kHz."""
+
+    name: str
+    jpegs: list[U8]
+    fps: float
+    size: tuple[int, int]
+    sound: F32
+
+    @property
+    def reduction(self) -> int:
+        """By how much a camera of this size shrinks its pictures when it decodes them."""
+        return reduction_for(self.size[1])
+
+    def captured(self, index: int, time_ns: int) -> Undecoded:
+        """Return a picture as a network camera hands it over."""
+        return Undecoded(self.jpegs[index % len(self.jpegs)], time_ns, index, self._decoded)
+
+    def _decoded(self, jpeg: U8) -> tuple[U8, int] | None:
+        grey = decode_jpeg(jpeg, self.reduction)
+        return None if grey is None else (grey, self.reduction)
+
+    @property
+    def seconds(self) -> float:
+        return len(self.jpegs) / self.fps
+
+
+def load(source: str, size: tuple[int, int] | None = None, fps: float | None = None) -> Recording:
+    """Read up to 20 s of a media file that has a picture; sound may be missing. `size` scales it, `fps` renames its pace."""
+    info = probe(source)
+    if not info.has_video:
+        raise MediaError(f"{source} has no picture; a benchmark needs one")
+    with VideoFile(source) as video:
+        frames = []
+        for frame in video:
+            if frame.capture_time_ns > LONGEST_S * NS_PER_S:
+                break
+            grey = frame.grey if size is None else np.asarray(cv2.resize(frame.grey, size), np.uint8)
+            bgr = cv2.cvtColor(np.ascontiguousarray(grey), cv2.COLOR_GRAY2BGR)
+            jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+            frames.append((frame.capture_time_ns, np.asarray(jpeg, np.uint8).reshape(-1), grey.shape))
+    if len(frames) < 2:
+        raise MediaError(f"{source} has fewer than two pictures")
+    sound = np.zeros(0, np.float32)
+    if info.has_audio:
+        with AudioFile(source) as audio:
+            sound = np.concatenate([block.samples for block in audio])[: int(LONGEST_S * RATE_HZ)]
+    own_fps = (len(frames) - 1) * NS_PER_S / (frames[-1][0] - frames[0][0])
+    height, width = frames[0][2]
+    return Recording(source, [jpeg for _, jpeg, _ in frames], fps or own_fps, (width, height), sound)

@@ -1,0 +1,119 @@
+"""`moodring bench`: what the daemon costs on this machine and how fast it answers, as one JSON and a table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from moodring.capture.camera import Camera, default_camera
+from moodring.capture.microphone import Microphone, default_microphone
+from moodring.config import Config
+from moodring.diagnostics.bench import hot, machine, recording
+from moodring.diagnostics.bench import paced as live
+from moodring.diagnostics.bench.measured import MeasuredPipeline
+from moodring.diagnostics.bench.table import show
+from moodring.errors import MoodringError, UsageError
+from moodring.inference import bundle as bundles
+from moodring.inference import tuning
+from moodring.inference.bundle import Bundle
+from moodring.inference.variants import Plan
+from moodring.pipeline import open_networks
+from moodring.publish.jsonl import JsonLines
+from moodring.run.session import log
+from moodring.run.sources import SAMPLE_CLIP
+
+SCHEMA = 2
+STARTS = 3
+
+Peers = Callable[[recording.Recording, Bundle, Plan, dict[str, Any]], dict[str, Any]]
+
+
+def bench(arguments: argparse.Namespace, peers: Peers | None = None) -> int:
+    """Measure, print the table, and write the JSON where asked; `peers` measures what people use otherwise."""
+    cv2.setNumThreads(1)  # as the daemon does
+    config = Config()
+    bundle = bundles.load(bundles.resolve(arguments.bundle))
+    engine = config.inference
+    plan, why = tuning.plan(bundle, engine.backend, engine.precision, engine.threads)
+    source = arguments.source or str(SAMPLE_CLIP)
+    played = recording.load(source)
+    log(f"{played.name}: {len(played.jpegs)} pictures of {played.size[0]}x{played.size[1]}; about a minute")
+    devices = _devices() if arguments.live else live.played(played)
+    before = machine.Look.now()
+    fast = hot.measure(source, bundle.path)
+    with tempfile.TemporaryDirectory(prefix="moodring-bench-") as folder:
+        publisher = JsonLines(str(Path(folder) / "events.jsonl"))
+        pipeline = MeasuredPipeline(config, bundle, hot.IDENTITY, open_networks(config, bundle, plan))
+        paced = live.measure([pipeline], [devices], publisher, arguments.seconds)
+        publisher.close()
+    figures: dict[str, Any] = {
+        "benchmark": "bench",
+        "schema": SCHEMA,
+        "machine": machine.describe(),
+        "bundle": bundle.id,
+        "networks": {name: str(form) for name, form in plan.items()},
+        "networks_chosen": why,
+        "recording": {"name": Path(played.name).name, "size": played.size, "fps": played.fps, "seconds": played.seconds},
+        "devices": "live" if arguments.live else "played",
+        "hot": fast,
+        "paced": paced,
+        "startup_s": startup_s(),
+        "ratios": {f"floor.{name}": value for name, value in fast["ratios"].items()},
+    }
+    if peers is not None:
+        figures["peers"] = peers(played, bundle, plan, fast)
+        figures["ratios"] |= {f"peer.{name}": value for name, value in figures["peers"]["ratios"].items()}
+    between = before.until(machine.Look.now())
+    figures["noise"] = {**between, "troubles": machine.troubles(between)}
+    troubles = [*paced["troubles"], *figures.get("peers", {}).get("troubles", []), *figures["noise"]["troubles"]]
+    figures["troubles"] = list(dict.fromkeys(troubles))
+    figures["noisy"] = bool(fast["noisy"] or troubles)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    show(figures)
+    return 0
+
+
+def _devices() -> live.Devices:
+    camera, microphone = default_camera(), default_microphone()
+    if camera is None:
+        raise UsageError("--live needs a camera, and this machine has none; leave it out to play a recording")
+    return Camera(camera), Microphone("default") if microphone else None
+
+
+def startup_s() -> dict[str, float]:
+    """Return the seconds from starting the program to its first event, over some starts with warm files."""
+    command = [
+        sys.executable,
+        "-m",
+        "moodring.cli",
+        "run",
+        str(SAMPLE_CLIP),
+        "--seconds",
+        "0.4",
+        "--pace",
+        "max",
+        "--events",
+        "-",
+    ]
+    times = []
+    for _ in range(STARTS):
+        begun_s = time.monotonic()
+        with subprocess.Popen(  # noqa: S603  this program itself
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            line = process.stdout.readline() if process.stdout else b""
+            times.append(time.monotonic() - begun_s)
+        if not line:
+            raise MoodringError("the program that was started to take its time made no event; does `moodring run` work?")
+    return {"p50": statistics.median(times), "max": max(times)}

@@ -1,0 +1,57 @@
+"""Voice activity: is this frame speech? The likelihood that the noise tracker gives, smoothed, with a hangover.
+
+Sohn, Kim and Sung, "A statistical model-based voice activity detection" (1999), with a first-order mean in place of their
+hidden Markov model. What is too quiet is never speech, however quiet the room.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moodring.features.audio.filterbank import bands_within, full_scale_db
+from moodring.features.spec import MfccSpec
+from moodring.types import F32
+
+VOICE_HZ = (250.0, 4000.0)
+QUIETEST_DBFS = -66.0
+SMOOTHING = 0.6
+THRESHOLD = 0.5  # of the smoothed log likelihood ratio
+HANGOVER_FRAMES = 8
+
+
+def voice_bands(spec: MfccSpec) -> slice:
+    """Return the mel bands in which voices are told from noise."""
+    return bands_within(spec, *VOICE_HZ)
+
+
+class VoiceActivity:
+    """Speech or not, for each frame."""
+
+    def __init__(self, spec: MfccSpec) -> None:
+        self._bands = voice_bands(spec)
+        self._full_scale_db = full_scale_db(spec)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was heard."""
+        self._likelihood = 0.0
+        self._hangover = 0
+        self.level_dbfs = -math.inf
+
+    def update(self, log_mel: F32, likelihood: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Take natural-log mel energies [n, filters] and likelihoods [n]; return bool [n], True where somebody speaks."""
+        voiced = np.zeros(len(log_mel), np.bool_)
+        if not len(log_mel):
+            return voiced
+        levels_db = 10.0 * np.log10(np.exp(log_mel[:, self._bands]).sum(axis=1)) - self._full_scale_db
+        for index, (ratio, level_db) in enumerate(zip(likelihood.tolist(), levels_db.tolist(), strict=True)):
+            self._likelihood += (1.0 - SMOOTHING) * (ratio - self._likelihood)
+            if self._likelihood > THRESHOLD and level_db > QUIETEST_DBFS:
+                self._hangover = HANGOVER_FRAMES
+            voiced[index] = self._hangover > 0
+            self._hangover = max(0, self._hangover - 1)
+        self.level_dbfs = levels_db[-1]
+        return voiced

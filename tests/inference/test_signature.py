@@ -1,0 +1,110 @@
+"""Signed bundles: made with a key, taken by a run that names its public part, and refused in every other case."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from moodring import cli
+from moodring.config import parse
+from moodring.errors import BundleError, UsageError
+from moodring.inference import signature
+from moodring.inference.bundle import DOCUMENT, load, load_configured
+from tests.support.tiny_bundle import write_tiny_bundle
+
+pytest.importorskip("cryptography", reason="the extra signed is not installed")
+
+
+def make_keys(folder: Path, name: str, algorithm: str = "ed25519") -> tuple[Path, Path]:
+    """Write a private and a public key as OpenSSL would."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    private, public = folder / f"{name}.pem", folder / f"{name}.pub"
+    subprocess.run(["openssl", "genpkey", "-algorithm", algorithm, "-out", private], check=True, capture_output=True)
+    subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True, capture_output=True)
+    return private, public
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return make_keys(tmp_path_factory.mktemp("keys"), "maker")
+
+
+@pytest.fixture
+def signed(tmp_path: Path, keys: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> Path:
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    assert cli.main(["sign", str(bundle), "--key", str(keys[0])]) == 0
+    assert capsys.readouterr().out.strip() == str(bundle / signature.SIGNATURE)
+    return bundle
+
+
+def test_a_signed_bundle_is_taken_with_its_key_and_without(signed: Path, keys: tuple[Path, Path]):
+    config = parse({"bundle": str(signed), "bundle_key": str(keys[1])}, "here")
+    assert load_configured(config.bundle, config.bundle_key).id == load(signed).id
+    assert load_configured(str(signed), "none").id == load(signed).id
+
+
+def test_openssl_agrees(signed: Path, keys: tuple[Path, Path]):
+    command = ["openssl", "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", keys[1], "-in", signed / DOCUMENT]
+    done = subprocess.run([*command, "-sigfile", signed / signature.SIGNATURE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Verified Successfully" in done.stdout
+
+
+def test_an_unsigned_bundle_is_refused_where_a_key_is_named(tmp_path: Path, keys: tuple[Path, Path]):
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    with pytest.raises(BundleError, match=r"is not signed, and .* is configured; sign it with `moodring sign`"):
+        load(bundle, key=keys[1])
+
+
+def test_another_makers_bundle_and_a_changed_one_are_refused(tmp_path: Path, signed: Path, keys: tuple[Path, Path]):
+    _, stranger = make_keys(tmp_path, "stranger")
+    with pytest.raises(BundleError, match="changed after it was signed, or signed with another key"):
+        load(signed, key=stranger)
+    file = signed / DOCUMENT
+    file.write_text(json.dumps(json.loads(file.read_text())), encoding="utf-8")  # the same, written otherwise
+    load(signed)
+    with pytest.raises(BundleError, match="changed after it was signed"):
+        load(signed, key=keys[1])
+
+
+def test_a_network_changed_after_signing_is_refused_by_its_hash(signed: Path, keys: tuple[Path, Path]):
+    network = signed / "face.fp32.onnx"
+    network.write_bytes(network.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=r"face\.fp32\.onnx is not the file"):
+        load(signed, key=keys[1])
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 64, b"x" * 63])
+def test_a_signature_that_is_none_is_refused(signed: Path, keys: tuple[Path, Path], content: bytes):
+    (signed / signature.SIGNATURE).write_bytes(content)
+    with pytest.raises(BundleError, match="changed after it was signed"):
+        load(signed, key=keys[1])
+
+
+def test_what_is_no_such_key_says_so(tmp_path: Path, signed: Path, keys: tuple[Path, Path]):
+    with pytest.raises(UsageError, match=r"the key .*nowhere cannot be read \(No such file"):
+        load(signed, key=tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="holds no Ed25519PublicKey in PEM"):
+        load(signed, key=keys[0])
+    with pytest.raises(UsageError, match="holds no Ed25519PrivateKey in PEM"):
+        signature.sign(signed, DOCUMENT, keys[1])
+    with pytest.raises(UsageError, match="holds another kind of key; make one with"):
+        load(signed, key=make_keys(tmp_path, "other", "x25519")[1])
+
+
+def test_a_broken_bundle_is_not_signed(tmp_path: Path, keys: tuple[Path, Path]):
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    (bundle / "speech.fp32.onnx").unlink()
+    assert cli.main(["sign", str(bundle), "--key", str(keys[0])]) == 1
+    assert not (bundle / signature.SIGNATURE).exists()
+
+
+def test_without_the_extra_it_says_which(signed: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "cryptography.exceptions", None)
+    with pytest.raises(UsageError, match=r"pip install 'moodring\[signed\]'"):
+        load(signed, key=keys[1])

@@ -1,0 +1,233 @@
+"""A sink behind its queue: slow, failing or dead, it holds nobody up, and every event is accounted for."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from moodring.clock import NS_PER_MS, NS_PER_S, SimulatedClock
+from moodring.errors import PublishError
+from moodring.publish.distributor import Distributor
+from moodring.publish.jsonl import ReaderGoneError
+from moodring.publish.queue import Inline, Outlet
+from moodring.telemetry import STAGES, Telemetry, Timed
+from moodring.types import EmotionEvent, StatusEvent
+from tests.publish.test_events import EVENT
+from tests.support.events import check_status
+
+
+class Sink:
+    """Takes events, once the test lets it; raises what `refuse` returns."""
+
+    def __init__(self, refuse: Callable[[object], Exception | None] = lambda _: None) -> None:
+        self.got: list[object] = []
+        self.tries = 0
+        self.closed = False
+        self.may = threading.Event()
+        self.may.set()
+        self.entered = threading.Event()
+        self._refuse = refuse
+
+    def publish(self, event: object) -> None:
+        self.tries += 1
+        self.entered.set()
+        assert self.may.wait(10)
+        if error := self._refuse(self.tries):
+            raise error
+        self.got.append(event)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def opened(sink: Sink, log: Callable[[str], None] = lambda _: None, **options) -> Outlet:
+    outlet = Outlet("sink", sink, log, **options)
+    outlet.open()
+    return outlet
+
+
+def test_everything_given_arrives_in_order_before_the_sink_is_closed():
+    sink = Sink()
+    outlet = opened(sink)
+    for number in range(400):
+        outlet.publish(number)
+    outlet.close()
+    assert sink.got == list(range(400))
+    assert sink.closed
+    assert (outlet.published, outlet.dropped, outlet.failed, outlet.waiting) == (400, 0, 0, 0)
+
+
+def test_a_stuck_sink_holds_nobody_up_and_loses_the_oldest():
+    stuck, quick = Sink(), Sink()
+    stuck.may.clear()
+    outlets = opened(stuck, capacity=10), opened(quick, capacity=1000)
+    outlets[0].publish(0)
+    assert stuck.entered.wait(5)
+    start = time.monotonic()
+    for number in range(1, 101):
+        for outlet in outlets:
+            outlet.publish(number)
+    assert time.monotonic() - start < 0.5
+    outlets[1].close()
+    assert quick.got == list(range(1, 101))
+    stuck.may.set()
+    outlets[0].close()
+    assert stuck.got == [0, *range(91, 101)]
+    assert outlets[0].dropped == 90
+
+
+def test_a_refused_event_is_tried_again_and_nothing_overtakes_it():
+    said: list[str] = []
+    sink = Sink(lambda tries: PublishError("no room") if tries <= 2 else None)
+    outlet = opened(sink, said.append)
+    for number in range(3):
+        outlet.publish(number)
+    deadline = time.monotonic() + 10
+    while outlet.published < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    outlet.close()
+    assert sink.got == [0, 1, 2]
+    assert said == ["no room", "sink: publishing again"]
+
+
+def test_a_bug_in_a_sink_costs_one_event_and_is_said():
+    said: list[str] = []
+    sink = Sink(lambda tries: ZeroDivisionError("a bug") if tries == 1 else None)
+    outlet = opened(sink, said.append)
+    outlet.publish(0)
+    outlet.publish(1)
+    outlet.close()
+    assert sink.got == [1]
+    assert (outlet.published, outlet.failed) == (1, 1)
+    assert "a bug in publishing to sink lost an event: ZeroDivisionError" in said[0]
+
+
+def test_a_reader_that_has_gone_ends_the_run_at_the_next_event():
+    sink = Sink(lambda _: ReaderGoneError("gone"))
+    outlet = opened(sink)
+    outlet.publish(0)
+    outlet._thread.join(0.2)  # it goes on, to be closed
+    with pytest.raises(ReaderGoneError):
+        [outlet.publish(1) for _ in range(100_000)]
+    outlet.close()
+
+
+def test_a_recording_waits_for_a_slow_sink():
+    sink = Sink()
+    sink.may.clear()
+    outlet = opened(sink, capacity=2, wait_s=10.0)
+    threading.Timer(0.2, sink.may.set).start()
+    for number in range(20):
+        outlet.publish(number)
+    outlet.close()
+    assert sink.got == list(range(20))
+    assert outlet.dropped == 0
+
+
+def test_a_sink_that_never_answers_is_left_behind(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("moodring.publish.queue.CLOSE_S", 0.1)
+    said: list[str] = []
+    sink = Sink()
+    sink.may.clear()
+    outlet = opened(sink, said.append)
+    outlet.publish(0)
+    assert sink.entered.wait(5)
+    outlet.publish(1)
+    outlet.close()
+    assert said == ["sink does not answer; 1 events were left behind"]
+    sink.may.set()
+
+
+def test_a_sink_that_never_waits_is_served_at_once_and_its_failures_are_counted_and_said():
+    said: list[str] = []
+    sink = Sink(lambda tries: PublishError("no room") if tries == 1 else ZeroDivisionError("a bug") if tries == 2 else None)
+    inline = Inline("sink", sink, said.append)
+    for number in range(4):
+        inline.publish(number)
+    assert sink.got == [2, 3]
+    assert (inline.published, inline.failed, inline.dropped, inline.waiting) == (2, 2, 0, 0)
+    assert said[0] == "no room"
+    assert "a bug in publishing to sink lost an event" in said[1]
+    assert said[2] == "sink: publishing again"
+    inline.close()
+    assert sink.closed
+
+
+# Statuses
+
+
+def telemetry(clock: SimulatedClock) -> Telemetry:
+    return Telemetry(clock, counters=lambda: {"events": 9}, dropped=lambda: {"frames": 1}, level_dbfs=lambda: -20.0)
+
+
+def test_a_status_comes_once_a_second_and_tells_what_happened():
+    clock = SimulatedClock()
+    sink = Sink()
+    with Distributor(telemetry(clock), clock, direct=[sink]) as distributor:
+        for tick in range(1, 16):
+            clock.sleep_until_ns(tick * 200 * NS_PER_MS)
+            camera = "lost" if 7 <= tick < 9 else "ok"
+            distributor.publish(dataclasses.replace(EVENT, seq=tick, devices={"camera": camera, "microphone": "ok"}))
+    assert sink.closed
+    statuses = [event for event in sink.got if isinstance(event, StatusEvent)]
+    assert sum(isinstance(event, EmotionEvent) for event in sink.got) == 15
+    assert [status.time_ns for status in statuses] == [NS_PER_S, 2 * NS_PER_S, 3 * NS_PER_S]
+    assert [status.seq for status in statuses] == [0, 1, 2]
+    changes = [[(change.device, change.state) for change in status.device_changes] for status in statuses]
+    assert changes == [[], [("camera", "lost"), ("camera", "ok")], []]
+    assert statuses[0].latency["capture_to_event"].count == 5
+    assert statuses[0].counters == {"events": 9}
+    from moodring.publish.cloudevents import to_document  # noqa: PLC0415
+
+    for status in statuses:
+        check_status(to_document(status))
+
+
+def test_where_no_status_is_wanted_none_comes():
+    clock = SimulatedClock()
+    sink = Sink()
+    with Distributor(telemetry(clock), clock, direct=[sink], with_status=False) as distributor:
+        clock.sleep_until_ns(10 * NS_PER_S)
+        distributor.publish(EVENT)
+    assert sink.got == [EVENT]
+
+
+def test_the_stages_of_a_pipeline_are_measured_and_not_changed():
+    clock = SimulatedClock()
+
+    class Stages:
+        def is_face_due(self, _capture_time_ns: int) -> bool:
+            return True
+
+        def sound_due(self) -> int:
+            return 1
+
+        def forget_sight(self) -> None: ...
+
+        forget_sound = forget_said = forget_sight
+
+        def see(self, _frame: object) -> None:
+            clock.sleep_until_ns(clock.now_ns() + 3 * NS_PER_MS)
+
+        def hear(self, _block: object) -> None:
+            clock.sleep_until_ns(clock.now_ns() + 1 * NS_PER_MS)
+
+        def tick(self, *_arguments: object) -> EmotionEvent:
+            return EVENT
+
+    measured = telemetry(clock)
+    timed = Timed(Stages(), measured, clock)
+    timed.see(None)
+    timed.see(None)
+    timed.hear(None)
+    assert timed.tick(0, {}) is EVENT
+    assert set(measured.histograms) == set(STAGES)
+    assert measured.histograms["see"].take_recent().p50_ms == 3.0
+    assert measured.histograms["see"].take_recent() is None
+    assert sum(measured.histograms["see"].counts) == 2
+    assert measured.histograms["see"].sum_s == pytest.approx(0.006)

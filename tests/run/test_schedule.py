@@ -1,0 +1,75 @@
+"""When the configuration mutes: periods are read, held to the minute, and leave what people choose alone until they turn."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moodring.config import parse as parse_config
+from moodring.errors import ConfigError
+from moodring.run.schedule import DAYS, MuteSchedule, parse
+
+MINUTES = st.integers(0, 24 * 60 - 1)
+WEEKDAYS = st.integers(0, 6)
+
+
+def clock(minute: int) -> str:
+    return f"{minute // 60:02d}:{minute % 60:02d}"
+
+
+def muted(text: str, day: str, at: str) -> bool:
+    hour, minute = at.split(":")
+    return any(period.holds(DAYS.index(day), 60 * int(hour) + int(minute)) for period in parse(text))
+
+
+def test_a_night_goes_on_into_the_next_day():
+    night = "fri 22:00-07:00"
+    assert [muted(night, *moment.split()) for moment in ("fri 21:59", "fri 22:00", "sat 06:59", "sat 07:00", "fri 03:00")] == [
+        False, True, True, False, False,
+    ]  # fmt: skip
+
+
+def test_days_may_run_over_the_end_of_the_week():
+    assert [muted("sat-mon 08:00-24:00", day, "23:59") for day in DAYS] == [True, False, False, False, False, True, True]
+
+
+def test_periods_add_up_and_none_is_none():
+    assert muted("08:00-09:00, Sun 12:00-13:00", "sun", "12:30")
+    assert not muted("08:00-09:00, sun 12:00-13:00", "mon", "12:30")
+    assert parse("none") == ()
+
+
+@given(begin=MINUTES, end=MINUTES, day=WEEKDAYS, now=MINUTES)
+def test_a_period_and_its_rest_of_the_day_share_every_minute_between_them(begin: int, end: int, day: int, now: int):
+    if begin == end:
+        return
+    one, other = (muted(f"{clock(a)}-{clock(b)}", DAYS[day], clock(now)) for a, b in ((begin, end), (end, begin)))
+    assert one is not other
+
+
+@pytest.mark.parametrize(
+    "text", ["", "22-07", "25:00-26:00", "08:00-08:00", "10:60-11:00", "fre 10:00-11:00", "10:00-11:00;12:00-13:00", "always"]
+)
+def test_what_is_no_period_is_refused_and_named(text: str):
+    with pytest.raises(ConfigError, match=r"^here: mute\.camera: "):
+        parse_config({"mute": {"camera": text}}, "here")
+
+
+def test_it_speaks_when_it_turns_and_only_then():
+    now = "fri 21:59"
+
+    def local_time() -> time.struct_time:
+        day, at = now.split()
+        return time.struct_time((2026, 1, 1, int(at[:2]), int(at[3:]), 0, DAYS.index(day), 1, -1))
+
+    schedule = MuteSchedule({"camera": "22:00-07:00", "microphone": "none"}, local_time)
+    assert schedule.turned() == {}
+    now = "fri 22:00"
+    assert schedule.turned() == {"camera": True}
+    assert schedule.turned() == {}
+    assert schedule.wanted() == {"camera": True, "microphone": False}
+    now = "sat 07:00"
+    assert schedule.turned() == {"camera": False}

@@ -1,0 +1,80 @@
+"""A software camera in a process of its own: it can be killed, frozen and restarted, and told to send something else."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from typing import Any, Self
+
+import cv2
+import numpy as np
+
+from tests.support.devices.mjpeg import SoftwareCamera
+from tests.support.signals import face_picture
+
+PICTURES = 60
+SIZE, OTHER_SIZE = (320, 240), (400, 300)
+
+
+def jpegs(width: int, height: int) -> list[bytes]:
+    return [cv2.imencode(".jpg", face_picture(i, width, height))[1].tobytes() for i in range(PICTURES)]
+
+
+def garbage() -> list[bytes]:
+    """Parts of the right form whose bodies are noise; some begin and end as a JPEG does."""
+    rng = np.random.default_rng(0)
+    bodies = [rng.bytes(3000) for _ in range(20)]
+    return [b"\xff\xd8" + body + b"\xff\xd9" if index % 2 else body for index, body in enumerate(bodies)]
+
+
+class CameraProcess:
+    """Use as a context. `start` returns when the camera answers; it keeps its address over restarts."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._sent = jpegs(*SIZE)
+        self._port = 0
+        self._process: Any = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}/"
+
+    def start(self) -> None:
+        self._orders, theirs = self._context.Pipe()
+        self._process = self._context.Process(target=_serve, args=(theirs, self._port, self._sent), daemon=True)
+        self._process.start()
+        self._port = self._orders.recv()
+
+    def send(self, parts: list[bytes]) -> None:
+        """Send these instead, from now on."""
+        self._orders.send(parts)
+        assert self._orders.recv() == self._port
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join(10)
+            self._process = None
+
+    def freeze(self) -> None:
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+def _serve(orders: Any, port: int, parts: list[bytes]) -> None:
+    with SoftwareCamera.of(parts, port) as camera:
+        orders.send(camera.port)
+        while True:
+            camera.send(orders.recv())
+            orders.send(camera.port)

@@ -1,0 +1,121 @@
+"""A camera made of software: an HTTP server that sends JPEG pictures at a fixed rate, and can be pulled out and plugged in."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+from urllib.parse import parse_qs, urlsplit
+
+import cv2
+import numpy as np
+
+from moodring.buffers import BoundedQueue
+
+FPS = 30
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        self.server.asked += 1
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        due = time.monotonic()
+        for index in itertools.count(int(parse_qs(urlsplit(self.path).query).get("from", ["0"])[0])):
+            if self.server.unplugged.is_set():
+                return
+            jpegs = self.server.jpegs
+            jpeg = jpegs[index % len(jpegs)]
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
+            try:
+                self.wfile.write(head + jpeg + b"\r\n")
+                self.server.sent.put((jpeg, time.monotonic_ns()))
+            except OSError:
+                return
+            due += 1 / FPS
+            time.sleep(max(0.0, due - time.monotonic()))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, port: int, jpegs: list[bytes]) -> None:
+        self.jpegs = jpegs
+        self.sent: BoundedQueue[tuple[bytes, int]] = BoundedQueue(10)
+        self.unplugged = threading.Event()
+        self.asked = 0
+        super().__init__(("127.0.0.1", port), _Handler)
+
+
+class SoftwareCamera:
+    """Use as a context; `unplug` ends the stream and frees the port, `plug_in` serves it again.
+
+    Who asks for `?from=N` gets the pictures from the Nth on.
+    """
+
+    def __init__(self, picture: Callable[[int], np.ndarray], pictures: int = 60) -> None:
+        self._serve([cv2.imencode(".jpg", picture(i))[1].tobytes() for i in range(pictures)], port=0)
+
+    @classmethod
+    def of(cls, jpegs: list[bytes], port: int) -> Self:
+        """Serve what is already encoded, at a port of one's choice."""
+        camera = cls.__new__(cls)
+        camera._serve(jpegs, port)
+        return camera
+
+    def _serve(self, jpegs: list[bytes], port: int) -> None:
+        self._jpegs, self.port = jpegs, port
+        self._server: _Server | None = None
+        self.plug_in()
+
+    def send(self, jpegs: list[bytes]) -> None:
+        """Send these instead, from now on."""
+        self._jpegs = jpegs
+        if self._server is not None:
+            self._server.jpegs = jpegs
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def asked(self) -> int:
+        """How often somebody asked for its pictures since it was plugged in."""
+        return self._server.asked if self._server is not None else 0
+
+    def wait_until_sent(self, jpeg: bytes) -> int:
+        """Return when this picture was next sent to somebody, in ns of the monotonic clock."""
+        assert self._server is not None
+        while True:
+            sent = self._server.sent.take(5)
+            assert sent is not None, "nobody looks"
+            if sent[0] == jpeg:
+                return sent[1]
+
+    def plug_in(self) -> None:
+        self._server = _Server(self.port, self._jpegs)
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def unplug(self) -> None:
+        if self._server is not None:
+            self._server.unplugged.set()
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unplug()

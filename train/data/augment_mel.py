@@ -1,0 +1,83 @@
+"""Chance, applied to log mel energies: tempo, a longer or shorter vocal tract, channel, masks. Cheap: done anew each time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moodring.features.audio.filterbank import cepstral_transform
+from moodring.features.audio.window import fit_window
+from moodring.features.spec import SpeechSpec
+from moodring.train.recipe import SpeechRecipe
+
+F32 = NDArray[np.float32]
+
+
+class MelAugmenter:
+    """Makes network inputs float32 [window_frames, columns] of log mel energies (and pitch) [1..window_frames, filters + 2]."""
+
+    def __init__(self, recipe: SpeechRecipe, spec: SpeechSpec) -> None:
+        self.recipe = recipe
+        self.spec = spec
+        filters = spec.mfcc.filters
+        log_mel = spec.mfcc.output == "log_mel"
+        features = np.eye(filters) if log_mel else cepstral_transform(spec.mfcc)
+        self._to_features = features.astype(np.float32)  # [filters, features]
+
+    def windows(self, mels: Sequence[F32], rng: np.random.Generator) -> F32:
+        """Draw one window of each, float32 [N, window_frames, columns]."""
+        return np.stack([self._changed(mel, rng) for mel in mels])
+
+    def _changed(self, mel: F32, rng: np.random.Generator) -> F32:
+        tempo = np.float32(np.exp(rng.uniform(-self.recipe.tempo, self.recipe.tempo)))
+        frames = len(mel)
+        count = min(self.spec.window_frames, max(1, round(frames * float(tempo))))
+        if tempo == 1.0:
+            stretched = mel[-count:].copy()
+        else:
+            at = (frames - 1) - np.arange(count - 1, -1, -1, dtype=np.float32) / tempo  # the newest frames stay
+            np.clip(at, 0, frames - 1, out=at)
+            low = at.astype(np.int64)
+            share = (at - low)[:, None]
+            stretched = mel[low]
+            stretched += share * (mel[np.minimum(low + 1, frames - 1)] - stretched)
+        self._mask(stretched, rng)
+        # What acts on a frame alone, in one product: the warp, the transform; the channel comes out of it as an offset.
+        transform = self._warp(rng) @ self._to_features
+        filters = self.spec.mfcc.filters
+        features = stretched[:, :filters] @ transform + self._channel(rng) @ self._to_features
+        return fit_window(np.concatenate([features, stretched[:, filters:]], axis=1), self.spec)
+
+    def _warp(self, rng: np.random.Generator) -> F32:
+        """Scale and shift the mel axis, as a longer or shorter vocal tract does: [filters, filters], columns summing to 1."""
+        filters = self.spec.mfcc.filters
+        scale = np.exp(rng.uniform(-self.recipe.mel_scale, self.recipe.mel_scale))
+        shift = rng.uniform(-self.recipe.mel_shift, self.recipe.mel_shift)
+        at = np.clip(np.arange(filters) * scale + shift, 0, filters - 1)
+        low = np.minimum(at.astype(np.int64), filters - 2)
+        share = (at - low).astype(np.float32)
+        warp = np.zeros((filters, filters), np.float32)
+        columns = np.arange(filters)
+        warp[low, columns] = 1 - share
+        warp[low + 1, columns] = share
+        return warp
+
+    def _channel(self, rng: np.random.Generator) -> F32:
+        """Draw a smooth frequency response of a few dB, as microphones and rooms have: [filters], natural log of power."""
+        filters = self.spec.mfcc.filters
+        response = np.interp(np.arange(filters), np.linspace(0, filters - 1, 5), rng.normal(0, 0.5, 5))
+        return response.astype(np.float32)
+
+    def _mask(self, mel: F32, rng: np.random.Generator) -> None:
+        """Fill bands of filters and stretches of time with their mean (Park et al. 2019), in place."""
+        frames, filters = len(mel), self.spec.mfcc.filters
+        for _ in range(int(rng.integers(0, self.recipe.masks + 1))):
+            width = int(rng.integers(1, 8))
+            start = int(rng.integers(0, filters - width))
+            mel[:, start : start + width] = mel[:, start : start + width].mean(axis=0)
+        for _ in range(int(rng.integers(0, self.recipe.masks + 1))):
+            width = int(rng.integers(1, max(2, frames // 8)))
+            start = int(rng.integers(0, frames - width + 1))
+            mel[start : start + width] = mel.mean(axis=0)

@@ -1,0 +1,120 @@
+"""Chance, applied to sound: speed, rooms, band limits, noise, gain; and sounds that are no speech."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moodring.features.spec import SpeechSpec
+from moodring.train.recipe import SpeechRecipe
+
+F32 = NDArray[np.float32]
+
+NONSPEECH_S = 5.0
+ROOM_S = (0.1, 0.7)  # until the echo is 60 dB down
+DIRECT_TO_ECHO_DB = (-3.0, 15.0)
+
+
+def resample(samples: F32, count: int) -> F32:
+    """Bring samples [N] to `count` by linear interpolation: pitch and tempo together."""
+    return np.interp(np.linspace(0, len(samples) - 1, count), np.arange(len(samples)), samples).astype(np.float32)
+
+
+def coloured_noise(count: int, exponent: float, rng: np.random.Generator) -> F32:
+    """Make noise of unit level whose power falls with frequency to the power `exponent` (0 white, 1 pink, 2 brown)."""
+    spectrum = np.fft.rfft(rng.standard_normal(count, dtype=np.float32))
+    spectrum /= np.maximum(np.arange(len(spectrum)), 1.0) ** (exponent / 2)
+    noise = np.fft.irfft(spectrum, count)
+    return (noise / max(1e-9, float(noise.std()))).astype(np.float32)
+
+
+def excerpt(samples: F32, count: int, rng: np.random.Generator) -> F32:
+    """Cut `count` samples from a random place; a short recording repeats."""
+    if len(samples) < count:
+        samples = np.tile(samples, -(-count // len(samples)))
+    start = int(rng.integers(0, len(samples) - count + 1))
+    return samples[start : start + count]
+
+
+def echo(samples: F32, rate_hz: int, rng: np.random.Generator) -> F32:
+    """Put samples into a room: the direct sound, then noise that dies away exponentially (Polack 1988)."""
+    decay_s = rng.uniform(*ROOM_S)
+    count = int(decay_s * rate_hz)
+    tail = rng.standard_normal(count) * 10.0 ** (-3.0 * np.arange(count) / count)
+    tail *= 10.0 ** (-rng.uniform(*DIRECT_TO_ECHO_DB) / 20.0) / np.sqrt(np.sum(tail**2))
+    tail[0] += 1.0
+    size = 1 << (len(samples) + count - 1).bit_length()
+    return np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(tail, size), size)[: len(samples)].astype(np.float32)
+
+
+def limit_band(samples: F32, rate_hz: int, rng: np.random.Generator) -> F32:
+    """Take away what a telephone, a codec or a small microphone does not carry, with slopes of second order."""
+    size = 1 << (len(samples) - 1).bit_length()
+    hz = np.fft.rfftfreq(size, 1.0 / rate_hz)
+    low_hz, high_hz = rng.uniform(40, 350), rng.uniform(3000, 7500)
+    gain = 1.0 / np.sqrt((1.0 + (low_hz / np.maximum(hz, 1.0)) ** 4) * (1.0 + (hz / high_hz) ** 12))
+    return np.fft.irfft(np.fft.rfft(samples, size) * gain, size)[: len(samples)].astype(np.float32)
+
+
+class SoundAugmenter:
+    """Draws changed voices, and sounds that are none, as samples float32 [N]."""
+
+    def __init__(self, recipe: SpeechRecipe, spec: SpeechSpec, noises: list[F32]) -> None:
+        self.recipe = recipe
+        self.noises = noises
+        self._rate_hz = spec.mfcc.rate_hz
+
+    def voice(self, samples: F32, rng: np.random.Generator) -> tuple[F32, float]:
+        """Change a recording as the recipe allows; return it with its speed, relative to the original's."""
+        recipe = self.recipe
+        speed = float(np.exp(rng.uniform(-recipe.speed, recipe.speed)))
+        changed = resample(samples, round(len(samples) / speed))
+        if rng.random() < recipe.room:
+            changed = echo(changed, self._rate_hz, rng)
+        if rng.random() < recipe.noise:
+            changed = changed + self._noise_for(changed, rng)
+        if rng.random() < recipe.band_limit:
+            changed = limit_band(changed, self._rate_hz, rng)
+        gain = 10.0 ** (rng.uniform(-recipe.gain_db, recipe.gain_db) / 20.0)
+        return np.clip(changed * gain, -1.0, 1.0).astype(np.float32), speed
+
+    def nonspeech(self, rng: np.random.Generator) -> F32:
+        """Draw silence, noise, a recorded sound or music-like tones."""
+        count = int(NONSPEECH_S * self._rate_hz)
+        kind = rng.integers(4)
+        if kind == 0 and self.noises:
+            sound = excerpt(self.noises[int(rng.integers(len(self.noises)))], count, rng)
+        elif kind == 1:
+            sound = self._tones(count, rng)
+        elif kind == 2:
+            sound = np.zeros(count, np.float32)
+        else:
+            sound = coloured_noise(count, rng.uniform(0, 2), rng)
+        level = 10.0 ** (rng.uniform(-60, -6) / 20.0)
+        sound = sound * (level / max(1e-6, float(np.abs(sound).max())))
+        sound = sound + rng.standard_normal(count, dtype=np.float32) * 10.0 ** (rng.uniform(-100, -70) / 20.0)
+        return sound.astype(np.float32)
+
+    def _noise_for(self, samples: F32, rng: np.random.Generator) -> F32:
+        """Return noise as long as `samples`, at a drawn ratio to their level."""
+        if self.noises and rng.random() < 0.6:
+            noise = excerpt(self.noises[int(rng.integers(len(self.noises)))], len(samples), rng)
+        else:
+            noise = coloured_noise(len(samples), rng.uniform(0, 2), rng)
+        ratio_db = rng.uniform(*self.recipe.snr_db)
+        level = float(samples.std()) * 10.0 ** (-ratio_db / 20.0)
+        return (noise * (level / max(1e-9, float(noise.std())))).astype(np.float32)
+
+    def _tones(self, count: int, rng: np.random.Generator) -> F32:
+        """Play chords of a few harmonics with decaying notes: like music, unlike speech."""
+        time_s = np.arange(count) / self._rate_hz
+        out = np.zeros(count)
+        note_s = rng.uniform(0.12, 0.8)
+        for start in np.arange(0.0, time_s[-1], note_s):
+            since = time_s[int(start * self._rate_hz) :] - start
+            envelope = np.exp(-since * rng.uniform(1, 8))
+            for _ in range(int(rng.integers(1, 4))):
+                pitch_hz = 110.0 * 2 ** (rng.integers(0, 36) / 12)
+                for harmonic in range(1, int(rng.integers(2, 6))):
+                    out[-len(since) :] += envelope * np.sin(2 * np.pi * pitch_hz * harmonic * since) / harmonic
+        return out.astype(np.float32)

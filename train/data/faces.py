@@ -1,0 +1,167 @@
+"""Where training finds its recordings, and how they become arrays: pictures, and what is no face.
+
+A data folder is searched for the published layouts: `fer2013.csv` (and `fer2013new.csv` beside it) in DIR, DIR/fer2013 or
+build/data; video where it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from moodring.errors import DataError
+from moodring.evaluation.data.readers import FER_SIDE, Fer2013, FerPlus, read_fer2013, read_ferplus
+from moodring.evaluation.nonfaces import SMALLEST, careless_cascades, finds
+from moodring.features.face.crop import crop_face, resize_crop
+from moodring.features.spec import FaceSpec
+from moodring.labels import FACE_CLASSES, FERPLUS, FERPLUS_COLUMNS
+from moodring.train.data.augment_images import shuffle_patches, textures
+from moodring.train.data.splits import PictureSplit, picture_hashes, split_pictures
+from moodring.train.loop import write_atomically
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+
+NOT_A_FACE = FERPLUS_COLUMNS.index("NF")
+FLAT_DEVIATION = 3.0  # grey levels: a picture flatter than this was removed or is black
+SCENE_FRAMES = 40
+SCENE_FACTOR = 1.05  # between the sizes at which they are searched: finer than in the evaluation, for more finds
+SCENES = ("intel_bottle-detection.mp4", "intel_car-detection.mp4")  # no face in any frame; other clips stay held out
+
+
+def find_fer2013(data_dir: Path) -> tuple[Path, Path | None]:
+    """Return fer2013.csv and, where it stands beside it, fer2013new.csv."""
+    folders = (data_dir, data_dir / "fer2013", Path("build/data"))
+    for folder in folders:
+        if (folder / "fer2013.csv").is_file():
+            votes = folder / "fer2013new.csv"
+            return folder / "fer2013.csv", votes if votes.is_file() else None
+    hint = "run `make data` first" if (data_dir / "unpack_fer2013.py").is_file() else "see --data"
+    raise DataError(f"fer2013.csv is in none of {', '.join(map(str, folders))}: {hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class FaceData:
+    """FER2013 ready for training. Rows are FER2013's; targets are distributions, all zero where there is none."""
+
+    faces: U8  # [N, 48, 48]
+    labels: NDArray[np.int64]  # [N], as published
+    official: F32  # [N, 7]: the labels of all exact copies, averaged; zero for a removed picture
+    ferplus: F32  # [N, 7]: votes over our classes; zero without votes or where another class won
+    usable: F32  # [N]: 0 for what the voters or its flatness say is no face
+    split: PictureSplit
+
+
+def official_targets(labels: NDArray[np.int64], hashes: NDArray[np.str_]) -> F32:
+    """One-hot labels, averaged over training pictures of the same bytes: some carry several labels."""
+    onehot = np.eye(FACE_CLASSES, dtype=np.float32)[labels]
+    _, group = np.unique(hashes, return_inverse=True)
+    sums = np.zeros((group.max() + 1, FACE_CLASSES), np.float32)
+    np.add.at(sums, group, onehot)
+    mean: F32 = (sums / sums.sum(axis=1, keepdims=True))[group]
+    return mean
+
+
+def ferplus_targets(votes: U8, named: NDArray[np.bool_]) -> F32:
+    """Return vote shares over our seven classes, [N, 7]; zero where contempt, unknown or not-a-face won, or no vote is."""
+    ours = np.array([index for index, label in enumerate(FERPLUS) if label is not None])
+    targets = np.zeros((len(votes), FACE_CLASSES), np.float32)
+    targets[:, [FERPLUS[index] for index in ours]] = votes[:, ours]
+    others = np.delete(votes, ours, axis=1).max(axis=1)
+    valid = named & (targets.max(axis=1) > 0) & (targets.max(axis=1) >= others)
+    shares = targets / np.maximum(targets.sum(axis=1, keepdims=True), 1.0)
+    return np.where(valid[:, None], shares, 0.0).astype(np.float32)
+
+
+def prepare_faces(fer: Fer2013, plus: FerPlus | None) -> FaceData:
+    hashes = picture_hashes(fer.faces)
+    split = split_pictures(hashes, fer.usage)
+    training = fer.usage == "Training"  # the labels of the test parts touch nothing
+    official = np.zeros((len(fer.labels), FACE_CLASSES), np.float32)
+    official[training] = official_targets(fer.labels[training], hashes[training])
+    usable = np.ones(len(fer.labels), np.float32)
+    usable[fer.faces.std(axis=(1, 2)) < FLAT_DEVIATION] = 0.0
+    ferplus = np.zeros((len(fer.labels), FACE_CLASSES), np.float32)
+    if plus is not None:
+        usable[plus.votes.argmax(axis=1) == NOT_A_FACE] = 0.0
+        ferplus = ferplus_targets(plus.votes, plus.named)
+        ferplus[~training] = 0.0
+    official[usable == 0.0] = 0.0
+    ferplus[usable == 0.0] = 0.0
+    return FaceData(fer.faces, fer.labels, official, ferplus, usable, split)
+
+
+def load_faces(data_dir: Path, cache_dir: Path) -> FaceData:
+    """Read FER2013 and, where it is, FER+. The parsed pictures are cached by the size and name of the files."""
+    csv_path, votes_path = find_fer2013(data_dir)
+    stamp = hashlib.sha256(f"{csv_path.resolve()} {csv_path.stat().st_size}".encode()).hexdigest()[:12]
+    cache = cache_dir / f"fer2013-{stamp}.npz"
+    if cache.is_file():
+        with np.load(cache) as archive:
+            fer = Fer2013(archive["faces"], archive["labels"], archive["usage"])
+    else:
+        fer = read_fer2013(csv_path)
+        cache_dir.mkdir(parents=True, exist_ok=True)
+
+        def write(part: Path) -> None:
+            with part.open("wb") as handle:
+                np.savez(handle, faces=fer.faces, labels=fer.labels, usage=fer.usage)
+
+        write_atomically(cache, write)
+    plus = read_ferplus(votes_path, len(fer.labels)) if votes_path else None
+    return prepare_faces(fer, plus)
+
+
+def scene_frames(data_dir: Path, count: int, rng: np.random.Generator) -> Iterator[U8]:
+    """Yield `count` grey frames of each scene without a face; none where the scenes are not at hand."""
+    for path in [path for name in SCENES if (path := data_dir / "video" / name).is_file()]:
+        capture = cv2.VideoCapture(str(path))
+        frames = max(1, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        taken = set(rng.choice(frames, min(count, frames), replace=False).tolist())
+        for number in range(max(taken) + 1):
+            if not capture.grab():
+                break
+            if number in taken:
+                _, picture = capture.retrieve()
+                yield np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+        capture.release()
+
+
+def scene_crops(data_dir: Path, count: int, rng: np.random.Generator) -> U8:
+    """Cut random squares from scenes without a face, and what a careless face detector finds there.
+
+    Returns uint8 [N, 48, 48] with up to `count` of each. What is found is repeated: it is what the daemon would ask about.
+    """
+    squares: list[U8] = []
+    found: list[U8] = []
+    spec = FaceSpec()
+    cascades = careless_cascades()
+    for grey in scene_frames(data_dir, SCENE_FRAMES, rng):
+        for _ in range(-(-count // (SCENE_FRAMES * len(SCENES)))):
+            side = int(rng.integers(SMALLEST, min(grey.shape)))
+            top, left = rng.integers(0, grey.shape[0] - side), rng.integers(0, grey.shape[1] - side)
+            squares.append(resize_crop(grey[top : top + side, left : left + side], FER_SIDE))
+        for cascade in cascades:
+            found += [crop_face(grey, box, spec) for box in finds(cascade, grey, SCENE_FACTOR)]
+    repeated = [found[index % len(found)] for index in range(count if found else 0)]
+    return np.array(squares[:count] + repeated, np.uint8).reshape(-1, FER_SIDE, FER_SIDE)
+
+
+def nonfaces(data: FaceData, data_dir: Path, seed: int) -> tuple[U8, U8]:
+    """Build the pool of what is no face, for training and (a tenth) for validation, uint8 [N, 48, 48] each."""
+    rng = np.random.default_rng([seed, 77])
+    rows = rng.choice(data.split.train, min(2000, len(data.split.train)), replace=False)
+    shuffled = shuffle_patches(data.faces[rows], rng)
+    known = data.faces[data.split.train[data.usable[data.split.train] == 0.0]]
+    pool = np.concatenate(
+        [textures(2000, FER_SIDE, rng), shuffled, scene_crops(data_dir, 2000, rng), np.repeat(known, 3, axis=0)]
+    )
+    pool = pool[rng.permutation(len(pool))]
+    tenth = len(pool) // 10
+    return pool[tenth:], pool[:tenth]

@@ -1,0 +1,117 @@
+"""RAVDESS voices and what is no voice, as sound, with the frames at which the runtime would look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moodring.errors import DataError
+from moodring.evaluation import speech
+from moodring.evaluation.data.readers import RavdessClip, list_ravdess, read_sound
+from moodring.features.audio.mfcc import Mfcc
+from moodring.features.audio.voice_activity import VoiceActivity
+from moodring.features.audio.window import RECENT_FRAMES, RECENT_VOICED_FRAMES, VOICED_FRAMES, open_noise_reduction
+from moodring.features.spec import SpeechSpec
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+
+TOGETHER = 64  # sounds whose noise is followed at once
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """One recording: `samples` float32 [N] at 16 kHz; `ends` are the frame counts at which a window may end."""
+
+    clip: RavdessClip
+    samples: F32
+    ends: I64
+
+
+def find_ravdess(data_dir: Path) -> Path:
+    for folder in (data_dir / "ravdess", data_dir):
+        if any(folder.glob("Actor_*")):
+            return folder
+    raise DataError(f"{data_dir}: holds no RAVDESS recordings (Actor_NN folders), neither itself nor in ravdess/")
+
+
+def window_ends(sounds: Sequence[F32], spec: SpeechSpec) -> list[I64]:
+    """Return for each sound every frame count at which the runtime would see speech; the whole sound where it never would."""
+    mels, likelihoods = hear(sounds, spec)
+    return [_ends(mel, likelihood, spec) for mel, likelihood in zip(mels, likelihoods, strict=True)]
+
+
+def _ends(log_mel: F32, likelihood: NDArray[np.float64], spec: SpeechSpec) -> I64:
+    frames = len(log_mel)
+    voiced = VoiceActivity(spec.mfcc).update(log_mel[:, : spec.mfcc.filters], likelihood)
+    sums = np.concatenate([[0], np.cumsum(voiced)])
+    counts = np.arange(1, frames + 1)
+    recent = sums[counts] - sums[np.maximum(counts - RECENT_FRAMES, 0)]
+    within = sums[counts] - sums[np.maximum(counts - spec.window_frames, 0)]
+    ends = counts[(recent >= RECENT_VOICED_FRAMES) & (within >= VOICED_FRAMES) & (counts >= spec.min_frames)]
+    return ends if len(ends) else np.array([frames])
+
+
+def hear(sounds: Sequence[F32], spec: SpeechSpec) -> tuple[list[F32], list[NDArray[np.float64]]]:
+    """Put sounds through the runtime's front end: log mel energies [frames, filters] and likelihoods of speech [frames].
+
+    Pitch and voicing stand behind the energies where the spec wants them, [frames, filters + 2].
+    Their noise is followed all at once: frame by frame it costs as much for one stream as for many.
+    """
+    mfcc = Mfcc(spec.mfcc, pitch=spec.pitch)
+    mels: list[F32] = []
+    pitches: list[F32] = []
+    for samples in sounds:
+        mfcc.reset()
+        mfcc.push(samples)
+        mels.append(mfcc.log_mel.copy())
+        pitches.append(mfcc.pitch.copy())
+    longest = max(map(len, mels))
+    energies = np.ones((longest, len(mels), spec.mfcc.filters), np.float32)
+    for stream, mel in enumerate(mels):
+        energies[: len(mel), stream] = np.exp(mel)
+    likelihood = np.zeros((longest, len(mels)))
+    open_noise_reduction(spec, (len(mels),)).apply(energies, likelihood)
+    epsilon = float(np.finfo(np.float64).eps)
+    cleaned = [np.log(np.maximum(energies[: len(mel), stream], epsilon)) for stream, mel in enumerate(mels)]
+    if spec.pitch:
+        cleaned = [np.concatenate([mel, pitch], axis=1) for mel, pitch in zip(cleaned, pitches, strict=True)]
+    return cleaned, [likelihood[: len(mel), stream] for stream, mel in enumerate(mels)]
+
+
+def load_voices(data_dir: Path, spec: SpeechSpec) -> list[Voice]:
+    """Read every RAVDESS recording once; exact copies (Actor_07 has one) count once."""
+    found: list[tuple[RavdessClip, F32]] = []
+    seen: set[tuple[int, bytes]] = set()
+    for clip in list_ravdess(find_ravdess(data_dir)):
+        samples = read_sound(clip.path, spec.mfcc.rate_hz)
+        if len(samples) < spec.mfcc.window_samples + spec.mfcc.hop_samples * (spec.min_frames - 1):
+            raise DataError(f"{clip.path}: lasts {len(samples) / spec.mfcc.rate_hz:.2f} s; it may be truncated")
+        key = (clip.actor, samples.tobytes())
+        if key not in seen:
+            seen.add(key)
+            found.append((clip, samples))
+    voices: list[Voice] = []
+    for start in range(0, len(found), TOGETHER):
+        group = found[start : start + TOGETHER]
+        ends = window_ends([samples for _, samples in group], spec)
+        voices += [Voice(clip, samples, own) for (clip, samples), own in zip(group, ends, strict=True)]
+    return voices
+
+
+def clip_windows(samples: F32, spec: SpeechSpec) -> F32:
+    """Return the windows by which a clip is evaluated, float32 [hops, window_frames, columns]."""
+    windows = [window.features.copy() for window in speech.clip_windows(samples, spec)]
+    return np.array(windows, np.float32).reshape(-1, spec.window_frames, spec.columns)
+
+
+def load_noises(data_dir: Path, rate_hz: int) -> list[F32]:
+    """Read esc10's training folds; the last fold at hand and the long recordings are kept for evaluation."""
+    paths = sorted((data_dir / "noise" / "esc10").glob("*/*.flac"))
+    folds = {path.name.split("-")[0] for path in paths}
+    held_out = max(folds) if len(folds) > 1 else None
+    return [read_sound(path, rate_hz) for path in paths if path.name.split("-")[0] != held_out]
