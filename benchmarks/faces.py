@@ -259,8 +259,8 @@ def _false_faces(frames: Iterable[VideoFrame], bundle: Bundle) -> dict[str, int]
     pipeline = Pipeline(Config(), bundle, EventIdentity("/moodring/benchmark/nobody/0", str))
     labels, due_ns = 0, 0
     for frame in kept:
-        pipeline.see(frame)
-        pipeline.explore(frame)
+        pipeline.process_frame(frame)
+        pipeline.search_new_faces(frame)
         if frame.capture_time_ns >= due_ns:
             event = pipeline.tick(frame.capture_time_ns, {"camera": "ok", "microphone": "absent"})
             labels += event.label is not None

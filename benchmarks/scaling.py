@@ -30,7 +30,7 @@ from moodring.config import Config, FaceConfig
 from moodring.diagnostics.bench import paced as live
 from moodring.diagnostics.bench import recording
 from moodring.diagnostics.bench.hot import IDENTITY
-from moodring.diagnostics.bench.measured import MeasuredPipeline
+from moodring.diagnostics.bench.measured import Measured, measured_pipeline
 from moodring.diagnostics.bench.recording import BLOCK, JPEG_QUALITY, RATE_HZ, Recording
 from moodring.diagnostics.peers import cameras
 from moodring.features.audio.window import SpeechFrontEnd
@@ -168,27 +168,27 @@ def run_http(clip: Recording, count: int, seconds: float) -> dict[str, Any]:
     pipelines = _pipelines(count, FaceConfig().rate_hz)
     with cameras.serving(clip) as served:
         devices: list[live.Devices] = []
-        for index, pipeline in enumerate(pipelines):
+        for index, one in enumerate(pipelines):
             ruler = cameras.Ruler(served, STREAM_HZ, 7 * index)
-            pipeline.taken_ns = lambda frame, ruler=ruler: ruler.taken_ns(frame.grey, frame.reduction)  # type: ignore[misc]
+            one.recorder.taken_ns = lambda frame, ruler=ruler: ruler.taken_ns(frame.grey, frame.reduction)  # type: ignore[misc]
             devices.append((NetworkCamera(served.video(STREAM_HZ, 7 * index)), NetworkMicrophone(served.sound())))
         return _measured(pipelines, devices, seconds)
 
 
-def _pipelines(count: int, face_rate_hz: float, bundle: Bundle | None = None) -> list[MeasuredPipeline]:
+def _pipelines(count: int, face_rate_hz: float, bundle: Bundle | None = None) -> list[Measured]:
     config = Config(face=FaceConfig(rate_hz=face_rate_hz))
     bundle = bundle or bundles.load(bundles.resolve("default"))
     networks = open_networks(config, bundle)
-    return [MeasuredPipeline(config, bundle, IDENTITY, networks) for _ in range(count)]
+    return [measured_pipeline(config, bundle, IDENTITY, networks) for _ in range(count)]
 
 
-def _measured(pipelines: list[MeasuredPipeline], devices: list[live.Devices], seconds: float) -> dict[str, Any]:
+def _measured(pipelines: list[Measured], devices: list[live.Devices], seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="moodring-") as folder:
         publisher = JsonLines(str(Path(folder) / "events.jsonl"))
         figures = live.measure(pipelines, devices, publisher, seconds)
         publisher.close()
     found = {name: figures[name] for name in KEPT if name in figures}
-    found["faces_followed"] = len(pipelines[0].faces)
+    found["faces_followed"] = len(pipelines[0].pipeline.faces)
     return found
 
 

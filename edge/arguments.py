@@ -1,18 +1,27 @@
-"""What the command line's options may hold, each with a message that says so."""
+"""Types of command line arguments, each with an error message for invalid values, and frozen options made of them."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T", int, float)
+Options = TypeVar("Options")
 
 ACTORS = 24
 
 
+def frozen(options: type[Options], arguments: argparse.Namespace) -> Options:
+    """Return a frozen dataclass of options: each field is the argument of that name, if the subcommand has it."""
+    names = [field.name for field in dataclasses.fields(options) if hasattr(arguments, field.name)]  # type: ignore[arg-type]
+    return options(**{name: getattr(arguments, name) for name in names})
+
+
 def number(kind: type[T], text: str) -> T:
+    """Return the text as int or float."""
     try:
         return kind(text)
     except ValueError as error:
@@ -21,6 +30,7 @@ def number(kind: type[T], text: str) -> T:
 
 
 def positive(text: str) -> float:
+    """Return a finite number above 0."""
     value = number(float, text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
@@ -28,6 +38,7 @@ def positive(text: str) -> float:
 
 
 def floats(text: str) -> tuple[float, ...]:
+    """Return finite numbers separated by commas."""
     values = tuple(number(float, part) for part in text.split(","))
     if not all(map(math.isfinite, values)):
         raise argparse.ArgumentTypeError(f"must be numbers, got {text}")
@@ -35,6 +46,8 @@ def floats(text: str) -> tuple[float, ...]:
 
 
 def whole(lowest: int) -> Callable[[str], int]:
+    """Return a parser of integers of at least `lowest`."""
+
     def parse(text: str) -> int:
         value = number(int, text)
         if value < lowest:
@@ -45,6 +58,7 @@ def whole(lowest: int) -> Callable[[str], int]:
 
 
 def port(text: str) -> int:
+    """Return a TCP port."""
     value = number(int, text)
     if not 0 <= value <= 65_535:
         raise argparse.ArgumentTypeError(f"must lie in 0..65535, got {text}")
@@ -52,6 +66,7 @@ def port(text: str) -> int:
 
 
 def actors(text: str) -> tuple[int, ...]:
+    """Return RAVDESS actor numbers separated by commas."""
     named = tuple(number(int, part) for part in text.split(","))
     if not all(1 <= actor <= ACTORS for actor in named):
         raise argparse.ArgumentTypeError(f"RAVDESS has the actors 1 to {ACTORS}, got {text}")
@@ -59,6 +74,8 @@ def actors(text: str) -> tuple[int, ...]:
 
 
 def names(*known: str) -> Any:
+    """Return a parser of comma-separated names out of `known`."""
+
     def parse(text: str) -> tuple[str, ...]:
         parts = tuple(text.split(","))
         for part in parts:

@@ -1,8 +1,9 @@
-"""The `moodring` command. A subcommand builds its objects and calls them; heavy packages are imported only where asked for."""
+"""The `moodring` command. Each subcommand builds frozen options and calls one function; packages are imported on demand."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import os
 import sys
@@ -11,18 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from moodring import __version__, interrupts
-from moodring.arguments import names, port, positive, whole
+from moodring.arguments import frozen, names, port, positive, whole
 from moodring.errors import MoodringError, UsageError, without_credentials
 from moodring.evaluation.options import add_evaluate
 
-PRECISIONS = ("fp32", "fp16", "int8")
 CALIBRATION = "minmax,percentile,entropy"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted."""
     arguments = parser().parse_args(argv)
-    # One thread is enough for matrices of this size, and BLAS would otherwise spin up one per core.
+    # One thread is enough for matrices of this size; by default BLAS starts one per core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     interrupts.install()
     try:
@@ -34,22 +34,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"moodring: {without_credentials(str(error))}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  what is left to flush has no reader
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  the remaining buffer has no reader
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(
-            f"moodring: {where}{error.strerror or error}; name a place that this user may use and that has room",
+            f"moodring: {where}{error.strerror or error}; check that the path exists, is writable and that the disk has space",
             file=sys.stderr,
         )
         return 1
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the whole command line."""
+    """Return the parser of the whole command line."""
     top = argparse.ArgumentParser(
         prog="moodring",
-        description="Fuse facial and vocal expression into a stream of events, on this machine, in milliseconds.",
+        description="Fuse facial and vocal expression into a stream of events, on this machine and in real time.",
         epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.",
     )
     top.add_argument("--version", action="version", version=f"moodring {__version__}")
@@ -69,17 +69,23 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _module(name: str) -> Any:
+    """Import a module of moodring when its command runs, so that the other commands start without it."""
+    return importlib.import_module(f"moodring.{name}")
+
+
 def _add_run(commands: Any) -> None:
     run = commands.add_parser(
         "run",
-        help="watch and listen, or read a recording, and publish events",
-        description="Read a recording, a stream, or this machine's camera and microphone, and publish fused expression events. "
-        "On a terminal a panel shows them; piped, they come as JSON lines on standard output. Messages go to standard error.",
+        help="recognise expression from devices or a recording, and publish events",
+        description="Read a recording, a network stream, or the camera and microphone of this machine, and publish fused "
+        "expression events. A terminal shows them in a panel; otherwise they are written to standard output as JSON lines. "
+        "Messages go to standard error.",
     )
-    run.add_argument("source", nargs="?", metavar="SOURCE", help="media file or stream URL with picture and/or sound")
+    run.add_argument("source", nargs="?", metavar="SOURCE", help="media file or stream URL with video, sound or both")
     run.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (see configs/laptop.yaml)")
-    run.add_argument("--video", metavar="SRC", help="picture only from here: file, URL, camera path or index, or 'none'")
-    run.add_argument("--audio", metavar="SRC", help="sound only from here: file, URL, microphone name, or 'none'")
+    run.add_argument("--video", metavar="SRC", help="source of video: file, URL, camera path or index, or 'none'")
+    run.add_argument("--audio", metavar="SRC", help="source of sound: file, URL, microphone name, or 'none'")
     run.add_argument("--events", metavar="FILE", help="write events to FILE as JSON lines; '-' is standard output")
     run.add_argument("--seconds", type=positive, metavar="N", help="stop after N seconds")
     run.add_argument(
@@ -88,120 +94,123 @@ def _add_run(commands: Any) -> None:
         default="realtime",
         help="how fast to read a recording (default: realtime)",
     )
-    run.add_argument("--page", action="store_true", help="show what is sensed in a browser on this machine")
+    run.add_argument("--page", action="store_true", help="show events in a browser on this machine")
     _page_port(run)
-    run.add_argument("--preview", action="store_true", help="let the page show the camera's picture too, on this machine alone")
+    run.add_argument("--preview", action="store_true", help="also show the camera image on the page, on this machine only")
     run.set_defaults(command=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from moodring.run.session import run  # noqa: PLC0415
+    options = frozen(_module("run.options").RunOptions, arguments)
+    return int(_module("run.session").run(options, _open_page))
 
-    return run(arguments)
+
+def _open_page(*arguments: Any) -> Any:
+    """Open the page only where the configuration or the command line asks for it: asyncio costs start-up time and memory."""
+    return _module("dashboard.opening").open_page(*arguments)
 
 
 def _page_port(command: Any) -> None:
-    command.add_argument("--page-port", type=port, metavar="N", help="where the page listens (8737); 0 is any free port")
+    command.add_argument("--page-port", type=port, metavar="N", help="port of the page (8737); 0 is any free port")
 
 
 def _add_replay(commands: Any) -> None:
     replay = commands.add_parser(
         "replay",
         help="play a recorded event file on the page",
-        description="Play a file of events, as `moodring run --events FILE` writes it, on the page. Ctrl-C ends it.",
+        description="Play an event file, written by `moodring run --events FILE`, on the page. Ctrl-C ends it.",
     )
     replay.add_argument("events", type=Path, metavar="EVENTS.jsonl")
     replay.add_argument("--page", action="store_true", required=True, help="show it in a browser on this machine")
     _page_port(replay)
-    replay.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration, for what stands under page:")
-    replay.add_argument("--speed", type=positive, default=1.0, metavar="X", help="times as fast (1)")
-    replay.set_defaults(command=lambda a: importlib.import_module("moodring.dashboard.replay").main(a))
+    replay.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration; its page: section is used")
+    replay.add_argument("--speed", type=positive, default=1.0, metavar="X", help="speed relative to real time (1)")
+    replay.set_defaults(command=lambda a: _module("dashboard.replay").replay(a.events, a.config, a.page_port, a.speed))
 
 
 def _add_report(commands: Any) -> None:
     report = commands.add_parser(
         "report",
-        help="summarise a recorded event file on one page",
-        description="Write a summary of a file of events: timeline, shares, transitions, drops and devices, in one HTML file.",
+        help="summarise a recorded event file in one HTML file",
+        description="Write a summary of an event file to one HTML file: timeline, shares, transitions, drops and devices.",
     )
     report.add_argument("events", type=Path, metavar="EVENTS.jsonl")
     report.add_argument("--html", type=Path, required=True, metavar="OUT", help="the file to write")
-    report.set_defaults(command=lambda a: importlib.import_module("moodring.dashboard.report").write_report(a.events, a.html))
+    report.set_defaults(command=lambda a: _module("dashboard.report").write_report(a.events, a.html))
 
 
 def _add_bench(commands: Any) -> None:
     bench = commands.add_parser(
         "bench",
-        help="measure what the daemon costs on this machine, and how fast it answers",
+        help="measure CPU cost and latency on this machine",
         description="Measure each stage and the whole chain on this machine, offline, in about a minute.",
-        epilog="Stages: decode (JPEG to grey), detect (follow the known faces), search (slices of the picture, for new ones; "
-        "few frames pay for any), crop (the rest of a frame's work), face (its network), mfcc (a tenth of a "
-        "second of sound to cepstra, and who speaks), speech (its network on 3 s), fusion, publish (a line of JSON). CPU "
-        "is thread time in microseconds a call. hot: as fast as it goes, caches warm. paced: at the pace of life, through "
-        "the daemon's own threads, caches cold between calls. floor: the bare kernel with nothing of ours round it; the "
-        "multiple of their sum is what we add. answered: from a frame's capture to what the face network says of it. An "
-        "event comes at the next tick, five a second, and tells of the newest capture. Warm-up is left out; process after "
-        "process measures until the last three agree within a tenth on every ratio, else the figures are marked as noisy, "
-        "as they are where other programs were at work or the thirds of the paced part differ. Compare ratios between "
-        "machines and days, not microseconds.",
+        epilog="Stages: decode (JPEG to grey), detect (track the known faces), search (scan a part of the frame for new faces; "
+        "few frames need it), crop (the remaining work on a frame), face (its network), mfcc (cepstra and voice activity of "
+        "0.1 s of sound), speech (its network on 3 s), fusion, publish (one line of JSON). CPU is thread CPU time in "
+        "microseconds a call. hot: at full speed, with warm caches. paced: in real time, through the daemon's threads, with "
+        "cold caches. floor: the kernel baseline, the bare library calls; ratios are relative to their sum. answered: from "
+        "the capture of a frame to its face output. An event is published at the next tick, five a second. Warm-up is left "
+        "out. Processes are measured until the last three agree within 10 % on every ratio; otherwise, or when other "
+        "programs used the CPU or the thirds of the paced part differ, the figures are marked as noisy. Compare ratios, not "
+        "microseconds, between machines and days.",
     )
-    bench.add_argument("source", nargs="?", metavar="SOURCE", help="media file with a face (default: the bundled clip)")
-    bench.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
-    bench.add_argument("--seconds", type=positive, default=20.0, metavar="N", help="length of the paced part (20)")
-    bench.add_argument("--bundle", default="default", metavar="DIR", help="model bundle (default: the one that ships)")
-    bench.add_argument("--live", action="store_true", help="this machine's camera and microphone for the paced part")
-    bench.add_argument("--peers", action="store_true", help="also measure what people use otherwise (extra: bench)")
+    bench.add_argument("source", nargs="?", metavar="SOURCE", help="media file that shows a face (default: the bundled clip)")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
+    bench.add_argument("--seconds", type=positive, default=20.0, metavar="N", help="duration of the paced part (20)")
+    bench.add_argument("--bundle", default="default", metavar="DIR", help="model bundle (default: the bundled one)")
+    bench.add_argument("--live", action="store_true", help="use the camera and microphone of this machine for the paced part")
+    bench.add_argument("--peers", action="store_true", help="also measure other implementations (extra: bench)")
     bench.set_defaults(command=_bench)
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    peers = importlib.import_module("moodring.diagnostics.peers.run").measure if arguments.peers else None
-    return int(importlib.import_module("moodring.diagnostics.bench.run").bench(arguments, peers))
+    run = _module("diagnostics.bench.run")
+    peers = None
+    if arguments.peers:
+        eager = _module("export.eager").eager_calls  # PyTorch itself is a peer
+        peers = functools.partial(_module("diagnostics.peers.run").measure, eager)
+    return int(run.bench(frozen(run.BenchOptions, arguments), peers))
 
 
 def _add_doctor(commands: Any) -> None:
     doctor = commands.add_parser(
         "doctor",
-        help="say what works on this machine and what to do about the rest",
+        help="check what works on this machine and how to repair the rest",
         description="Check devices, libraries, cascade, bundle, backends and permissions.",
     )
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
-    doctor.add_argument("--bundle", default="default", metavar="DIR", help="model bundle (default: the one that ships)")
+    doctor.add_argument("--bundle", default="default", metavar="DIR", help="model bundle (default: the bundled one)")
     doctor.add_argument(
         "--tune",
         action="store_true",
-        help="measure which form of each network is the fastest here, for `inference.backend: auto`",
+        help="find the fastest variant of each network on this machine, for `inference.backend: auto`",
     )
-    doctor.set_defaults(
-        command=lambda a: importlib.import_module("moodring.diagnostics.doctor").main(
-            json=a.json, bundle=a.bundle, tuned=a.tune
-        )
-    )
+    doctor.set_defaults(command=lambda a: _module("diagnostics.doctor").main(json=a.json, bundle=a.bundle, tuned=a.tune))
 
 
 def _add_devices(commands: Any) -> None:
     devices = commands.add_parser(
         "devices",
-        help="list this machine's cameras and microphones",
-        description="List cameras and microphones, what --video and --audio call them, and what keeps them from being used.",
+        help="list the cameras and microphones of this machine",
+        description="List cameras and microphones, their names for --video and --audio, and why some cannot be used.",
     )
     devices.add_argument("--json", action="store_true", help="print them as JSON")
-    devices.set_defaults(command=lambda a: importlib.import_module("moodring.diagnostics.devices").main(as_json=a.json))
+    devices.set_defaults(command=lambda a: _module("diagnostics.devices").main(as_json=a.json))
 
 
 def _add_service(commands: Any) -> None:
     service = commands.add_parser(
         "service",
-        help="run as a service of systemd",
-        description="Install moodring as a hardened service of systemd that starts at every boot, ask how it is, or remove it.",
+        help="run as a systemd service",
+        description="Install, query or remove moodring as a hardened systemd service that starts at every boot.",
     )
     service.add_argument("action", choices=("install", "status", "remove"))
-    service.add_argument("--config", type=Path, metavar="FILE", help="the configuration that the service runs with")
+    service.add_argument("--config", type=Path, metavar="FILE", help="configuration of the service")
     service.set_defaults(command=_service)
 
 
 def _service(arguments: argparse.Namespace) -> int:
-    unit = importlib.import_module("moodring.service.unit")
+    unit = _module("service.unit")
     if arguments.action == "install":
         return int(unit.install(arguments.config))
     return int(unit.status() if arguments.action == "status" else unit.remove())
@@ -211,26 +220,26 @@ def _add_data(commands: Any) -> None:
     data = commands.add_parser(
         "data",
         help="list the data sets, or check a folder of them",
-        description="Say where each data set is to be had and how it is laid out, or check what a folder holds of them.",
+        description="List where each data set is available from and its layout, or check the data sets in a folder.",
     )
     kinds = data.add_subparsers(required=True, metavar="WHAT")
-    listed = kinds.add_parser("list", help="where each is to be had, licence, layout, counts and checksums")
-    listed.set_defaults(command=lambda _: importlib.import_module("moodring.evaluation.data.commands").list_sets())
-    verify = kinds.add_parser("verify", help="count and read what a folder holds")
+    listed = kinds.add_parser("list", help="source, licence, layout, counts and checksums of each")
+    listed.set_defaults(command=lambda _: _module("evaluation.data.commands").list_sets())
+    verify = kinds.add_parser("verify", help="count and read the data sets in a folder")
     verify.add_argument("folder", type=Path, metavar="DIR")
-    verify.set_defaults(command=lambda a: importlib.import_module("moodring.evaluation.data.commands").verify_folder(a.folder))
+    verify.set_defaults(command=lambda a: _module("evaluation.data.commands").verify_folder(a.folder))
 
 
 def _add_train(commands: Any) -> None:
     train = commands.add_parser(
         "train",
         help="train a branch or the fusion (extra: train)",
-        description="Train one network from a recipe. Interrupted runs resume; Ctrl-C ends cleanly and keeps the best weights.",
+        description="Train one network from a recipe. An interrupted run resumes; Ctrl-C ends it and keeps the best weights.",
     )
     train.add_argument("kind", choices=("face", "speech", "fusion"))
     train.add_argument("--config", type=Path, required=True, metavar="FILE", help="recipe (see configs/train/)")
     train.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that holds the data sets")
-    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder: checkpoints, metrics, pictures")
+    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder: checkpoints, metrics, plots")
     train.set_defaults(command=lambda a: _extra("train").train(a.kind, a.config, a.data, a.out))
 
 
@@ -244,43 +253,49 @@ def _add_export(commands: Any) -> None:
         "checkpoints",
         type=Path,
         metavar="CHECKPOINTS",
-        help="folder with {face,speech,fusion}.safetensors, or a YAML file that describes networks of your own",
+        help="folder with {face,speech,fusion}.safetensors, or a YAML file that describes custom models",
     )
     export.add_argument("--out", type=Path, required=True, metavar="BUNDLE_DIR")
-    export.add_argument("--data", type=Path, metavar="DIR", help="real inputs to compare on (checkpoints need it)")
+    export.add_argument(
+        "--data", type=Path, metavar="DIR", help="data sets for comparison and calibration (required for checkpoints)"
+    )
     export.add_argument(
         "--formats",
         default="onnx",
         type=names("onnx", "openvino", "batch"),
         metavar="LIST",
-        help="onnx; and openvino for IR, batch for files that take several inputs at once",
+        help="onnx; openvino adds IR, batch adds files with a dynamic batch size",
     )
     export.add_argument("--precision", default="fp32,int8", type=names("fp32", "int8"), metavar="LIST", help="fp32,int8")
     export.add_argument(
-        "--max-drop", type=positive, default=0.5, metavar="PP", help="points of accuracy that int8 may cost (0.5)"
+        "--max-drop", type=positive, default=0.5, metavar="PP", help="accuracy that int8 may lose, in percentage points (0.5)"
     )
     export.add_argument(
         "--min-agreement",
         type=positive,
         default=97.0,
         metavar="PERCENT",
-        help="inputs on which int8 must name float32's label (97)",
+        help="share of inputs on which int8 and float32 must agree (97)",
     )
     export.add_argument(
-        "--calibration-samples", type=whole(16), default=256, metavar="N", help="training inputs that set int8's ranges (256)"
+        "--calibration-samples",
+        type=whole(16),
+        default=256,
+        metavar="N",
+        help="training inputs that calibrate the int8 ranges (256)",
     )
     export.add_argument(
         "--calibration",
         default=CALIBRATION,
         type=names(*CALIBRATION.split(",")),
         metavar="LIST",
-        help=f"ways to set int8's ranges, tried in turn ({CALIBRATION})",
+        help=f"calibration methods for int8, tried in turn ({CALIBRATION})",
     )
     export.add_argument(
-        "--table", type=Path, metavar="DIR", help="measure every form on this machine, into DIR/forms.json and .md"
+        "--table", type=Path, metavar="DIR", help="measure every variant on this machine, into DIR/forms.json and .md"
     )
-    export.add_argument("--full", action="store_true", help="in the table, other numbers of threads than one as well")
-    export.add_argument("--json", type=Path, metavar="FILE", help="write what was measured here")
+    export.add_argument("--full", action="store_true", help="include several thread counts in the table")
+    export.add_argument("--json", type=Path, metavar="FILE", help="write the measured figures to this file")
     export.set_defaults(command=_export)
 
 
@@ -289,7 +304,7 @@ def _add_sign(commands: Any) -> None:
         "sign",
         help="sign a model bundle (extra: signed)",
         description="Sign a bundle with an Ed25519 key (openssl genpkey -algorithm ed25519). A run whose configuration names "
-        "the public key as bundle_key takes no other bundle.",
+        "the public key as bundle_key refuses all other bundles.",
     )
     sign.add_argument("bundle", type=Path, metavar="BUNDLE_DIR")
     sign.add_argument("--key", type=Path, required=True, metavar="FILE", help="private key, PEM without a password")
@@ -297,8 +312,8 @@ def _add_sign(commands: Any) -> None:
 
 
 def _sign(arguments: argparse.Namespace) -> int:
-    bundle = importlib.import_module("moodring.inference.bundle")
-    bundle.load(arguments.bundle, needed=())  # nobody signs what is broken
+    bundle = _module("inference.bundle")
+    bundle.load(arguments.bundle, needed=())  # verifies it first
     print(bundle.signature.sign(arguments.bundle, bundle.DOCUMENT, arguments.key))
     return 0
 
@@ -319,9 +334,9 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _extra(name: str) -> Any:
-    """Import moodring.train.run or moodring.export.run, or say which extra is missing."""
+    """Return moodring.train.run or moodring.export.run. Raises UsageError where an extra is missing."""
     try:
-        return importlib.import_module(f"moodring.{name}.run")
+        return _module(f"{name}.run")
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "moodring":
             raise

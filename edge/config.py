@@ -16,15 +16,14 @@ from typing import Any, Literal
 
 import yaml
 
+from moodring.capture import mute_schedule as schedule
 from moodring.errors import ConfigError
 from moodring.features.audio.spectrum import KernelName
 from moodring.features.face.tracker import TrackerSettings
 from moodring.fusion import Method
 from moodring.inference.variants import BackendChoice, PrecisionChoice
-from moodring.publish.base import MqttVersion
-from moodring.publish.jsonl import Fsync
-from moodring.run import schedule
 from moodring.smoothing import SmoothingSettings
+from moodring.types import Fsync, MqttVersion
 
 STREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # The lowest and highest value of each number.
@@ -70,7 +69,7 @@ class StreamConfig:
 
 @dataclass(frozen=True, slots=True)
 class MuteConfig:
-    """When the cameras and microphones of a live run are muted: periods of the day, or `none` (edge/run/schedule.py)."""
+    """When the cameras and microphones of a live run are muted: periods of the day, or `none` (edge/capture/mute_schedule.py)."""
 
     camera: str = "none"
     microphone: str = "none"

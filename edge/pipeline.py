@@ -1,9 +1,9 @@
-"""The synchronous chain, in the order in which a datum travels.
+"""The synchronous chain of stages, in the order in which a datum passes through them.
 
     capture -> features -> inference -> fusion -> smoothing -> publish
 
-`see` and `hear` take what was captured, `tick` says what it amounts to. The pipeline owns no thread and reads no clock: given
-a replayed recording it gives the same events twice, byte for byte.
+`process_frame` and `process_audio` accept captured data, `tick` returns the fused event. The pipeline owns no thread and reads
+no clock: the same recording gives the same events, byte for byte.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moodring.capture.base import Undecoded
-from moodring.clock import NS_PER_MS, NS_PER_S
+from moodring.clock import NS_PER_MS, NS_PER_S, UNTIMED, StageTimer
 from moodring.config import Config
 from moodring.errors import ConfigError
 from moodring.features.audio.window import SpeechFrontEnd
@@ -40,22 +40,22 @@ from moodring.types import (  # fmt: skip
     VideoFrame,
 )
 
-GAP_NS = 20 * NS_PER_MS  # sound further than this from where it should be starts a new signal
+GAP_NS = 20 * NS_PER_MS  # a larger gap or overlap between blocks starts a new signal
 
 
 @dataclass(slots=True)
 class Counters:
-    """What became of everything that reached the pipeline: seen = tracked + skipped (+ what a stage failed on).
+    """Counts of what reached the pipeline: frames seen = tracked + skipped (+ frames on which a stage failed).
 
-    A datum is counted as tracked or heard when the stage is done with it.
+    A datum counts as tracked or heard when its stage has finished with it. The field names are published in status events.
     """
 
     frames_seen: int = 0
     frames_tracked: int = 0
-    frames_skipped_rate: int = 0  # faster than the face branch's rate
-    faces_read: int = 0
-    faces_held: int = 0  # known, but not to be seen in this frame
-    faces_unfit: int = 0  # too small, blurred, dark or turned away
+    frames_skipped_rate: int = 0  # above the face branch's frame rate
+    faces_read: int = 0  # classified by the face branch
+    faces_held: int = 0  # tracked, but not detected in this frame
+    faces_unfit: int = 0  # low quality: too small, blurred, dark or turned away
     samples_heard: int = 0
     sound_gaps: int = 0
     windows_read: int = 0
@@ -65,7 +65,7 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class EventIdentity:
-    """How a stream's events name themselves: the CloudEvents source, and UTC text for a monotonic time."""
+    """The CloudEvents source of a stream, and a function from monotonic time in ns to UTC text (ISO 8601)."""
 
     source: str
     utc: Callable[[int], str]
@@ -73,7 +73,7 @@ class EventIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """The loaded models: they keep nothing of what they are shown, so all streams of a process share them."""
+    """The loaded networks. They hold no state between calls, so all streams of a process share them."""
 
     face: FaceBranch | None
     speech: SpeechBranch | None
@@ -81,9 +81,9 @@ class Networks:
 
 
 def open_networks(config: Config, bundle: Bundle, plan: Plan | None = None) -> Networks:
-    """Load a bundle's networks; BundleError or BackendError where that cannot be.
+    """Load a bundle's networks. Raises BundleError or BackendError.
 
-    `plan` says in which form each runs; without it that is what the configuration pins, else the safe one.
+    `plan` gives the variant (engine and precision) of each network. Without it, the configured variant is used, else a safe one.
     """
     threads = config.inference.threads
     forms = plan or pinned(bundle, config.inference.backend, config.inference.precision)
@@ -100,19 +100,31 @@ def open_networks(config: Config, bundle: Bundle, plan: Plan | None = None) -> N
 class Pipeline:
     """One stream: a camera and a microphone, or a recording of both.
 
-    `see` with `explore` after it, `hear` and `tick` may each be called from a thread of its own: what one leaves for another is
-    a whole value that takes the place of the one before, and no counter has two writers.
+    `process_frame` with `search_new_faces` after it, `process_audio` and `tick` may each run in a thread of its own: they hand
+    over whole values that replace the previous ones, and each counter has one writer.
+
+    `timer` times each stage. `on_frame` is called with every frame before it is processed.
     """
 
     def __init__(
-        self, config: Config, bundle: Bundle, identity: EventIdentity, networks: Networks | None = None, first_seq: int = 0
+        self,
+        config: Config,
+        bundle: Bundle,
+        identity: EventIdentity,
+        networks: Networks | None = None,
+        first_seq: int = 0,
+        *,
+        timer: StageTimer = UNTIMED,
+        on_frame: Callable[[VideoFrame], None] | None = None,
     ) -> None:
         networks = networks or open_networks(config, bundle)
         self._config = config
         self._bundle = bundle
         self._identity = identity
+        self._timer = timer
+        self._on_frame = on_frame
         self._labels = _published_labels(config, bundle)
-        self._tracker = HaarTracker(config.face.tracker)
+        self._tracker = HaarTracker(config.face.tracker, timer)
         self._face_branch = networks.face
         self._speech_front_end = SpeechFrontEnd(bundle.spec.speech, config.speech.kernel)
         self._speech_branch = networks.speech
@@ -123,36 +135,36 @@ class Pipeline:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was seen and heard: the next datum starts a new stream."""
+        """Start a new stream: drop all state, including counters."""
         self._newest: dict[Modality, BranchOutput] = {}
         self._reduction = 1
         self._frame_wh: tuple[int, int] | None = None
         self._face_due_ns = 0
-        self.forget_sight()
-        self.forget_sound()
-        self.forget_said()
+        self.reset_video()
+        self.reset_audio()
+        self.reset_smoothing()
         self._seq = self._first_seq
         self.counters = Counters()
 
-    def forget_sight(self) -> None:
-        """Begin to see anew: no face is known."""
+    def reset_video(self) -> None:
+        """Drop all tracked faces and the newest output of the face branch."""
         self._tracker.reset()
         self._faces: tuple[Face, ...] = ()
         self._newest.pop("face", None)
 
-    def forget_sound(self) -> None:
-        """Begin to hear anew."""
+    def reset_audio(self) -> None:
+        """Drop the buffered sound and the newest output of the speech branch."""
         self._speech_front_end.reset()
         self._sound_end_ns: int | None = None
         self._newest.pop("speech", None)
 
-    def forget_said(self) -> None:
-        """Begin to speak anew: the next answer is not smoothed with those before."""
+    def reset_smoothing(self) -> None:
+        """Drop the smoothed probabilities: the next event is not smoothed with earlier ones."""
         self._smoother.reset()
 
     @property
     def next_seq(self) -> int:
-        """The number of the next event."""
+        """The sequence number of the next event."""
         return self._seq
 
     @property
@@ -162,72 +174,106 @@ class Pipeline:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the events may name, in the order of their probabilities."""
+        """The labels that events may carry, in the order of their probabilities."""
         return self._labels
 
     @property
+    def faces(self) -> tuple[Face, ...]:
+        """The faces tracked in the newest frame, primary face first; boxes in pixels of the frame that was processed."""
+        return self._faces
+
+    @property
     def level_dbfs(self) -> float:
-        """Level of the newest sound, for whoever watches."""
+        """Level of the newest sound, in dB relative to a full-scale sine."""
         return self._speech_front_end.level_dbfs
 
     # capture -> features -> inference
 
     def is_face_due(self, capture_time_ns: int) -> bool:
-        """Whether a frame captured then would be looked at."""
+        """Return whether a frame captured at this time would be processed, given the face rate."""
         return capture_time_ns >= self._face_due_ns
 
     def decode(self, captured: Undecoded) -> VideoFrame | None:
-        """Return the frame that a camera sent undecoded; None where it is damaged."""
-        return captured.decoded()
+        """Decode a frame; None where its data is damaged."""
+        with self._timer.stage("decode"):
+            return captured.decoded()
 
-    def see(self, frame: VideoFrame) -> None:
-        """Take a captured frame: track faces, and let the face branch read the primary one, at no more than its rate."""
-        self.counters.frames_seen += 1
-        if not self.is_face_due(frame.capture_time_ns):
-            self.counters.frames_skipped_rate += 1
-            return
-        self._face_due_ns = self._next_due_ns(frame.capture_time_ns)
-        self._faces = self._tracker.follow(frame)
-        self._reduction = frame.reduction
-        self._frame_wh = (frame.grey.shape[1] * frame.reduction, frame.grey.shape[0] * frame.reduction)
-        primary = self._faces[0] if self._faces else None
-        if primary is not None and primary.held:
+    def process_frame(self, frame: VideoFrame) -> None:
+        """Accept a captured frame: track faces and classify the primary one, at no more than the face rate."""
+        with self._timer.stage("see"):
+            if self._on_frame is not None:
+                self._on_frame(frame)
+            self.counters.frames_seen += 1
+            if not self.is_face_due(frame.capture_time_ns):
+                self.counters.frames_skipped_rate += 1
+                return
+            self._face_due_ns = self._next_due_ns(frame.capture_time_ns)
+            with self._timer.stage("detect"):
+                self._faces = self._tracker.follow(frame)
+            self._reduction = frame.reduction
+            self._frame_wh = (frame.grey.shape[1] * frame.reduction, frame.grey.shape[0] * frame.reduction)
+            if self._faces:
+                self._classify_face(frame, self._faces[0])
+            self.counters.frames_tracked += 1
+
+    def _classify_face(self, frame: VideoFrame, face: Face) -> None:
+        if face.held:
             self.counters.faces_held += 1
-        elif primary is not None and primary.quality < self._config.face.min_quality:
+        elif face.quality < self._config.face.min_quality:
             self.counters.faces_unfit += 1
-        elif primary is not None and self._face_branch is not None:
-            pixels = crop_face(frame.grey, primary.box_xywh, self._bundle.spec.face)
-            crop = FaceCrop(pixels, frame.capture_time_ns, primary.quality)
-            output = self._newest["face"] = self._face_branch.run(crop)
-            self._tracker.believe(primary.id, output.usable)
+        elif self._face_branch is not None:
+            crop = FaceCrop(crop_face(frame.grey, face.box_xywh, self._bundle.spec.face), frame.capture_time_ns, face.quality)
+            with self._timer.stage("face"):
+                output = self._newest["face"] = self._face_branch.run(crop)
+            self._tracker.believe(face.id, output.usable)
             self.counters.faces_read += 1
-        self.counters.frames_tracked += 1
 
-    def explore(self, frame: VideoFrame) -> None:
-        """Do with the frame that was seen last its answer does not wait for: search for others, judge how clear it is."""
-        self._tracker.explore(frame)
+    def search_new_faces(self, frame: VideoFrame) -> None:
+        """Search a part of the newest processed frame for faces that are not tracked yet, and measure face quality.
 
-    def sound_due(self) -> int:
-        """How many samples are worth being heard at once: those up to the next window, or to a tenth of a second."""
+        The output for the frame does not depend on it, so it runs after `process_frame`.
+        """
+        with self._timer.stage("explore"):
+            self._tracker.explore(frame)
+
+    def samples_due(self) -> int:
+        """Return how many samples to pass to `process_audio` at once: up to the next window, or to a tenth of a second."""
         return self._speech_front_end.samples_due
 
-    def hear(self, block: AudioBlock) -> None:
-        """Take captured sound: the speech branch reads each window that is due while somebody speaks."""
-        if self._sound_end_ns is not None and abs(block.capture_time_ns - self._sound_end_ns) > GAP_NS:
-            self._speech_front_end.reset()
-            self.counters.sound_gaps += 1
-        self._sound_end_ns = block.end_time_ns
-        if self._speech_branch is not None:
-            for window in self._speech_front_end.push(block):
-                self._newest["speech"] = self._speech_branch.run(window)
-                self.counters.windows_read += 1
-        self.counters.samples_heard += block.samples.size
+    def process_audio(self, block: AudioBlock) -> None:
+        """Accept captured sound: the speech branch classifies each window that is due while somebody speaks."""
+        with self._timer.stage("hear"):
+            if self._sound_end_ns is not None and abs(block.capture_time_ns - self._sound_end_ns) > GAP_NS:
+                self._speech_front_end.reset()
+                self.counters.sound_gaps += 1
+            self._sound_end_ns = block.end_time_ns
+            if self._speech_branch is not None:
+                self._classify_windows(block, self._speech_branch)
+            self.counters.samples_heard += block.samples.size
+
+    def _classify_windows(self, block: AudioBlock, branch: SpeechBranch) -> None:
+        windows = self._speech_front_end.push(block)
+        while True:
+            with self._timer.stage("mfcc"):
+                window = next(windows, None)
+            if window is None:
+                return
+            with self._timer.stage("speech"):
+                self._newest["speech"] = branch.run(window)
+            self.counters.windows_read += 1
 
     # fusion -> smoothing -> an event to publish
 
     def tick(self, now_ns: int, devices: Mapping[str, DeviceState], clock_ns: Callable[[], int] | None = None) -> EmotionEvent:
-        """Say what is known at `now_ns`. `clock_ns` measures the latency of a live event; in replay there is none."""
-        if devices["camera"] == "muted":  # what was seen before counts no longer
+        """Return the event at `now_ns`, fused from the newest outputs that are not stale.
+
+        `clock_ns` measures the latency of a live event. In replay it is None, and so is the event's latency.
+        """
+        with self._timer.stage("fuse"):
+            return self._tick(now_ns, devices, clock_ns)
+
+    def _tick(self, now_ns: int, devices: Mapping[str, DeviceState], clock_ns: Callable[[], int] | None) -> EmotionEvent:
+        if devices["camera"] == "muted":  # older outputs do not count either
             self._newest.pop("face", None)
         if devices["microphone"] == "muted":
             self._newest.pop("speech", None)
@@ -237,7 +283,9 @@ class Pipeline:
         probabilities, label, confidence = None, None, None
         if used:
             fresh = (self._freshness(face, now_ns), self._freshness(speech, now_ns))
-            fused = self._published(self._fuser.fuse(used.get("face"), used.get("speech"), fresh))
+            with self._timer.stage("fusion"):
+                fused = self._fuser.fuse(used.get("face"), used.get("speech"), fresh)
+            fused = self._published(fused)
             smoothed, index = self._smoother.update(fused, now_ns)
             probabilities, label, confidence = self._by_label(smoothed), self._labels[index], float(smoothed[index])
         capture_time_ns = max((b.capture_time_ns for b in used.values()), default=now_ns)
@@ -266,7 +314,7 @@ class Pipeline:
         return event
 
     def _next_due_ns(self, now_ns: int) -> int:
-        """Keep the rate on average: a frame that came late does not push all later ones back."""
+        """Keep the average rate: a late frame does not delay all later ones."""
         period_ns = int(NS_PER_S / self._config.face.rate_hz)
         on_time = self._face_due_ns + period_ns
         return on_time if on_time > now_ns else now_ns + period_ns // 2
@@ -286,7 +334,7 @@ class Pipeline:
         return now_ns - self._face_due_ns <= self._config.fusion.face_stale_s * NS_PER_S
 
     def _published_faces(self) -> tuple[Face, ...]:
-        """Faces with their boxes in pixels of what the camera captured."""
+        """Return the faces with boxes in pixels of the captured frame."""
         by = self._reduction
         boxes = [face.box_xywh for face in self._faces]
         scaled = [(by * x, by * y, by * w, by * h) for x, y, w, h in boxes]
@@ -296,7 +344,7 @@ class Pipeline:
         return output.usable >= self._bundle.models[output.modality].usable_threshold
 
     def _published(self, probabilities: F32) -> F32:
-        """Fold calm into neutral where the configuration says so: float32 [n] -> [n] or [n - 1]."""
+        """Add calm to neutral where the configuration asks for it: float32 [n] -> [n] or [n - 1]."""
         if not self._config.labels.merge_calm:
             return probabilities
         calm = self._bundle.labels.index("calm")
@@ -307,20 +355,22 @@ class Pipeline:
     def _view(self, output: BranchOutput | None, now_ns: int) -> BranchView | None:
         if output is None:
             return None
-        said = self._published(output.probabilities)
+        probabilities = self._published(output.probabilities)
         age_ms = (now_ns - output.capture_time_ns) / NS_PER_MS
-        return BranchView(self._labels[int(said.argmax())], self._by_label(said), output.usable, age_ms)
+        return BranchView(self._labels[int(probabilities.argmax())], self._by_label(probabilities), output.usable, age_ms)
 
     def _by_label(self, probabilities: F32) -> dict[str, float]:
         return dict(zip(self._labels, np.asarray(probabilities, np.float64).tolist(), strict=True))
 
 
 def _published_labels(config: Config, bundle: Bundle) -> tuple[str, ...]:
-    """Return the bundle's labels, without calm where that is folded into neutral."""
+    """Return the bundle's labels, without calm where it is added to neutral."""
     if not config.labels.merge_calm:
         return bundle.labels
     if not {"calm", "neutral"} <= set(bundle.labels):
-        raise ConfigError(f"labels.merge_calm: bundle {bundle.path} does not answer both calm and neutral; set it to false")
+        raise ConfigError(
+            f"labels.merge_calm: bundle {bundle.path} does not have both labels, calm and neutral; set it to false"
+        )
     return tuple(label for label in bundle.labels if label != "calm")
 
 

@@ -1,59 +1,32 @@
-"""What a run tells of itself: how long each stage takes, what was counted, which devices came and went."""
+"""Telemetry of one stream: stage latencies, counters and device changes, published as a status event once a second."""
 
 from __future__ import annotations
 
 import bisect
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from types import TracebackType
 
-from moodring.capture.base import Undecoded
-from moodring.clock import NS_PER_MS, NS_PER_S, Clock
+from moodring.clock import NS_PER_MS, NS_PER_S, Clock, StageTimer
 from moodring.types import (  # fmt: skip
-    AudioBlock,
     DeviceChange,
     DeviceState,
     EmotionEvent,
     Latency,
     SinkState,
     StatusEvent,
-    VideoFrame,
 )
 
 STATUS_NS = NS_PER_S
-# Upper bounds in seconds; the last bucket has none.
+# Upper bounds of the histogram buckets, in seconds; the last bucket is unbounded.
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+# Published names: decode, process_frame, search_new_faces, process_audio and tick of the pipeline, then the sinks.
 STAGES = ("decode", "see", "explore", "hear", "fuse", "publish", "capture_to_event")
-KEPT = 512  # durations of the last second, for its percentiles
-
-
-class Stages(Protocol):
-    """What a run drives: `Pipeline`, or something that stands in its place."""
-
-    def is_face_due(self, capture_time_ns: int) -> bool: ...
-
-    def decode(self, captured: Undecoded) -> VideoFrame | None: ...
-
-    def see(self, frame: VideoFrame) -> None: ...
-
-    def explore(self, frame: VideoFrame) -> None: ...
-
-    def sound_due(self) -> int: ...
-
-    def hear(self, block: AudioBlock) -> None: ...
-
-    def forget_sight(self) -> None: ...
-
-    def forget_sound(self) -> None: ...
-
-    def forget_said(self) -> None: ...
-
-    def tick(
-        self, now_ns: int, devices: Mapping[str, DeviceState], clock_ns: Callable[[], int] | None = None
-    ) -> EmotionEvent: ...
+MAX_RECENT = 512  # durations of the last second, for its percentiles
 
 
 class Histogram:
-    """Durations counted by size since the start, and the single ones since the last look."""
+    """Durations in buckets since the start, and the individual durations since the last call of `take_recent`."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS_S) + 1)
@@ -64,13 +37,13 @@ class Histogram:
         duration_s = duration_ns / NS_PER_S
         self.counts[bisect.bisect_left(BOUNDS_S, duration_s)] += 1
         self.sum_s += duration_s
-        if len(self._recent_ns) < KEPT:
+        if len(self._recent_ns) < MAX_RECENT:
             self._recent_ns.append(duration_ns)
 
     def take_recent(self) -> Latency | None:
-        """Return what was added since the last call, or None where nothing was."""
-        kept, self._recent_ns = self._recent_ns, []  # another thread may be adding
-        recent = sorted(kept)
+        """Return the percentiles of the durations added since the last call; None where there are none."""
+        durations_ns, self._recent_ns = self._recent_ns, []  # another thread may be adding
+        recent = sorted(durations_ns)
         if not recent:
             return None
         p50, p99, most = (recent[min(len(recent) - 1, int(q * len(recent)))] / NS_PER_MS for q in (0.5, 0.99, 1.0))
@@ -78,9 +51,9 @@ class Histogram:
 
 
 class Telemetry:
-    """Collects while the run goes on; `status_due` gives a status once a second.
+    """Collects the figures of one stream; `status_due` returns a status event once a second.
 
-    `counters` and `dropped` say, when called, what the run has counted so far; `level_dbfs` the sound level of the moment.
+    `counters` and `dropped` return the counts so far, `level_dbfs` the present sound level in dB relative to a full-scale sine.
     """
 
     def __init__(
@@ -105,8 +78,8 @@ class Telemetry:
         self._changes: list[DeviceChange] = []
         self._seq = 0
 
-    def note(self, event: EmotionEvent) -> None:
-        """Take in an event that is about to be published."""
+    def record(self, event: EmotionEvent) -> None:
+        """Record an event that is about to be published."""
         now_ns = self._clock.now_ns()
         if event.latency_ms is not None:
             self.histograms["capture_to_event"].add(int(event.latency_ms * NS_PER_MS))
@@ -117,7 +90,7 @@ class Telemetry:
         self.last_event, self.last_event_ns = event, now_ns
 
     def status_due(self, sinks: Callable[[], dict[str, SinkState]]) -> StatusEvent | None:
-        """Return a status where the last one is a second old."""
+        """Return a status event where the last one is a second old, else None."""
         now_ns = self._clock.now_ns()
         if now_ns < self._due_ns or self.last_event is None:
             return None
@@ -149,49 +122,41 @@ class Telemetry:
         return dict(self._count_dropped())
 
     def event_age_s(self) -> float | None:
-        """Return how long ago the last event was published; None before the first."""
+        """Return the seconds since the last event was published; None before the first."""
         return None if self.last_event_ns is None else (self._clock.now_ns() - self.last_event_ns) / NS_PER_S
 
 
-class Timed:
-    """Stands before a pipeline and measures how long each of its stages takes; it changes nothing."""
+class _Timing:
+    """Context manager that adds its own duration to a histogram, unless the body raises."""
 
-    def __init__(self, pipeline: Stages, telemetry: Telemetry, clock: Clock) -> None:
-        self._pipeline = pipeline
+    __slots__ = ("_clock", "_histogram", "_start_ns")
+
+    def __init__(self, histogram: Histogram, clock: Clock) -> None:
+        self._histogram = histogram
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._start_ns = self._clock.now_ns()
+
+    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None) -> None:
+        if kind is None:
+            self._histogram.add(self._clock.now_ns() - self._start_ns)
+
+
+class HistogramTimer(StageTimer):
+    """Adds the duration of each stage in `STAGES` to the telemetry's histograms; ignores the other stages."""
+
+    def __init__(self, telemetry: Telemetry, clock: Clock) -> None:
         self._histograms = telemetry.histograms
         self._clock = clock
-        self.is_face_due, self.sound_due = pipeline.is_face_due, pipeline.sound_due
-        self.forget_sight = pipeline.forget_sight
-        self.forget_sound = pipeline.forget_sound
-        self.forget_said = pipeline.forget_said
 
-    def decode(self, captured: Undecoded) -> VideoFrame | None:
-        frame: VideoFrame | None = self._measure("decode", self._pipeline.decode, captured)
-        return frame
-
-    def see(self, frame: VideoFrame) -> None:
-        self._measure("see", self._pipeline.see, frame)
-
-    def explore(self, frame: VideoFrame) -> None:
-        self._measure("explore", self._pipeline.explore, frame)
-
-    def hear(self, block: AudioBlock) -> None:
-        self._measure("hear", self._pipeline.hear, block)
-
-    def tick(self, now_ns: int, devices: Mapping[str, DeviceState], clock_ns: Callable[[], int] | None = None) -> EmotionEvent:
-        event = self._measure("fuse", self._pipeline.tick, now_ns, devices, clock_ns)
-        assert isinstance(event, EmotionEvent)  # noqa: S101  for the type checker
-        return event
-
-    def _measure(self, stage: str, call: Callable[..., Any], *arguments: Any) -> Any:
-        start_ns = self._clock.now_ns()
-        result = call(*arguments)
-        self._histograms[stage].add(self._clock.now_ns() - start_ns)
-        return result
+    def stage(self, name: str) -> contextlib.AbstractContextManager[object]:
+        histogram = self._histograms.get(name)
+        return super().stage(name) if histogram is None else _Timing(histogram, self._clock)
 
 
-def added(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Return the sum of counts by name."""
+def sum_counts(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return the sum of the counts by name."""
     sums: dict[str, int] = {}
     for part in parts:
         for name, count in part.items():

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moodring.clock import NS_PER_S
+from moodring.errors import EventError
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 
+EMOTION_V1: Final = "moodring.emotion.v1"
+STATUS_V1: Final = "moodring.status.v1"
+SAMPLE_RATE_HZ: Final = 16_000  # of all sound after capture
+
 Modality = Literal["face", "speech"]
 State = Literal["ok", "no_signal", "no_face", "no_speech"]
+Fsync = Literal["never", "second", "always"]
+MqttVersion = Literal["mqtt5", "mqtt311"]
 DeviceState = Literal["ok", "lost", "muted", "absent"]
 
 
@@ -34,7 +42,7 @@ class AudioBlock:
 
     samples: F32
     capture_time_ns: int
-    rate_hz: int = 16_000
+    rate_hz: int = SAMPLE_RATE_HZ
 
     @property
     def end_time_ns(self) -> int:
@@ -135,10 +143,37 @@ class EmotionEvent:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> EmotionEvent:
-        """Read one event as it was published; fields that a later version added are ignored. Raises EventError."""
-        from moodring.publish.cloudevents import from_json  # noqa: PLC0415  it imports this module
+        """Return the event of one JSON line. Fields that a later version added are ignored. Raises EventError."""
+        try:
+            document = json.loads(text)
+            if document["type"] != EMOTION_V1:
+                raise EventError(f"not a {EMOTION_V1} event but {document['type']!r}")
+            data = document["data"]
+            return cls(
+                source=document["source"],
+                time_utc=document["time"],
+                seq=data["seq"],
+                capture_time_ns=data["capture_time_ns"],
+                state=data["state"],
+                label=data["label"],
+                confidence=data["confidence"],
+                probabilities=data["probabilities"],
+                modalities=tuple(data["modalities"]),
+                face=_branch_view(data["face"]),
+                speech=_branch_view(data["speech"]),
+                faces=tuple(Face(face["id"], tuple(face["box_xywh"]), face["quality"]) for face in data["faces"]),
+                latency_ms=data["latency_ms"],
+                bundle_id=data["bundle_id"],
+                devices=data["devices"],
+                frame_wh=tuple(data["frame_wh"]) if data.get("frame_wh") else None,
+                preview=data.get("preview", False),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise EventError(f"not an event of moodring: {error!r}") from error
 
-        return from_json(text)
+
+def _branch_view(view: dict[str, Any] | None) -> BranchView | None:
+    return None if view is None else BranchView(view["label"], view["probabilities"], view["usable"], view["age_ms"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import av.container
 import av.error
 import numpy as np
 
-from moodring.capture.address import check_path, is_url
+from moodring.address import check_path, is_url
 from moodring.capture.grey import luma, reduction_for, shrink
 from moodring.clock import NS_PER_MS, NS_PER_S
 from moodring.errors import MediaError

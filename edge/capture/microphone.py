@@ -18,7 +18,7 @@ import numpy as np
 
 from moodring.buffers import BoundedQueue
 from moodring.errors import DeviceError
-from moodring.run.memory import give_back
+from moodring.memory import trim_heap
 from moodring.types import F32
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def forget_what_alsa_tried() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):  # not Linux, or no ALSA
         ctypes.CDLL("libasound.so.2").snd_config_update_free_global()
-    give_back()
+    trim_heap()
 
 
 def _pyaudio() -> Any:

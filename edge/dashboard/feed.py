@@ -18,7 +18,7 @@ from wsproto.events import TextMessage
 
 from moodring.labels import LABELS
 from moodring.publish.base import Event
-from moodring.publish.cloudevents import to_json
+from moodring.publish.cloudevents import stream_name, to_json
 from moodring.types import StatusEvent
 
 HISTORY_S = 120.0
@@ -57,11 +57,6 @@ def per_mille(probabilities: Mapping[str, float] | None) -> tuple[int, ...] | No
     if probabilities is None:
         return None
     return tuple(round(1000 * probabilities.get(label, 0.0)) for label in LABELS)
-
-
-def stream_name(source: str) -> str:
-    """HOST/STREAM of /moodring/HOST/STREAM/RUN: what stays the same from run to run."""
-    return "/".join(source.split("/")[2:4])
 
 
 @dataclass(slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import os
 import secrets
 import socket
@@ -12,20 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from moodring.address import is_loopback
 from moodring.dashboard.http import Refused
 from moodring.errors import ConfigError
 
 COOKIE = "moodring"
 SHORTEST_TOKEN = 16
 ANTI_FORGERY = "x-moodring-anti-forgery"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens on `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)

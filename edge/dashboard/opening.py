@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from moodring.address import is_loopback
 from moodring.config import PageConfig
-from moodring.dashboard.guard import guard_for, is_loopback, token_path
-from moodring.dashboard.server import PageServer, Shown
+from moodring.dashboard.guard import guard_for, token_path
+from moodring.dashboard.server import PageServer
 from moodring.errors import UsageError
+from moodring.publish.base import Shown
 
 
 def open_page(config: PageConfig, shown: Shown, log: Callable[[str], None]) -> PageServer:

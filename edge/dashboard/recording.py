@@ -10,8 +10,8 @@ from typing import Any
 
 from moodring.dashboard.feed import Told, milliseconds, per_mille
 from moodring.errors import EventError, UsageError
-from moodring.publish.cloudevents import EMOTION_V1, STATUS_V1, from_json
 from moodring.publish.jsonl import TORN
+from moodring.types import EMOTION_V1, STATUS_V1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def _check(document: dict[str, Any], line: str) -> None:
         for name in ("counters", "dropped", "device_changes", "latency", "devices"):
             document["data"][name]
     elif document["type"] == EMOTION_V1:
-        from_json(line)
+        EmotionEvent.from_json(line)
     else:
         raise EventError(f"this is no event of moodring but {document['type']!r}")
     if not document["source"].startswith("/moodring/"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 import threading
@@ -11,22 +10,18 @@ from pathlib import Path
 from moodring.config import PageConfig, load
 from moodring.dashboard.opening import open_page
 from moodring.dashboard.recording import read_events
-from moodring.dashboard.server import PageServer, Shown
+from moodring.dashboard.server import PageServer
 from moodring.errors import EventError
+from moodring.publish.base import Shown
 
 LONGEST_PAUSE_S = 5.0  # between two events: a night without moodring is not sat through
 
 
-def main(arguments: argparse.Namespace) -> int:
-    """Run the command; what the command line says goes before what stands in the configuration."""
-    config = load(arguments.config).page if arguments.config else PageConfig()
-    if arguments.page_port is not None:
-        config = dataclasses.replace(config, port=arguments.page_port)
-    return replay(arguments.events, config, arguments.speed)
-
-
-def replay(path: Path, config: PageConfig, speed: float) -> int:
-    """Serve the page, play the file once, and go on serving what it ended with until interrupted."""
+def replay(path: Path, config_file: Path | None, port: int | None, speed: float) -> int:
+    """Serve the page, play the event file once, and serve its last state until interrupted. `port` overrides the configuration."""
+    config = load(config_file).page if config_file else PageConfig()
+    if port is not None:
+        config = dataclasses.replace(config, port=port)
     read = read_events(path)
     first = next(read, None)
     if first is None:

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 from moodring import __version__
@@ -17,22 +16,11 @@ from moodring.dashboard.http import LONGEST_HEAD, Exchange, Refused, Request, re
 from moodring.dashboard.live import LiveClient
 from moodring.dashboard.routes import LIVE, Routes
 from moodring.errors import PublishError
-from moodring.publish.base import Event, Mutes
+from moodring.publish.base import Event, Shown
 
 MOST_CONNECTIONS = 64  # of all kinds; beyond it the one that has been asking longest makes room
 MOST_CLIENTS = 24  # that watch
 SEND_BUFFER = 65536  # bytes that the kernel keeps for a client
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What a page shows: `mode` is live, recording or events; `mutes` and `previews` go by stream name (HOST/STREAM)."""
-
-    mode: str
-    title: str
-    level_dbfs: Callable[[], float] | None = None
-    mutes: Mapping[str, Mutes] = field(default_factory=dict)
-    previews: Mapping[str, Callable[[], bytes | None]] = field(default_factory=dict)
 
 
 class PageServer:

@@ -7,7 +7,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from moodring.arguments import actors, floats, whole
+from moodring.arguments import actors, floats, frozen, whole
 
 PRECISIONS = ("fp32", "fp16", "int8")
 BACKENDS = ("onnx", "openvino")
@@ -64,7 +64,12 @@ def add_evaluate(commands: Any) -> None:
         kind.add_argument("--json", type=Path, required=True, metavar="FILE", help="write the figures here")
         kind.add_argument("--precision", choices=PRECISIONS, default="fp32")
         kind.add_argument("--backend", choices=BACKENDS, default="onnx")
-    evaluate.set_defaults(command=lambda a: importlib.import_module("moodring.evaluation.run").evaluate(a))
+    evaluate.set_defaults(command=_evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    run = importlib.import_module("moodring.evaluation.run")
+    return int(run.evaluate(frozen(run.EvaluateOptions, arguments)))
 
 
 def _split(kind: argparse.ArgumentParser) -> None:

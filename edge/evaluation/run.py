@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,41 @@ from moodring.errors import UsageError
 from moodring.evaluation import face, fusion, nonfaces, speech, stream, video
 from moodring.evaluation.engine import Engine
 from moodring.evaluation.provenance import commit
+from moodring.fusion import Method
 from moodring.inference import bundle as bundles
+from moodring.inference.bundle import BackendName, Precision
 from moodring.labels import LABELS
 
 FIGURES = ("n", "refused", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
 
 
-def evaluate(arguments: argparse.Namespace) -> int:
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions:
+    """The command line of `moodring evaluate`; a field that its subcommand does not have keeps its default."""
+
+    what: str
+    json: Path
+    bundle: str = "default"
+    precision: Precision = "fp32"
+    backend: BackendName = "onnx"
+    fer2013: Path | None = None
+    ferplus: Path | None = None
+    split: str = "PublicTest"
+    images: Path | None = None
+    nonfaces: Sequence[Path] | None = None
+    robustness: bool = False
+    ravdess: Path | None = None
+    actors: tuple[int, ...] | None = None
+    tess: Path | None = None
+    noise: Path | None = None
+    snr: tuple[float, ...] = ()
+    clips: bool = False
+    pairs: int = 4000
+    seed: int = 0
+    method: Method = "feature"
+
+
+def evaluate(arguments: EvaluateOptions) -> int:
     """Run one evaluation, print its main figures and write all of them to --json."""
     cv2.setNumThreads(1)
     _make_room(arguments.json)
@@ -68,7 +97,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _face(engine: Engine, given: argparse.Namespace) -> dict[str, Any]:
+def _face(engine: Engine, given: EvaluateOptions) -> dict[str, Any]:
     if given.images:
         return face.evaluate_photographs(engine, given.images)
     if given.nonfaces:
@@ -78,7 +107,7 @@ def _face(engine: Engine, given: argparse.Namespace) -> dict[str, Any]:
     return face.evaluate_fer2013(engine, given.fer2013, given.ferplus, given.split)
 
 
-def _speech(engine: Engine, given: argparse.Namespace) -> dict[str, Any]:
+def _speech(engine: Engine, given: EvaluateOptions) -> dict[str, Any]:
     if given.tess:
         if given.robustness or given.noise or given.actors:
             raise UsageError("--robustness, --noise and --actors go with --ravdess")

@@ -1,13 +1,14 @@
-"""Where events go."""
+"""The interface of a sink, and the content of the page."""
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from moodring.types import EmotionEvent, StatusEvent
 
 Event = EmotionEvent | StatusEvent
-MqttVersion = Literal["mqtt5", "mqtt311"]
 
 
 class Publisher(Protocol):
@@ -23,3 +24,14 @@ class Mutes(Protocol):
 
     def mute(self, device: str, muted: bool) -> bool:
         """Mute a device or take it in again; return whether there is such a device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a page shows: `mode` is live, recording or events; `mutes` and `previews` go by stream name (HOST/STREAM)."""
+
+    mode: str
+    title: str
+    level_dbfs: Callable[[], float] | None = None
+    mutes: Mapping[str, Mutes] = field(default_factory=dict)
+    previews: Mapping[str, Callable[[], bytes | None]] = field(default_factory=dict)

@@ -6,12 +6,14 @@ import dataclasses
 import json
 from typing import Any
 
-from moodring.errors import EventError
-from moodring.types import BranchView, EmotionEvent, Face, StatusEvent
+from moodring.types import EMOTION_V1, STATUS_V1, BranchView, EmotionEvent, StatusEvent
 
-EMOTION_V1 = "moodring.emotion.v1"
-STATUS_V1 = "moodring.status.v1"
 DECIMALS = 4  # of probabilities; milliseconds have three
+
+
+def stream_name(source: str) -> str:
+    """Return HOST/STREAM of a CloudEvents source /moodring/HOST/STREAM/RUN: the part that is the same in every run."""
+    return "/".join(source.split("/")[2:4])
 
 
 def to_document(event: EmotionEvent | StatusEvent) -> dict[str, Any]:
@@ -112,37 +114,3 @@ def _branch(view: BranchView | None) -> dict[str, Any] | None:
         "usable": round(view.usable, DECIMALS),
         "age_ms": round(view.age_ms, 3),
     }
-
-
-def from_json(text: str | bytes) -> EmotionEvent:
-    """Return the emotion event that a line of JSON holds; fields that a later version added are ignored. Raises EventError."""
-    try:
-        document = json.loads(text)
-        if document["type"] != EMOTION_V1:
-            raise EventError(f"this is no {EMOTION_V1} but {document['type']!r}")
-        data = document["data"]
-        return EmotionEvent(
-            source=document["source"],
-            time_utc=document["time"],
-            seq=data["seq"],
-            capture_time_ns=data["capture_time_ns"],
-            state=data["state"],
-            label=data["label"],
-            confidence=data["confidence"],
-            probabilities=data["probabilities"],
-            modalities=tuple(data["modalities"]),
-            face=_read_branch(data["face"]),
-            speech=_read_branch(data["speech"]),
-            faces=tuple(Face(face["id"], tuple(face["box_xywh"]), face["quality"]) for face in data["faces"]),
-            latency_ms=data["latency_ms"],
-            bundle_id=data["bundle_id"],
-            devices=data["devices"],
-            frame_wh=tuple(data["frame_wh"]) if data.get("frame_wh") else None,
-            preview=data.get("preview", False),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise EventError(f"this is no event of moodring: {error!r}") from error
-
-
-def _read_branch(view: dict[str, Any] | None) -> BranchView | None:
-    return None if view is None else BranchView(view["label"], view["probabilities"], view["usable"], view["age_ms"])

@@ -84,7 +84,7 @@ class Distributor:
 
     def publish(self, event: EmotionEvent) -> None:
         start_ns = self._clock.now_ns()
-        self._telemetry.note(event)
+        self._telemetry.record(event)
         with Uninterrupted():  # every sink is given it, or none
             for sink in self._all:
                 sink.publish(event)

@@ -11,14 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from moodring.errors import PublishError
 from moodring.publish.base import Event
 from moodring.publish.cloudevents import to_json
-from moodring.types import StatusEvent
+from moodring.types import Fsync, StatusEvent
 
-Fsync = Literal["never", "second", "always"]
 BYTES_PER_MB = 1_000_000
 S_PER_H = 3600.0
 TORN = b'{"specversion"'  # how a line of ours begins

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from moodring.labels import LABELS
-from moodring.publish.cloudevents import EMOTION_V1
+from moodring.types import EMOTION_V1
 
 FILE = Path(__file__).resolve().parent / "schemas" / f"{EMOTION_V1}.schema.json"
 

@@ -1,4 +1,4 @@
-"""How a stream's events are named and dated. In replay everything derives from the input: name, run and time."""
+"""Source names and times of a stream's events. In replay they derive from the input: name, run and time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 import uuid
 from pathlib import Path
 
-from moodring.capture.address import is_url
+from moodring.address import is_url
 from moodring.config import Config
 from moodring.pipeline import EventIdentity
 from moodring.run.sources import Sources
@@ -20,12 +20,12 @@ EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def name_events(sources: Sources, config: Config, bundle_id: str) -> EventIdentity:
-    """Return the identity of a recording's events, or of a live run's."""
+    """Return the identity of the events of a recording or of a live run."""
     recorded = [source for source in dict.fromkeys((sources.video, sources.audio)) if source is not None]
     if sources.live or any(map(is_url, recorded)):
-        # A device's time is the monotonic clock's; that of a network stream counts from its start.
+        # Device time is the monotonic clock's; the time of a network stream counts from its start.
         return live_identity(sources.title if sources.live else "live", time.monotonic_ns() if sources.live else 0)
-    d = Config()  # where events go does not change what they say
+    d = Config()  # the sinks do not change the events
     config = dataclasses.replace(config, events=d.events, mqtt=d.mqtt, lsl=d.lsl, metrics=d.metrics, page=d.page)
     digest = hashlib.sha256(repr((config, bundle_id)).encode())
     for source in recorded:
@@ -35,7 +35,7 @@ def name_events(sources: Sources, config: Config, bundle_id: str) -> EventIdenti
 
 
 def live_identity(stream: str, now_ns: int) -> EventIdentity:
-    """Return the identity of a stream that starts now, at `now_ns` of its own clock; the wall clock is asked this once."""
+    """Return the identity of a stream that starts now, at `now_ns` of its clock. The wall clock is read once."""
     offset_ns = time.time_ns() - now_ns
     host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname()) or "host"
     return EventIdentity(f"/moodring/{host}/{stream}/{uuid.uuid4().hex[:12]}", lambda ns: _utc_text(offset_ns, ns))

@@ -1,168 +1,289 @@
-"""`moodring run`: from arguments to a recording that is replayed, or to live streams; and a summary at the end."""
+"""One `moodring run`: a recording that is replayed, or live streams that a changed configuration (SIGHUP) restarts in part."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
+import gc
 import sys
-from collections.abc import Callable
+import time
 
 import cv2
 
-from moodring import config as configuration
-from moodring.capture.address import is_url
+from moodring.capture.camera import open_camera
+from moodring.capture.mute_schedule import MuteSchedule
 from moodring.clock import NS_PER_S, Clock, MonotonicClock
-from moodring.config import Config, InferenceConfig
-from moodring.errors import UsageError, without_credentials
-from moodring.features.audio.spectrum import KernelName
+from moodring.config import Config
+from moodring.errors import MoodringError, UsageError, without_credentials
 from moodring.inference import bundle as bundles
+from moodring.inference import tuning
 from moodring.inference.bundle import Bundle
-from moodring.inference.variants import resolved
-from moodring.pipeline import Pipeline
-from moodring.run.identity import name_events
-from moodring.run.replay import replay
-from moodring.run.sinks import Offers, Stream, name_of, open_sinks
-from moodring.run.sources import Sources, choose_sources, choose_stream, is_recording
-from moodring.run.stream import RunningStream
-from moodring.telemetry import Stages, Timed
-
-REPLAY_KERNEL: KernelName = "cv2"
+from moodring.memory import limit_arenas, trim_heap
+from moodring.pipeline import EventIdentity, Networks, Pipeline, open_networks
+from moodring.publish.distributor import Distributor
+from moodring.run.counters import StreamCounters, ended_normally
+from moodring.run.identity import live_identity
+from moodring.run.options import RunOptions, read_configuration, select_sources
+from moodring.run.preview import Preview
+from moodring.run.signals import Signals, Systemd
+from moodring.run.sinks import OpenPage, PageControls, open_sinks, stream_info
+from moodring.run.sources import Sources, open_microphone
+from moodring.run.stream import Stream
+from moodring.run.ticks import TickLoop
+from moodring.types import EmotionEvent
 
 
 def log(message: str) -> None:
-    """Say something to people, on standard error."""
+    """Write a message for people to standard error."""
     print(f"moodring: {without_credentials(message)}", file=sys.stderr, flush=True)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run until the sources end, the time is up or the user interrupts; exit code 0 where everything was delivered."""
-    cv2.setNumThreads(1)  # pictures this small are not worth waking other cores for
-    config = configured(arguments)
+def run(options: RunOptions, open_page: OpenPage) -> int:
+    """Run until the sources end, the time limit passes or the user interrupts; return exit code 0. `open_page` serves the page."""
+    cv2.setNumThreads(1)  # frames are too small to gain from more threads
+    config = read_configuration(options)
     bundle = bundles.load_configured(config.bundle, config.bundle_key)
-    sources = chosen(arguments, config, bundle)
+    sources = select_sources(options.source, config, bundle, log)
     if next(iter(sources.values())).live:
-        from moodring.run.live import LiveSession  # noqa: PLC0415  devices, and what reads them
+        return Session(options, config, bundle, sources, open_page).run()
+    from moodring.run.replay import replay_recording  # noqa: PLC0415  PyAV is large, and devices do not need it
 
-        return LiveSession(arguments, config, bundle, sources, log).run()
     (recording,) = sources.values()
-    return _replay(arguments, config, bundle, recording)
-
-
-def configured(arguments: argparse.Namespace) -> Config:
-    """Read the configuration, and what the command line says otherwise."""
-    config = configuration.load(arguments.config) if arguments.config else Config()
-    if arguments.source and (arguments.video or arguments.audio):
-        raise UsageError("name either one SOURCE, or --video and --audio, not both")
-    if config.streams and (arguments.video or arguments.audio):
-        raise UsageError(f"{arguments.config} names streams: their video and audio stand there, not on the command line")
-    if arguments.events:
-        config = dataclasses.replace(config, events=dataclasses.replace(config.events, path=arguments.events))
-    if arguments.video:
-        config = dataclasses.replace(config, video=configuration.InputConfig(arguments.video))
-    if arguments.audio:
-        config = dataclasses.replace(config, audio=configuration.InputConfig(arguments.audio))
-    if arguments.page or arguments.page_port is not None:
-        port = config.page.port if arguments.page_port is None else arguments.page_port
-        config = dataclasses.replace(config, page=dataclasses.replace(config.page, enabled=True, port=port))
-    if arguments.preview and not config.page.enabled:
-        raise UsageError("--preview shows the camera's picture on the page: say --page as well")
-    if arguments.video and not arguments.audio and is_recording(arguments.video):
-        config = dataclasses.replace(config, audio=configuration.InputConfig("none"))
-    if arguments.audio and not arguments.video and is_recording(arguments.audio):
-        config = dataclasses.replace(config, video=configuration.InputConfig("none"))
-    return config
-
-
-def chosen(
-    arguments: argparse.Namespace, config: Config, bundle: Bundle, say: Callable[[str], None] = log
-) -> dict[str, Sources]:
-    """Return what each stream reads, by the stream's name; a recording stands alone."""
-    if config.streams and arguments.source is None:
-        streams = {name: choose_stream(name, stream, say) for name, stream in config.streams.items()}
-        return {name: _without_absent_branches(sources, bundle, say) for name, sources in streams.items()}
-    sources = _without_absent_branches(choose_sources(arguments.source, config, say), bundle, say)
-    return {"live" if sources.live else sources.title: sources}
-
-
-def _without_absent_branches(sources: Sources, bundle: Bundle, say: Callable[[str], None]) -> Sources:
-    """Leave closed what the bundle has no network for."""
-    video, audio = (
-        source if branch in bundle.models else None for branch, source in (("face", sources.video), ("speech", sources.audio))
-    )
-    for what, wanted, read in (("picture", sources.video, video), ("sound", sources.audio, audio)):
-        if wanted and not read:
-            say(f"bundle {bundle.name} holds no network for it: going on without {what}")
-    if video is None and audio is None:
-        raise UsageError(f"bundle {bundle.name} reads only {' and '.join(bundle.models)}, and there is nothing to read of that")
-    return dataclasses.replace(sources, video=video, audio=audio)
-
-
-def _reproducible(config: Config) -> Config:
-    """Pin what would be chosen by measuring, and so might differ from run to run."""
-    if config.speech.kernel == "auto":
-        config = dataclasses.replace(config, speech=configuration.SpeechConfig(REPLAY_KERNEL))
-    engine = config.inference
-    backend, precision = resolved(engine.backend, engine.precision)
-    return dataclasses.replace(config, inference=InferenceConfig(backend, precision, engine.threads))
-
-
-def _replay(arguments: argparse.Namespace, config: Config, bundle: Bundle, sources: Sources) -> int:
-    from moodring.capture.media import AudioFile, VideoFile  # noqa: PLC0415  PyAV is large, and devices need none of it
-
-    config = _reproducible(config)
-    clock = MonotonicClock()
-    running = RunningStream(sources, Pipeline(config, bundle, name_events(sources, config, bundle.id)), clock)
-    with contextlib.ExitStack() as stack:
-        stream = describe(running, config, arguments)
-        offers = Offers()
-        stages = stages_of(running, clock, offers, arguments)
-        (publisher,) = open_sinks(config, [(running, stream)], clock, stack=stack, log=log, offers=offers)
-        stack.push(lambda kind, _error, _where: running.summarise(log) if may_summarise(kind) else None)
-        video = stack.enter_context(VideoFile(sources.video)) if sources.video else None
-        audio = stack.enter_context(AudioFile(sources.audio)) if sources.audio else None
-        running.readers = [reader.counters for reader in (video, audio) if reader is not None]
-        replay(
-            stages,
-            video,
-            audio,
-            publisher.publish,
-            tick_ns=int(NS_PER_S / config.fusion.rate_hz),
-            pace=clock if arguments.pace == "realtime" else None,
-            until_ns=None if arguments.seconds is None else int(arguments.seconds * NS_PER_S),
-        )
+    replay_recording(options, config, bundle, recording, open_page, log)
     return 0
 
 
-def stages_of(running: RunningStream, clock: Clock, offers: Offers, arguments: argparse.Namespace) -> Stages:
-    """Return a stream's pipeline, measured; with --preview the page may show what the camera sees, and events say so."""
-    timed = Timed(running.pipeline, running.telemetry, clock)
-    if not arguments.preview:
-        return timed
-    from moodring.dashboard.preview import Preview  # noqa: PLC0415  only where the command line asks for it
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Plan:
+    """A checked configuration: everything that can fail without opening a device has been tried."""
 
-    preview = Preview(timed)
-    offers.previews[name_of(running.pipeline.source)] = preview.jpeg
-    return preview
+    config: Config
+    sources: dict[str, Sources]
+    bundle: Bundle
+    networks: Networks
 
 
-def may_summarise(raised: type[BaseException] | None) -> bool:
-    """A failure ends with its own message, and with that alone."""
-    return raised is None or issubclass(raised, KeyboardInterrupt)
+class Session:
+    """The live run of one process. A reload leaves unchanged streams and sinks running."""
+
+    def __init__(
+        self, options: RunOptions, config: Config, bundle: Bundle, sources: dict[str, Sources], open_page: OpenPage
+    ) -> None:
+        self._options = options
+        self._open_page = open_page
+        self._clock: Clock = MonotonicClock()
+        limit_arenas()
+        self._plan = self._prepare(config, bundle, sources, None)
+        self._schedule = _schedule(config)
+        self._counters: dict[str, StreamCounters] = {}
+        self._identities: dict[str, EventIdentity] = {}
+        self._streams: dict[str, Stream] = {}  # the newest of each name, running or ended
+        self._previews: dict[str, Preview] = {}
+        self._distributors: dict[str, Distributor] = {}
+        self._sinks = contextlib.ExitStack()
+        self._controls = PageControls()
+        self._loop = TickLoop({}, self._clock)
+        self._signals = Signals(self._loop, log)
+        self._systemd = Systemd()
+
+    def run(self) -> int:
+        """Run until the time limit or an interrupt; return exit code 0."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._close_sinks)
+            for name in self._plan.sources:
+                self._loop.streams[name] = self._build(name, self._plan)
+            self._open_sinks(self._plan)
+            stack.push(lambda kind, _error, _where: self._log_summary() if ended_normally(kind) else None)
+            for device, muted in self._schedule.wanted().items():
+                if muted:
+                    _log_scheduled(device, muted)
+            gc.collect()
+            gc.freeze()  # objects that live as long as the run: no collection scans them while a frame waits
+            self._signals.listen(reloads=self._options.config is not None)
+            self._loop.run(
+                self._publish, tick_ns=_tick_ns(self._plan.config), seconds=self._options.seconds, between=self._between_ticks
+            )
+        return 0
+
+    def _close_sinks(self) -> None:
+        self._sinks.close()  # those that are open at that time
+
+    def _publish(self, name: str, event: EmotionEvent) -> None:
+        preview = self._previews.get(name)
+        self._distributors[name].publish(preview.mark(event) if preview else event)
+
+    def _between_ticks(self) -> int:
+        """Notify systemd, apply the mute schedule and a requested reload; return the tick interval in ns."""
+        newest = {name: counters.telemetry.last_event for name, counters in self._counters.items()}
+        self._systemd.notify_status(newest, alive=self._loop.makes_progress())
+        for device, muted in self._schedule.turned().items():
+            self._loop.mute(device, muted)
+            _log_scheduled(device, muted)
+        if self._signals.take_reload():
+            self._reload()
+        return _tick_ns(self._plan.config)
+
+    # from a configuration to streams
+
+    def _prepare(self, config: Config, bundle: Bundle, sources: dict[str, Sources], before: _Plan | None) -> _Plan:
+        same_networks = before is not None and (bundle.id, config.inference, config.fusion.method) == (
+            before.bundle.id, before.config.inference, before.config.fusion.method,
+        )  # fmt: skip
+        if before is not None and same_networks:
+            return _Plan(config, sources, bundle, before.networks)
+        engine = config.inference
+        variants, why = tuning.plan(bundle, engine.backend, engine.precision, engine.threads)
+        log(f"networks: {tuning.describe(variants)} ({why})")
+        networks = open_networks(config, bundle, variants)
+        trim_heap()  # of what loading them needed
+        return _Plan(config, sources, bundle, networks)
+
+    def _build(self, name: str, plan: _Plan) -> Stream:
+        """Return a new stream, or the successor of one that ended: sequence numbers, counters and mutes continue."""
+        counters = self._counters.setdefault(name, StreamCounters(self._clock))
+        before = self._streams.pop(name, None)
+        identity = self._identities.setdefault(name, live_identity(name, time.monotonic_ns()))
+        preview = Preview() if self._options.preview else None
+        pipeline = Pipeline(
+            plan.config, plan.bundle, identity, plan.networks, counters.next_seq,
+            timer=counters.timer, on_frame=preview.on_frame if preview else None,
+        )  # fmt: skip
+        sources = plan.sources[name]
+        prefix = "" if len(plan.sources) == 1 else f"{name}: "
+        stream = Stream(
+            pipeline,
+            open_camera(sources.video) if sources.video else None,
+            open_microphone(sources.audio) if sources.audio else None,
+            self._clock,
+            lambda message: log(prefix + message),
+        )
+        counters.attach(sources, pipeline, [stream])
+        for device, scheduled in self._schedule.wanted().items():
+            known = before is not None and before.has(device)  # then the user's choice stays
+            stream.mute(device, device in before.muted if known and before else scheduled)
+        self._streams[name] = stream
+        info = stream_info(counters, plan.config, self._options)
+        self._controls.mutes[info.name] = stream
+        if preview:
+            self._previews[name] = preview
+            self._controls.previews[info.name] = preview.jpeg
+        return stream
+
+    def _open_sinks(self, plan: _Plan) -> None:
+        alone = len(plan.sources) == 1
+        infos = [stream_info(self._counters[name], plan.config, self._options, alone=alone) for name in plan.sources]
+        stack = contextlib.ExitStack()
+        try:
+            opened = open_sinks(
+                plan.config, infos, self._clock, stack=stack, log=log, open_page=self._open_page, controls=self._controls
+            )
+        except BaseException:
+            stack.close()
+            raise
+        self._sinks = stack
+        self._distributors = dict(zip(plan.sources, opened, strict=True))
+
+    # from one configuration to the next
+
+    def _reload(self) -> None:
+        """Apply the configuration file as it is now. Where it is invalid, keep the previous one and log why."""
+        try:
+            config = read_configuration(self._options)
+            bundle = bundles.load_configured(config.bundle, config.bundle_key)
+            sources = select_sources(self._options.source, config, bundle, lambda _: None)
+            if not all(one.live for one in sources.values()):
+                raise UsageError("it names a recording; a live run accepts live sources only")
+            plan = self._prepare(config, bundle, sources, self._plan)
+        except MoodringError as error:
+            log(f"the new configuration is not valid, the previous one stays: {error}")
+            return
+        before, self._plan = self._plan, plan
+        mutes = self._replace_schedule(before.config, plan.config)
+        rebuilt = self._replace_streams(before, plan)
+        sinks = _sink_settings(before) != _sink_settings(plan)
+        if sinks and not self._replace_sinks(before, plan):
+            return
+        changed = [*(f"stream {name}" for name in rebuilt), *(["mute"] if mutes else []), *(["sinks"] if sinks else [])]
+        log(f"the configuration was read again: {', '.join(changed) or 'nothing'} changed")
+
+    def _replace_schedule(self, before: Config, config: Config) -> bool:
+        """Apply a changed mute schedule; return whether it changed."""
+        if before.mute == config.mute:
+            return False
+        self._schedule = _schedule(config)
+        for device, muted in self._schedule.wanted().items():
+            if getattr(before.mute, device) != getattr(config.mute, device):
+                self._loop.mute(device, muted)
+                _log_scheduled(device, muted)
+        return True
+
+    def _replace_streams(self, before: _Plan, plan: _Plan) -> list[str]:
+        """Stop the streams that changed or are gone, start those that changed or are new; return their names."""
+        same = _stream_settings(before) == _stream_settings(plan)
+        unchanged = {name for name, sources in plan.sources.items() if same and before.sources.get(name) == sources}
+        ended = [name for name in before.sources if name not in unchanged]
+        started = [name for name in plan.sources if name not in unchanged]
+        self._loop.remove(ended)
+        for name in started:
+            self._loop.add(name, self._build(name, plan))
+        return list(dict.fromkeys([*started, *ended]))
+
+    def _replace_sinks(self, before: _Plan, plan: _Plan) -> bool:
+        """Close the sinks, which deliver or spool what they hold, and open the new ones, or the old ones again on an error."""
+        self._sinks.close()
+        try:
+            self._open_sinks(plan)
+        except MoodringError as error:
+            log(f"the new sinks cannot be opened, the previous ones stay: {error}")
+            b = before.config
+            config = dataclasses.replace(
+                plan.config, events=b.events, mqtt=b.mqtt, lsl=b.lsl, metrics=b.metrics, page=b.page
+            )  # fmt: skip
+            self._plan = dataclasses.replace(plan, config=config)
+            self._open_sinks(self._plan)
+            return False
+        finally:
+            for name in [name for name in self._counters if name not in plan.sources]:
+                self._discard(name)
+        return True
+
+    def _discard(self, name: str) -> None:
+        """Log the summary of a stream that is no longer configured, and drop its state."""
+        counters = self._counters.pop(name)
+        info = stream_info(counters, self._plan.config, self._options)
+        del self._identities[name], self._streams[name]
+        self._previews.pop(name, None)
+        self._controls.mutes.pop(info.name, None)
+        self._controls.previews.pop(info.name, None)
+        counters.log_summary(lambda message: log(f"{name}: {message}"))
+
+    def _log_summary(self) -> None:
+        for name, counters in self._counters.items():
+            prefix = "" if len(self._counters) == 1 else f"{name}: "
+            counters.log_summary(lambda message, prefix=prefix: log(prefix + message))  # type: ignore[misc]
+        if self._loop.ticks_skipped:
+            log(f"{self._loop.ticks_skipped} ticks were overdue and skipped")
 
 
-def describe(running: RunningStream, config: Config, arguments: argparse.Namespace, *, alone: bool = True) -> Stream:
-    """Say what the sinks must know of a stream."""
-    on_terminal = sys.stdout is not None and sys.stdout.isatty()  # None: closed before we began
-    sources = running.sources
-    paced = sources.live or arguments.pace == "realtime"
-    from_network = any(source is not None and is_url(source) for source in (sources.video, sources.audio))
-    return Stream(
-        source=running.pipeline.source,
-        title=without_credentials(sources.title),
-        live=sources.live or (from_network and paced),
-        paced=paced,
-        rate_hz=config.fusion.rate_hz,
-        panel=on_terminal and alone and arguments.events != "-",
-        labels=running.pipeline.labels,
-    )
+def _log_scheduled(device: str, muted: bool) -> None:
+    log(f"the {device} is {'muted' if muted else 'on'}, by the mute schedule")
+
+
+def _schedule(config: Config) -> MuteSchedule:
+    return MuteSchedule(dataclasses.asdict(config.mute))
+
+
+def _tick_ns(config: Config) -> int:
+    return int(NS_PER_S / config.fusion.rate_hz)
+
+
+def _stream_settings(plan: _Plan) -> tuple[object, ...]:
+    """Return the settings that all streams depend on, beside their sources."""
+    c = plan.config
+    return plan.bundle.id, c.face, c.speech, c.fusion, c.smoothing, c.labels, c.inference
+
+
+def _sink_settings(plan: _Plan) -> tuple[object, ...]:
+    """Return the settings that the sinks depend on."""
+    c = plan.config
+    return c.events, c.mqtt, c.lsl, c.metrics, c.page, c.fusion.rate_hz, tuple(plan.sources)

@@ -1,56 +1,87 @@
-"""From the configuration to the sinks of one run: what is asked for, checked before anything starts."""
+"""The sinks of one run: opened from the configuration, which is checked before anything starts."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import importlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from moodring.address import is_url
 from moodring.clock import Clock
-from moodring.config import Config, MqttConfig
+from moodring.config import Config, MqttConfig, PageConfig
+from moodring.errors import without_credentials
 from moodring.labels import LABELS
-from moodring.publish.base import Mutes, Publisher
+from moodring.publish.base import Mutes, Publisher, Shown
+from moodring.publish.cloudevents import stream_name
 from moodring.publish.distributor import Distributor, Shared
 from moodring.publish.jsonl import FilePolicy, JsonLines
 from moodring.publish.queue import Inline, Outlet
-from moodring.run.stream import RunningStream
+from moodring.run.counters import StreamCounters
+from moodring.run.options import RunOptions
 from moodring.telemetry import Telemetry
 from moodring.types import SinkState
 
 if TYPE_CHECKING:  # paho is an extra
     from moodring.publish.mqtt.sink import MqttSink
 
-RECORDING_WAITS_S = 5.0  # a recording that is read at full speed waits this long for a sink's queue
+RECORDING_WAIT_S = 5.0  # how long a recording at full speed waits for room in a sink's queue
+
+Log = Callable[[str], None]
+OpenPage = Callable[[PageConfig, Shown, Log], Publisher]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Stream:
-    """What the sinks must know of the run: its name (/moodring/HOST/STREAM/RUN), and how its events come."""
+class StreamInfo:
+    """What the sinks need of a stream. `source` is its CloudEvents source, /moodring/HOST/STREAM/RUN."""
 
     source: str
     title: str
-    live: bool  # nobody waits: devices, and streams from the network
+    live: bool  # devices, or a network stream in real time: nothing may wait
     paced: bool
     rate_hz: float
-    panel: bool  # a terminal is there and shows the panel
-    labels: tuple[str, ...] = LABELS  # all that events may name
+    panel: bool  # standard output is a terminal and shows the panel
+    telemetry: Telemetry
+    level_dbfs: Callable[[], float]
+    labels: tuple[str, ...] = LABELS  # all labels that events may carry
 
     @property
     def name(self) -> str:
-        """HOST/STREAM: what stays the same from run to run."""
-        return name_of(self.source)
+        """HOST/STREAM, which is the same in every run."""
+        return stream_name(self.source)
+
+    @property
+    def short_name(self) -> str:
+        """STREAM, which is unique on its host."""
+        return self.name.rpartition("/")[2]
 
 
-def name_of(source: str) -> str:
-    """Return HOST/STREAM of a CloudEvents source /moodring/HOST/STREAM/RUN."""
-    return "/".join(source.split("/")[2:4])
+def stream_info(
+    counters: StreamCounters, config: Config, options: RunOptions, *, alone: bool = True
+) -> StreamInfo:  # fmt: skip
+    """Return what the sinks need of a stream; `alone` where it is the only one."""
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()  # None: closed before the start
+    sources = counters.sources
+    paced = sources.live or options.pace == "realtime"
+    from_network = any(source is not None and is_url(source) for source in (sources.video, sources.audio))
+    return StreamInfo(
+        source=counters.pipeline.source,
+        title=without_credentials(sources.title),
+        live=sources.live or (from_network and paced),
+        paced=paced,
+        rate_hz=config.fusion.rate_hz,
+        panel=on_terminal and alone and options.events != "-",
+        telemetry=counters.telemetry,
+        level_dbfs=lambda: counters.pipeline.level_dbfs,
+        labels=counters.pipeline.labels,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Offers:
-    """What the page may ask of a run, by stream name; a run enters itself once it stands."""
+class PageControls:
+    """What the page may control, by stream name. A run adds its streams when they have started."""
 
     mutes: dict[str, Mutes] = dataclasses.field(default_factory=dict)
     previews: dict[str, Callable[[], bytes | None]] = dataclasses.field(default_factory=dict)
@@ -58,38 +89,34 @@ class Offers:
 
 def open_sinks(
     config: Config,
-    streams: Sequence[tuple[RunningStream, Stream]],
+    streams: Sequence[StreamInfo],
     clock: Clock,
     *,
     stack: contextlib.ExitStack,
-    log: Callable[[str], None],
-    offers: Offers,
+    log: Log,
+    open_page: OpenPage,
+    controls: PageControls,
 ) -> list[Distributor]:
-    """Open every sink that is configured, and return what publishes each stream's events; `stack` closes them.
+    """Open all configured sinks and return the distributor of each stream; `stack` closes them.
 
-    File, metrics and page are one for all streams; brokers and the Lab Streaming Layer see each stream by its name.
+    All streams share the event file, metrics and page. MQTT and the Lab Streaming Layer get one sink per stream. Raises
     UsageError or PublishError where a sink cannot be opened.
     """
     if config.metrics.enabled:
-        importlib.import_module(
-            "moodring.publish.metrics"
-        ).load_prometheus()  # a missing extra is said before anything is opened
-    running, first = streams[0]
-    level_dbfs = (lambda: running.pipeline.level_dbfs) if len(streams) == 1 else None
+        importlib.import_module("moodring.publish.metrics").load_prometheus()  # report a missing extra before opening anything
+    first, alone = streams[0], len(streams) == 1
+    level_dbfs = first.level_dbfs if alone else None
     local = _local(config, first, level_dbfs)
     shared = [Outlet(name, sink, log) for name, sink in local.items()] if first.live else []
     if config.page.enabled:
-        from moodring.dashboard.opening import open_page  # noqa: PLC0415  asyncio costs start-up time and memory
-        from moodring.dashboard.server import Shown  # noqa: PLC0415
-
-        title = first.title if len(streams) == 1 else ", ".join(stream.title for _, stream in streams)
-        shown = Shown("live" if first.live else "recording", title, level_dbfs, offers.mutes, offers.previews)
+        title = ", ".join(stream.title for stream in streams)
+        shown = Shown("live" if first.live else "recording", title, level_dbfs, controls.mutes, controls.previews)
         shared.append(Outlet("page", open_page(config.page, shown, log), log))
     distributors = []
-    for one, stream in streams:
-        outlets, mqtt = _remote(config, stream, log, alone=len(streams) == 1)
+    for stream in streams:
+        outlets, mqtt = _remote(config, stream, log, suffix="" if alone else stream.short_name)
         distributor = Distributor(
-            one.telemetry, clock,
+            stream.telemetry, clock,
             direct=[] if first.live else list(local.values()), shared=shared, outlets=outlets, spooling=mqtt,
             with_status=stream.paced,
         )  # fmt: skip
@@ -97,70 +124,70 @@ def open_sinks(
     stack.enter_context(Shared(shared))
     if config.metrics.enabled:
         parts = {
-            stream.name.rpartition("/")[2]: (one.telemetry, d.sinks)
-            for (one, stream), d in zip(streams, distributors, strict=True)
+            stream.short_name: (stream.telemetry, distributor.sinks)
+            for stream, distributor in zip(streams, distributors, strict=True)
         }
         stack.callback(_serve_metrics(config, parts, log))
     return distributors
 
 
 def _remote(
-    config: Config, stream: Stream, log: Callable[[str], None], *, alone: bool
+    config: Config, stream: StreamInfo, log: Log, *, suffix: str
 ) -> tuple[list[Outlet | Inline], MqttSink | None]:  # fmt: skip
-    """Open the sinks that a stream has for itself; of several streams, each adds its name to what the configuration names."""
-    wait_s = 0.0 if stream.live else RECORDING_WAITS_S
-    own = "" if alone else stream.name.rpartition("/")[2]
+    """Open the sinks that each stream has for itself. `suffix` tells the sinks of several streams apart."""
     outlets: list[Outlet | Inline] = []
     if config.lsl.enabled:
         from moodring.publish.lsl import LslOutlets  # noqa: PLC0415  its library opens sockets
 
-        lsl = LslOutlets(f"{config.lsl.name} {own}".strip(), f"moodring/{stream.name}", stream.labels)
+        lsl = LslOutlets(f"{config.lsl.name} {suffix}".strip(), f"moodring/{stream.name}", stream.labels)
         lsl.open()
-        # The library copies a sample to threads of its own and never waits. First, before other sinks' threads are woken.
+        # First, before the threads of other sinks are woken: the library copies a sample and never waits.
         outlets.insert(0, Inline("lsl", lsl, log))
     mqtt = None
     if config.mqtt.url != "none":
         from moodring.publish.mqtt.options import open_mqtt  # noqa: PLC0415  TLS and SQLite cost start-up time
 
-        mqtt = open_mqtt(_of_stream(config.mqtt, own), stream.name, stream.labels, log)
-        outlets.append(Outlet("mqtt", mqtt, log, wait_s=wait_s))
+        mqtt = open_mqtt(_with_suffix(config.mqtt, suffix), stream.name, stream.labels, log)
+        outlets.append(Outlet("mqtt", mqtt, log, wait_s=0.0 if stream.live else RECORDING_WAIT_S))
     return outlets, mqtt
 
 
-def _of_stream(mqtt: MqttConfig, own: str) -> MqttConfig:
-    """Give one of several streams a topic, a client and a spool of its own; by default they carry its name anyway."""
-    if not own:
+def _with_suffix(mqtt: MqttConfig, suffix: str) -> MqttConfig:
+    """Give one of several streams its own topic, client id and spool. The default values contain the stream's name already."""
+    if not suffix:
         return mqtt
     return dataclasses.replace(
         mqtt,
-        topic=mqtt.topic if mqtt.topic == "default" else f"{mqtt.topic}/{own}",
-        client_id=mqtt.client_id if mqtt.client_id == "default" else f"{mqtt.client_id}-{own}",
-        spool=mqtt.spool if mqtt.spool.path == "default" else dataclasses.replace(mqtt.spool, path=f"{mqtt.spool.path}.{own}"),
+        topic=mqtt.topic if mqtt.topic == "default" else f"{mqtt.topic}/{suffix}",
+        client_id=mqtt.client_id if mqtt.client_id == "default" else f"{mqtt.client_id}-{suffix}",
+        spool=mqtt.spool
+        if mqtt.spool.path == "default"
+        else dataclasses.replace(mqtt.spool, path=f"{mqtt.spool.path}.{suffix}"),
     )
 
 
 def _serve_metrics(
-    config: Config, parts: Mapping[str, tuple[Telemetry, Callable[[], dict[str, SinkState]]]], log: Callable[[str], None]
+    config: Config, parts: Mapping[str, tuple[Telemetry, Callable[[], dict[str, SinkState]]]], log: Log
 ) -> Callable[[], None]:
-    """Begin to serve, and return what ends it."""
+    """Start the metrics server and return the function that stops it."""
     from moodring.publish.metrics import Collector, Health, MetricsServer  # noqa: PLC0415  an HTTP server costs start-up time
 
-    too_old_s = max(2.0, 5.0 / config.fusion.rate_hz)
-    health = Health({name: telemetry for name, (telemetry, _) in parts.items()}, too_old_s)
+    max_age_s = max(2.0, 5.0 / config.fusion.rate_hz)
+    health = Health({name: telemetry for name, (telemetry, _) in parts.items()}, max_age_s)
     server = MetricsServer(config.metrics.host, config.metrics.port, Collector(parts), health)
     server.open()
     log(f"metrics on http://{config.metrics.host}:{server.port}/metrics")
     return server.close
 
 
-def _local(config: Config, stream: Stream, level_dbfs: Callable[[], float] | None) -> Mapping[str, Publisher]:
-    """Return the file or standard output, and the panel where people watch, by name."""
+def _local(config: Config, stream: StreamInfo, level_dbfs: Callable[[], float] | None) -> Mapping[str, Publisher]:
+    """Return the event file or standard output, and the terminal panel, by name."""
     sinks: dict[str, Publisher] = {}
-    to = config.events
-    to_stdout = to.path == "-" and not stream.panel
-    if to_stdout or to.path not in ("-", "none"):
-        policy = FilePolicy(to.rotate_mb, to.rotate_h, to.keep_files, to.fsync, to.status)
-        sinks["jsonl"] = JsonLines(to.path, policy)
+    events = config.events
+    to_stdout = events.path == "-" and not stream.panel
+    if to_stdout or events.path not in ("-", "none"):
+        policy = FilePolicy(events.rotate_mb, events.rotate_h, events.keep_files, events.fsync, events.status)
+        sinks["jsonl"] = JsonLines(events.path, policy)
     if stream.panel and level_dbfs is not None:
         from moodring.publish.terminal import TerminalView  # noqa: PLC0415  rich costs start-up time
 

@@ -1,4 +1,4 @@
-"""Where picture and sound come from: what is named, this machine's own devices, or the bundled clip."""
+"""Sources of video and sound: a file or URL that is named, the devices of this machine, or the bundled clip."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from moodring.capture.address import check_path, is_url
+from moodring.address import check_path, is_url
 from moodring.capture.base import LiveAudio
 from moodring.capture.camera import default_camera
 from moodring.capture.microphone import Microphone, default_microphone
@@ -23,7 +23,7 @@ MEDIA_SUFFIXES = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where picture and sound come from; None is absent. A recording is replayed, a device is live."""
+    """Where video and sound come from; None where there is none. Recordings are replayed, devices are live."""
 
     video: str | None
     audio: str | None
@@ -32,18 +32,19 @@ class Sources:
 
 
 def is_recording(source: str) -> bool:
+    """Return whether a source is an existing file."""
     return Path(source).is_file()
 
 
-def _means_file(named: str, may_be_a_name: bool) -> bool:
-    """Whether what was named can only be a file; a microphone may have any name, but hardly one that looks like a file's."""
+def _means_file(named: str, may_be_device_name: bool) -> bool:
+    """Return whether a source can only be a file. A microphone may have any name that does not look like a media file."""
     if named in ("default", "none") or named.isdigit() or named.startswith("/dev/") or is_url(named):
         return False
-    return not may_be_a_name or "/" in named or Path(named).suffix.lower() in MEDIA_SUFFIXES
+    return not may_be_device_name or "/" in named or Path(named).suffix.lower() in MEDIA_SUFFIXES
 
 
 def choose_sources(source: str | None, config: Config, log: Callable[[str], None]) -> Sources:
-    """Decide what to read: the named recording or stream, the configured inputs, this machine's own, or the bundled clip."""
+    """Return the named recording or stream, else the configured inputs, the devices of this machine, or the bundled clip."""
     if source is not None:
         from moodring.capture.media import probe  # noqa: PLC0415  PyAV is large, and devices need none of it
 
@@ -51,9 +52,9 @@ def choose_sources(source: str | None, config: Config, log: Callable[[str], None
         return Sources(source if info.has_video else None, source if info.has_audio else None, live=False, title=source)
     video, audio = config.video.source, config.audio.source
     if video == audio == "none":
-        raise UsageError("neither picture nor sound is wanted: name at least one of --video and --audio")
-    for named, may_be_a_name in ((video, False), (audio, True)):
-        if _means_file(named, may_be_a_name):
+        raise UsageError("video and audio are both none: name at least one of --video and --audio")
+    for named, may_be_device_name in ((video, False), (audio, True)):
+        if _means_file(named, may_be_device_name):
             check_path(named)
     if is_recording(video) or is_recording(audio):
         return Sources(
@@ -64,22 +65,24 @@ def choose_sources(source: str | None, config: Config, log: Callable[[str], None
         )
     found = _devices(video, audio)
     if found == (None, None):
-        log("there is no camera and no microphone on this machine; playing the bundled clip instead")
+        log("this machine has no camera and no microphone; playing the bundled clip instead")
         return Sources(str(SAMPLE_CLIP), str(SAMPLE_CLIP), live=False, title="bundled clip")
     return _live("live", video, audio, found, log)
 
 
 def choose_stream(name: str, stream: StreamConfig, log: Callable[[str], None]) -> Sources:
-    """Decide what one of several streams watches and hears. Recordings are replayed alone, never beside live streams."""
+    """Return the sources of one of several streams, which must be live. Raises UsageError for a recording."""
     video, audio = stream.video.source, stream.audio.source
     for named in (video, audio):
         if is_recording(named):
-            raise UsageError(f"streams.{name}: {named} is a recording; streams are live, moodring run {named} replays it")
+            raise UsageError(
+                f"streams.{name}: {named} is a recording, and streams must be live; replay it with moodring run {named}"
+            )
     return _live(name, video, audio, _devices(video, audio), log)
 
 
 def _devices(video: str, audio: str) -> tuple[str | None, str | None]:
-    """Return the camera and the microphone that are meant; None is absent."""
+    """Return the camera and the microphone; None where there is none."""
     camera = default_camera() if video == "default" else None if video == "none" else video
     microphone = default_microphone() if audio == "default" else None if audio == "none" else audio
     return camera, microphone
@@ -91,14 +94,14 @@ def _live(
     camera, microphone = found
     for what, named, device in (("camera", video, camera), ("microphone", audio, microphone)):
         if device is None and named == "default":
-            log(f"{'' if title == 'live' else title + ': '}there is no {what} on this machine; going on without")
+            log(f"{'' if title == 'live' else title + ': '}this machine has no {what}; continuing without")
     if microphone is not None and audio == "default":
         microphone = "default"
     which = "" if title == "live" else f" as {title!r}"
-    log(f"sensing expression from camera {camera or '-'} and microphone {microphone or '-'}{which}; nothing is stored")
+    log(f"recognising expression from camera {camera or '-'} and microphone {microphone or '-'}{which}; nothing is stored")
     return Sources(camera, microphone, live=True, title=title)
 
 
 def open_microphone(source: str) -> LiveAudio:
-    """Return the microphone, or the stream with sound, that a configuration names; it is not opened yet."""
+    """Return the microphone or network stream that a source names. It is not open yet."""
     return NetworkMicrophone(source) if is_url(source) else Microphone(source)

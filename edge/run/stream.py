@@ -1,73 +1,244 @@
-"""One stream as a process knows it: what it reads, its pipeline, what it counted, and what it tells of itself."""
+"""One live stream: a camera and a microphone, either of which may be absent, and the threads that drive their pipeline.
+
+    camera     --Reader--> LatestSlot --Worker: decode, process_frame, search_new_faces--\
+                                                                                        pipeline --tick--> event
+    microphone --Reader--> AudioRing  --Worker: process_audio----------------------------/
+
+No stage waits for another. A slow stage drops what it cannot process, each drop is counted, and events stay on time.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from moodring.buffers import AudioRing, LatestSlot
+from moodring.capture.base import LiveAudio, LiveVideo, Undecoded
 from moodring.clock import Clock
-from moodring.pipeline import Pipeline
-from moodring.run.sources import Sources
-from moodring.telemetry import Telemetry, added
+from moodring.run.workers import STUCK_NS, Reader, Worker
+from moodring.types import SAMPLE_RATE_HZ, AudioBlock, DeviceState, EmotionEvent, VideoFrame
+
+RING_SECONDS = 4.0
 
 
-class Lossy(Protocol):
-    """What reads for a pipeline, and counts what it read and lost."""
+class Stages(Protocol):
+    """The part of a `Pipeline` that a stream drives."""
+
+    def is_face_due(self, capture_time_ns: int) -> bool: ...
+
+    def decode(self, captured: Undecoded) -> VideoFrame | None: ...
+
+    def process_frame(self, frame: VideoFrame) -> None: ...
+
+    def search_new_faces(self, frame: VideoFrame) -> None: ...
+
+    def samples_due(self) -> int: ...
+
+    def process_audio(self, block: AudioBlock) -> None: ...
+
+    def reset_video(self) -> None: ...
+
+    def reset_audio(self) -> None: ...
+
+    def reset_smoothing(self) -> None: ...
+
+    def tick(
+        self, now_ns: int, devices: Mapping[str, DeviceState], clock_ns: Callable[[], int] | None = None
+    ) -> EmotionEvent: ...
+
+
+class Stream:
+    """Drives one pipeline from one camera and one microphone. `tick` is called from the main thread."""
+
+    def __init__(
+        self,
+        pipeline: Stages,
+        camera: LiveVideo | None,
+        microphone: LiveAudio | None,
+        clock: Clock,
+        log: Callable[[str], None],
+    ) -> None:
+        self._pipeline = pipeline
+        self._clock = clock
+        self._log = log
+        self._stopping = threading.Event()
+        self._slot: LatestSlot[VideoFrame | Undecoded] = LatestSlot()
+        self._ring = AudioRing(SAMPLE_RATE_HZ, RING_SECONDS)
+        self._microphone = microphone
+        self._above_rate = self._damaged = self._frames_failed = self._samples_failed = self._ticks_failed = 0
+        self._ticked_ns = clock.now_ns()
+        self._processed: VideoFrame | Undecoded | None = None  # the frame in `search_new_faces`; it counts as processed
+        self._trouble: str | None = None
+        self._readers: dict[str, Reader] = {}
+        self._workers: list[Worker[VideoFrame | Undecoded] | Worker[AudioBlock]] = []
+        if camera is not None:
+            self._readers["camera"] = Reader(camera, lambda: self._read_frame(camera), self._stopping, log, clock)
+            self._workers.append(
+                Worker[VideoFrame | Undecoded](
+                    f"see {camera.name}", self._slot.take, self._process_frame,
+                    on_drop=self._drop_frame, on_restart=pipeline.reset_video, stop=self._stopping, log=log, clock=clock,
+                )
+            )  # fmt: skip
+        if microphone is not None:
+            self._readers["microphone"] = Reader(
+                microphone, lambda: self._read_sound(microphone), self._stopping, log, clock
+            )  # fmt: skip
+            self._workers.append(
+                Worker(
+                    f"hear {microphone.name}", self._take_sound, pipeline.process_audio,
+                    on_drop=self._drop_sound, on_restart=pipeline.reset_audio, stop=self._stopping, log=log, clock=clock,
+                )
+            )  # fmt: skip
+
+    # counters
 
     @property
-    def captured(self) -> Mapping[str, int]: ...
+    def captured(self) -> dict[str, int]:
+        """Counts of captured data and of device and stage failures.
+
+        Frames captured = tracked by the pipeline + dropped; samples captured = heard by the pipeline + dropped. While a stream
+        runs, data in the buffers and in a stage comes on top.
+        """
+        return {
+            "frames_captured": self._slot.captured + self._above_rate,
+            "samples_captured": self._ring.written,
+            "clock_jumps": self._ring.reanchored,
+            "devices_reopened": sum(reader.health.reopened for reader in self._readers.values()),
+            "stage_failures": sum(worker.failures for worker in self._workers) + self._ticks_failed,
+        }
 
     @property
-    def dropped(self) -> Mapping[str, int]: ...
-
-    @property
-    def losses(self) -> Mapping[str, int]: ...
-
-
-class RunningStream:
-    """A stream whose parts may be replaced while it runs: its counters go on from where they were."""
-
-    def __init__(self, sources: Sources, pipeline: Pipeline, clock: Clock) -> None:
-        self.sources = sources
-        self.pipeline = pipeline
-        self.readers: Sequence[Lossy] = ()
-        self.telemetry = Telemetry(
-            clock, counters=self.counters, dropped=self.dropped, level_dbfs=lambda: self.pipeline.level_dbfs
-        )  # fmt: skip
-        self._before: dict[str, dict[str, int]] = {"counters": {}, "dropped": {}, "losses": {}}
-
-    def counters(self) -> dict[str, int]:
-        counted = dataclasses.asdict(self.pipeline.counters)
-        return added([self._before["counters"], counted, *(reader.captured for reader in self.readers)])
-
     def dropped(self) -> dict[str, int]:
-        skipped = {"frames_above_rate": self.pipeline.counters.frames_skipped_rate}
-        return added([self._before["dropped"], skipped, *(reader.dropped for reader in self.readers)])
+        """Counts of captured data that was not processed, by reason. Blocks that a microphone lost are not in the samples."""
+        return {
+            "frames_above_rate": self._above_rate,
+            "frames_overwritten": self._slot.overwritten,
+            "frames_damaged": self._damaged,
+            "frames_failed": self._frames_failed,
+            "samples_overrun": self._ring.lost,
+            "samples_failed": self._samples_failed,
+            "microphone_blocks_lost": self._microphone.blocks_lost if self._microphone is not None else 0,
+        }
 
+    @property
     def losses(self) -> dict[str, int]:
-        """What went wrong, in words."""
-        return added([self._before["losses"], *(reader.losses for reader in self.readers)])
+        """Counts of what went wrong, by a description in words."""
+        captured, dropped = self.captured, self.dropped
+        return {
+            "frames overwritten by newer ones": dropped["frames_overwritten"],
+            "damaged frames": dropped["frames_damaged"],
+            "frames dropped by a failed stage": dropped["frames_failed"],
+            "samples overrun": dropped["samples_overrun"],
+            "samples dropped by a failed stage": dropped["samples_failed"],
+            "microphone blocks that were not read in time": dropped["microphone_blocks_lost"],
+            "jumps of the microphone's clock": captured["clock_jumps"],
+            "devices reopened": captured["devices_reopened"],
+        }
 
-    def replace(self, sources: Sources, pipeline: Pipeline) -> None:
-        """Go on with other parts, and readers to come; the old ones must have ended."""
-        self._before = {"counters": self.counters(), "dropped": self.dropped(), "losses": self.losses()}
-        self.sources, self.pipeline, self.readers = sources, pipeline, ()
+    # what the threads call
 
-    def summarise(self, log: Callable[[str], None]) -> None:
-        """Close with a line that accounts for what was captured, and says what was missing."""
-        c, dropped = self.counters(), self.dropped()
-        log(
-            f"{c['events']} events ({c['events_with_both']} from face and voice together); "
-            f"{c.get('frames_captured', 0)} frames: {c['frames_tracked']} searched, "
-            f"{dropped['frames_above_rate']} skipped above the face rate, {c['faces_read']} faces read; "
-            f"{c['samples_heard'] / 16_000:.1f} s of sound: {c['windows_read']} windows read"
-            + (f", {c['sound_gaps']} gaps" if c["sound_gaps"] else "")
-        )
-        for what, count in self.losses().items():
-            if count:
-                log(f"{count} {what}")
-        if self.sources.video and c["frames_tracked"] and not c["faces_read"]:
-            log("no face was found in any frame")
-        if self.sources.audio and c["samples_heard"] and not c["windows_read"]:
-            log("nobody was heard to speak")
+    def _read_frame(self, camera: LiveVideo) -> tuple[int, Callable[[], None]]:
+        frame = camera.read()
+
+        def enqueue() -> None:
+            if self._pipeline.is_face_due(frame.capture_time_ns):
+                self._slot.put(frame)
+            else:  # above the face rate: it is not even decoded
+                self._above_rate += 1
+
+        return frame.capture_time_ns, enqueue
+
+    def _process_frame(self, captured: VideoFrame | Undecoded) -> None:
+        frame = self._pipeline.decode(captured) if isinstance(captured, Undecoded) else captured
+        if frame is None:
+            self._damaged += 1
+            health = self._readers["camera"].health
+            health.reject(f"camera {health.name} sent a damaged frame")
+        else:
+            self._pipeline.process_frame(frame)
+            self._processed = captured
+            self._pipeline.search_new_faces(frame)
+            self._processed = None
+
+    def _drop_frame(self, captured: VideoFrame | Undecoded) -> None:
+        self._frames_failed += captured is not self._processed  # a processed frame is counted already
+
+    def _read_sound(self, microphone: LiveAudio) -> tuple[int, Callable[[], None]]:
+        samples, end_time_ns = microphone.read()
+        return end_time_ns, lambda: self._ring.write(samples, end_time_ns)
+
+    def _take_sound(self, wait_s: float) -> AudioBlock | None:
+        """Return as many samples as delay no window: a call of the stage costs more than the work on a small block."""
+        return self._ring.read(wait_s, self._pipeline.samples_due()).block
+
+    def _drop_sound(self, block: AudioBlock) -> None:
+        self._samples_failed += block.samples.size
+
+    # what the main thread calls
+
+    def start(self) -> None:
+        """Start the threads, which open the devices."""
+        for thread in (*self._readers.values(), *self._workers):
+            thread.start()
+
+    def tick(self) -> EmotionEvent | None:
+        """Return the event for now; None where fusion failed, which resets smoothing and is logged once."""
+        now_ns = self._clock.now_ns()
+        try:
+            event = self._pipeline.tick(now_ns, self._device_states(now_ns), self._clock.now_ns)
+        except Exception as error:  # noqa: BLE001  the supervision boundary: the failure of one stream ends no other
+            self._ticks_failed += 1
+            if repr(error) != self._trouble:
+                self._log(f"fusion failed: {error!r}; smoothing is reset and fusion continues")
+            self._trouble = repr(error)
+            self._pipeline.reset_smoothing()
+            return None
+        self._ticked_ns, self._trouble = now_ns, None
+        return event
+
+    def _device_states(self, now_ns: int) -> dict[str, DeviceState]:
+        return {
+            what: self._readers[what].health.state(now_ns) if what in self._readers else "absent"
+            for what in ("camera", "microphone")
+        }
+
+    def dead_thread(self) -> str | None:
+        """Return the name of a thread that ended although the stream was not stopped, else None."""
+        threads = (*self._readers.values(), *self._workers)
+        return next((t.name for t in threads if not (t.is_alive() or self._stopping.is_set())), None)
+
+    def stop(self) -> None:
+        """Ask the threads to process what is buffered, then to end."""
+        self._slot.close()  # before the workers may end: all accepted data is processed
+        self._ring.close()
+        self._stopping.set()
+
+    def join(self, deadline_s: float) -> None:
+        """Wait for the threads until `deadline_s` of the monotonic clock. Threads that hang are left behind."""
+        for thread in (*self._readers.values(), *self._workers):
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline_s - time.monotonic()))
+
+    def has(self, device: str) -> bool:
+        """Return whether the stream has a "camera" or "microphone"."""
+        return device in self._readers
+
+    @property
+    def muted(self) -> tuple[str, ...]:
+        """The muted devices."""
+        return tuple(what for what, reader in self._readers.items() if reader.health.muted)
+
+    def mute(self, device: str, muted: bool) -> bool:
+        """Mute or unmute "camera" or "microphone"; return whether the stream has such a device."""
+        if device not in self._readers:
+            return False
+        self._readers[device].health.muted = muted
+        return True
+
+    def makes_progress(self) -> bool:
+        """Return whether every reader and stage did something recently, even if it failed. A watchdog asks this."""
+        now_ns = self._clock.now_ns()
+        alive = all(reader.is_alive() and now_ns - reader.health.alive_ns <= STUCK_NS for reader in self._readers.values())
+        return alive and now_ns - self._ticked_ns <= STUCK_NS and not any(worker.is_stuck(now_ns) for worker in self._workers)

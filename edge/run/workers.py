@@ -1,4 +1,4 @@
-"""The threads of a live stream: one reads a device and opens it again when it fails, one drives a stage and starts it anew."""
+"""The threads of a live stream: a Reader reads one device and reopens it after a failure, a Worker drives one stage and restarts it."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from moodring.types import DeviceState
 
 T = TypeVar("T")
 
-LOST_AFTER_NS = NS_PER_S  # without a fresh datum a device is lost, whatever its library says
-AGAIN_FIRST_S, AGAIN_LAST_S = 0.25, 2.0
-JITTER = 0.2  # of the wait: many machines must not knock at one server at once
+LOST_AFTER_NS = NS_PER_S  # a device without fresh data for this long is lost, whatever its library reports
+BACKOFF_MIN_S, BACKOFF_MAX_S = 0.25, 2.0
+JITTER = 0.2  # relative, so that many machines do not reconnect to one server at the same moment
 MUTE_POLL_S = 0.1
-IDLE_S = 1.0  # a stage looks whether it is to stop
-STUCK_NS = 20 * NS_PER_S  # who did nothing for so long, not even fail, hangs
+STOP_POLL_S = 1.0
+STUCK_NS = 20 * NS_PER_S  # a thread that neither works nor fails for this long hangs
 
 
 @dataclass(slots=True)
 class DeviceHealth:
-    """What is known of one live device. It is judged by the time since its last fresh datum."""
+    """State of one live device. A device is ok while its last fresh datum is at most `LOST_AFTER_NS` old."""
 
     name: str
     last_ns: int | None = None
     reopened: int = 0
     trouble: str | None = None
     muted: bool = False
-    doubted: str | None = None  # why whoever uses its data wants it opened again
-    alive_ns: int = 0  # when its reader last did anything
+    rejected: str | None = None  # why its data is of no use: the reader reopens it
+    alive_ns: int = 0  # when its reader was last active
     opened_once: bool = False
 
     def state(self, now_ns: int) -> DeviceState:
@@ -41,16 +41,16 @@ class DeviceHealth:
             return "muted"
         return "ok" if self.last_ns is not None and now_ns - self.last_ns <= LOST_AFTER_NS else "lost"
 
-    def doubt(self, why: str) -> None:
-        """Count the device as lost, and have it opened again: what it gave is of no use."""
-        self.last_ns, self.doubted = None, why
+    def reject(self, why: str) -> None:
+        """Mark the device as lost and have it reopened: its data is of no use."""
+        self.last_ns, self.rejected = None, why
 
 
 class Reader(threading.Thread):
-    """Reads one device until it is told to stop; a device that fails is closed and opened again, with back-off.
+    """Reads one device until `stop` is set. A device that fails is closed and reopened, with back-off.
 
-    `step` reads one datum, says when it was captured, and what to do to keep it. While the device is muted it is closed, so
-    that whatever shows that it is in use (a light, the sound server) is right.
+    `step` reads one datum and returns its capture time in ns and a function that enqueues it. A muted device is closed, so that
+    indicators of its use (a light, the sound server) are correct.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class Reader(threading.Thread):
         self._step = step
         self._stopping = stop
         self._log = log
-        self._read_ns: int | None = None  # when it last read something since it was opened
+        self._read_ns: int | None = None  # time of the last read since the device was opened
         self.health = DeviceHealth(device.name, alive_ns=clock.now_ns())
 
     def run(self) -> None:
-        wait_s = AGAIN_FIRST_S
+        wait_s = BACKOFF_MIN_S
         while not self._stopping.is_set():
             self.health.alive_ns = self._clock.now_ns()
             if self.health.muted:
@@ -80,55 +80,55 @@ class Reader(threading.Thread):
                 continue
             try:
                 self._open()
-                while self._read_on():
-                    wait_s = AGAIN_FIRST_S
+                while self._read_next():
+                    wait_s = BACKOFF_MIN_S
             except DeviceError as error:
-                self._note(str(error))
+                self._log_trouble(str(error))
             except Exception as error:  # noqa: BLE001  the supervision boundary: a bug in reading one device ends no other
-                self._note(f"a bug in reading {self._device.name}: {error!r}")
+                self._log_trouble(f"a bug in reading {self._device.name}: {error!r}")
             else:
                 continue
             self._device.close()
             self._stopping.wait(wait_s * random.uniform(1.0 - JITTER, 1.0 + JITTER))
-            wait_s = min(2 * wait_s, AGAIN_LAST_S)
+            wait_s = min(2 * wait_s, BACKOFF_MAX_S)
         self._device.close()
 
     def _open(self) -> None:
         self._device.open()
         self.health.reopened += self.health.opened_once
         self.health.opened_once = True
-        self.health.doubted = None
+        self.health.rejected = None
         self._read_ns = None
 
-    def _read_on(self) -> bool:
-        """Read one datum; return whether to go on without asking. DeviceError where the device is to be opened again."""
+    def _read_next(self) -> bool:
+        """Read one datum; return whether to continue. Raises DeviceError where the device must be reopened."""
         if self._stopping.is_set() or self.health.muted:
             return False
-        if self.health.doubted:
-            raise DeviceError(self.health.doubted)
-        captured_ns, keep = self._step()
+        if self.health.rejected:
+            raise DeviceError(self.health.rejected)
+        captured_ns, enqueue = self._step()
         read_ns = self._clock.now_ns()
         if self._read_ns is not None and read_ns - self._read_ns > LOST_AFTER_NS:
-            raise DeviceError(f"{self._device.name} stood still; what it sends after that may be old")
+            raise DeviceError(f"{self._device.name} sent nothing for over a second; its buffered data may be stale")
         self._read_ns = read_ns
-        keep()
+        enqueue()
         self.health.last_ns = self.health.alive_ns = captured_ns
         if self.health.trouble:
-            self._log(f"{self._device.name}: back")
+            self._log(f"{self._device.name}: reconnected")
             self.health.trouble = None
         return True
 
-    def _note(self, trouble: str) -> None:
-        """Say what is wrong when it begins, not at every try."""
+    def _log_trouble(self, trouble: str) -> None:
+        """Log a failure when it begins, not at every retry."""
         if trouble != self.health.trouble:
             self._log(trouble)
         self.health.trouble = trouble
 
 
 class Worker(threading.Thread, Generic[T]):
-    """Drives one stage: takes what its buffer holds and works on it.
+    """Drives one stage: takes items from its buffer and processes them.
 
-    A stage that raises is begun anew after a wait that doubles; what it was given is lost, and `lose` counts it.
+    After an exception the item is dropped (`on_drop` counts it) and the stage restarts (`on_restart`) with exponential back-off.
     """
 
     def __init__(
@@ -137,26 +137,26 @@ class Worker(threading.Thread, Generic[T]):
         take: Callable[[float], T | None],
         work: Callable[[T], None],
         *,
-        lose: Callable[[T], None],
-        begin_anew: Callable[[], None],
+        on_drop: Callable[[T], None],
+        on_restart: Callable[[], None],
         stop: threading.Event,
         log: Callable[[str], None],
         clock: Clock,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self._take, self._work = take, work
-        self._lose, self._begin_anew = lose, begin_anew
+        self._on_drop, self._on_restart = on_drop, on_restart
         self._stopping = stop
         self._log = log
         self._clock = clock
-        self._since_ns: int | None = None  # of the datum it works on
+        self._since_ns: int | None = None  # when work on the present item began
         self.failures = 0
 
     def run(self) -> None:
-        """Work until the buffer is empty after it was told to stop."""
-        wait_s, trouble = AGAIN_FIRST_S, None
+        """Process items until the buffer is empty and `stop` is set."""
+        wait_s, trouble = BACKOFF_MIN_S, None
         while True:
-            item = self._take(IDLE_S)
+            item = self._take(STOP_POLL_S)
             if item is None:
                 if self._stopping.is_set():
                     return
@@ -166,20 +166,21 @@ class Worker(threading.Thread, Generic[T]):
                 self._work(item)
             except Exception as error:  # noqa: BLE001  the supervision boundary: one stage fails, the others go on
                 self.failures += 1
-                self._lose(item)
+                self._on_drop(item)
                 if repr(error) != trouble:
-                    self._log(f"{self.name} failed and is begun anew: {error!r}")
+                    self._log(f"{self.name} failed: {error!r}; the stage restarts")
                 trouble = repr(error)
-                self._begin_anew()
+                self._on_restart()
                 self._since_ns = None
                 self._stopping.wait(wait_s * random.uniform(1.0 - JITTER, 1.0 + JITTER))
-                wait_s = min(2 * wait_s, AGAIN_LAST_S)
+                wait_s = min(2 * wait_s, BACKOFF_MAX_S)
             else:
                 self._since_ns = None
                 if trouble:
-                    self._log(f"{self.name} works again")
-                wait_s, trouble = AGAIN_FIRST_S, None
+                    self._log(f"{self.name} recovered")
+                wait_s, trouble = BACKOFF_MIN_S, None
 
     def is_stuck(self, now_ns: int) -> bool:
+        """Return whether the thread has died, or has worked on one item for longer than `STUCK_NS`."""
         since_ns = self._since_ns
         return not self.is_alive() or (since_ns is not None and now_ns - since_ns > STUCK_NS)

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 from moodring import config as configuration
+from moodring.address import is_loopback, is_url
 from moodring.errors import UsageError
 
 UNIT = Path("/etc/systemd/system/moodring.service")
 TEMPLATE = Path(__file__).with_name("moodring.service")
 RELOAD = "ExecReload=/bin/kill -HUP $MAINPID\n"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 ALONE = "# Neither camera, sinks nor metrics are on another machine.\nIPAddressDeny=any\nIPAddressAllow=localhost"
 
 
@@ -33,8 +33,8 @@ def unit_text(config: Path | None, python: str = sys.executable) -> str:
         reload = RELOAD
     named = [parsed.video, parsed.audio, *(part for one in parsed.streams.values() for part in (one.video, one.audio))]
     addresses = [parsed.mqtt.url, *(one.source for one in named)]
-    elsewhere = any("://" in address for address in addresses)
-    remote = elsewhere or parsed.lsl.enabled or parsed.metrics.host not in LOOPBACK
+    hosts = [server.host for server in (parsed.metrics, parsed.page) if server.enabled]
+    remote = any(map(is_url, addresses)) or parsed.lsl.enabled or not all(map(is_loopback, hosts))
     template = TEMPLATE.read_text(encoding="utf-8")
     return template.format(command=shlex.join(command), reload=reload, network="" if remote else ALONE)
 

@@ -18,13 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import moodring.dashboard
+from moodring.address import is_loopback
 from moodring.config import PageConfig
 from moodring.dashboard import http, live, server
 from moodring.dashboard.feed import HISTORY_S, POINTS_HZ
-from moodring.dashboard.guard import guard_for, is_loopback
+from moodring.dashboard.guard import guard_for
 from moodring.dashboard.opening import open_page
-from moodring.dashboard.server import PageServer, Shown
+from moodring.dashboard.server import PageServer
 from moodring.errors import ConfigError, PublishError, UsageError
+from moodring.publish.base import Shown
 from tests.support.page import SOURCE, STREAM, Page, event, serving, status
 from tests.support.websocket import Watcher
 

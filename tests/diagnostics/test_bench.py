@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import cameras
 from benchmarks import check as bench_check
 from benchmarks import pairs as bench_pairs
 from moodring.capture.grey import decode_jpeg
@@ -24,8 +23,9 @@ from moodring.diagnostics.bench import paced as live
 from moodring.diagnostics.bench.hot import IDENTITY
 from moodring.diagnostics.bench.kernels import KERNELS, Floor
 from moodring.diagnostics.bench.machine import Look, describe, troubles
-from moodring.diagnostics.bench.measured import STAGES, MeasuredPipeline
+from moodring.diagnostics.bench.measured import STAGES, Measured, measured_pipeline
 from moodring.diagnostics.bench.timing import Stage, quantiles_us, spread
+from moodring.diagnostics.peers import cameras
 from moodring.errors import MediaError, UsageError
 from moodring.inference import bundle as bundles
 from moodring.inference.variants import pinned
@@ -56,40 +56,40 @@ def clip() -> recording.Recording:
 
 
 @pytest.fixture
-def pipeline(tiny_bundle: Path) -> MeasuredPipeline:
+def measured(tiny_bundle: Path) -> Measured:
     config, bundle = Config(speech=SpeechConfig("cv2")), bundles.load(tiny_bundle)
-    return MeasuredPipeline(config, bundle, IDENTITY, open_networks(config, bundle))
+    return measured_pipeline(config, bundle, IDENTITY, open_networks(config, bundle))
 
 
-def test_a_measured_pipeline_gives_the_same_events_and_a_time_for_every_call(tiny_bundle: Path, clip, pipeline):
+def test_a_measured_pipeline_gives_the_same_events_and_a_time_for_every_call(tiny_bundle: Path, clip, measured: Measured):
     config, bundle = Config(speech=SpeechConfig("cv2")), bundles.load(tiny_bundle)
     plain = Pipeline(config, bundle, IDENTITY, open_networks(config, bundle))
     events: list[list[object]] = [[], []]
-    for one, said in zip((plain, pipeline), events, strict=True):
+    for one, said in zip((plain, measured.pipeline), events, strict=True):
         for index in range(len(clip.jpegs)):
             now_ns = index * 40_000_000
             frame = one.decode(clip.captured(index, now_ns))
-            one.see(frame)
-            one.explore(frame)
+            one.process_frame(frame)
+            one.search_new_faces(frame)
             sound = clip.sound[index * 640 : (index + 1) * 640]
-            one.hear(AudioBlock(sound, now_ns))
+            one.process_audio(AudioBlock(sound, now_ns))
             said.append(one.tick(now_ns, {"camera": "ok", "microphone": "ok"}))
     assert events[0] == events[1]
-    stages = {name: stage.figures()["calls"] for name, stage in pipeline.stages.items()}
+    stages = {name: stage.figures()["calls"] for name, stage in measured.recorder.stages.items()}
     assert stages["decode"] == stages["mfcc"] == len(clip.jpegs)
     assert stages["search"] == stages["detect"]
-    assert stages["face"] == stages["see"] == stages["crop"] == pipeline.counters.faces_read > 10
-    pipeline.clear()
-    assert not any(stage.wall_ns for stage in pipeline.stages.values())
+    assert stages["face"] == stages["see"] == stages["crop"] == measured.pipeline.counters.faces_read > 10
+    measured.recorder.clear()
+    assert not any(stage.wall_ns for stage in measured.recorder.stages.values())
 
 
-def test_the_hot_part_compares_every_stage_with_its_kernel(tiny_bundle: Path, clip, pipeline):
+def test_the_hot_part_compares_every_stage_with_its_kernel(tiny_bundle: Path, clip, measured: Measured):
     bundle = bundles.load(tiny_bundle)
     config = Config(speech=SpeechConfig("cv2"))
-    whole = MeasuredPipeline(config, bundle, IDENTITY, open_networks(config, bundle), within=False)
+    whole = measured_pipeline(config, bundle, IDENTITY, open_networks(config, bundle), inner=False)
     kept = Kept()
     floor = Floor(bundle, pinned(bundle, "onnx", "fp32"), clip.reduction)
-    figures = hot.judge(lambda: hot.sample(pipeline, whole, floor, clip, kept))
+    figures = hot.judge(lambda: hot.sample(measured, whole, floor, clip, kept))
     assert hot.LEAST <= figures["processes"] <= hot.MOST
     assert figures["ratios"].keys() >= {"frame", "frame_mean", "stream", "decode", "detect", "face", "mfcc"}
     assert figures["floor_us"].keys() >= set(KERNELS) - {"speech"}
@@ -99,23 +99,23 @@ def test_the_hot_part_compares_every_stage_with_its_kernel(tiny_bundle: Path, cl
     assert len(kept.events) % (2 * (hot.ROUNDS + 1) * figures["processes"]) == 0  # warm-up as well
 
 
-def test_the_paced_part_tells_how_long_an_answer_takes(clip, pipeline, monkeypatch: pytest.MonkeyPatch):
+def test_the_paced_part_tells_how_long_an_answer_takes(clip, measured: Measured, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(live, "WARM_UP_S", 0.5)
-    figures = live.measure([pipeline], [live.played(clip)], Kept(), 1.5)
+    figures = live.measure([measured], [live.played(clip)], Kept(), 1.5)
     assert figures["counted"]["frames_captured"] > 10
     assert 0 < figures["answer_ms"]["p50"] <= figures["answer_ms"]["p99"] <= figures["answer_ms"]["max"]
     assert figures["event_ms"]["p50"] > 0
     assert figures["cpu_ms_per_frame"] > 0
 
 
-def test_a_recording_without_a_picture_or_a_face_is_said(tmp_path: Path, tiny_bundle: Path, clip, pipeline):
+def test_a_recording_without_a_picture_or_a_face_is_said(tmp_path: Path, tiny_bundle: Path, clip, measured: Measured):
     with pytest.raises(UsageError, match="no such file"):
         recording.load(str(tmp_path / "none.mp4"))
     bundle = bundles.load(tiny_bundle)
     black = np.asarray(cv2.imencode(".jpg", np.zeros((480, 640), np.uint8))[1], np.uint8).reshape(-1)
     empty = dataclasses.replace(clip, jpegs=[black] * 4)
     with pytest.raises(MediaError, match="no face was read"):
-        hot.sample(pipeline, pipeline, Floor(bundle, pinned(bundle, "onnx", "fp32"), 1), empty, Kept())
+        hot.sample(measured, measured, Floor(bundle, pinned(bundle, "onnx", "fp32"), 1), empty, Kept())
 
 
 def test_times_spread_and_the_machine():

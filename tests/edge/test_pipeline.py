@@ -29,14 +29,14 @@ CAMERA, MICROPHONE = {"camera": "ok", "microphone": "absent"}, {"camera": "absen
 
 def show_faces(pipeline: Pipeline, seconds: float, start_ns: int = 0) -> None:
     for frame in frames((face_picture(i) for i in range(round(15 * seconds))), start_ns=start_ns):
-        pipeline.see(frame)
-        pipeline.explore(frame)
+        pipeline.process_frame(frame)
+        pipeline.search_new_faces(frame)
 
 
 def say(pipeline: Pipeline, seconds: float, start_ns: int = 0, block: int = 320) -> None:
     sound = voice(seconds)
     for piece in in_blocks(sound, [block] * (sound.size // block), start_ns):
-        pipeline.hear(piece)
+        pipeline.process_audio(piece)
 
 
 def tick(pipeline: Pipeline, now_s: float, devices=BOTH) -> EmotionEvent:
@@ -130,8 +130,8 @@ def test_a_face_that_left_is_not_read_again(tiny_bundle: Path):
     show_faces(pipeline, 1.0)
     read = pipeline.counters.faces_read
     for frame in frames((empty_picture(i) for i in range(15)), start_ns=NS_PER_S):
-        pipeline.see(frame)
-        pipeline.explore(frame)
+        pipeline.process_frame(frame)
+        pipeline.search_new_faces(frame)
     assert pipeline.counters.faces_read == read
     assert tick(pipeline, 2.0).state == "no_face"
 
@@ -142,8 +142,8 @@ def test_frames_are_read_at_no_more_than_the_rate_and_every_one_is_counted(tiny_
     pipeline = make_pipeline(tiny_bundle, Config(face=FaceConfig(rate_hz=rate_hz)))
     count = 40
     for frame in frames([np.zeros((10, 10), np.uint8)] * count, fps):
-        pipeline.see(frame)
-        pipeline.explore(frame)
+        pipeline.process_frame(frame)
+        pipeline.search_new_faces(frame)
     counters = pipeline.counters
     assert counters.frames_seen == count == counters.frames_tracked + counters.frames_skipped_rate
     seconds = (count - 1) / fps
@@ -176,7 +176,7 @@ def test_jitter_of_the_block_times_is_no_gap(tiny_bundle: Path):
     pipeline = make_pipeline(tiny_bundle)
     for index, block in enumerate(in_blocks(voice(1.6), [320] * 79)):
         jitter = (index % 5) * 4 * NS_PER_MS
-        pipeline.hear(AudioBlock(block.samples, block.capture_time_ns + jitter))
+        pipeline.process_audio(AudioBlock(block.samples, block.capture_time_ns + jitter))
     assert pipeline.counters.sound_gaps == 0
     assert pipeline.counters.windows_read == 2
 
@@ -201,10 +201,10 @@ def test_after_reset_the_next_stream_is_read_as_by_a_new_pipeline(tiny_bundle: P
 
     def second_stream(pipeline: Pipeline) -> list[dict]:
         for piece in in_blocks(voice(1.2, level=0.05), [320] * 60, 2 * NS_PER_S):
-            pipeline.hear(piece)
+            pipeline.process_audio(piece)
         for frame in frames((face_picture(i + 40) for i in range(18)), start_ns=2 * NS_PER_S):
-            pipeline.see(frame)
-        pipeline.explore(frame)
+            pipeline.process_frame(frame)
+        pipeline.search_new_faces(frame)
         return [to_document(pipeline.tick(round(t * NS_PER_S), BOTH))["data"] for t in (2.15, 2.25, 3.1, 3.2)]
 
     pipeline = make_pipeline(tiny_bundle)
@@ -254,7 +254,7 @@ def test_a_stream_that_changes_its_picture_size_goes_on(tiny_bundle: Path):
     pipeline = make_pipeline(tiny_bundle)
     show_faces(pipeline, 1.0)
     for index in range(15):
-        pipeline.see(VideoFrame(face_picture(index, 80, 60), NS_PER_S + index * NS_PER_S // 15, index))
+        pipeline.process_frame(VideoFrame(face_picture(index, 80, 60), NS_PER_S + index * NS_PER_S // 15, index))
     tick(pipeline, 2.0)
 
 
@@ -290,8 +290,8 @@ def test_a_face_unfit_to_be_read_does_not_speak_and_is_counted(tiny_bundle):
     pipeline = make_pipeline(tiny_bundle, Config(face=FaceConfig(min_quality=0.9)))
     dim = [cv2.convertScaleAbs(cv2.GaussianBlur(face_picture(i), (0, 0), 3), alpha=0.4, beta=60) for i in range(20)]
     for frame in frames(dim):
-        pipeline.see(frame)
-        pipeline.explore(frame)
+        pipeline.process_frame(frame)
+        pipeline.search_new_faces(frame)
     counters = pipeline.counters
     assert counters.faces_unfit > 10
     assert counters.faces_read == 0
@@ -303,8 +303,8 @@ def test_a_face_unfit_to_be_read_does_not_speak_and_is_counted(tiny_bundle):
 def test_boxes_are_published_in_pixels_of_what_was_captured(tiny_bundle):
     whole, shrunk = make_pipeline(tiny_bundle), make_pipeline(tiny_bundle)
     for frame in frames(face_picture(i) for i in range(10)):
-        whole.see(frame)
-        shrunk.see(dataclasses.replace(frame, reduction=4))
+        whole.process_frame(frame)
+        shrunk.process_frame(dataclasses.replace(frame, reduction=4))
     (face,), (large,) = tick(whole, 0.6).faces, tick(shrunk, 0.6).faces
     assert large.box_xywh == tuple(4 * n for n in face.box_xywh)
 

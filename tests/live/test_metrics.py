@@ -34,7 +34,7 @@ class Run:
         )
 
     def event(self, **changes: object) -> None:
-        self.telemetry.note(dataclasses.replace(EVENT, **changes))
+        self.telemetry.record(dataclasses.replace(EVENT, **changes))
 
 
 @contextmanager

@@ -20,12 +20,11 @@ import pytest
 
 from moodring.capture.media import VideoFile
 from moodring.dashboard.guard import guard_for
-from moodring.dashboard.preview import Preview
 from moodring.labels import LABELS
 from moodring.publish.cloudevents import to_json
+from moodring.run.preview import Preview
 from moodring.run.sources import SAMPLE_CLIP
 from tests.support import browser as browsers
-from tests.support.events import make_pipeline
 from tests.support.page import SOURCE, STREAM, Page, event, serving, status
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(not browsers.available(), reason=browsers.REASON)]
@@ -240,11 +239,11 @@ def test_off_loopback_it_asks_for_the_token_once(chromium: Any, tmp_path: Path):
         wait(tab, part("label"), "happy")
 
 
-def test_a_picture_is_shown_only_with_its_mark(page: Page, chromium: Any, tiny_bundle: Path):
+def test_a_picture_is_shown_only_with_its_mark(page: Page, chromium: Any):
     with VideoFile(str(SAMPLE_CLIP)) as video:
         frame = next(iter(video))
-    preview = Preview(make_pipeline(tiny_bundle))
-    preview.see(frame)
+    preview = Preview()
+    preview.on_frame(frame)
     with browsers.tab(chromium) as tab:
         opened(page, tab)
         page.publish("happy")
@@ -254,7 +253,7 @@ def test_a_picture_is_shown_only_with_its_mark(page: Page, chromium: Any, tiny_b
     with serving(previews={STREAM: preview.jpeg}) as shown, browsers.tab(chromium) as tab:
         opened(shown, tab)
         while tab.locator(f"{part('picture')}:not([hidden])").count() == 0:  # a picture is shown only while it is fresh
-            preview.see(frame)
+            preview.on_frame(frame)
             shown.publish("happy")
             tab.wait_for_timeout(50)
         wait(tab, "#preview-mark", "This page shows the camera's picture")

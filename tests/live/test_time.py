@@ -18,7 +18,7 @@ from moodring.capture.base import Undecoded
 from moodring.capture.microphone import Microphone
 from moodring.capture.network import NetworkCamera
 from moodring.clock import NS_PER_MS, NS_PER_S, MonotonicClock
-from moodring.run.runtime import LiveStream
+from moodring.run.stream import Stream
 from moodring.types import AudioBlock, VideoFrame
 from tests.support.devices.microphone import REASON, SoftwareMicrophone, available
 from tests.support.devices.mjpeg import SoftwareCamera
@@ -47,18 +47,18 @@ class Clapper:
     def decode(self, captured: Undecoded) -> VideoFrame | None:
         return captured.decoded()
 
-    def see(self, frame: VideoFrame) -> None:
+    def process_frame(self, frame: VideoFrame) -> None:
         bright = bool(frame.grey.mean() > 128)
         if bright and not self._was_bright:
             self.flashes.append(frame.capture_time_ns)
         self._was_bright = bright
 
-    def explore(self, _: VideoFrame) -> None: ...
+    def search_new_faces(self, _: VideoFrame) -> None: ...
 
-    def sound_due(self) -> int:
+    def samples_due(self) -> int:
         return 1
 
-    def hear(self, block: AudioBlock) -> None:
+    def process_audio(self, block: AudioBlock) -> None:
         self.heard.set()
         loud = np.flatnonzero(np.abs(block.samples) > 0.5)
         if loud.size and block.capture_time_ns > self._quiet_until_ns:
@@ -67,7 +67,7 @@ class Clapper:
 
     def tick(self, *_: object) -> None: ...
 
-    forget_sight = forget_sound = forget_said = tick
+    reset_video = reset_audio = reset_smoothing = tick
 
 
 def _clap(camera: SoftwareCamera, microphone: SoftwareMicrophone, dark: bytes, white: bytes) -> tuple[int, int]:
@@ -94,7 +94,7 @@ def test_a_clap_is_seen_and_heard_at_one_time(
     with SoftwareMicrophone(tmp_path_factory.mktemp("pulse")) as microphone, SoftwareCamera.of([dark], 0) as camera:
         for key, value in microphone.environment.items():
             monkeypatch.setenv(key, value)
-        stream = LiveStream(clapper, NetworkCamera(camera.url), Microphone(), MonotonicClock(), lambda _: None)
+        stream = Stream(clapper, NetworkCamera(camera.url), Microphone(), MonotonicClock(), lambda _: None)
         stream.start()
         try:
             assert clapper.heard.wait(10)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +16,11 @@ from moodring.errors import PublishError
 from moodring.publish.distributor import Distributor
 from moodring.publish.jsonl import ReaderGoneError
 from moodring.publish.queue import Inline, Outlet
-from moodring.telemetry import STAGES, Telemetry, Timed
+from moodring.telemetry import STAGES, HistogramTimer, Telemetry
 from moodring.types import EmotionEvent, StatusEvent
 from tests.publish.test_events import EVENT
-from tests.support.events import check_status
+from tests.support.events import check_status, make_pipeline
+from tests.support.signals import face_picture, frames, in_blocks, voice
 
 
 class Sink:
@@ -197,37 +200,32 @@ def test_where_no_status_is_wanted_none_comes():
     assert sink.got == [EVENT]
 
 
-def test_the_stages_of_a_pipeline_are_measured_and_not_changed():
+def test_the_stages_of_a_pipeline_are_timed():
     clock = SimulatedClock()
-
-    class Stages:
-        def is_face_due(self, _capture_time_ns: int) -> bool:
-            return True
-
-        def sound_due(self) -> int:
-            return 1
-
-        def forget_sight(self) -> None: ...
-
-        forget_sound = forget_said = forget_sight
-
-        def see(self, _frame: object) -> None:
-            clock.sleep_until_ns(clock.now_ns() + 3 * NS_PER_MS)
-
-        def hear(self, _block: object) -> None:
-            clock.sleep_until_ns(clock.now_ns() + 1 * NS_PER_MS)
-
-        def tick(self, *_arguments: object) -> EmotionEvent:
-            return EVENT
-
     measured = telemetry(clock)
-    timed = Timed(Stages(), measured, clock)
-    timed.see(None)
-    timed.see(None)
-    timed.hear(None)
-    assert timed.tick(0, {}) is EVENT
+    timer = HistogramTimer(measured, clock)
+    for name, duration_ns in (("see", 3 * NS_PER_MS), ("see", 3 * NS_PER_MS), ("hear", NS_PER_MS), ("detect", NS_PER_MS)):
+        with timer.stage(name):
+            clock.sleep_until_ns(clock.now_ns() + duration_ns)
+    with contextlib.suppress(ValueError), timer.stage("see"):
+        raise ValueError
     assert set(measured.histograms) == set(STAGES)
     assert measured.histograms["see"].take_recent().p50_ms == 3.0
     assert measured.histograms["see"].take_recent() is None
     assert sum(measured.histograms["see"].counts) == 2
     assert measured.histograms["see"].sum_s == pytest.approx(0.006)
+    assert sum(measured.histograms["hear"].counts) == 1
+
+
+def test_a_pipeline_times_its_stages(tiny_bundle: Path):
+    """Through the pipeline itself, with a face and a voice."""
+    measured = telemetry(clock := SimulatedClock())
+    pipeline = make_pipeline(tiny_bundle, timer=HistogramTimer(measured, clock))
+    for frame in frames(face_picture(index) for index in range(5)):
+        pipeline.process_frame(frame)
+        pipeline.search_new_faces(frame)
+    for block in in_blocks(voice(1.0), [1600] * 10):
+        pipeline.process_audio(block)
+    pipeline.tick(NS_PER_S, {"camera": "ok", "microphone": "ok"})
+    counts = {name: sum(histogram.counts) for name, histogram in measured.histograms.items()}
+    assert counts == {"decode": 0, "see": 5, "explore": 5, "hear": 10, "fuse": 1, "publish": 0, "capture_to_event": 0}

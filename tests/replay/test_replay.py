@@ -90,13 +90,13 @@ class Recorder:
     def __init__(self) -> None:
         self.seen: list[tuple[str, int]] = []
 
-    def see(self, frame: VideoFrame) -> None:
+    def process_frame(self, frame: VideoFrame) -> None:
         self.seen.append(("see", frame.capture_time_ns))
 
-    def explore(self, _: VideoFrame) -> None:
+    def search_new_faces(self, _: VideoFrame) -> None:
         pass
 
-    def hear(self, block: AudioBlock) -> None:
+    def process_audio(self, block: AudioBlock) -> None:
         self.seen.append(("hear", block.end_time_ns))
 
     def tick(self, now_ns: int, devices: dict[str, str]) -> str:
@@ -160,7 +160,7 @@ def test_at_real_time_nothing_comes_before_its_time(tiny_bundle: Path):
     came: list[tuple[int, int]] = []
 
     class Watching(Recorder):
-        def see(self, frame: VideoFrame) -> None:
+        def process_frame(self, frame: VideoFrame) -> None:
             came.append((clock.now_ns() - 5 * NS_PER_S, frame.capture_time_ns))
 
     replay(Watching(), list(frames(empty_picture(i) for i in range(20))), None, lambda _: None, tick_ns=TICK_NS, pace=clock)

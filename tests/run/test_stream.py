@@ -14,7 +14,8 @@ import pytest
 from moodring.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from moodring.errors import DeviceError
 from moodring.publish.cloudevents import to_document
-from moodring.run.runtime import LiveRun, LiveStream
+from moodring.run.stream import Stream
+from moodring.run.ticks import TickLoop
 from moodring.run.workers import LOST_AFTER_NS, DeviceHealth
 from moodring.types import AudioBlock, EmotionEvent, VideoFrame
 from tests.support.events import check_event, make_pipeline
@@ -67,25 +68,25 @@ class Listening:
     def is_face_due(self, _: int) -> bool:
         return True
 
-    def see(self, frame: VideoFrame) -> None:
+    def process_frame(self, frame: VideoFrame) -> None:
         self.frames.append(frame)
 
-    def explore(self, _: VideoFrame) -> None:
+    def search_new_faces(self, _: VideoFrame) -> None:
         pass
 
-    def forget_sight(self) -> None:
+    def reset_video(self) -> None:
         self.forgotten.append("sight")
 
-    def forget_sound(self) -> None:
+    def reset_audio(self) -> None:
         self.forgotten.append("sound")
 
-    def forget_said(self) -> None:
+    def reset_smoothing(self) -> None:
         self.forgotten.append("said")
 
-    def sound_due(self) -> int:
+    def samples_due(self) -> int:
         return 1
 
-    def hear(self, block: AudioBlock) -> None:
+    def process_audio(self, block: AudioBlock) -> None:
         self.samples += block.samples.size
 
     def tick(self, _now_ns: int, devices: dict[str, str], _clock_ns: Callable[[], int]) -> dict[str, str]:
@@ -100,15 +101,15 @@ def sound(count: int = 320) -> tuple[np.ndarray, int]:
     return np.zeros(count, np.float32), time.monotonic_ns()
 
 
-def drive(stream: LiveStream, on_tick: Callable[[object], None], seconds: float, tick_ns: int = TICK_NS) -> LiveRun:
-    live = LiveRun({"live": stream}, MonotonicClock())
+def drive(stream: Stream, on_tick: Callable[[object], None], seconds: float, tick_ns: int = TICK_NS) -> TickLoop:
+    live = TickLoop({"live": stream}, MonotonicClock())
     live.run(lambda _, said: on_tick(said), tick_ns=tick_ns, seconds=seconds)
     return live
 
 
 def run(camera, microphone, on_tick: Callable[[dict[str, str]], None] = lambda _: None, seconds: float = 0.5, pipeline=None):
     pipeline, logged = pipeline or Listening(), []
-    stream = LiveStream(pipeline, camera, microphone, MonotonicClock(), logged.append)
+    stream = Stream(pipeline, camera, microphone, MonotonicClock(), logged.append)
     drive(stream, on_tick, seconds)
     return pipeline, stream, logged
 
@@ -164,7 +165,7 @@ def test_a_device_that_fails_is_closed_and_opened_again_and_it_is_said_once():
     for datum in (frame(0), DeviceError("no more frames"), DeviceError("no more frames"), frame(1)):
         camera.data.put(datum)
     logged: list[str] = []
-    live = LiveStream(Listening(), camera, None, MonotonicClock(), logged.append)
+    live = Stream(Listening(), camera, None, MonotonicClock(), logged.append)
     with pytest.raises(Enough):
         drive(live, until(lambda _: said_back(camera, logged)), seconds=10)
     assert logged[:2] == ["no more frames", "device: back"]
@@ -202,7 +203,7 @@ def test_a_bug_in_a_reader_is_named_and_its_device_opened_again():
     microphone.data.put(ZeroDivisionError("a bug"))
     microphone.data.put(sound())
     logged: list[str] = []
-    stream = LiveStream(Listening(), None, microphone, MonotonicClock(), logged.append)
+    stream = Stream(Listening(), None, microphone, MonotonicClock(), logged.append)
     with pytest.raises(Enough):
         drive(stream, until(lambda devices: devices["microphone"] == "ok"), seconds=10)
     assert logged[0] == "a bug in reading device: ZeroDivisionError('a bug')"
@@ -221,13 +222,13 @@ class Failing(Listening):
             self.raised.add(stage)
             raise ZeroDivisionError(stage)
 
-    def see(self, frame: VideoFrame) -> None:
+    def process_frame(self, frame: VideoFrame) -> None:
         self._once("see")
-        super().see(frame)
+        super().process_frame(frame)
 
-    def hear(self, block: AudioBlock) -> None:
+    def process_audio(self, block: AudioBlock) -> None:
         self._once("hear")
-        super().hear(block)
+        super().process_audio(block)
 
     def tick(self, now_ns: int, devices: dict[str, str], clock_ns: Callable[[], int]) -> dict[str, str]:
         self._once("tick")
@@ -253,10 +254,10 @@ def test_a_stage_that_raises_is_begun_anew_and_what_it_lost_is_counted():
 
 def test_a_frame_that_was_seen_is_not_lost_where_its_search_raises():
     class Lost(Failing):
-        def see(self, frame: VideoFrame) -> None:
-            Listening.see(self, frame)
+        def process_frame(self, frame: VideoFrame) -> None:
+            Listening.process_frame(self, frame)
 
-        def explore(self, _: VideoFrame) -> None:
+        def search_new_faces(self, _: VideoFrame) -> None:
             self._once("explore")
 
     camera = Device()
@@ -278,7 +279,7 @@ def test_a_slow_stage_delays_no_other_and_skips_what_it_cannot_take():
     release = threading.Event()
 
     class Slow(Listening):
-        def see(self, frame: VideoFrame) -> None:
+        def process_frame(self, frame: VideoFrame) -> None:
             seen.append(frame.seq)
             release.wait(10)
 
@@ -303,7 +304,7 @@ def test_a_slow_stage_delays_no_other_and_skips_what_it_cannot_take():
 
 
 def test_ticks_that_come_too_late_are_skipped_and_counted():
-    stream = LiveStream(Listening(), None, None, MonotonicClock(), lambda _: None)
+    stream = Stream(Listening(), None, None, MonotonicClock(), lambda _: None)
     ticks: list[object] = []
 
     def slow_once(said: object) -> None:
@@ -362,7 +363,7 @@ def test_a_live_voice_is_heard_without_a_gap_and_falls_silent_with_its_microphon
         check_event(to_document(event))
         events.append(event)
 
-    stream = LiveStream(pipeline, None, PacedMicrophone(1.3), MonotonicClock(), lambda _: None)
+    stream = Stream(pipeline, None, PacedMicrophone(1.3), MonotonicClock(), lambda _: None)
     drive(stream, note, seconds=3.2, tick_ns=100 * NS_PER_MS)
     states = [(event.state, event.devices["microphone"], event.modalities) for event in events]
     assert states[5] == ("no_speech", "ok", ())

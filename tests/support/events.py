@@ -20,9 +20,9 @@ EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 BOTH = {"camera": "ok", "microphone": "ok"}
 
 
-def make_pipeline(bundle: Path, config: Config | None = None) -> Pipeline:
+def make_pipeline(bundle: Path, config: Config | None = None, **options: Any) -> Pipeline:
     identity = EventIdentity("/moodring/test/clip/0", lambda ns: f"{EPOCH + dt.timedelta(microseconds=ns // 1000):%FT%T.%fZ}")
-    return Pipeline(config or Config(), load(bundle), identity)
+    return Pipeline(config or Config(), load(bundle), identity, **options)
 
 
 @functools.cache

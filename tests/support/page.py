@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moodring.dashboard.guard import ANTI_FORGERY, Guard, guard_for
-from moodring.dashboard.server import PageServer, Shown
+from moodring.dashboard.server import PageServer
 from moodring.labels import LABELS
+from moodring.publish.base import Shown
 from moodring.types import BranchView, EmotionEvent, Face
 from tests.support.status import STATUS
 

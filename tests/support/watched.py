@@ -12,8 +12,8 @@ from moodring.capture.base import LiveAudio, LiveVideo
 from moodring.clock import MonotonicClock
 from moodring.pipeline import Pipeline
 from moodring.publish.cloudevents import to_document
-from moodring.run.runtime import LiveRun, LiveStream
-from moodring.telemetry import Stages
+from moodring.run.stream import Stages, Stream
+from moodring.run.ticks import TickLoop
 from moodring.types import EmotionEvent
 from tests.support.events import check_event, make_pipeline
 
@@ -37,8 +37,8 @@ class Watched:
         self.pipeline = make_pipeline(bundle)
         self._seconds = seconds
         clock = MonotonicClock()
-        self.stream = LiveStream(before(self.pipeline), camera, microphone, clock, self.logged.append)
-        self.live = LiveRun({"live": self.stream}, clock)
+        self.stream = Stream(before(self.pipeline), camera, microphone, clock, self.logged.append)
+        self.live = TickLoop({"live": self.stream}, clock)
         self._events: list[tuple[float, EmotionEvent]] = []
         self._changed = threading.Condition()
         self._over = False

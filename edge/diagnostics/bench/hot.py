@@ -25,7 +25,7 @@ from moodring.clock import NS_PER_S
 from moodring.config import Config
 from moodring.diagnostics.bench import recording as recordings
 from moodring.diagnostics.bench.kernels import KERNELS, Floor
-from moodring.diagnostics.bench.measured import STAGES, MeasuredPipeline
+from moodring.diagnostics.bench.measured import STAGES, Measured, measured_pipeline
 from moodring.diagnostics.bench.recording import RATE_HZ, Recording
 from moodring.diagnostics.bench.timing import NOISY_SPREAD, spread
 from moodring.errors import MediaError, MoodringError
@@ -106,22 +106,21 @@ def _spreads(samples: list[Sample]) -> dict[str, float]:
     return {name: spread([ratios[name] for ratios in each]) for name in each[0]}
 
 
-def sample(
-    pipeline: MeasuredPipeline, whole: MeasuredPipeline, floor: Floor, recording: Recording, publisher: Publisher
-) -> Sample:
-    """Pass the recording through, some times after one to warm up: `whole` times frames as a whole, `pipeline` each stage."""
-    for one in (pipeline, whole):
+def sample(staged: Measured, whole: Measured, floor: Floor, recording: Recording, publisher: Publisher) -> Sample:
+    """Pass the recording through, some times after one to warm up: `whole` times frames as a whole, `staged` each stage."""
+    for one in (staged, whole):
         _pass(one, floor, recording, publisher)
-        one.clear()
+        one.recorder.clear()
     for stage in floor.stages.values():
         stage.clear()
     for _ in range(ROUNDS):
-        for one in (pipeline, whole):
+        for one in (staged, whole):
             _pass(one, floor, recording, publisher)
-    if not pipeline.stages["see"].cpu_ns:
+    stages = staged.recorder.stages
+    if not stages["see"].cpu_ns:
         raise MediaError("no face was read in the whole recording; name one with a face that can be seen")
-    ours = {name: stage.cpu_ns for name, stage in pipeline.stages.items() if stage.cpu_ns}
-    ours |= {name: whole.stages[name].cpu_ns for name in FRAME_STAGES}
+    ours = {name: stage.cpu_ns for name, stage in stages.items() if stage.cpu_ns}
+    ours |= {name: whole.recorder.stages[name].cpu_ns for name in FRAME_STAGES}
     bare = {name: stage.cpu_ns for name, stage in floor.stages.items() if stage.cpu_ns}
     return Sample(
         ours_us={name: statistics.median(times) / 1000 for name, times in ours.items()},
@@ -129,32 +128,32 @@ def sample(
         ours_mean_us={name: statistics.fmean(times) / 1000 for name, times in ours.items()},
         ours_s=sum(sum(ours.get(name, [])) for name in STAGES) / ROUNDS / 1e9,
         floor_s=sum(statistics.median(bare[name]) * len(ours[name]) for name in KERNELS if name in bare) / ROUNDS / 1e9,
-        stages={name: pipeline.stages[name].figures() for name in (*STAGES, "see")},
+        stages={name: stages[name].figures() for name in (*STAGES, "see")},
     )
 
 
-def _pass(pipeline: MeasuredPipeline, floor: Floor, recording: Recording, publisher: Publisher) -> None:
+def _pass(measured: Measured, floor: Floor, recording: Recording, publisher: Publisher) -> None:
     """Put the recording through once: pictures and sound in the order of their times, an event every fifth of a second."""
+    pipeline = measured.pipeline
     pipeline.reset()
-    publish = pipeline.stages["publish"].timed(publisher.publish)
+    publish = measured.recorder.stages["publish"].timed(publisher.publish)
     devices: dict[str, DeviceState] = {"camera": "ok", "microphone": "ok"}
     heard = ticks = 0
     for index, jpeg in enumerate(recording.jpegs):
         now_ns = int(index * NS_PER_S / recording.fps)
-        while (end := heard + pipeline.sound_due()) <= min(recording.sound.size, now_ns * RATE_HZ // NS_PER_S):
+        while (end := heard + pipeline.samples_due()) <= min(recording.sound.size, now_ns * RATE_HZ // NS_PER_S):
             windows = pipeline.counters.windows_read
-            pipeline.hear(AudioBlock(recording.sound[heard:end], heard * NS_PER_S // RATE_HZ))
+            pipeline.process_audio(AudioBlock(recording.sound[heard:end], heard * NS_PER_S // RATE_HZ))
             floor.block(end - heard)
             heard = end
             if pipeline.counters.windows_read > windows:
                 floor.window()
         read = pipeline.counters.faces_read
         if pipeline.is_face_due(now_ns) and (frame := pipeline.decode(recording.captured(index, now_ns))) is not None:
-            pipeline.see(frame)
-            pipeline.explore(frame)
-            box = pipeline.primary_box
-            if pipeline.counters.faces_read > read and box is not None:
-                floor.frame(jpeg, frame.grey, box)
+            pipeline.process_frame(frame)
+            pipeline.search_new_faces(frame)
+            if pipeline.counters.faces_read > read and pipeline.faces:
+                floor.frame(jpeg, frame.grey, pipeline.faces[0].box_xywh)
         if now_ns * 5 // NS_PER_S > ticks:
             ticks += 1
             publish(pipeline.tick(now_ns, devices, time.monotonic_ns))
@@ -175,7 +174,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="moodring-bench-") as folder:
             publisher = JsonLines(str(Path(folder) / "events.jsonl"))
             networks = open_networks(config, bundle, plan)
-            each, whole = (MeasuredPipeline(config, bundle, IDENTITY, networks, within=within) for within in (True, False))
+            each, whole = (measured_pipeline(config, bundle, IDENTITY, networks, inner=inner) for inner in (True, False))
             found = sample(each, whole, Floor(bundle, plan, played.reduction), played, publisher)
             publisher.close()
     except MoodringError as error:

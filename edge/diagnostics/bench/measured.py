@@ -1,129 +1,131 @@
-"""The pipeline with a stop watch at each stage; it gives the same events."""
+"""A pipeline whose stages are timed for the benchmark: wall time and thread CPU time of every call."""
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from types import TracebackType
 
-from moodring.capture.base import Undecoded
+from moodring.clock import StageTimer
 from moodring.config import Config
 from moodring.diagnostics.bench.timing import Stage
-from moodring.features.audio.window import SpeechFrontEnd
 from moodring.inference.bundle import Bundle
 from moodring.pipeline import EventIdentity, Networks, Pipeline
-from moodring.types import AudioBlock, Face, VideoFrame
+from moodring.types import VideoFrame
 
 STAGES = ("decode", "detect", "search", "crop", "face", "mfcc", "speech", "fusion", "publish")
+FRAME_STAGES = ("decode", "see", "explore")
+AUDIO_STAGES = ("hear", "mfcc", "speech")
 
 
-class MeasuredPipeline(Pipeline):
-    """`stages` tells what each took. `see` is the whole of a frame that was read, the search for more faces in it among that;
-    crop is what is left of it.
+class StageRecorder(StageTimer):
+    """Records the calls of each stage in `stages`.
 
-    `answers_ns` are the times from a frame's capture to what the face branch says of it; `taken_ns` says when that was, where
-    somebody knows better than the runtime, which stamps a frame when it arrives. Without `within`, decode and see alone are
-    timed: a watch within a watch adds to what the outer one shows.
+    `see` is the total of a frame in which a face was classified, with the search for new faces. `crop` is what remains of it
+    without the other stages. With `inner=False` only decode and see are timed, because an inner timer adds to the outer one.
+
+    `answers_ns` are the times from the capture of a frame to its face output, measured with `clock_ns` where it is set.
+    `taken_ns` returns the capture time; the default is the time at which the runtime stamped the frame.
     """
 
-    def __init__(
-        self, config: Config, bundle: Bundle, identity: EventIdentity, networks: Networks, *, within: bool = True
-    ) -> None:
-        super().__init__(config, bundle, identity, networks)
+    def __init__(self, *, inner: bool = True) -> None:
         self.stages = {name: Stage() for name in (*STAGES, "see")}
         self.answers_ns: list[int] = []
         self.clock_ns: Callable[[], int] | None = None
         self.taken_ns: Callable[[VideoFrame], int] = lambda frame: frame.capture_time_ns
-        if within:
-            self._watch_within()
-        self._timed_decode = self.stages["decode"].timed(super().decode)
-        self._see, self._explore = Stage(), Stage()
-        self._timed_see = self._see.timed(super().see)
-        self._timed_explore = self._explore.timed(super().explore)
-        self._is_read = self._is_unsearched = False
+        self._timed = {*FRAME_STAGES, *AUDIO_STAGES, "detect", "search", "face", "fusion"} if inner else {*FRAME_STAGES}
+        self._newest: VideoFrame | None = None
+        self._is_tracked = self._is_read = self._is_searched = self._is_searched_at_once = False  # the newest frame
+        self._mfcc = Stage()  # the parts of one block
 
-    def _watch_within(self) -> None:
-        self._tracker.search = self.stages["search"].timed(self._tracker.search)  # type: ignore[method-assign]
-        self._tracker = _watched(self._tracker, "follow", self.stages["detect"])
-        self._face_branch = _watched(self._face_branch, "run", self.stages["face"])
-        self._speech_branch = _watched(self._speech_branch, "run", self.stages["speech"])
-        self._speech_front_end = _watched(_Whole(self._speech_front_end), "push", self.stages["mfcc"])
-        self._fuser = _watched(self._fuser, "fuse", self.stages["fusion"])
-
-    @property
-    def faces(self) -> tuple[Face, ...]:
-        """The faces followed in the newest frame."""
-        return self._faces
-
-    @property
-    def primary_box(self) -> tuple[int, int, int, int] | None:
-        """The box of the face read in the newest frame, in its pixels."""
-        return self._faces[0].box_xywh if self._faces else None
+    def on_frame(self, frame: VideoFrame) -> None:
+        """Remember the frame that is processed now: the frame callback of the pipeline."""
+        self._newest = frame
+        self._is_tracked = self._is_read = self._is_searched = self._is_searched_at_once = False
 
     def clear(self) -> None:
-        """Forget all times so far: they were warm-up."""
-        for stage in (*self.stages.values(), self._see, self._explore):
+        """Drop all times so far: they were warm-up."""
+        for stage in self.stages.values():
             stage.clear()
         self.answers_ns.clear()
 
-    def decode(self, captured: Undecoded) -> VideoFrame | None:
-        frame: VideoFrame | None = self._timed_decode(captured)
-        return frame
+    def stage(self, name: str) -> contextlib.AbstractContextManager[object]:
+        if name == "detect":  # the flags of a frame have one writer, the thread that processes it
+            self._is_tracked = True
+        elif name == "face":
+            self._is_read = True
+        elif name == "search":
+            self._is_searched = True
+        return _Watch(self, name) if name in self._timed else super().stage(name)
 
-    def see(self, frame: VideoFrame) -> None:
-        detect, search, face = self.stages["detect"], self.stages["search"], self.stages["face"]
-        read, follows, searches = self.counters.faces_read, len(detect.wall_ns), len(search.wall_ns)
-        self._timed_see(frame)
-        self._is_unsearched = len(detect.wall_ns) > follows and len(search.wall_ns) == searches
-        parts = [detect, face]
-        if len(search.wall_ns) > searches:
-            detect.subtract(search)
-            parts.append(search)
-        self._is_read = self.counters.faces_read > read
+    def finish(self, name: str, wall_ns: int, cpu_ns: int) -> None:
+        """Record one call of a stage."""
+        if name in ("detect", "search", "face", "decode", "speech", "fusion"):
+            self.stages[name].record(wall_ns, cpu_ns)
+            if name == "detect" and self._is_searched:
+                self.stages["detect"].subtract(self.stages["search"])
+        elif name == "mfcc":
+            self._mfcc.record(wall_ns, cpu_ns)
+        elif name == "hear":
+            self.stages["mfcc"].record(sum(self._mfcc.wall_ns), sum(self._mfcc.cpu_ns))
+            self._mfcc.clear()
+        elif name == "see":
+            self._finish_frame(wall_ns, cpu_ns)
+        elif name == "explore":
+            self._finish_search(wall_ns, cpu_ns)
+
+    def _finish_frame(self, wall_ns: int, cpu_ns: int) -> None:
         if not self._is_read:
             return
-        if self.clock_ns is not None:
-            self.answers_ns.append(self.clock_ns() - self.taken_ns(frame))
-        whole, crop = self.stages["see"], self.stages["crop"]
-        for one in (whole, crop):
-            one.append(self._see)
-        for part in parts:
-            crop.subtract(part)
+        if self.clock_ns is not None and self._newest is not None:
+            self.answers_ns.append(self.clock_ns() - self.taken_ns(self._newest))
+        for name in ("see", "crop"):
+            self.stages[name].record(wall_ns, cpu_ns)
+        self._is_searched_at_once = self._is_searched
+        for name in ("detect", "face", *(["search"] if self._is_searched else [])):
+            self.stages["crop"].subtract(self.stages[name])
 
-    def explore(self, frame: VideoFrame) -> None:
-        search, crop = self.stages["search"], self.stages["crop"]
-        searches = len(search.wall_ns)
-        self._timed_explore(frame)
+    def _finish_search(self, wall_ns: int, cpu_ns: int) -> None:
         if self._is_read:
-            for one in (self.stages["see"], crop):
-                one.add(self._explore)
-            if len(search.wall_ns) > searches:
-                crop.subtract(search)
-        if self._is_unsearched and len(search.wall_ns) == searches:
-            search.skip()  # a mean is one of all frames, as that of any other stage
+            for name in ("see", "crop"):
+                self.stages[name].add(wall_ns, cpu_ns)
+            if self._is_searched and not self._is_searched_at_once:
+                self.stages["crop"].subtract(self.stages["search"])
+        if self._is_tracked and not self._is_searched:
+            self.stages["search"].record(0, 0)  # the mean is over all frames, as for every other stage
 
 
-def _watched(inner: Any, method: str, stage: Stage) -> Any:
-    """Return something that does as `inner` does and takes the time of one of its methods; None stays None."""
-    return None if inner is None else _Watched(inner, method, stage)
+class _Watch:
+    """Context manager that reports the wall time and the thread CPU time of its body."""
+
+    __slots__ = ("_cpu_ns", "_name", "_recorder", "_wall_ns")
+
+    def __init__(self, recorder: StageRecorder, name: str) -> None:
+        self._recorder = recorder
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._cpu_ns, self._wall_ns = time.thread_time_ns(), time.perf_counter_ns()
+
+    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None) -> None:
+        wall_ns, cpu_ns = time.perf_counter_ns() - self._wall_ns, time.thread_time_ns() - self._cpu_ns
+        if kind is None:
+            self._recorder.finish(self._name, wall_ns, cpu_ns)
 
 
-class _Watched:
-    def __init__(self, inner: Any, method: str, stage: Stage) -> None:
-        self._inner = inner
-        setattr(self, method, stage.timed(getattr(inner, method)))
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A pipeline and the recorder of its stages."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+    pipeline: Pipeline
+    recorder: StageRecorder
 
 
-class _Whole:
-    """A speech front end whose windows are all made when it is asked, so that their making can be timed by itself."""
-
-    def __init__(self, inner: SpeechFrontEnd) -> None:
-        self._inner = inner
-
-    def push(self, block: AudioBlock) -> list[Any]:
-        return list(self._inner.push(block))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+def measured_pipeline(
+    config: Config, bundle: Bundle, identity: EventIdentity, networks: Networks, *, inner: bool = True
+) -> Measured:  # fmt: skip
+    """Return a pipeline that is timed. Its events are those of any other pipeline."""
+    recorder = StageRecorder(inner=inner)
+    return Measured(Pipeline(config, bundle, identity, networks, timer=recorder, on_frame=recorder.on_frame), recorder)

@@ -15,13 +15,14 @@ import numpy as np
 from moodring.capture.base import LiveAudio, LiveVideo, Undecoded
 from moodring.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from moodring.diagnostics.bench.machine import Look, memory_mb, troubles
-from moodring.diagnostics.bench.measured import STAGES, MeasuredPipeline
+from moodring.diagnostics.bench.measured import STAGES, Measured, StageRecorder
 from moodring.diagnostics.bench.recording import BLOCK, RATE_HZ, Recording
 from moodring.diagnostics.bench.timing import NOISY_SPREAD, spread
 from moodring.publish.base import Publisher
-from moodring.run.runtime import LiveRun, LiveStream
 from moodring.run.session import log
-from moodring.telemetry import added
+from moodring.run.stream import Stream
+from moodring.run.ticks import TickLoop
+from moodring.telemetry import sum_counts
 from moodring.types import F32, EmotionEvent
 
 WARM_UP_S = 3.0
@@ -83,22 +84,21 @@ def played(recording: Recording, first: int = 0) -> Devices:
     return PlayedCamera(recording, first), PlayedMicrophone(recording) if recording.sound.size else None
 
 
-def measure(
-    pipelines: Sequence[MeasuredPipeline], devices: Sequence[Devices], publisher: Publisher, seconds: float
-) -> dict[str, Any]:
+def measure(measured: Sequence[Measured], devices: Sequence[Devices], publisher: Publisher, seconds: float) -> dict[str, Any]:
     """Run one stream or several for some seconds after a warm-up; latencies in ms, CPU of the whole process.
 
     Stages are those of the first stream, latencies and counts those of all.
     """
     clock = MonotonicClock()
     streams = {}
-    for index, (pipeline, (camera, microphone)) in enumerate(zip(pipelines, devices, strict=True)):
-        pipeline.reset()
-        pipeline.clear()
-        pipeline.clock_ns = time.monotonic_ns
-        streams[str(index)] = LiveStream(pipeline, camera, microphone, clock, log)
-    run = LiveRun(streams, clock)
-    publish = pipelines[0].stages["publish"].timed(publisher.publish)
+    recorders = [one.recorder for one in measured]
+    for index, (one, (camera, microphone)) in enumerate(zip(measured, devices, strict=True)):
+        one.pipeline.reset()
+        one.recorder.clear()
+        one.recorder.clock_ns = time.monotonic_ns
+        streams[str(index)] = Stream(one.pipeline, camera, microphone, clock, log)
+    run = TickLoop(streams, clock)
+    publish = recorders[0].stages["publish"].timed(publisher.publish)
     latencies_ns: list[int] = []
     warm_ns = time.monotonic_ns() + int(WARM_UP_S * NS_PER_S)
     begun: list[tuple[Look, dict[str, int]]] = []
@@ -109,8 +109,8 @@ def measure(
             if event.latency_ms is not None:
                 latencies_ns.append(time.monotonic_ns() - event.capture_time_ns)
         elif time.monotonic_ns() >= warm_ns:
-            for pipeline in pipelines:
-                pipeline.clear()
+            for recorder in recorders:
+                recorder.clear()
             begun.append((Look.now(), _counted(streams.values())))
 
     run.run(take, tick_ns=int(NS_PER_S / EVENTS_HZ), seconds=WARM_UP_S + seconds)
@@ -118,8 +118,8 @@ def measure(
     between = begin.until(end := Look.now())
     counted = {name: count - before[name] for name, count in _counted(streams.values()).items()}
     cpu_s = end.own_cpu_s - begin.own_cpu_s
-    answers_ns = [time_ns for pipeline in pipelines for time_ns in pipeline.answers_ns]
-    spreads = _spreads(pipelines[0])
+    answers_ns = [time_ns for recorder in recorders for time_ns in recorder.answers_ns]
+    spreads = _spreads(recorders[0])
     return {
         "streams": len(streams),
         "seconds": between["seconds"],
@@ -128,10 +128,10 @@ def measure(
         "cpu_ms_per_frame": 1000 * cpu_s / max(1, counted["frames_captured"]),
         "cpu_ms_per_answer": 1000 * cpu_s / max(1, len(answers_ns)),
         "answer_ms": _quantiles_ms(answers_ns),
-        "answers_ms": [round(time_ns / NS_PER_MS, 2) for time_ns in answers_ns] if len(pipelines) == 1 else [],
+        "answers_ms": [round(time_ns / NS_PER_MS, 2) for time_ns in answers_ns] if len(recorders) == 1 else [],
         "spread": spreads,
         "event_ms": _quantiles_ms(latencies_ns),
-        "stages": {name: pipelines[0].stages[name].figures() for name in (*STAGES, "see")},
+        "stages": {name: recorders[0].stages[name].figures() for name in (*STAGES, "see")},
         "machine": between,
         "troubles": [
             *troubles(between),
@@ -141,20 +141,20 @@ def measure(
     }
 
 
-def _spreads(pipeline: MeasuredPipeline) -> dict[str, float]:
+def _spreads(recorder: StageRecorder) -> dict[str, float]:
     """Return how far the thirds of the run lie apart: in the CPU of a frame that was read, and in how soon it was answered.
 
     Quarter points are compared, which hold the frames without a slice of a search: a recording has those in all its parts.
     """
     found = {}
-    for what, values in (("the CPU of a frame", pipeline.stages["see"].cpu_ns), ("the time to an answer", pipeline.answers_ns)):
+    for what, values in (("the CPU of a frame", recorder.stages["see"].cpu_ns), ("the time to an answer", recorder.answers_ns)):
         if size := len(values) // 3:
             found[what] = spread([float(np.percentile(values[i * size : (i + 1) * size], 25)) for i in range(3)])
     return found
 
 
-def _counted(streams: Iterable[LiveStream]) -> dict[str, int]:
-    return added(part for stream in streams for part in (stream.captured, stream.dropped))
+def _counted(streams: Iterable[Stream]) -> dict[str, int]:
+    return sum_counts(part for stream in streams for part in (stream.captured, stream.dropped))
 
 
 def _quantiles_ms(durations_ns: list[int]) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -10,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from moodring.capture.microphone import Microphone, default_microphone
 from moodring.config import Config
 from moodring.diagnostics.bench import hot, machine, recording
 from moodring.diagnostics.bench import paced as live
-from moodring.diagnostics.bench.measured import MeasuredPipeline
+from moodring.diagnostics.bench.measured import measured_pipeline
 from moodring.diagnostics.bench.table import show
 from moodring.errors import MoodringError, UsageError
 from moodring.inference import bundle as bundles
@@ -38,23 +38,34 @@ STARTS = 3
 Peers = Callable[[recording.Recording, Bundle, Plan, dict[str, Any]], dict[str, Any]]
 
 
-def bench(arguments: argparse.Namespace, peers: Peers | None = None) -> int:
-    """Measure, print the table, and write the JSON where asked; `peers` measures what people use otherwise."""
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """The command line of `moodring bench`: `seconds` is the length of the paced part."""
+
+    source: str | None = None
+    json: Path | None = None
+    seconds: float = 20.0
+    bundle: str = "default"
+    live: bool = False
+
+
+def bench(options: BenchOptions, peers: Peers | None = None) -> int:
+    """Measure, print the table, and write the JSON file if one is named. `peers` measures other implementations as well."""
     cv2.setNumThreads(1)  # as the daemon does
     config = Config()
-    bundle = bundles.load(bundles.resolve(arguments.bundle))
+    bundle = bundles.load(bundles.resolve(options.bundle))
     engine = config.inference
     plan, why = tuning.plan(bundle, engine.backend, engine.precision, engine.threads)
-    source = arguments.source or str(SAMPLE_CLIP)
+    source = options.source or str(SAMPLE_CLIP)
     played = recording.load(source)
     log(f"{played.name}: {len(played.jpegs)} pictures of {played.size[0]}x{played.size[1]}; about a minute")
-    devices = _devices() if arguments.live else live.played(played)
+    devices = _devices() if options.live else live.played(played)
     before = machine.Look.now()
     fast = hot.measure(source, bundle.path)
     with tempfile.TemporaryDirectory(prefix="moodring-bench-") as folder:
         publisher = JsonLines(str(Path(folder) / "events.jsonl"))
-        pipeline = MeasuredPipeline(config, bundle, hot.IDENTITY, open_networks(config, bundle, plan))
-        paced = live.measure([pipeline], [devices], publisher, arguments.seconds)
+        measured = measured_pipeline(config, bundle, hot.IDENTITY, open_networks(config, bundle, plan))
+        paced = live.measure([measured], [devices], publisher, options.seconds)
         publisher.close()
     figures: dict[str, Any] = {
         "benchmark": "bench",
@@ -64,7 +75,7 @@ def bench(arguments: argparse.Namespace, peers: Peers | None = None) -> int:
         "networks": {name: str(form) for name, form in plan.items()},
         "networks_chosen": why,
         "recording": {"name": Path(played.name).name, "size": played.size, "fps": played.fps, "seconds": played.seconds},
-        "devices": "live" if arguments.live else "played",
+        "devices": "live" if options.live else "played",
         "hot": fast,
         "paced": paced,
         "startup_s": startup_s(),
@@ -78,8 +89,8 @@ def bench(arguments: argparse.Namespace, peers: Peers | None = None) -> int:
     troubles = [*paced["troubles"], *figures.get("peers", {}).get("troubles", []), *figures["noise"]["troubles"]]
     figures["troubles"] = list(dict.fromkeys(troubles))
     figures["noisy"] = bool(fast["noisy"] or troubles)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     show(figures)
     return 0
 

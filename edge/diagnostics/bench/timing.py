@@ -1,4 +1,4 @@
-"""Durations by stage, and whether what was measured can be believed."""
+"""Durations of stages, their quantiles, and the spread of repeated measurements."""
 
 from __future__ import annotations
 
@@ -17,52 +17,42 @@ NOISY_SPREAD = 0.10  # of a ratio over the last samples
 
 @dataclass(slots=True)
 class Stage:
-    """What one stage took, call by call: wall time, and CPU time of the thread that it ran in, in nanoseconds."""
+    """The duration of each call of one stage: wall time and CPU time of its thread, in ns."""
 
     wall_ns: list[int] = field(default_factory=list)
     cpu_ns: list[int] = field(default_factory=list)
 
+    def record(self, wall_ns: int, cpu_ns: int) -> None:
+        """Record one call."""
+        self.wall_ns.append(wall_ns)
+        self.cpu_ns.append(cpu_ns)
+
     def timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the call with its time taken."""
+        """Return a function that makes the call and records its time."""
 
         def run(*arguments: Any) -> Any:
             cpu_ns, wall_ns = time.thread_time_ns(), time.perf_counter_ns()
             result = call(*arguments)
             wall_ns, cpu_ns = time.perf_counter_ns() - wall_ns, time.thread_time_ns() - cpu_ns
-            self.wall_ns.append(wall_ns)
-            self.cpu_ns.append(cpu_ns)
+            self.record(wall_ns, cpu_ns)
             return result
 
         return run
 
-    def skip(self) -> None:
-        """Count a call that was not made: it took no time."""
-        self.wall_ns.append(0)
-        self.cpu_ns.append(0)
-
-    def append(self, other: Stage) -> None:
-        """Take over another's newest call; nothing where it has none."""
-        if other.wall_ns and other.cpu_ns:
-            self.wall_ns.append(other.wall_ns[-1])
-            self.cpu_ns.append(other.cpu_ns[-1])
-
-    def add(self, other: Stage) -> None:
-        """Count another's newest call to the newest one here; nothing where either has none."""
-        for mine, others in ((self.wall_ns, other.wall_ns), (self.cpu_ns, other.cpu_ns)):
-            if mine and others:
-                mine[-1] += others[-1]
+    def add(self, wall_ns: int, cpu_ns: int) -> None:
+        """Add to the newest call, if there is one: another thread may just have ended the warm-up."""
+        for durations_ns, more_ns in ((self.wall_ns, wall_ns), (self.cpu_ns, cpu_ns)):
+            if durations_ns:
+                durations_ns[-1] += more_ns
 
     def subtract(self, other: Stage) -> None:
-        """Take another's newest call out of the newest one here, in which it was made.
-
-        Where either has none, another thread has just ended the warm-up.
-        """
+        """Subtract the newest call of a stage that ran inside this one, if both have one."""
         for mine, others in ((self.wall_ns, other.wall_ns), (self.cpu_ns, other.cpu_ns)):
             if mine and others:
                 mine[-1] = max(0, mine[-1] - others[-1])
 
     def figures(self) -> dict[str, Any]:
-        """Return calls, quantiles of both times in microseconds, and the CPU seconds of all calls."""
+        """Return the number of calls, quantiles of both times in us, and the total CPU time in s."""
         return {
             "calls": len(self.wall_ns),
             "wall_us": quantiles_us(self.wall_ns),
@@ -72,18 +62,18 @@ class Stage:
         }
 
     def clear(self) -> None:
-        """Forget what was taken so far: it was warm-up."""
+        """Drop all calls so far: they were warm-up."""
         self.wall_ns.clear()
         self.cpu_ns.clear()
 
 
 def quantiles_us(durations_ns: Sequence[int]) -> dict[str, float]:
-    """Return p50, p95, p99 and max in microseconds; nothing where nothing was measured."""
+    """Return p50, p95, p99 and max in us; an empty dictionary where there are no durations."""
     if not durations_ns:
         return {}
     return {name: float(np.percentile(durations_ns, q)) / NS_PER_US for name, q in QUANTILES.items()}
 
 
 def spread(values: Sequence[float]) -> float:
-    """Return how far values lie apart: (most - least) / median; infinite for fewer than two."""
+    """Return (max - min) / median of the values; infinite for fewer than two."""
     return (max(values) - min(values)) / statistics.median(values) if len(values) > 1 else float("inf")

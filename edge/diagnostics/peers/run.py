@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moodring.capture.grey import decode_jpeg
 from moodring.capture.network import NetworkCamera
 from moodring.config import Config
 from moodring.diagnostics.bench import paced as edge_live
 from moodring.diagnostics.bench.hot import IDENTITY
-from moodring.diagnostics.bench.measured import MeasuredPipeline
+from moodring.diagnostics.bench.measured import measured_pipeline
 from moodring.diagnostics.bench.paced import played
 from moodring.diagnostics.bench.recording import Recording
 from moodring.diagnostics.peers import cameras, naive
 from moodring.features.face.haar import load_cascade
+from moodring.features.spec import PreprocessSpec
 from moodring.inference.bundle import Bundle
 from moodring.inference.variants import Plan
 from moodring.pipeline import open_networks
@@ -50,10 +52,12 @@ DETECTIONS = 10
 CALLS = 60
 WINDOW_S = 3
 FER_PICTURES = 30
-CHECKPOINTS = Path(__file__).resolve().parents[1] / "train" / "checkpoints"
+
+# From the preprocessing spec to a function of inputs for each network, which returns the call to time: eager PyTorch.
+EagerCalls = Callable[[PreprocessSpec], dict[str, Callable[[dict[str, NDArray[np.float32]]], Callable[[], Any]]]]
 
 
-def measure(recording: Recording, bundle: Bundle, plan: Plan, fast: dict[str, Any]) -> dict[str, Any]:
+def measure(eager: EagerCalls, recording: Recording, bundle: Bundle, plan: Plan, fast: dict[str, Any]) -> dict[str, Any]:
     """Return each peer's figures, and `ratios`: how many times ours is faster or cheaper. `missing` names what is not there."""
     missing: list[str] = []
     figures: dict[str, Any] = {"missing": missing}
@@ -61,7 +65,7 @@ def measure(recording: Recording, bundle: Bundle, plan: Plan, fast: dict[str, An
         ("live", lambda: live(recording, bundle, plan)),
         ("features", features),
         ("detection", lambda: detection(recording)),
-        ("branches", lambda: branches(bundle)),
+        ("branches", lambda: branches(bundle, eager)),
         ("fer", lambda: fer(recording)),
     ):
         try:
@@ -103,12 +107,12 @@ def live(recording: Recording, bundle: Bundle, plan: Plan) -> dict[str, Any]:
     config = Config()
     naive_one: dict[str, Any] = {"memory": naive.by_itself(recording, bundle)}
     with cameras.serving(recording) as served, tempfile.TemporaryDirectory(prefix="moodring-") as folder:
-        pipeline = MeasuredPipeline(config, bundle, IDENTITY, open_networks(config, bundle, plan))
+        measured = measured_pipeline(config, bundle, IDENTITY, open_networks(config, bundle, plan))
         ruler = cameras.Ruler(served, CAMERA_FPS)
-        pipeline.taken_ns = lambda frame: ruler.taken_ns(frame.grey, frame.reduction)
+        measured.recorder.taken_ns = lambda frame: ruler.taken_ns(frame.grey, frame.reduction)
         publisher = JsonLines(str(Path(folder) / "events.jsonl"))
         devices = (NetworkCamera(served.video(CAMERA_FPS)), played(recording)[1])
-        ours = edge_live.measure([pipeline], [devices], publisher, LIVE_S)
+        ours = edge_live.measure([measured], [devices], publisher, LIVE_S)
         publisher.close()
         for way in naive.WAYS:
             naive_one[way] = naive.live(served, CAMERA_FPS, recording, bundle, way=way, seconds=LIVE_S)
@@ -122,7 +126,7 @@ def live(recording: Recording, bundle: Bundle, plan: Plan) -> dict[str, Any]:
 
 def features() -> dict[str, Any]:
     """Cepstra of three seconds by each extractor; the whole comparison is benchmarks/mfcc.py."""
-    from benchmarks.mfcc import clip_calls, interleaved, speech_like
+    from moodring.diagnostics.peers.extractors import clip_calls, interleaved, speech_like
 
     clip = interleaved(clip_calls(speech_like(WINDOW_S)))
     us = {name: times["median_us"] for name, times in clip.items()}
@@ -144,15 +148,9 @@ def detection(recording: Recording) -> dict[str, float]:
     }
 
 
-def branches(bundle: Bundle) -> dict[str, dict[str, float]]:
+def branches(bundle: Bundle, eager: EagerCalls) -> dict[str, dict[str, float]]:
     """Median thread CPU, in us, of one call by engine, one thread each: eager PyTorch, and every form there is here."""
-    import torch
-
-    from moodring.export.networks import load_networks
-    from moodring.inference.variants import forms_of
-
-    torch.set_num_threads(1)
-    networks = load_networks(CHECKPOINTS, bundle.spec) if CHECKPOINTS.is_dir() else {}
+    networks = eager(bundle.spec)
     found: dict[str, dict[str, float]] = {}
     for name in ("face", "speech"):
         inputs = {key: np.random.default_rng(0).standard_normal(shape).astype(np.float32)
@@ -162,14 +160,7 @@ def branches(bundle: Bundle) -> dict[str, dict[str, float]]:
             model = bundle.open(name, form.precision, form.backend)
             calls[str(form)] = lambda m=model, i=inputs: m.run(i)
         if name in networks:
-            module = networks[name].module.eval()
-            tensors = [torch.from_numpy(value) for value in inputs.values()]
-
-            def eager(m: Any = module, t: Any = tensors) -> Any:
-                with torch.inference_mode():
-                    return m(*t)
-
-            calls["PyTorch"] = eager
+            calls["PyTorch"] = networks[name](inputs)
         times: dict[str, list[float]] = {engine: [] for engine in calls}
         for index in range(CALLS + 5):  # interleaved; the first ones are warm-up
             for engine, call in calls.items():
@@ -194,7 +185,7 @@ def fer(recording: Recording) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="moodring-") as folder:
         for index, jpeg in enumerate(recording.jpegs[:: max(1, len(recording.jpegs) // FER_PICTURES)]):
             (Path(folder) / f"{index:03d}.jpg").write_bytes(jpeg.tobytes())
-        script = Path(__file__).with_name("fer.py")
+        script = Path(__file__).with_name("fer_package.py")
         run = subprocess.run([python, str(script), folder], capture_output=True, text=True, check=False)
     if run.returncode:
         raise RuntimeError(f"the fer package failed: {run.stderr.strip()[-500:]}")

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from moodring.clock import NS_PER_S
+from moodring.clock import NS_PER_S, UNTIMED, StageTimer
 from moodring.features.face.haar import CLOSE_LOOK, NEW_LOOK, PROFILE_LOOK, QUICK_LOOK, Box, FaceDetector, Hit, Look
 from moodring.features.face.quality import face_clarity, frontality
 from moodring.features.face.search import FaceSearch, Proposal
@@ -71,8 +71,9 @@ class HaarTracker:
     Without `explore` no second face is found, and each is taken to be as clear as when it was first seen.
     """
 
-    def __init__(self, settings: TrackerSettings | None = None) -> None:
+    def __init__(self, settings: TrackerSettings | None = None, timer: StageTimer = UNTIMED) -> None:
         self.settings = settings or TrackerSettings()
+        self._timer = timer
         self._detector = FaceDetector()
         self.reset()
 
@@ -117,7 +118,7 @@ class HaarTracker:
             self._unexplored_ns = now_ns
         else:
             self._unexplored_ns = None
-            self.search(frame.grey, now_ns)
+            self._search_new_faces(frame.grey, now_ns)
         self._tracks = self._alive(now_ns)
         confirmed = [track for track in self._tracks if self._is_confirmed(track)]
         confirmed.sort(key=self._rank)
@@ -135,7 +136,7 @@ class HaarTracker:
             return
         self._unexplored_ns = None
         if is_due := self._search.is_due(now_ns):
-            self.search(frame.grey, now_ns)
+            self._search_new_faces(frame.grey, now_ns)
         for track in self._tracks:
             if track.seen_ns == now_ns and (is_due or track.judged_ns is None or now_ns - track.judged_ns >= CLARITY_NS):
                 _judge(track, frame.grey, now_ns)
@@ -193,7 +194,11 @@ class HaarTracker:
 
     # finding
 
-    def search(self, grey: U8, now_ns: int) -> None:
+    def _search_new_faces(self, grey: U8, now_ns: int) -> None:
+        with self._timer.stage("search"):
+            self._scan(grey, now_ns)
+
+    def _scan(self, grey: U8, now_ns: int) -> None:
         """Search for new faces: look again at the likeliest places that are proposed where no face is followed yet."""
         known = [track.seen_ns == now_ns for track in self._tracks if self._is_confirmed(track)]
         looked_at = 0

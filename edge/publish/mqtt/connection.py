@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from moodring.errors import ConfigError, PublishError, UsageError, without_credentials
-from moodring.publish.base import MqttVersion
+from moodring.types import MqttVersion
 
 WINDOW = 20  # messages on their way at a time; Mosquitto's own limit
 CONNECT_S = 10.0

@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from moodring.address import is_loopback
 from moodring.config import MqttConfig
 from moodring.errors import ConfigError
 from moodring.publish.mqtt.connection import Login, parse_address
 from moodring.publish.mqtt.sink import MqttSettings, MqttSink
 from moodring.publish.mqtt.spool import Spool
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 BYTES_PER_MB = 1_000_000
 S_PER_H = 3600.0
 
@@ -35,7 +35,7 @@ def open_mqtt(config: MqttConfig, stream_name: str, labels: tuple[str, ...], log
     )
     if login.password and login.username is None:
         raise ConfigError("mqtt.password_file is set but mqtt.username is not")
-    if login.username and not address.tls and address.host not in LOOPBACK:
+    if login.username and not address.tls and not is_loopback(address.host):
         log(f"the password for {address} travels in clear text; use mqtts:// where the broker can")
     spool = Spool(
         _spool_path(config.spool.path, client_id),

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 
 from moodring.errors import PublishError
 from moodring.labels import LABELS
-from moodring.publish.base import Event, MqttVersion
+from moodring.publish.base import Event
 from moodring.publish.cloudevents import to_json
 from moodring.publish.mqtt.connection import LOOP_S, BrokerAddress, BrokerLink, Farewell, Login, load_paho
 from moodring.publish.mqtt.home_assistant import discovery
 from moodring.publish.mqtt.spool import Spool
-from moodring.types import EmotionEvent
+from moodring.types import EmotionEvent, MqttVersion
 
 ONLINE, OFFLINE = "online", "offline"
 RETRY_FIRST_S, RETRY_LAST_S = 0.25, 15.0

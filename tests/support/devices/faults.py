@@ -34,18 +34,18 @@ class Faulty:
         self._pipeline = pipeline
         self.failing: set[str] = set()
         self.slowed: set[str] = set()
-        self.is_face_due, self.sound_due, self.decode = pipeline.is_face_due, pipeline.sound_due, pipeline.decode
-        self.forget_sight, self.forget_sound = pipeline.forget_sight, pipeline.forget_sound
-        self.forget_said, self.tick = pipeline.forget_said, pipeline.tick
+        self.is_face_due, self.samples_due, self.decode = pipeline.is_face_due, pipeline.samples_due, pipeline.decode
+        self.reset_video, self.reset_audio = pipeline.reset_video, pipeline.reset_audio
+        self.reset_smoothing, self.tick = pipeline.reset_smoothing, pipeline.tick
 
-    def see(self, frame: VideoFrame) -> None:
-        self._do("see", self._pipeline.see, frame)
+    def process_frame(self, frame: VideoFrame) -> None:
+        self._do("see", self._pipeline.process_frame, frame)
 
-    def explore(self, frame: VideoFrame) -> None:
-        self._pipeline.explore(frame)
+    def search_new_faces(self, frame: VideoFrame) -> None:
+        self._pipeline.search_new_faces(frame)
 
-    def hear(self, block: AudioBlock) -> None:
-        self._do("hear", self._pipeline.hear, block)
+    def process_audio(self, block: AudioBlock) -> None:
+        self._do("hear", self._pipeline.process_audio, block)
 
     def _do(self, stage: str, call: Callable[[Any], None], datum: Any) -> None:
         if stage in self.failing:

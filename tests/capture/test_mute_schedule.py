@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moodring.capture.mute_schedule import DAYS, MuteSchedule, parse
 from moodring.config import parse as parse_config
 from moodring.errors import ConfigError
-from moodring.run.schedule import DAYS, MuteSchedule, parse
 
 MINUTES = st.integers(0, 24 * 60 - 1)
 WEEKDAYS = st.integers(0, 6)
