@@ -53,16 +53,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--python", default="3.11")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = {"runtime": project["dependencies"]}
     wanted |= {f"extra {name}": project["optional-dependencies"][name] for name in EXTRAS}
     found = {}
     for name, requirements in wanted.items():
         with tempfile.TemporaryDirectory() as folder:
-            found[name] = resolve(requirements, given.python, Path(folder))
+            found[name] = resolve(requirements, arguments.python, Path(folder))
     what = "wheels for 64-bit ARM Linux (glibc); downloaded, not run"
-    write_json({"what": what, "python": given.python, "machine": machine(), **found}, given.json)
+    write_json({"what": what, "python": arguments.python, "machine": machine(), **found}, arguments.json)
     return 0 if found["runtime"]["resolves"] else 1
 
 

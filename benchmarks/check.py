@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-MOVED = 0.10
+RATIO_TOLERANCE = 0.10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     worse = False
     for name in sorted(old["ratios"].keys() & new["ratios"].keys()):
         before, after = old["ratios"][name], new["ratios"][name]
-        if abs(after / before - 1) <= MOVED:
+        if abs(after / before - 1) <= RATIO_TOLERANCE:
             continue
         is_worse = (after > before) == name.startswith("floor.")
         worse |= is_worse
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("one of the runs calls itself noisy: leave the machine alone and run it again")
         return 0
     if not worse:
-        print(f"no ratio became worse by more than {100 * MOVED:.0f} %")
+        print(f"no ratio became worse by more than {100 * RATIO_TOLERANCE:.0f} %")
     return int(worse)
 
 

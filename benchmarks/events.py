@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.recorder import Recorder
+from benchmarks.recorder import MqttRecorder
 from benchmarks.report import machine, write_json
 from moodring import interrupts
 from moodring.clock import MonotonicClock
@@ -50,17 +50,17 @@ ROOT = Path(__file__).resolve().parents[1]
 TOPIC = "moodring/soak"
 SOAK_HZ = 500.0
 # Mosquitto holds back no more than it can pass on, and drops nothing for want of room in its own queues.
-UNBOUNDED = ("allow_anonymous true", "max_inflight_messages 0", "max_queued_messages 0")
-EVEN = dict.fromkeys(LABELS, 0.125)
+BROKER_OPTIONS = ("allow_anonymous true", "max_inflight_messages 0", "max_queued_messages 0")
+UNIFORM_PROBABILITIES = dict.fromkeys(LABELS, 0.125)
 
 
-def example(source: str, seq: int) -> EmotionEvent:
+def make_event(source: str, seq: int) -> EmotionEvent:
     """Return an event of everyday size."""
-    view = BranchView("happy", EVEN, 0.9, 12.5)
+    view = BranchView("happy", UNIFORM_PROBABILITIES, 0.9, 12.5)
     now_ns = time.monotonic_ns()
     return EmotionEvent(
         source=source, time_utc="2026-01-01T00:00:00.000000Z", seq=seq, capture_time_ns=now_ns, state="ok", label="happy",
-        confidence=0.125, probabilities=EVEN, modalities=("face", "speech"), face=view, speech=view, faces=(), latency_ms=5.0,
+        confidence=0.125, probabilities=UNIFORM_PROBABILITIES, modalities=("face", "speech"), face=view, speech=view, faces=(), latency_ms=5.0,
         bundle_id="0123456789abcdef", devices={"camera": "ok", "microphone": "ok"},
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ def log(message: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {message}", file=sys.stderr, flush=True)
 
 
-def open_mqtt(port: int, folder: Path) -> tuple[MqttSink, Spool]:
+def make_mqtt_sink(port: int, folder: Path) -> tuple[MqttSink, Spool]:
     spool = Spool(folder / "events.spool", max_bytes=500_000_000, max_age_s=86_400.0)
     settings = MqttSettings(BrokerAddress("127.0.0.1", port, tls=False), Login("moodring-soak"), TOPIC)
     return MqttSink(settings, spool, log), spool
@@ -78,7 +78,7 @@ def open_mqtt(port: int, folder: Path) -> tuple[MqttSink, Spool]:
 # --- soak: the publishing process -------------------------------------------------------------------------------------
 
 
-class Reporting:
+class PublishLogSink:
     """Writes down each event once the sink has said that it is published: what is written here must never be lost."""
 
     def __init__(self, sink: MqttSink, path: Path) -> None:
@@ -93,16 +93,16 @@ class Reporting:
         self._sink.close()
 
 
-def publish_until(count: int, port: int, folder: Path, run: int) -> None:
+def publish_events(count: int, port: int, folder: Path, run: int) -> None:
     """Publish so many events at a steady rate, then wait until the broker has them all."""
-    sink, spool = open_mqtt(port, folder)
+    sink, spool = make_mqtt_sink(port, folder)
     sink.open()
-    outlet = Outlet("mqtt", Reporting(sink, folder / "reported"), log, capacity=5000, wait_s=60.0)
+    outlet = Outlet("mqtt", PublishLogSink(sink, folder / "reported"), log, capacity=5000, wait_s=60.0)
     outlet.open()
     clock, start_ns = MonotonicClock(), time.monotonic_ns()
     for seq in range(count):
         clock.sleep_until_ns(start_ns + int(seq * 1e9 / SOAK_HZ))
-        outlet.publish(example(f"/moodring/soak/live/run{run}", seq))
+        outlet.publish(make_event(f"/moodring/soak/live/run{run}", seq))
     while outlet.waiting or spool.waiting:
         clock.sleep_until_ns(time.monotonic_ns() + 50_000_000)
     outlet.close()
@@ -111,35 +111,35 @@ def publish_until(count: int, port: int, folder: Path, run: int) -> None:
 # --- soak: who kills and who counts -----------------------------------------------------------------------------------
 
 
-def soak(events: int, broker_kills: int, daemon_kills: int, seed: int, how: signal.Signals) -> dict[str, Any]:
+def soak(events: int, broker_kills: int, daemon_kills: int, seed: int, broker_signal: signal.Signals) -> dict[str, Any]:
     from tests.support.broker import Broker  # needs the tests' tools
 
     rng = random.Random(seed)
     seconds = events / SOAK_HZ
-    plan = sorted(
+    kill_schedule = sorted(
         [(rng.uniform(0.03, 0.95) * seconds, "broker") for _ in range(broker_kills)]
         + [(rng.uniform(0.05, 0.9) * seconds, "daemon") for _ in range(daemon_kills)]
     )
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        broker = stack.enter_context(Broker(folder, *UNBOUNDED))
-        subscriber = stack.enter_context(Recorder(broker.port, f"{TOPIC}/#"))
+        broker = stack.enter_context(Broker(folder, *BROKER_OPTIONS))
+        subscriber = stack.enter_context(MqttRecorder(broker.port, f"{TOPIC}/#"))
         broker.save()
         runs = itertools.count()
 
         def start() -> subprocess.Popen[bytes]:
-            left = max(1, events - len(reported(folder)))
+            left = max(1, events - len(reported_ids(folder)))
             arguments = ["publish", str(left), str(broker.port), str(folder), str(next(runs))]
             return subprocess.Popen([sys.executable, "-m", "benchmarks.events", *arguments], cwd=ROOT)
 
         daemon = start()
-        began = time.monotonic()
-        for at_s, what in plan:
-            time.sleep(max(0.0, began + at_s - time.monotonic()))
-            log(f"kill {what}; {len(subscriber.messages)} messages so far")
-            if what == "broker":
+        start_s = time.monotonic()
+        for at_s, target in kill_schedule:
+            time.sleep(max(0.0, start_s + at_s - time.monotonic()))
+            log(f"kill {target}; {len(subscriber.messages)} messages so far")
+            if target == "broker":
                 subscriber.wait_until_connected()
-                broker.kill(how)
+                broker.kill(broker_signal)
                 time.sleep(rng.uniform(0.2, 3.0))
                 broker.start()
             elif daemon.poll() is None:
@@ -148,44 +148,44 @@ def soak(events: int, broker_kills: int, daemon_kills: int, seed: int, how: sign
                 daemon = start()
         if daemon.wait(600) != 0:
             raise SystemExit("the publishing process failed; its message is above")
-        wanted = reported(folder)
+        expected_ids = reported_ids(folder)
         deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and not set(wanted) <= received_ids(subscriber):
+        while time.monotonic() < deadline and not set(expected_ids) <= received_ids(subscriber):
             time.sleep(0.2)
         with Spool(folder / "events.spool", max_bytes=1, max_age_s=1e9) as spool:
-            kept = {"acknowledged_by_the_broker": len(wanted) - spool.waiting, "spool_dropped": spool.dropped}
-        return kept | judged(wanted, [json.loads(body) for body in subscriber.of("events")]) | {
-            "broker_kills": broker_kills, "broker_signal": how.name, "daemon_kills": daemon_kills,
-            "seconds": round(time.monotonic() - began, 1), "rate_hz": SOAK_HZ, "seed": seed,
-            "availability": subscriber.of("availability"),
+            spool_counts = {"acknowledged_by_the_broker": len(expected_ids) - spool.waiting, "spool_dropped": spool.dropped}
+        return spool_counts | check_delivery(expected_ids, [json.loads(body) for body in subscriber.payloads("events")]) | {
+            "broker_kills": broker_kills, "broker_signal": broker_signal.name, "daemon_kills": daemon_kills,
+            "seconds": round(time.monotonic() - start_s, 1), "rate_hz": SOAK_HZ, "seed": seed,
+            "availability": subscriber.payloads("availability"),
         }  # fmt: skip
 
 
-def reported(folder: Path) -> list[str]:
+def reported_ids(folder: Path) -> list[str]:
     path = folder / "reported"
     return path.read_text().splitlines() if path.exists() else []
 
 
 def received_ids(subscriber: Any) -> set[str]:
-    return {json.loads(body)["id"] for body in subscriber.of("events")}
+    return {json.loads(body)["id"] for body in subscriber.payloads("events")}
 
 
-def judged(wanted: list[str], arrived: list[dict[str, Any]]) -> dict[str, Any]:
+def check_delivery(expected_ids: list[str], received: list[dict[str, Any]]) -> dict[str, Any]:
     """Compare what was reported as published with what a subscriber got."""
     first: dict[str, dict[str, Any]] = {}
-    altered = 0
-    for event in arrived:
-        altered += first.setdefault(event["id"], event) != event
+    payload_mismatches = 0
+    for event in received:
+        payload_mismatches += first.setdefault(event["id"], event) != event
     by_source: dict[str, list[int]] = {}
     for event in first.values():
         by_source.setdefault(event["source"], []).append(event["data"]["seq"])
     return {
-        "reported": len(wanted),
-        "arrived": len(arrived),
+        "reported": len(expected_ids),
+        "arrived": len(received),
         "distinct": len(first),
-        "lost": len(set(wanted) - set(first)),
-        "duplicates": len(arrived) - len(first),
-        "duplicates_that_differ": altered,
+        "lost": len(set(expected_ids) - set(first)),
+        "duplicates": len(received) - len(first),
+        "duplicates_that_differ": payload_mismatches,
         "out_of_order": sum(a > b for seqs in by_source.values() for a, b in itertools.pairwise(seqs)),
         "gaps": sum(max(seqs) + 1 - len(seqs) for seqs in by_source.values()),
         "sources": len(by_source),
@@ -198,14 +198,14 @@ def judged(wanted: list[str], arrived: list[dict[str, Any]]) -> dict[str, Any]:
 def outage(minutes: float) -> dict[str, Any]:
     from tests.support.broker import Broker, Subscriber
     from tests.support.devices.mjpeg import SoftwareCamera
-    from tests.support.signals import face_picture
+    from tests.support.signals import face_frame
 
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         broker = stack.enter_context(Broker(folder))
         subscriber = stack.enter_context(Subscriber(broker.port, f"{TOPIC}/#"))
         broker.save()
-        camera = stack.enter_context(SoftwareCamera(face_picture))
+        camera = stack.enter_context(SoftwareCamera(face_frame))
         events = folder / "events.jsonl"
         config = folder / "config.yaml"
         config.write_text(
@@ -213,20 +213,20 @@ def outage(minutes: float) -> dict[str, Any]:
             f"spool: {{path: {folder / 'events.spool'}}}}}\n"
         )
         arguments = ["run", "--config", str(config), "--video", camera.url, "--audio", "none"]
-        daemon = stack.enter_context(running([sys.executable, "-m", "moodring.cli", *arguments]))
+        daemon = stack.enter_context(run_process([sys.executable, "-m", "moodring.cli", *arguments]))
         time.sleep(10)  # caches warm, face found
-        marks = []
-        for seconds, up in ((60.0, True), (60.0 * minutes, False), (60.0, True)):
-            if not up:
+        line_offsets = []
+        for seconds, broker_up in ((60.0, True), (60.0 * minutes, False), (60.0, True)):
+            if not broker_up:
                 broker.kill()
-            elif marks:
+            elif line_offsets:
                 broker.start()
-                delivered_s = time_until_delivered(subscriber, events)
-            marks.append(line_count(events))
-            spool_bytes = max(sampled_sizes(folder, seconds), default=0)
-            if not up:
-                most_spool_bytes = spool_bytes
-        marks.append(line_count(events))
+                delivered_s = wait_for_backlog_s(subscriber, events)
+            line_offsets.append(line_count(events))
+            spool_bytes = max(sample_spool_bytes(folder, seconds), default=0)
+            if not broker_up:
+                max_spool_bytes = spool_bytes
+        line_offsets.append(line_count(events))
         daemon.send_signal(signal.SIGINT)
         daemon.wait(20)
         lines = [json.loads(line) for line in events.read_text().splitlines()]
@@ -235,12 +235,12 @@ def outage(minutes: float) -> dict[str, Any]:
             time.sleep(0.2)
         parts = {
             part: latencies(lines[start:end])
-            for part, (start, end) in zip(("before", "away", "after"), itertools.pairwise(marks), strict=True)
+            for part, (start, end) in zip(("before", "away", "after"), itertools.pairwise(line_offsets), strict=True)
         }
         up_p99 = (parts["before"]["p99_ms"] + parts["after"]["p99_ms"]) / 2
-        got = judged([line["id"] for line in lines], [json.loads(body) for body in subscriber.of("events")])
+        got = check_delivery([line["id"] for line in lines], [json.loads(body) for body in subscriber.payloads("events")])
         return got | {
-            "minutes_away": minutes, "delivered_after_s": delivered_s, "spool_bytes_at_most": most_spool_bytes,
+            "minutes_away": minutes, "delivered_after_s": delivered_s, "spool_bytes_at_most": max_spool_bytes,
             "latency": parts, "p99_away_over_up": parts["away"]["p99_ms"] / up_p99,
         }  # fmt: skip
 
@@ -260,18 +260,18 @@ def latencies(lines: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def time_until_delivered(subscriber: Any, events: Path) -> float:
+def wait_for_backlog_s(subscriber: Any, events: Path) -> float:
     """Return how long it takes from now until all that was published until now has arrived."""
-    began = time.monotonic()
-    wanted = {json.loads(line)["id"] for line in events.read_text().splitlines()}
-    while not wanted <= received_ids(subscriber):
-        if time.monotonic() - began > 120:
+    start_s = time.monotonic()
+    expected_ids = {json.loads(line)["id"] for line in events.read_text().splitlines()}
+    while not expected_ids <= received_ids(subscriber):
+        if time.monotonic() - start_s > 120:
             raise SystemExit("the backlog was not delivered in two minutes")
         time.sleep(0.2)
-    return round(time.monotonic() - began, 2)
+    return round(time.monotonic() - start_s, 2)
 
 
-def sampled_sizes(folder: Path, seconds: float) -> list[int]:
+def sample_spool_bytes(folder: Path, seconds: float) -> list[int]:
     sizes, end = [], time.monotonic() + seconds
     while time.monotonic() < end:
         sizes.append(sum(path.stat().st_size for path in folder.glob("events.spool*")))
@@ -280,7 +280,7 @@ def sampled_sizes(folder: Path, seconds: float) -> list[int]:
 
 
 @contextlib.contextmanager
-def running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def run_process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(command, cwd=ROOT)
     try:
         yield process
@@ -297,10 +297,10 @@ def overhead(seconds: float) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as name, Broker(Path(name)) as broker:
         rows = {}
-        for what in ("none", "all", "none", "all"):  # twice: the second pair counts, caches are warm
-            command = [sys.executable, "-m", "benchmarks.events", "tick", what, str(seconds), str(broker.port), name]
+        for target in ("none", "all", "none", "all"):  # twice: the second pair counts, caches are warm
+            command = [sys.executable, "-m", "benchmarks.events", "tick", target, str(seconds), str(broker.port), name]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-            rows[what] = json.loads(done.stdout)
+            rows[target] = json.loads(done.stdout)
         return {
             "rate_hz": 10.0, "seconds": seconds, "none": rows["none"], "all": rows["all"],
             "cpu_percent": rows["all"]["cpu_percent"] - rows["none"]["cpu_percent"],
@@ -308,17 +308,17 @@ def overhead(seconds: float) -> dict[str, Any]:
         }  # fmt: skip
 
 
-def tick(what: str, seconds: float, port: int, folder: Path) -> None:
+def measure_sink_cost(target: str, seconds: float, port: int, folder: Path) -> None:
     """Publish at 10 Hz to no sink or to all of them, and print what it cost. Both import what the runtime imports."""
     import moodring.run.session  # noqa: F401
 
     clock = MonotonicClock()
     telemetry = Telemetry(clock, counters=lambda: {"events": 1}, dropped=dict, level_dbfs=lambda: -30.0)
     with contextlib.ExitStack() as stack:
-        outlets, mqtt = all_sinks(port, folder) if what == "all" else ([], None)
+        outlets, mqtt = open_all_sinks(port, folder) if target == "all" else ([], None)
         distributor = stack.enter_context(Distributor(telemetry, clock, outlets=outlets, spooling=mqtt))
         server = None
-        if what == "all":
+        if target == "all":
             collector = Collector({"bench": (telemetry, distributor.sinks)})
             server = MetricsServer("127.0.0.1", 0, collector, Health({"bench": telemetry}, 2.0))
             server.open()
@@ -328,7 +328,7 @@ def tick(what: str, seconds: float, port: int, folder: Path) -> None:
             if index == 20:  # what starting costs is not counted
                 cpu_s = time.process_time()
             clock.sleep_until_ns(start_ns + index * 100_000_000)
-            distributor.publish(example("/moodring/bench/live/0", index))
+            distributor.publish(make_event("/moodring/bench/live/0", index))
             if server is not None and index % 150 == 149:  # a scrape every 15 s
                 urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics").read()
         cpu_s = time.process_time() - cpu_s
@@ -336,8 +336,8 @@ def tick(what: str, seconds: float, port: int, folder: Path) -> None:
     print(json.dumps({"cpu_percent": 100 * cpu_s / (seconds - 2), "rss_mb": rss_kb / 1024}))
 
 
-def all_sinks(port: int, folder: Path) -> tuple[list[Outlet | Inline], MqttSink]:
-    mqtt, _ = open_mqtt(port, folder)
+def open_all_sinks(port: int, folder: Path) -> tuple[list[Outlet | Inline], MqttSink]:
+    mqtt, _ = make_mqtt_sink(port, folder)
     mqtt.open()
     lsl = LslOutlets("bench", "bench")
     lsl.open()
@@ -360,17 +360,17 @@ def main() -> None:
         command.add_argument("--json", type=Path)
         if part == "soak":
             command.add_argument("--broker-signal", choices=("TERM", "KILL"), default="KILL")
-    publishing = parts.add_parser("publish")
+    publish_parser = parts.add_parser("publish")
     for name, kind in (("count", int), ("port", int), ("folder", Path), ("run", int)):
-        publishing.add_argument(name, type=kind)
-    ticking = parts.add_parser("tick")
-    for name, kind in (("what", str), ("seconds", float), ("port", int), ("folder", Path)):
-        ticking.add_argument(name, type=kind)
+        publish_parser.add_argument(name, type=kind)
+    tick_parser = parts.add_parser("tick")
+    for name, kind in (("target", str), ("seconds", float), ("port", int), ("folder", Path)):
+        tick_parser.add_argument(name, type=kind)
     a = parser.parse_args()
     if a.part == "publish":
-        publish_until(a.count, a.port, a.folder, a.run)
+        publish_events(a.count, a.port, a.folder, a.run)
     elif a.part == "tick":
-        tick(a.what, a.seconds, a.port, a.folder)
+        measure_sink_cost(a.target, a.seconds, a.port, a.folder)
     else:
         figures = (
             soak(a.events, a.broker_kills, a.daemon_kills, a.seed, signal.Signals[f"SIG{a.broker_signal}"]) if a.part == "soak"

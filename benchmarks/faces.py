@@ -34,14 +34,14 @@ from moodring.inference.bundle import Bundle
 from moodring.pipeline import EventIdentity, Pipeline
 from moodring.types import U8, FaceCrop, VideoFrame
 
-NOBODY = (
+CLIPS_WITHOUT_FACE = (
     "intel_bottle-detection.mp4",
     "intel_car-detection.mp4",
     "pyfeat_no_face.mp4",
     "intel_one-by-one-person-detection.mp4",
 )
 SIZES = ((640, 480), (1280, 720))
-TIMED = (
+TIMED_CLIPS = (
     "av_clips/grid_bbaf2n.mpg",
     "av_clips/grid_swiz3n.mpg",
     "video/fer_woman2.mp4",
@@ -49,9 +49,9 @@ TIMED = (
 )
 PEERS: dict[str, dict[str, Any]] = {"defaults": {}, "factor 1.3, 5 neighbours": {"scaleFactor": 1.3, "minNeighbors": 5}}
 PEER_FRAMES = 10  # of each timed clip: one costs as much as a hundred of ours
-VARIED = "short_hamilton_clip.mp4"  # a film scene with cuts: how much of its recall is luck
-IN_A_ROW = 3
-SAME_FACE = 0.3  # overlap
+VARIED_CLIP = "short_hamilton_clip.mp4"  # a film scene with cuts: how much of its recall is luck
+MIN_CONSECUTIVE_FRAMES = 3
+MIN_OVERLAP = 0.3  # overlap
 
 
 def main() -> None:
@@ -62,21 +62,22 @@ def main() -> None:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     bundle = bundles.load(arguments.bundle)
-    clips = [arguments.data / part / name for part in ("av_clips", "video") for name in listed(arguments.data / part)]
-    shown = [clip for clip in clips if clip.name not in NOBODY]
+    clips = [arguments.data / part / name for part in ("av_clips", "video") for name in manifest_files(arguments.data / part)]
+    clips_with_face = [clip for clip in clips if clip.name not in CLIPS_WITHOUT_FACE]
     figures = {
         "benchmark": "faces",
         "machine": machine(),
         "bundle": bundle.id,
-        "cpu_ms": {f"{w}x{h}": _cost(arguments.data, (w, h)) for w, h in SIZES},
-        "recall": {clip.name: _recall(list(_frames(clip)), bundle) for clip in shown},
+        "cpu_ms": {f"{w}x{h}": _cpu_cost(arguments.data, (w, h)) for w, h in SIZES},
+        "recall": {clip.name: _recall(list(_frames(clip)), bundle) for clip in clips_with_face},
         "recall_varied": {
-            name: _recall(_varied(arguments.data / "av_clips" / VARIED, change), bundle) for name, change in CHANGES.items()
+            name: _recall(_transformed_frames(arguments.data / "av_clips" / VARIED_CLIP, transform), bundle)
+            for name, transform in TRANSFORMS.items()
         },
         "nobody": {
-            **{clip.name: _false_faces(_frames(clip), bundle) for clip in clips if clip.name in NOBODY},
-            "pyfeat_noface_mountain.jpg": _false_faces(
-                _still(arguments.data / "face_images/pyfeat_noface_mountain.jpg"), bundle
+            **{clip.name: _false_positives(_frames(clip), bundle) for clip in clips if clip.name in CLIPS_WITHOUT_FACE},
+            "pyfeat_noface_mountain.jpg": _false_positives(
+                _photo_frames(arguments.data / "face_images/pyfeat_noface_mountain.jpg"), bundle
             ),
         },
         "two_people": {
@@ -86,7 +87,7 @@ def main() -> None:
     write_json(figures, arguments.json)
 
 
-def listed(folder: Path) -> list[str]:
+def manifest_files(folder: Path) -> list[str]:
     with (folder / "manifest.csv").open(newline="") as handle:
         return [row["file"] for row in csv.DictReader(handle)]
 
@@ -96,7 +97,7 @@ def _frames(clip: Path) -> Iterator[VideoFrame]:
         yield from video
 
 
-def _still(picture: Path) -> list[VideoFrame]:
+def _photo_frames(picture: Path) -> list[VideoFrame]:
     """A photograph held before the camera for three seconds, 720 lines high, a little unsteadily."""
     grey = read_grey(picture)
     scaled = cv2.resize(grey, (round(grey.shape[1] * 720 / grey.shape[0]), 720), interpolation=cv2.INTER_AREA)
@@ -109,7 +110,7 @@ def _still(picture: Path) -> list[VideoFrame]:
 # cost
 
 
-def _cost(data: Path, size: tuple[int, int]) -> dict[str, Any]:
+def _cpu_cost(data: Path, size: tuple[int, int]) -> dict[str, Any]:
     """Thread CPU time in ms, over the timed clips brought to one size, of each frame after one in which a face was known.
 
     The peers read some frames in between. A new scene is a frame that a tracker sees first.
@@ -117,26 +118,26 @@ def _cost(data: Path, size: tuple[int, int]) -> dict[str, Any]:
     cascade = load_cascade()
     ours: list[float] = []
     new_scene: list[float] = []
-    newcomer = HaarTracker()
+    fresh_tracker = HaarTracker()
     peers: dict[str, list[float]] = {name: [] for name in PEERS}
-    for name in TIMED:
+    for name in TIMED_CLIPS:
         tracker, known = HaarTracker(), False
         frames = [_resized(frame, size) for frame in _frames(data / name)]
         for index, frame in enumerate(frames):
-            begun = time.thread_time_ns()
+            start_ns = time.thread_time_ns()
             faces = tracker.update(frame)
             if known:
-                ours.append((time.thread_time_ns() - begun) / 1e6)
+                ours.append((time.thread_time_ns() - start_ns) / 1e6)
             known = bool(faces)
             if index % (len(frames) // PEER_FRAMES) == 0:
-                newcomer.reset()
-                begun = time.thread_time_ns()
-                newcomer.update(frame)
-                new_scene.append((time.thread_time_ns() - begun) / 1e6)
+                fresh_tracker.reset()
+                start_ns = time.thread_time_ns()
+                fresh_tracker.update(frame)
+                new_scene.append((time.thread_time_ns() - start_ns) / 1e6)
                 for peer, options in PEERS.items():
-                    begun = time.thread_time_ns()
+                    start_ns = time.thread_time_ns()
                     cascade.detectMultiScale(frame.grey, **options)
-                    peers[peer].append((time.thread_time_ns() - begun) / 1e6)
+                    peers[peer].append((time.thread_time_ns() - start_ns) / 1e6)
     median = float(np.median(ours))
     return {
         "frames": len(ours),
@@ -153,17 +154,17 @@ def _cost(data: Path, size: tuple[int, int]) -> dict[str, Any]:
 def _resized(frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
     """The middle of a frame in the shape of `size` (width, height), brought to it."""
     height, width = frame.grey.shape
-    wide = min(width, height * size[0] // size[1])
-    high = min(height, width * size[1] // size[0])
-    left, top = (width - wide) // 2, (height - high) // 2
-    middle = frame.grey[top : top + high, left : left + wide]
-    return VideoFrame(np.asarray(cv2.resize(middle, size), np.uint8), frame.capture_time_ns, frame.seq)
+    crop_width = min(width, height * size[0] // size[1])
+    crop_height = min(height, width * size[1] // size[0])
+    left, top = (width - crop_width) // 2, (height - crop_height) // 2
+    centre_crop = frame.grey[top : top + crop_height, left : left + crop_width]
+    return VideoFrame(np.asarray(cv2.resize(centre_crop, size), np.uint8), frame.capture_time_ns, frame.seq)
 
 
 # recall
 
 
-def careful_scan(frames: Iterable[VideoFrame]) -> list[list[Box]]:
+def reference_scan(frames: Iterable[VideoFrame]) -> list[list[Box]]:
     """Every frame searched at full size in small steps: what is there to be found, and some that is not there."""
     cascade = load_cascade()
     boxes = []
@@ -174,12 +175,12 @@ def careful_scan(frames: Iterable[VideoFrame]) -> list[list[Box]]:
     return boxes
 
 
-def lasting(boxes: list[list[Box]]) -> list[list[Box]]:
+def persistent_boxes(boxes: list[list[Box]]) -> list[list[Box]]:
     """Those boxes that stand in at least `IN_A_ROW` consecutive frames, from each to the next overlapping."""
     before = _run_lengths(boxes)
     after = _run_lengths(boxes[::-1])[::-1]
     return [
-        [box for box, a, b in zip(here, before[i], after[i], strict=True) if a + b - 1 >= IN_A_ROW]
+        [box for box, a, b in zip(here, before[i], after[i], strict=True) if a + b - 1 >= MIN_CONSECUTIVE_FRAMES]
         for i, here in enumerate(boxes)
     ]
 
@@ -188,77 +189,81 @@ def _run_lengths(boxes: list[list[Box]]) -> list[list[int]]:
     lengths: list[list[int]] = []
     for i, here in enumerate(boxes):
         previous = list(zip(boxes[i - 1], lengths[i - 1], strict=True)) if i else []
-        lengths.append([1 + max((n for p, n in previous if p.overlap(box) > SAME_FACE), default=0) for box in here])
+        lengths.append([1 + max((n for p, n in previous if p.iou(box) > MIN_OVERLAP), default=0) for box in here])
     return lengths
 
 
 @dataclass(slots=True)
-class Followed:
+class TrackedClip:
     """What the tracker, and the face branch that judges its faces, made of a clip."""
 
     faces: list[list[Box]] = field(default_factory=list)
     frames_of_id: dict[int, int] = field(default_factory=dict)
 
 
-def follow(frames: Iterable[VideoFrame], bundle: Bundle) -> Followed:
-    tracker, seen = HaarTracker(), Followed()
+def track_clip(frames: Iterable[VideoFrame], bundle: Bundle) -> TrackedClip:
+    tracker, tracked = HaarTracker(), TrackedClip()
     branch = FaceBranch(bundle.open("face"), bundle.models["face"])
     for frame in frames:
         faces = tracker.update(frame)
-        seen.faces.append([Box(x + w / 2, y + h / 2, w) for x, y, w, h in (face.box_xywh for face in faces)])
+        tracked.faces.append([Box(x + w / 2, y + h / 2, w) for x, y, w, h in (face.box_xywh for face in faces)])
         for face in faces:
-            seen.frames_of_id[face.id] = seen.frames_of_id.get(face.id, 0) + 1
+            tracked.frames_of_id[face.id] = tracked.frames_of_id.get(face.id, 0) + 1
         if faces and not faces[0].held:
             crop = crop_face(frame.grey, faces[0].box_xywh, bundle.spec.face)
-            tracker.believe(faces[0].id, branch.run(FaceCrop(crop, frame.capture_time_ns, 1.0)).usable)
-    return seen
+            tracker.update_confidence(faces[0].id, branch.run(FaceCrop(crop, frame.capture_time_ns, 1.0)).usable)
+    return tracked
 
 
-def _varied(clip: Path, change: Callable[[U8], U8]) -> list[VideoFrame]:
-    return [VideoFrame(change(frame.grey), frame.capture_time_ns, frame.seq) for frame in _frames(clip)]
+def _transformed_frames(clip: Path, transform: Callable[[U8], U8]) -> list[VideoFrame]:
+    return [VideoFrame(transform(frame.grey), frame.capture_time_ns, frame.seq) for frame in _frames(clip)]
 
 
 def _mirrored(grey: U8) -> U8:
     return np.ascontiguousarray(grey[:, ::-1])
 
 
-def _smaller(grey: U8) -> U8:
+def _scaled_down(grey: U8) -> U8:
     size = (grey.shape[1] * 9 // 10, grey.shape[0] * 9 // 10)
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _recall(frames: list[VideoFrame], bundle: Bundle) -> dict[str, Any]:
-    expected = lasting(careful_scan(frames))
-    seen = follow(frames, bundle)
+    expected = persistent_boxes(reference_scan(frames))
+    tracked = track_clip(frames, bundle)
     with_face = [i for i, boxes in enumerate(expected) if boxes]
-    hits = [any(box.overlap(own) > SAME_FACE for box in expected[i] for own in seen.faces[i]) for i in with_face]
-    boxes = [any(box.overlap(own) > SAME_FACE for own in seen.faces[i]) for i in with_face for box in expected[i]]
-    ours = [i for i, faces in enumerate(seen.faces) if faces]
-    late = next((i for i in ours if i >= with_face[0]), len(seen.faces)) - with_face[0]
+    hits = [
+        any(box.iou(tracked_box) > MIN_OVERLAP for box in expected[i] for tracked_box in tracked.faces[i]) for i in with_face
+    ]
+    boxes = [
+        any(box.iou(tracked_box) > MIN_OVERLAP for tracked_box in tracked.faces[i]) for i in with_face for box in expected[i]
+    ]
+    ours = [i for i, faces in enumerate(tracked.faces) if faces]
+    frames_late = next((i for i in ours if i >= with_face[0]), len(tracked.faces)) - with_face[0]
     return {
         "frames_with_a_face": len(with_face),
         "recall": float(np.mean(hits)),
         "recall_from_the_first_detection_on": float(np.mean([h for i, h in zip(with_face, hits, strict=True) if i >= ours[0]])),
         "recall_of_boxes": float(np.mean(boxes)),
-        "first_detection_frames_late": late,
+        "first_detection_frames_late": frames_late,
         "missed_frames": [i for i, hit in zip(with_face, hits, strict=True) if not hit][:40],
-        "ids": len(seen.frames_of_id),
+        "ids": len(tracked.frames_of_id),
     }
 
 
-CHANGES = {"mirrored": _mirrored, "at nine tenths of its size": _smaller}
+TRANSFORMS = {"mirrored": _mirrored, "at nine tenths of its size": _scaled_down}
 
 
 # nobody, and two
 
 
-def _false_faces(frames: Iterable[VideoFrame], bundle: Bundle) -> dict[str, int]:
+def _false_positives(frames: Iterable[VideoFrame], bundle: Bundle) -> dict[str, int]:
     """Tracks and labels where there is no face: the longest track in frames, and events of the whole chain with a label."""
-    kept = list(frames)
-    seen = follow(kept, bundle)
+    frame_list = list(frames)
+    tracked = track_clip(frame_list, bundle)
     pipeline = Pipeline(Config(), bundle, EventIdentity("/moodring/benchmark/nobody/0", str))
     labels, due_ns = 0, 0
-    for frame in kept:
+    for frame in frame_list:
         pipeline.process_frame(frame)
         pipeline.search_new_faces(frame)
         if frame.capture_time_ns >= due_ns:
@@ -266,17 +271,17 @@ def _false_faces(frames: Iterable[VideoFrame], bundle: Bundle) -> dict[str, int]
             labels += event.label is not None
             due_ns += NS_PER_S // 5
     return {
-        "frames": len(kept),
-        "tracks": len(seen.frames_of_id),
-        "longest_track_frames": max(seen.frames_of_id.values(), default=0),
+        "frames": len(frame_list),
+        "tracks": len(tracked.frames_of_id),
+        "longest_track_frames": max(tracked.frames_of_id.values(), default=0),
         "events_with_a_label": labels,
     }
 
 
 def _two_people(picture: Path) -> dict[str, Any]:
     """A photograph of two, panned and zoomed for six seconds: how many ids, and whether any went from one to the other."""
-    ids_by_place: dict[int, set[int]] = {}
-    both = 0
+    ids_by_position: dict[int, set[int]] = {}
+    frames_with_two = 0
     grey = read_grey(picture)
     tracker = HaarTracker()
     height, width = grey.shape
@@ -286,20 +291,20 @@ def _two_people(picture: Path) -> dict[str, Any]:
         size = (round(width * 480 / height), 480)
         scene: U8 = np.asarray(cv2.warpAffine(grey, shift, size, borderMode=cv2.BORDER_REPLICATE), np.uint8)
         faces = tracker.update(VideoFrame(scene, i * NS_PER_S // 30, i))
-        places = {face.id: (face.box_xywh[0] + face.box_xywh[2] / 2 - dx) / zoom for face in faces}
-        for face_id, place in places.items():
-            nearest = min(ids_by_place, key=lambda known: abs(known - place), default=None)
-            if nearest is None or abs(nearest - place) > 0.1 * width:
-                nearest = round(place)
-            ids_by_place.setdefault(nearest, set()).add(face_id)
-        both += len(faces) >= 2
-    everywhere = [face_id for ids in ids_by_place.values() for face_id in ids]
+        positions = {face.id: (face.box_xywh[0] + face.box_xywh[2] / 2 - dx) / zoom for face in faces}
+        for face_id, position in positions.items():
+            nearest = min(ids_by_position, key=lambda known: abs(known - position), default=None)
+            if nearest is None or abs(nearest - position) > 0.1 * width:
+                nearest = round(position)
+            ids_by_position.setdefault(nearest, set()).add(face_id)
+        frames_with_two += len(faces) >= 2
+    all_ids = [face_id for ids in ids_by_position.values() for face_id in ids]
     return {
         "frames": 180,
-        "frames_with_two_or_more": both,
-        "places": len(ids_by_place),
-        "ids": len(set(everywhere)),
-        "switches": len(everywhere) - len(ids_by_place) + len(everywhere) - len(set(everywhere)),
+        "frames_with_two_or_more": frames_with_two,
+        "places": len(ids_by_position),
+        "ids": len(set(all_ids)),
+        "switches": len(all_ids) - len(ids_by_position) + len(all_ids) - len(set(all_ids)),
     }
 
 

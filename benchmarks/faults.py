@@ -28,20 +28,20 @@ import cv2
 
 from benchmarks.report import machine, write_json
 from moodring.run.memory import limit_arenas
-from tests.support.devices.faults import STARVATION, Injection, bench, faults, inject, unaccounted
-from tests.support.devices.microphone import REASON, SoftwareMicrophone, available
+from tests.support.devices.faults import STARVATION, Injection, faults, inject, rig, unaccounted
+from tests.support.devices.microphone import SKIP_REASON, SoftwareMicrophone, is_available
 from tests.support.signals import voice
 from tests.support.tiny_bundle import write_tiny_bundle
 
-DEGRADED_S, RECOVERED_S = 2.0, 5.0  # what is asked
+MAX_DEGRADED_S, MAX_RECOVERED_S = 2.0, 5.0  # what is asked
 
 
 @dataclass(frozen=True)
-class Run:
+class FaultRun:
     """What one run with its share of the faults gave."""
 
     injections: list[Injection]
-    unseen: list[str]  # what did not show, or was not over, for so long that it was given up
+    undetected: list[str]  # what did not show, or was not over, for so long that it was given up
     unaccounted: dict[str, int]
     captured: dict[str, int]
     dropped: dict[str, int]
@@ -55,8 +55,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="no round is begun later than this")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    if not available():
-        sys.exit(REASON)
+    if not is_available():
+        sys.exit(SKIP_REASON)
     names = [fault.name for fault in faults() if fault.name != STARVATION]
     shares = [names[job :: arguments.jobs] for job in range(arguments.jobs)]
     context = multiprocessing.get_context("spawn")
@@ -69,10 +69,10 @@ def main() -> None:
         {
             "benchmark": "faults",
             "machine": machine(),
-            "asked": {"degraded_s": DEGRADED_S, "recovered_s": RECOVERED_S},
+            "asked": {"degraded_s": MAX_DEGRADED_S, "recovered_s": MAX_RECOVERED_S},
             "injections": len(found),
             "faults": {name: _summary([one for one in found if one.fault == name]) for name in [*names, STARVATION]},
-            "unseen": [one for run in runs for one in run.unseen],
+            "unseen": [one for run in runs for one in run.undetected],
             "runs": [
                 {"unaccounted": r.unaccounted, "captured": r.captured, "dropped": r.dropped, "used": r.used} for r in runs
             ],
@@ -81,31 +81,31 @@ def main() -> None:
     )
 
 
-def _run(share: tuple[list[str], int, float]) -> Run:
+def _run(share: tuple[list[str], int, float]) -> FaultRun:
     names, times, minutes = share
     chosen = [fault for fault in faults() if fault.name in names]
     cv2.setNumThreads(1)
     limit_arenas()
     found: list[Injection] = []
-    unseen: list[str] = []
+    undetected: list[str] = []
     end = time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory(prefix="moodring-") as folder:
         bundle = write_tiny_bundle(Path(folder) / "bundle")
         with SoftwareMicrophone(Path(folder), voice(3.0)) as microphone:
             os.environ.update(microphone.environment)
-            with bench(bundle, microphone) as on:
+            with rig(bundle, microphone) as opened:
                 for number in range(times):
                     if time.monotonic() > end:
                         break
                     for fault in chosen:
                         try:
-                            found.append(inject(on, fault))
+                            found.append(inject(opened, fault))
                         except AssertionError as error:
-                            unseen.append(f"{fault.name}: {error}")
+                            undetected.append(f"{fault.name}: {error}")
                     print(f"{', '.join(names)}: {number + 1} of {times}", file=sys.stderr, flush=True)
-    stream, used = on.run.stream, on.run.pipeline.counters
-    return Run(
-        found, unseen, unaccounted(on.run), stream.captured, stream.dropped,
+    stream, used = opened.run.stream, opened.run.pipeline.counters
+    return FaultRun(
+        found, undetected, unaccounted(opened.run), stream.captured, stream.dropped,
         {"frames_tracked": used.frames_tracked, "samples_heard": used.samples_heard},
     )  # fmt: skip
 
@@ -115,17 +115,17 @@ def _summary(injections: Sequence[Injection]) -> dict[str, Any]:
     recovered = [one.recovered_s for one in injections]
     return {
         "times": len(injections),
-        "degraded_s": _spread(degraded) if degraded else None,
-        "recovered_s": _spread(recovered),
-        "degraded_too_late": sum(s > DEGRADED_S for s in degraded),
-        "recovered_too_late": sum(s > RECOVERED_S for s in recovered),
+        "degraded_s": _median_and_max(degraded) if degraded else None,
+        "recovered_s": _median_and_max(recovered),
+        "degraded_too_late": sum(s > MAX_DEGRADED_S for s in degraded),
+        "recovered_too_late": sum(s > MAX_RECOVERED_S for s in recovered),
         "longest_gap_between_events_s": max(one.longest_gap_s for one in injections),
-        "oldest_used_ms": {name: max(one.oldest_ms[name] for one in injections) for name in ("face", "speech")},
-        "wrong": sorted({wrong for one in injections for wrong in one.wrong}),
+        "oldest_used_ms": {name: max(one.max_age_ms[name] for one in injections) for name in ("face", "speech")},
+        "wrong": sorted({violations for one in injections for violations in one.violations}),
     }
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
+def _median_and_max(values: Sequence[float]) -> dict[str, float]:
     ordered = sorted(values)
     return {"median": ordered[len(ordered) // 2], "most": ordered[-1]}
 

@@ -24,12 +24,12 @@ from moodring.diagnostics.peers.extractors import (
     SPEC,
     Call,
     clip_calls,
-    interleaved,
     kaldi_options,
-    speech_like,
+    synthetic_speech,
+    time_interleaved,
 )
 from moodring.features.audio.mfcc import Mfcc
-from moodring.features.audio.spectrum import fastest
+from moodring.features.audio.spectrum import fastest_kernel
 from moodring.features.audio.window import SpeechFrontEnd
 from moodring.features.spec import SpeechSpec
 from moodring.types import AudioBlock
@@ -43,15 +43,15 @@ def stream_calls(samples: np.ndarray, hops: int) -> dict[str, tuple[Call, int]]:
 
     ours = Mfcc(SPEC, kernel="auto")
     block = samples[: hops * HOP].copy()
-    theirs = {"stream": knf.OnlineMfcc(kaldi_options(knf)), "taken": 0}
+    kaldi_state = {"stream": knf.OnlineMfcc(kaldi_options(knf)), "taken": 0}
 
     def kaldi() -> None:
-        online = theirs["stream"]
+        online = kaldi_state["stream"]
         online.accept_waveform(RATE_HZ, block)
-        for index in range(theirs["taken"], online.num_frames_ready):
+        for index in range(kaldi_state["taken"], online.num_frames_ready):
             online.get_frame(index)
-        theirs["taken"] = online.num_frames_ready
-        online.pop(theirs["taken"] - online_popped(theirs))
+        kaldi_state["taken"] = online.num_frames_ready
+        online.pop(kaldi_state["taken"] - online_popped(kaldi_state))
 
     def online_popped(state: dict[str, Any]) -> int:
         popped = int(state.get("popped", 0))
@@ -64,7 +64,7 @@ def stream_calls(samples: np.ndarray, hops: int) -> dict[str, tuple[Call, int]]:
 def steady_memory(pushes: int = 10_000) -> dict[str, int]:
     """Growth over many pushes, and the highest transient peak of one push, by tracemalloc, in bytes."""
     ours = Mfcc(SPEC)
-    block = speech_like(1.0)[: 5 * HOP].copy()
+    block = synthetic_speech(1.0)[: 5 * HOP].copy()
     for _ in range(100):
         ours.push(block)
     tracemalloc.start()
@@ -81,9 +81,9 @@ def steady_memory(pushes: int = 10_000) -> dict[str, int]:
     return {"pushes": pushes, "growth_bytes": after - before, "transient_peak_bytes": peak}
 
 
-def live_share(hops: int = 5, seconds: float = 60.0) -> dict[str, float]:
+def live_cpu_percent(hops: int = 5, seconds: float = 60.0) -> dict[str, float]:
     """CPU share of one core that a live 16 kHz stream takes, for the cepstra alone and for the whole speech front end."""
-    samples = speech_like(seconds)
+    samples = synthetic_speech(seconds)
     shares = {}
     for name, make in (("mfcc", lambda: Mfcc(SPEC)), ("front_end", lambda: SpeechFrontEnd(SpeechSpec()))):
         stage = make()
@@ -100,12 +100,12 @@ def live_share(hops: int = 5, seconds: float = 60.0) -> dict[str, float]:
 
 def measure(seconds: float) -> dict[str, Any]:
     cv2.setNumThreads(1)
-    samples = speech_like(seconds)
-    clip = interleaved(clip_calls(samples))
+    samples = synthetic_speech(seconds)
+    clip = time_interleaved(clip_calls(samples))
     ours = clip["moodring"]["median_us"]
     streams: dict[str, Any] = {}
     for hops in BLOCKS_HOPS:
-        timed = interleaved(stream_calls(samples, hops))
+        timed = time_interleaved(stream_calls(samples, hops))
         per_hop = {name: t["median_us"] / hops for name, t in timed.items()}
         streams[str(hops)] = {
             "us_per_hop": per_hop,
@@ -115,13 +115,13 @@ def measure(seconds: float) -> dict[str, Any]:
         "benchmark": "mfcc",
         "machine": machine(),
         "clip_seconds": seconds,
-        "kernel": fastest(SPEC.fft_size, "float32"),
+        "kernel": fastest_kernel(SPEC.fft_size, "float32"),
         "clip": clip,
         "clip_times_faster_than": {n: t["median_us"] / ours for n, t in clip.items() if n not in ("moodring", "floor")},
         "clip_multiple_of_floor": ours / clip["floor"]["median_us"],
         "stream": streams,
         "memory": steady_memory(),
-        "live": live_share(),
+        "live": live_cpu_percent(),
     }
 
 

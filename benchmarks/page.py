@@ -32,21 +32,21 @@ from typing import Any, Self
 from benchmarks.report import machine, write_json
 from moodring import interrupts
 from tests.support import browser as browsers
-from tests.support.page import event, serving, status
-from tests.support.websocket import Watcher
+from tests.support.page import event, serve_dashboard, status
+from tests.support.websocket import WebSocketClient
 
 RATE_HZ = 10.0
 CLIENTS = 10
 SECONDS = 20.0
 CONNECTIONS = 10_000
-TICKS = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
+CLOCK_TICKS_HZ = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
     interrupts.install()  # a benchmark that is told to end takes what it started with it
     parts: dict[str, Callable[[], Any]] = {
-        "weight": weight, "clients": clients, "browser": browser, "stopped": stopped, "attacks": attacks, "camera": camera,
+        "weight": weight, "clients": clients, "browser": browser, "stopped": stalled_clients, "attacks": attacks, "camera": camera,
     }  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
@@ -56,17 +56,17 @@ def main() -> None:
     for name in arguments.only:
         print(f"{name} ...", file=sys.stderr, flush=True)
         figures[name] = {**parts[name](), "load_average": os.getloadavg()[0]}
-        kept = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {}
-        write_json({**kept, "benchmark": "page", "machine": machine(), **figures}, arguments.json)
+        previous = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {}
+        write_json({**previous, "benchmark": "page", "machine": machine(), **figures}, arguments.json)
 
 
 # a server in a process of its own
 
 
-def _serve(rate_hz: float, told: Any, stop: Any) -> None:
+def _serve(rate_hz: float, results: Any, stop: Any) -> None:
     """Publish at a rate from the main thread, as a daemon does, and count how late each event leaves it."""
-    with serving() as page:
-        told.send(page.port)
+    with serve_dashboard() as page:
+        results.send(page.port)
         late_ms: list[float] = []
         due = time.monotonic()
         for seq in itertools.count():
@@ -78,42 +78,42 @@ def _serve(rate_hz: float, told: Any, stop: Any) -> None:
             if seq % int(rate_hz) == 0:
                 page.server.publish(status())
             late_ms.append(1000 * (time.monotonic() - min(start, due)))
-        told.send({
+        results.send({
             "late_ms": late_ms, "clients_dropped": page.server.clients_dropped,
             "connections_refused": page.server.connections_refused, "said": page.said,
         })  # fmt: skip
 
 
-class Served:
+class ServerProcess:
     """The server's process: its port, and what the kernel counts of it."""
 
     def __init__(self, rate_hz: float = RATE_HZ) -> None:
         context = multiprocessing.get_context("spawn")
-        self._ours, theirs = context.Pipe()
+        self._connection, child_connection = context.Pipe()
         self._stop = context.Event()
-        self._process = context.Process(target=_serve, args=(rate_hz, theirs, self._stop), daemon=True)
-        self.told: dict[str, Any] = {}
+        self._process = context.Process(target=_serve, args=(rate_hz, child_connection, self._stop), daemon=True)
+        self.results: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         self._process.start()
-        self.port = self._ours.recv()
+        self.port = self._connection.recv()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self.told = self._ours.recv()
+        self.results = self._connection.recv()
         self._process.join(10)
 
-    def look(self) -> dict[str, float]:
+    def process_stats(self) -> dict[str, float]:
         fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return {
-            "cpu_s": (int(fields[11]) + int(fields[12])) / TICKS,
-            "rss_mb": int(fields[21]) * PAGE / 1e6,
+            "cpu_s": (int(fields[11]) + int(fields[12])) / CLOCK_TICKS_HZ,
+            "rss_mb": int(fields[21]) * PAGE_BYTES / 1e6,
             "files": len(list(Path(f"/proc/{self._process.pid}/fd").iterdir())),
             "threads": int(fields[17]),
         }
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> int:
+    def send_request(self, method: str, path: str, body: Any = None, **headers: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         named = {"Host": f"127.0.0.1:{self.port}"} | {name.replace("_", "-"): value for name, value in headers.items()}
         with contextlib.closing(connection):
@@ -134,10 +134,10 @@ def _percentiles(values: list[float]) -> dict[str, float]:
 def weight() -> dict[str, Any]:
     """Bytes of everything that a browser loads, with headers, and what importing the server costs."""
     static = Path(__file__).resolve().parents[1] / "edge" / "dashboard" / "static"
-    with serving() as page:
+    with serve_dashboard() as page:
         files = {}
         for name in ("", *sorted(file.name for file in static.iterdir() if file.name != "index.html")):
-            _, headers, body = page.ask("GET", f"/{name}")
+            _, headers, body = page.send_request("GET", f"/{name}")
             files[name or "index.html"] = len(body) + sum(len(k) + len(v) + 4 for k, v in headers.items())
     return {"bytes": files, "bytes_in_all": sum(files.values()), "import": _import_cost()}
 
@@ -161,11 +161,11 @@ def clients() -> dict[str, Any]:
     """Processor time of the server's whole process with ten clients, and with none: the difference is the clients'."""
     cost = {}
     for count in (0, CLIENTS):
-        with Served() as served, watching(served.port, count):
+        with ServerProcess() as server, connected_clients(server.port, count):
             time.sleep(2.0)
-            first, start = served.look(), time.monotonic()
+            first, start = server.process_stats(), time.monotonic()
             time.sleep(SECONDS)
-            last = served.look()
+            last = server.process_stats()
             cost[count] = 100 * (last["cpu_s"] - first["cpu_s"]) / (time.monotonic() - start)
     return {
         "clients": CLIENTS, "events_hz": RATE_HZ, "seconds": SECONDS,
@@ -176,11 +176,11 @@ def clients() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def watching(port: int, count: int) -> Iterator[None]:
+def connected_clients(port: int, count: int) -> Iterator[None]:
     """Watch with so many clients, which read and answer pings in a process of their own."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    process = context.Process(target=_watch, args=(port, count, stop), daemon=True)
+    process = context.Process(target=_run_clients, args=(port, count, stop), daemon=True)
     process.start()
     try:
         yield
@@ -189,14 +189,14 @@ def watching(port: int, count: int) -> Iterator[None]:
         process.join(10)
 
 
-def _watch(port: int, count: int, stop: Any) -> None:
-    def read(watcher: Watcher) -> None:
+def _run_clients(port: int, count: int, stop: Any) -> None:
+    def read(watcher: WebSocketClient) -> None:
         with contextlib.suppress(OSError):
             while watcher.is_open and not stop.is_set():
                 watcher.messages.clear()
                 watcher.read()
 
-    threads = [threading.Thread(target=read, args=(Watcher(port),), daemon=True) for _ in range(count)]
+    threads = [threading.Thread(target=read, args=(WebSocketClient(port),), daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     stop.wait()
@@ -205,7 +205,7 @@ def _watch(port: int, count: int, stop: Any) -> None:
 def browser() -> dict[str, Any]:
     """First paint, the label that is painted, frames and the renderer's processor time at ten events a second."""
     paints, labels = [], []
-    with Served() as served, browsers.chromium() as chromium:
+    with ServerProcess() as server, browsers.chromium() as chromium:
         for _ in range(7):
             with browsers.tab(chromium) as tab:
                 tab.add_init_script("""new MutationObserver(() => {
@@ -214,13 +214,13 @@ def browser() -> dict[str, Any]:
                         window.useful ??= performance.now();
                     });
                 }).observe(document, {subtree: true, childList: true, characterData: true});""")
-                tab.goto(f"http://127.0.0.1:{served.port}/")
+                tab.goto(f"http://127.0.0.1:{server.port}/")
                 while not tab.evaluate("window.useful && performance.getEntriesByName('first-contentful-paint').length"):
                     tab.wait_for_timeout(50)
                 paints.append(tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
                 labels.append(tab.evaluate("window.useful"))
         with browsers.tab(chromium) as tab:
-            tab.goto(f"http://127.0.0.1:{served.port}/")
+            tab.goto(f"http://127.0.0.1:{server.port}/")
             tab.wait_for_timeout(3000)
             session = tab.context.new_cdp_session(tab)
             session.send("Performance.enable")
@@ -246,25 +246,25 @@ def _metrics(session: Any) -> dict[str, float]:
     return {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
 
 
-def stopped() -> dict[str, Any]:
+def stalled_clients() -> dict[str, Any]:
     """A client that stops reading: when it is gone, and what the publishing thread notices of five of them."""
-    with Served() as served:
+    with ServerProcess() as server:
         time.sleep(SECONDS / 2)
-    calm = served.told
-    with Served() as served, contextlib.ExitStack() as stack:
-        deaf = [stack.enter_context(Watcher(served.port)) for _ in range(5)]
+    baseline = server.results
+    with ServerProcess() as server, contextlib.ExitStack() as stack:
+        stalled = [stack.enter_context(WebSocketClient(server.port)) for _ in range(5)]
         start = time.monotonic()
-        gone = []
-        for watcher in deaf:
+        disconnect_s = []
+        for watcher in stalled:
             watcher.socket.settimeout(30)
             with contextlib.suppress(OSError):
                 while not _is_reset(watcher.socket):
                     time.sleep(0.05)
-            gone.append(time.monotonic() - start)
+            disconnect_s.append(time.monotonic() - start)
         time.sleep(max(0.0, SECONDS / 2 - (time.monotonic() - start)))
     return {
-        "gone_after_s": round(max(gone), 2), "clients_dropped": served.told["clients_dropped"],
-        "publish_ms_without": _percentiles(calm["late_ms"]), "publish_ms_with_five": _percentiles(served.told["late_ms"]),
+        "gone_after_s": round(max(disconnect_s), 2), "clients_dropped": server.results["clients_dropped"],
+        "publish_ms_without": _percentiles(baseline["late_ms"]), "publish_ms_with_five": _percentiles(server.results["late_ms"]),
     }  # fmt: skip
 
 
@@ -275,29 +275,29 @@ def _is_reset(connection: socket.socket) -> bool:
 
 def attacks() -> dict[str, Any]:
     found: dict[str, Any] = {}
-    with Served() as served:
-        with contextlib.closing(Watcher(served.port).socket):
-            first = served.look()
+    with ServerProcess() as server:
+        with contextlib.closing(WebSocketClient(server.port).socket):
+            first = server.process_stats()
         found["foreign_names_and_origins"] = {
-            "rebinding_host": served.ask("GET", "/api/v1/state", Host="evil.example"),
-            "foreign_origin": served.ask("GET", "/api/v1/state", Origin="http://evil.example"),
-            "foreign_origin_mutes": served.ask("POST", "/api/v1/mute", "{}", Origin="http://evil.example"),
-            "mute_without_anti_forgery": served.ask("POST", "/api/v1/mute", "{}", Content_Type="application/json"),
-            "traversal": served.ask("GET", "/..%2f..%2fetc/passwd"),
+            "rebinding_host": server.send_request("GET", "/api/v1/state", Host="evil.example"),
+            "foreign_origin": server.send_request("GET", "/api/v1/state", Origin="http://evil.example"),
+            "foreign_origin_mutes": server.send_request("POST", "/api/v1/mute", "{}", Origin="http://evil.example"),
+            "mute_without_anti_forgery": server.send_request("POST", "/api/v1/mute", "{}", Content_Type="application/json"),
+            "traversal": server.send_request("GET", "/..%2f..%2fetc/passwd"),
         }
-        found["gigabyte"] = _gigabyte(served.port)
-        found["slow_requests"] = _slow(served)
-        found["connections"] = _flood(served)
+        found["gigabyte"] = _oversized_body(server.port)
+        found["slow_requests"] = _slow_requests(server)
+        found["connections"] = _connection_flood(server)
         time.sleep(7.0)
-        last = served.look()
-        found["after"] = {"status": served.ask("GET", "/"), "rss_mb": [first["rss_mb"], last["rss_mb"]],
+        last = server.process_stats()
+        found["after"] = {"status": server.send_request("GET", "/"), "rss_mb": [first["rss_mb"], last["rss_mb"]],
                           "files": [first["files"], last["files"]], "threads": [first["threads"], last["threads"]]}  # fmt: skip
-    found["publish_ms"] = _percentiles(served.told["late_ms"])
-    found["said"] = served.told["said"]
+    found["publish_ms"] = _percentiles(server.results["late_ms"])
+    found["said"] = server.results["said"]
     return found
 
 
-def _gigabyte(port: int) -> dict[str, float]:
+def _oversized_body(port: int) -> dict[str, float]:
     start, sent = time.monotonic(), 0
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection, contextlib.suppress(OSError):
         connection.sendall(b"POST /api/v1/mute HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n")
@@ -306,36 +306,36 @@ def _gigabyte(port: int) -> dict[str, float]:
     return {"taken_mb": sent / 1e6, "ended_after_s": round(time.monotonic() - start, 3)}
 
 
-def _slow(served: Served) -> dict[str, Any]:
+def _slow_requests(server: ServerProcess) -> dict[str, Any]:
     """Two hundred clients send a byte a second each, for ten seconds; meanwhile somebody asks properly."""
     answers: list[float] = []
     refused = 0
     with contextlib.ExitStack() as stack:
-        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(200)]
+        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(200)]
         for byte in b"GET / HTTP/":
             for connection in slow:
                 with contextlib.suppress(OSError):
                     connection.send(bytes([byte]))
             start = time.monotonic()
-            refused += served.ask("GET", "/") != 200
+            refused += server.send_request("GET", "/") != 200
             answers.append(1000 * (time.monotonic() - start))
             time.sleep(1.0)
         ended = sum(_is_reset(connection) for connection in slow)
     return {"clients": 200, "ended": ended, "others_refused": refused, "others_answered_ms": _percentiles(answers)}
 
 
-def _flood(served: Served) -> dict[str, Any]:
+def _connection_flood(server: ServerProcess) -> dict[str, Any]:
     """Ten thousand connections one after the other, as fast as they go, each left open until a thousand are."""
     answers, left, most_files, refused = [], [], 0.0, 0
     start = time.monotonic()
     for number in range(CONNECTIONS):
         with contextlib.suppress(OSError):
-            left.append(socket.create_connection(("127.0.0.1", served.port), timeout=10))
+            left.append(socket.create_connection(("127.0.0.1", server.port), timeout=10))
         if number % 1000 == 999:
-            most_files = max(most_files, served.look()["files"])
-            asked = time.monotonic()
-            refused += served.ask("GET", "/") != 200
-            answers.append(1000 * (time.monotonic() - asked))
+            most_files = max(most_files, server.process_stats()["files"])
+            request_start_s = time.monotonic()
+            refused += server.send_request("GET", "/") != 200
+            answers.append(1000 * (time.monotonic() - request_start_s))
             for connection in left:
                 connection.close()
             left.clear()
@@ -354,26 +354,26 @@ def camera() -> dict[str, Any]:
     from tests.support.devices.mjpeg import SoftwareCamera
 
     with VideoFile(str(SAMPLE_CLIP)) as video:
-        pictures = [cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR) for frame in itertools.islice(video, 120)]
+        frames = [cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR) for frame in itertools.islice(video, 120)]
     lost, back = [], []
     with (
         tempfile.TemporaryDirectory(prefix="moodring-") as folder,
-        SoftwareCamera(lambda i: pictures[i], len(pictures)) as served,
-        daemon(Path(folder), served.url) as address,
+        SoftwareCamera(lambda i: frames[i], len(frames)) as server,
+        daemon(Path(folder), server.url) as address,
         browsers.chromium() as chromium,
         browsers.tab(chromium) as tab,
     ):
         tab.goto(address)
         for _ in range(5):
-            _until(tab, "camera", "Camera on")
-            served.unplug()
-            lost.append(_until(tab, "camera", "Camera lost"))
-            served.plug_in()
-            back.append(_until(tab, "camera", "Camera on"))
+            _wait_for_text(tab, "camera", "Camera on")
+            server.unplug()
+            lost.append(_wait_for_text(tab, "camera", "Camera lost"))
+            server.plug_in()
+            back.append(_wait_for_text(tab, "camera", "Camera on"))
     return {"lost_s": [round(one, 2) for one in lost], "back_s": [round(one, 2) for one in back]}
 
 
-def _until(tab: Any, part: str, words: str) -> float:
+def _wait_for_text(tab: Any, part: str, words: str) -> float:
     start = time.monotonic()
     tab.locator(f"[data-is='{part}']").filter(has_text=words).wait_for(timeout=30_000)
     return time.monotonic() - start

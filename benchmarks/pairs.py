@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.report import machine, write_json
 
-APART = 0.10
+RATIO_TOLERANCE = 0.10
 
 
 def main() -> None:
@@ -29,8 +29,8 @@ def main() -> None:
     pairs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="moodring-") as folder:
         for _ in range(arguments.pairs):
-            one, other = (run(Path(folder) / "bench.json", arguments.seconds) for _ in range(2))
-            pairs.append(compare(one, other))
+            first, second = (run(Path(folder) / "bench.json", arguments.seconds) for _ in range(2))
+            pairs.append(compare(first, second))
             found = {
                 "benchmark": "pairs",
                 "machine": machine(),
@@ -48,18 +48,18 @@ def run(path: Path, seconds: float) -> dict[str, Any]:
     return found
 
 
-def compare(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+def compare(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """Return by how much the ratio that differs most does, in which, and which of the two call themselves noisy."""
-    apart = {name: abs(other["ratios"][name] / value - 1) for name, value in one["ratios"].items()}
-    worst = max(apart, key=lambda name: apart[name])
-    noisy = [name for name, figures in (("first", one), ("second", other)) if figures["noisy"]]
+    deviations = {name: abs(second["ratios"][name] / value - 1) for name, value in first["ratios"].items()}
+    worst = max(deviations, key=lambda name: deviations[name])
+    noisy = [name for name, figures in (("first", first), ("second", second)) if figures["noisy"]]
     return {
-        "agree": apart[worst] <= APART,
-        "worst": apart[worst],
+        "agree": deviations[worst] <= RATIO_TOLERANCE,
+        "worst": deviations[worst],
         "in": worst,
         "noisy": noisy,
-        "troubles": [figures["troubles"] for figures in (one, other)],
-        "ratios": [one["ratios"], other["ratios"]],
+        "troubles": [figures["troubles"] for figures in (first, second)],
+        "ratios": [first["ratios"], second["ratios"]],
     }
 
 

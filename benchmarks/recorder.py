@@ -17,24 +17,24 @@ CONNECT, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 0x10, 3, b"\x40\x02", 0x82, 9
 CLIENT_ID = b"moodring-recorder"
 
 
-class Recorder:
+class MqttRecorder:
     """Collects (topic, payload) of everything under a topic, at QoS 1, in a session that outlives connections."""
 
     def __init__(self, port: int, topic: str) -> None:
         self.messages: list[tuple[str, str]] = []
         self._port = port
         self._topic = topic.encode()
-        self._ending = threading.Event()
+        self._stop = threading.Event()
         self._subscribed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
-    def __enter__(self) -> Recorder:  # noqa: PYI034
+    def __enter__(self) -> MqttRecorder:  # noqa: PYI034
         self._thread.start()
         self.wait_until_connected()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ending.set()
+        self._stop.set()
         self._thread.join(5)
 
     def wait_until_connected(self) -> None:
@@ -42,37 +42,37 @@ class Recorder:
         if not self._subscribed.wait(30):
             raise TimeoutError("the broker takes no subscription")
 
-    def of(self, topic: str) -> list[str]:
+    def payloads(self, topic: str) -> list[str]:
         """Return the payloads that arrived under a topic's last part."""
         return [payload for name, payload in list(self.messages) if name.endswith("/" + topic)]
 
     def _run(self) -> None:
-        while not self._ending.is_set():
+        while not self._stop.is_set():
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 5) as connection:
-                self._record(connection)
+                self._read_connection(connection)
             self._subscribed.clear()
             time.sleep(RETRY_S)
 
-    def _record(self, connection: socket.socket) -> None:
+    def _read_connection(self, connection: socket.socket) -> None:
         """Read one connection to its end."""
-        hello = b"\x00\x04MQTT\x04\x00\x00\x00" + _text(CLIENT_ID)  # no clean session, no keep-alive
-        connection.sendall(bytes([CONNECT, len(hello)]) + hello)
-        wish = b"\x00\x01" + _text(self._topic) + b"\x01"
-        connection.sendall(bytes([SUBSCRIBE, len(wish)]) + wish)
+        connect_body = b"\x00\x04MQTT\x04\x00\x00\x00" + _utf8_field(CLIENT_ID)  # no clean session, no keep-alive
+        connection.sendall(bytes([CONNECT, len(connect_body)]) + connect_body)
+        subscribe_body = b"\x00\x01" + _utf8_field(self._topic) + b"\x01"
+        connection.sendall(bytes([SUBSCRIBE, len(subscribe_body)]) + subscribe_body)
         connection.settimeout(0.5)
-        waiting = b""
-        while not self._ending.is_set():
+        buffer = b""
+        while not self._stop.is_set():
             try:
-                piece = connection.recv(65536)
+                chunk = connection.recv(65536)
             except TimeoutError:
                 continue
-            if not piece:
+            if not chunk:
                 return
-            waiting, acknowledgements = self._take_packets(waiting + piece)
+            buffer, acknowledgements = self._parse_packets(buffer + chunk)
             with contextlib.suppress(OSError):  # nobody listens any more, but there may be more to read
                 connection.sendall(acknowledgements)
 
-    def _take_packets(self, data: bytes) -> tuple[bytes, bytes]:
+    def _parse_packets(self, data: bytes) -> tuple[bytes, bytes]:
         """Note the whole packets; return what is left and what is to be answered."""
         answers = b""
         while (packet := _first_packet(data)) is not None:
@@ -89,7 +89,7 @@ class Recorder:
         return data, answers
 
 
-def _text(data: bytes) -> bytes:
+def _utf8_field(data: bytes) -> bytes:
     return struct.pack(">H", len(data)) + data
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from moodring.diagnostics.bench.machine import PACKAGES, describe
 
-OTHERS = ("python_speech_features", "librosa", "kaldi-native-fbank", "paho-mqtt", "prometheus_client", "pylsl")
+PEER_PACKAGES = ("python_speech_features", "librosa", "kaldi-native-fbank", "paho-mqtt", "prometheus_client", "pylsl")
 
 
 def machine() -> dict[str, Any]:
     """Processor, cores, load, versions, commit and date."""
     load = {"load_average": os.getloadavg()[0], "blas_override": os.environ.get("OPENBLAS_CORETYPE")}
-    return describe((*PACKAGES, *OTHERS)) | load
+    return describe((*PACKAGES, *PEER_PACKAGES)) | load
 
 
 def write_json(figures: dict[str, Any], path: Path | None) -> None:

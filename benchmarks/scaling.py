@@ -50,9 +50,9 @@ FACES = (0, 1, 2, 4, 8)
 HOPS_MS = (250, 500, 1000, 2000)
 WINDOWS_S = (1, 2, 3, 6)
 STREAM_HZ = 15.0
-P99_MS = 100.0
-KEPT = ("core_percent", "cpu_ms_per_frame", "answer_ms", "event_ms", "counted", "machine", "troubles", "rss_mb")
-FRAME_WH, FACE_SIDE = (640, 480), 110  # of the pictures with several faces
+MAX_P99_MS = 100.0
+REPORTED_KEYS = ("core_percent", "cpu_ms_per_frame", "answer_ms", "event_ms", "counted", "machine", "troubles", "rss_mb")
+FRAME_WH, FACE_SIDE_PX = (640, 480), 110  # of the pictures with several faces
 COLUMNS = 4
 
 
@@ -85,7 +85,7 @@ def faces(seconds: float) -> dict[str, Any]:
     clip = recording.load(str(SAMPLE_CLIP), fps=STREAM_HZ)
     by = {}
     for count in FACES:
-        with_faces = crowd(clip, count)
+        with_faces = composite_faces(clip, count)
         by[str(count)] = run(with_faces, 1, seconds)
     return {"by": by, "exponent": exponent(FACES[1:], _cpu(by)[1:])}
 
@@ -115,10 +115,10 @@ def window(_seconds: float) -> dict[str, Any]:
         times = []
         for _ in range(3):
             front_end = SpeechFrontEnd(spec)
-            begun_ns, windows = time.thread_time_ns(), 0
+            start_ns, windows = time.thread_time_ns(), 0
             for start in range(0, sound.size - 5 * BLOCK, 5 * BLOCK):
                 windows += len(list(front_end.push(AudioBlock(sound[start : start + 5 * BLOCK], start * NS_PER_S // RATE_HZ))))
-            times.append((time.thread_time_ns() - begun_ns) / NS_PER_S)
+            times.append((time.thread_time_ns() - start_ns) / NS_PER_S)
         by[str(length_s)] = {
             "core_percent": 100 * statistics.median(times) / 20,
             "windows": windows,
@@ -130,12 +130,12 @@ def window(_seconds: float) -> dict[str, Any]:
 
 def streams(seconds: float) -> dict[str, Any]:
     clip = recording.load(str(SAMPLE_CLIP), fps=STREAM_HZ)
-    return _until_slow(STREAMS, lambda count: run(clip, count, seconds))
+    return _until_latency_limit(STREAMS, lambda count: run(clip, count, seconds))
 
 
 def http_streams(seconds: float) -> dict[str, Any]:
     clip = recording.load(str(SAMPLE_CLIP))
-    return _until_slow(HTTP_STREAMS, lambda count: run_http(clip, count, seconds))
+    return _until_latency_limit(HTTP_STREAMS, lambda count: run_http(clip, count, seconds))
 
 
 AXES = {
@@ -144,15 +144,15 @@ AXES = {
 }  # fmt: skip
 
 
-def _until_slow(counts: tuple[int, ...], measured: Any) -> dict[str, Any]:
+def _until_latency_limit(counts: tuple[int, ...], measured: Any) -> dict[str, Any]:
     by: dict[str, Any] = {}
-    most = 0
+    max_count = 0
     for count in counts:
         by[str(count)] = found = measured(count)
-        if found["answer_ms"].get("p99", float("inf")) > P99_MS:
+        if found["answer_ms"].get("p99", float("inf")) > MAX_P99_MS:
             break
-        most = count
-    return {"by": by, "exponent": exponent([int(n) for n in by], _cpu(by)), "most_with_answers_p99_within_100_ms": most}
+        max_count = count
+    return {"by": by, "exponent": exponent([int(n) for n in by], _cpu(by)), "most_with_answers_p99_within_100_ms": max_count}
 
 
 def run(
@@ -160,19 +160,19 @@ def run(
 ) -> dict[str, Any]:
     """Return what `count` streams of a clip cost, each beginning at another picture."""
     pipelines = _pipelines(count, face_rate_hz, bundle)
-    return _measured(pipelines, [live.played(clip, first=7 * index) for index in range(count)], seconds)
+    return _measure_streams(pipelines, [live.played(clip, first=7 * index) for index in range(count)], seconds)
 
 
 def run_http(clip: Recording, count: int, seconds: float) -> dict[str, Any]:
     """The same over HTTP, each picture timed by its mark."""
     pipelines = _pipelines(count, FaceConfig().rate_hz)
-    with cameras.serving(clip) as served:
+    with cameras.serve_recording(clip) as endpoints:
         devices: list[live.Devices] = []
         for index, one in enumerate(pipelines):
-            ruler = cameras.Ruler(served, STREAM_HZ, 7 * index)
-            one.recorder.taken_ns = lambda frame, ruler=ruler: ruler.taken_ns(frame.grey, frame.reduction)  # type: ignore[misc]
-            devices.append((NetworkCamera(served.video(STREAM_HZ, 7 * index)), NetworkMicrophone(served.sound())))
-        return _measured(pipelines, devices, seconds)
+            decoder = cameras.CaptureTimeDecoder(endpoints, STREAM_HZ, 7 * index)
+            one.recorder.captured_at_ns = lambda frame, decoder=decoder: decoder.captured_at_ns(frame.grey, frame.reduction)  # type: ignore[misc]
+            devices.append((NetworkCamera(endpoints.video(STREAM_HZ, 7 * index)), NetworkMicrophone(endpoints.sound())))
+        return _measure_streams(pipelines, devices, seconds)
 
 
 def _pipelines(count: int, face_rate_hz: float, bundle: Bundle | None = None) -> list[Measured]:
@@ -182,34 +182,34 @@ def _pipelines(count: int, face_rate_hz: float, bundle: Bundle | None = None) ->
     return [measured_pipeline(config, bundle, IDENTITY, networks) for _ in range(count)]
 
 
-def _measured(pipelines: list[Measured], devices: list[live.Devices], seconds: float) -> dict[str, Any]:
+def _measure_streams(pipelines: list[Measured], devices: list[live.Devices], seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="moodring-") as folder:
         publisher = JsonLines(str(Path(folder) / "events.jsonl"))
         figures = live.measure(pipelines, devices, publisher, seconds)
         publisher.close()
-    found = {name: figures[name] for name in KEPT if name in figures}
+    found = {name: figures[name] for name in REPORTED_KEYS if name in figures}
     found["faces_followed"] = len(pipelines[0].pipeline.faces)
     return found
 
 
-def crowd(clip: Recording, count: int) -> Recording:
+def composite_faces(clip: Recording, count: int) -> Recording:
     """Return a clip of 640x480 with `count` moving copies of its own face before a blurred wall."""
     greys = [decode_jpeg(jpeg, 1) for jpeg in clip.jpegs[:60]]
     detector = FaceDetector()
-    boxes = detector.still(greys[0])
+    boxes = detector.detect_in_image(greys[0])
     x, y, side, _ = boxes[0].xywh
     margin = side // 3
-    wide, high = FRAME_WH
+    frame_width, frame_height = FRAME_WH
     jpegs = []
     for index, grey in enumerate(greys):
-        picture = cv2.GaussianBlur(cv2.resize(greys[0], FRAME_WH), (0, 0), 40)
+        frame = cv2.GaussianBlur(cv2.resize(greys[0], FRAME_WH), (0, 0), 40)
         face = grey[max(0, y - margin) : y + side + margin, max(0, x - margin) : x + side + margin]
-        small = cv2.resize(face, (round(FACE_SIDE * 1.3), round(FACE_SIDE * 1.3)), interpolation=cv2.INTER_AREA)
-        for place in range(count):
-            left = place % COLUMNS * wide // COLUMNS + 6 + index % 6
-            top = place // COLUMNS * high // 2 + 40 + index % 5
-            picture[top : top + small.shape[0], left : left + small.shape[1]] = small
-        encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+        small = cv2.resize(face, (round(FACE_SIDE_PX * 1.3), round(FACE_SIDE_PX * 1.3)), interpolation=cv2.INTER_AREA)
+        for slot in range(count):
+            left = slot % COLUMNS * frame_width // COLUMNS + 6 + index % 6
+            top = slot // COLUMNS * frame_height // 2 + 40 + index % 5
+            frame[top : top + small.shape[0], left : left + small.shape[1]] = small
+        encoded = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
         jpegs.append(np.asarray(encoded, np.uint8).reshape(-1))
     return dataclasses.replace(clip, jpegs=jpegs, size=FRAME_WH)
 
@@ -218,9 +218,9 @@ def _cpu(by: dict[str, Any]) -> list[float]:
     return [point["core_percent"] for point in by.values()]
 
 
-def exponent(varied: Any, cost: Any) -> float | None:
+def exponent(factor: Any, cost: Any) -> float | None:
     """Return b of cost = a * varied ** b; None for fewer than two points."""
-    return float(np.polyfit(np.log(varied), np.log(cost), 1)[0]) if len(varied) > 1 else None
+    return float(np.polyfit(np.log(factor), np.log(cost), 1)[0]) if len(factor) > 1 else None
 
 
 if __name__ == "__main__":

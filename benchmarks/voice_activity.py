@@ -18,20 +18,20 @@ from numpy.typing import NDArray
 
 from benchmarks.report import machine, write_json
 from moodring.evaluation.data.readers import list_ravdess, read_sound
-from moodring.evaluation.speech import mixed, noise_recordings
+from moodring.evaluation.speech import list_noise, mix_noise
 from moodring.features.audio.mfcc import Mfcc
-from moodring.features.audio.voice_activity import VoiceActivity, voice_bands
-from moodring.features.audio.window import open_mfcc
+from moodring.features.audio.voice_activity import VoiceActivityDetector, voice_bands
+from moodring.features.audio.window import make_mfcc
 from moodring.features.spec import SpeechSpec
 from moodring.types import F32
 
 SPEECH_WITHIN_DB = 35.0
-EVERY = 12
+CLIP_STRIDE = 12
 SNR_DB = (20.0, 10.0, 5.0, 0.0)
 Frames = NDArray[np.bool_]
 
 
-def true_speech(clean: F32, spec: SpeechSpec) -> Frames:
+def reference_speech(clean: F32, spec: SpeechSpec) -> Frames:
     """Say of each frame of a clean recording whether it is speech, by its level alone."""
     mfcc = Mfcc(spec.mfcc)
     mfcc.push(clean)
@@ -39,13 +39,13 @@ def true_speech(clean: F32, spec: SpeechSpec) -> Frames:
     return level_db > level_db.max() - SPEECH_WITHIN_DB
 
 
-def found_speech(sound: F32, spec: SpeechSpec) -> Frames:
-    mfcc = open_mfcc(spec)
+def detected_speech(sound: F32, spec: SpeechSpec) -> Frames:
+    mfcc = make_mfcc(spec)
     mfcc.push(sound)
-    return VoiceActivity(spec.mfcc).update(mfcc.log_mel, mfcc.likelihood)
+    return VoiceActivityDetector(spec.mfcc).update(mfcc.log_mel, mfcc.likelihood)
 
 
-def figures(found: Sequence[Frames], truth: Sequence[Frames]) -> dict[str, float]:
+def precision_recall(found: Sequence[Frames], truth: Sequence[Frames]) -> dict[str, float]:
     hits = sum(int((f & t).sum()) for f, t in zip(found, truth, strict=True))
     precision = hits / max(1, sum(int(f.sum()) for f in found))
     recall = hits / max(1, sum(int(t.sum()) for t in truth))
@@ -54,21 +54,22 @@ def figures(found: Sequence[Frames], truth: Sequence[Frames]) -> dict[str, float
 
 def measure(ravdess: Path, noise: Path) -> dict[str, Any]:
     spec = SpeechSpec()
-    sounds = [read_sound(clip.path) for clip in list_ravdess(ravdess)[::EVERY]]
-    truth = [true_speech(sound, spec) for sound in sounds]
+    sounds = [read_sound(clip.path) for clip in list_ravdess(ravdess)[::CLIP_STRIDE]]
+    truth = [reference_speech(sound, spec) for sound in sounds]
     by_noise = {
         path.stem: {
-            f"{snr:g}": figures([found_speech(s, spec) for s in mixed(sounds, read_sound(path), snr)], truth) for snr in SNR_DB
+            f"{snr:g}": precision_recall([detected_speech(s, spec) for s in mix_noise(sounds, read_sound(path), snr)], truth)
+            for snr in SNR_DB
         }
-        for path in noise_recordings(noise)
+        for path in list_noise(noise)
     }
-    alone = {path.stem: float(found_speech(read_sound(path), spec).mean()) for path in noise_recordings(noise)}
+    noise_only = {path.stem: float(detected_speech(read_sound(path), spec).mean()) for path in list_noise(noise)}
     return {
         "benchmark": "voice_activity",
         "machine": machine(),
         "clips": len(sounds),
         "speech_share": float(np.mean([t.mean() for t in truth])),
-        "clean": figures([found_speech(s, spec) for s in sounds], truth),
+        "clean": precision_recall([detected_speech(s, spec) for s in sounds], truth),
         "by_noise": by_noise,
         "mean_by_snr": {
             f"{snr:g}": {
@@ -77,7 +78,7 @@ def measure(ravdess: Path, noise: Path) -> dict[str, Any]:
             }
             for snr in SNR_DB
         },
-        "noise_alone_called_speech": alone,
+        "noise_alone_called_speech": noise_only,
     }
 
 

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # The stages, and of what is seen and heard that which ended in a face or a voice that was read.
-TIMED = (*telemetry.STAGES, "face_result", "speech_result")
-RESULTS = {"see": ("face_result", "faces_read"), "hear": ("speech_result", "windows_read")}
+TIMED_STAGES = (*telemetry.STAGES, "face_result", "speech_result")
+RESULT_COUNTERS = {"see": ("face_result", "faces_read"), "hear": ("speech_result", "windows_read")}
 RECORD = struct.Struct("=5q")
 
 
 def main() -> int:
     with Path(sys.argv[1]).open("wb") as file:
 
-        class Watched(telemetry.Timed):
+        class RecordingStageTimer(telemetry.Timed):
             """Writes down how long each stage of its stream took."""
 
             streams = 0
@@ -40,22 +40,22 @@ def main() -> int:
             def __init__(self, pipeline: Any, *others: Any) -> None:
                 super().__init__(pipeline, *others)
                 self._counters = lambda: pipeline.counters
-                self._stream = Watched.streams
-                Watched.streams += 1
+                self._stream = RecordingStageTimer.streams
+                RecordingStageTimer.streams += 1
 
             def _measure(self, stage: str, call: Callable[..., Any], *arguments: Any) -> Any:
-                result, counter = RESULTS.get(stage, (None, "events"))
+                result, counter = RESULT_COUNTERS.get(stage, (None, "events"))
                 before, start_ns, cpu_ns = getattr(self._counters(), counter), time.monotonic_ns(), time.thread_time_ns()
                 value = super()._measure(stage, call, *arguments)
                 cpu_ns, end_ns = time.thread_time_ns() - cpu_ns, time.monotonic_ns()
                 is_result = result and getattr(self._counters(), counter) > before
                 file.writelines(
-                    RECORD.pack(self._stream, TIMED.index(what), end_ns, end_ns - start_ns, cpu_ns)
+                    RECORD.pack(self._stream, TIMED_STAGES.index(what), end_ns, end_ns - start_ns, cpu_ns)
                     for what in ((stage, result) if is_result else (stage,))
                 )
                 return value
 
-        telemetry.Timed = Watched  # type: ignore[misc]
+        telemetry.Timed = RecordingStageTimer  # type: ignore[misc]
         return cli.main(sys.argv[2:])
 
 

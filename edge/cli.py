@@ -224,7 +224,7 @@ def _add_data(commands: Any) -> None:
     )
     kinds = data.add_subparsers(required=True, metavar="WHAT")
     listed = kinds.add_parser("list", help="source, licence, layout, counts and checksums of each")
-    listed.set_defaults(command=lambda _: _module("evaluation.data.commands").list_sets())
+    listed.set_defaults(command=lambda _: _module("evaluation.data.commands").list_datasets())
     verify = kinds.add_parser("verify", help="count and read the data sets in a folder")
     verify.add_argument("folder", type=Path, metavar="DIR")
     verify.set_defaults(command=lambda a: _module("evaluation.data.commands").verify_folder(a.folder))
@@ -313,8 +313,8 @@ def _add_sign(commands: Any) -> None:
 
 def _sign(arguments: argparse.Namespace) -> int:
     bundle = _module("inference.bundle")
-    bundle.load(arguments.bundle, needed=())  # verifies it first
-    print(bundle.signature.sign(arguments.bundle, bundle.DOCUMENT, arguments.key))
+    bundle.load(arguments.bundle, required=())  # verifies it first
+    print(bundle.signature.sign(arguments.bundle, bundle.BUNDLE_FILE, arguments.key))
     return 0
 
 

@@ -51,7 +51,7 @@ class FeatureFusion:
         self._model = model
         self._head = head or info.published_head
         self._temperature = info.temperature[self._head]
-        self._places, self._classes = info.places, info.classes
+        self._class_indices, self._classes = info.class_indices, info.classes
 
     def fuse(self, face: BranchOutput | None, speech: BranchOutput | None, fresh: tuple[float, float] = NEW) -> F32:
         if face is None or speech is None:
@@ -61,7 +61,7 @@ class FeatureFusion:
             "speech_embedding": speech.embedding[None],
             "presence": np.array([[trust(face, fresh[0]), trust(speech, fresh[1])]], np.float32),
         }
-        return softmax(self._model.run(inputs)[self._head][0], self._temperature, self._places, self._classes)
+        return softmax(self._model.run(inputs)[self._head][0], self._temperature, self._class_indices, self._classes)
 
 
 class WeightedAverage:

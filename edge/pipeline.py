@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moodring.capture.base import Undecoded
+from moodring.capture.base import CapturedFrame
 from moodring.clock import NS_PER_MS, NS_PER_S, UNTIMED, StageTimer
 from moodring.config import Config
 from moodring.errors import ConfigError
@@ -24,7 +24,7 @@ from moodring.features.face.tracker import HaarTracker
 from moodring.fusion import Fuser, freshness, open_fuser
 from moodring.inference.branches import FaceBranch, SpeechBranch
 from moodring.inference.bundle import Bundle
-from moodring.inference.variants import SAFE, Plan, pinned
+from moodring.inference.variants import DEFAULT_VARIANT, VariantPlan, fixed_plan
 from moodring.smoothing import Smoother
 from moodring.types import (  # fmt: skip
     F32,
@@ -80,16 +80,16 @@ class Networks:
     fuser: Fuser
 
 
-def open_networks(config: Config, bundle: Bundle, plan: Plan | None = None) -> Networks:
+def open_networks(config: Config, bundle: Bundle, plan: VariantPlan | None = None) -> Networks:
     """Load a bundle's networks. Raises BundleError or BackendError.
 
     `plan` gives the variant (engine and precision) of each network. Without it, the configured variant is used, else a safe one.
     """
     threads = config.inference.threads
-    forms = plan or pinned(bundle, config.inference.backend, config.inference.precision)
+    forms = plan or fixed_plan(bundle, config.inference.backend, config.inference.precision)
     branches = [name for name in ("face", "speech") if name in bundle.models]
     models = {name: bundle.open(name, forms[name].precision, forms[name].backend, threads) for name in branches}
-    joins = forms.get("fusion", SAFE)
+    joins = forms.get("fusion", DEFAULT_VARIANT)
     return Networks(
         FaceBranch(models["face"], bundle.models["face"]) if "face" in models else None,
         SpeechBranch(models["speech"], bundle.models["speech"]) if "speech" in models else None,
@@ -193,10 +193,10 @@ class Pipeline:
         """Return whether a frame captured at this time would be processed, given the face rate."""
         return capture_time_ns >= self._face_due_ns
 
-    def decode(self, captured: Undecoded) -> VideoFrame | None:
+    def decode(self, captured: CapturedFrame) -> VideoFrame | None:
         """Decode a frame; None where its data is damaged."""
         with self._timer.stage("decode"):
-            return captured.decoded()
+            return captured.decode_frame()
 
     def process_frame(self, frame: VideoFrame) -> None:
         """Accept a captured frame: track faces and classify the primary one, at no more than the face rate."""
@@ -209,7 +209,7 @@ class Pipeline:
                 return
             self._face_due_ns = self._next_due_ns(frame.capture_time_ns)
             with self._timer.stage("detect"):
-                self._faces = self._tracker.follow(frame)
+                self._faces = self._tracker.track_faces(frame)
             self._reduction = frame.reduction
             self._frame_wh = (frame.grey.shape[1] * frame.reduction, frame.grey.shape[0] * frame.reduction)
             if self._faces:
@@ -225,7 +225,7 @@ class Pipeline:
             crop = FaceCrop(crop_face(frame.grey, face.box_xywh, self._bundle.spec.face), frame.capture_time_ns, face.quality)
             with self._timer.stage("face"):
                 output = self._newest["face"] = self._face_branch.run(crop)
-            self._tracker.believe(face.id, output.usable)
+            self._tracker.update_confidence(face.id, output.usable)
             self.counters.faces_read += 1
 
     def search_new_faces(self, frame: VideoFrame) -> None:
@@ -234,11 +234,11 @@ class Pipeline:
         The output for the frame does not depend on it, so it runs after `process_frame`.
         """
         with self._timer.stage("explore"):
-            self._tracker.explore(frame)
+            self._tracker.search_new_faces(frame)
 
-    def samples_due(self) -> int:
+    def samples_to_next_batch(self) -> int:
         """Return how many samples to pass to `process_audio` at once: up to the next window, or to a tenth of a second."""
-        return self._speech_front_end.samples_due
+        return self._speech_front_end.samples_to_next_batch
 
     def process_audio(self, block: AudioBlock) -> None:
         """Accept captured sound: the speech branch classifies each window that is due while somebody speaks."""

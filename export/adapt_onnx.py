@@ -15,7 +15,7 @@ from moodring.export.checks import check_onnx
 from moodring.export.networks import BATCH, Shapes
 
 PREFIX = "own/"  # so that no name within is one of ours
-LEAST = 1e-7  # a probability, before its logarithm
+MIN_PROBABILITY = 1e-7  # a probability, before its logarithm
 IR_VERSION = 10  # the newest that every supported runtime reads
 
 
@@ -30,7 +30,7 @@ class OnnxModule(nn.Module):
         return tuple(torch.from_numpy(value) for value in self.session.run(self.outputs, {self.name: x.numpy()}))
 
 
-def conformed(what: str, path: Path, inputs: Shapes, outputs: dict[str, str], answers: str) -> bytes:
+def adapt_onnx(source: str, path: Path, inputs: Shapes, outputs: dict[str, str], output_type: str) -> bytes:
     """Return a user's ONNX file with moodring's names, batch 1 and logits; `outputs` maps ours to theirs.
 
     Raises ExportError where it is no file that can be used, or takes or gives something else.
@@ -38,44 +38,48 @@ def conformed(what: str, path: Path, inputs: Shapes, outputs: dict[str, str], an
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ExportError(f"{what}: {path} cannot be read ({error.strerror})") from error
+        raise ExportError(f"{source}: {path} cannot be read ({error.strerror})") from error
     check_onnx(str(path), data)
     model = onnx.compose.add_prefix(onnx.load_from_string(data), PREFIX)
-    taken = _only_input(f"{what}: {path.name}", model, inputs)
-    given = {value.name.removeprefix(PREFIX): value for value in model.graph.output}
-    missing = [theirs for theirs in outputs.values() if theirs not in given]
+    taken = _single_input_name(f"{source}: {path.name}", model, inputs)
+    source_outputs = {value.name.removeprefix(PREFIX): value for value in model.graph.output}
+    missing = [theirs for theirs in outputs.values() if theirs not in source_outputs]
     if missing:
-        raise ExportError(f"{what}: {path.name} gives {', '.join(given)}, not {', '.join(missing)}; say so under `outputs`")
+        raise ExportError(
+            f"{source}: {path.name} gives {', '.join(source_outputs)}, not {', '.join(missing)}; say so under `outputs`"
+        )
     ((name, shape),) = inputs.items()
     nodes = [helper.make_node("Identity", [name], [taken], name=f"{PREFIX}from_{name}"), *model.graph.node]
     weights = list(model.graph.initializer)
-    ends = []
-    for ours, theirs in outputs.items():
-        if ours == "logits" and answers == "probabilities":
-            weights.append(helper.make_tensor(f"{PREFIX}least", TensorProto.FLOAT, [], [LEAST]))
+    output_infos = []
+    for output_name, theirs in outputs.items():
+        if output_name == "logits" and output_type == "probabilities":
+            weights.append(helper.make_tensor(f"{PREFIX}least", TensorProto.FLOAT, [], [MIN_PROBABILITY]))
             nodes.append(
                 helper.make_node("Max", [PREFIX + theirs, f"{PREFIX}least"], [f"{PREFIX}positive"], name=f"{PREFIX}max")
             )
-            nodes.append(helper.make_node("Log", [f"{PREFIX}positive"], [ours], name=f"{PREFIX}log"))
+            nodes.append(helper.make_node("Log", [f"{PREFIX}positive"], [output_name], name=f"{PREFIX}log"))
         else:
-            nodes.append(helper.make_node("Identity", [PREFIX + theirs], [ours], name=f"{PREFIX}to_{ours}"))
-        wide = [part.dim_value for part in given[theirs].type.tensor_type.shape.dim][1:]
-        ends.append(helper.make_tensor_value_info(ours, TensorProto.FLOAT, [BATCH, *wide]))
-    graph = helper.make_graph(nodes, "network", [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)], ends, weights)
-    whole = helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=min(model.ir_version, IR_VERSION))
-    return bytes(whole.SerializeToString(deterministic=True))
+            nodes.append(helper.make_node("Identity", [PREFIX + theirs], [output_name], name=f"{PREFIX}to_{output_name}"))
+        dims = [part.dim_value for part in source_outputs[theirs].type.tensor_type.shape.dim][1:]
+        output_infos.append(helper.make_tensor_value_info(output_name, TensorProto.FLOAT, [BATCH, *dims]))
+    graph = helper.make_graph(
+        nodes, "network", [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)], output_infos, weights
+    )
+    adapted = helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=min(model.ir_version, IR_VERSION))
+    return bytes(adapted.SerializeToString(deterministic=True))
 
 
-def _only_input(what: str, model: onnx.ModelProto, inputs: Shapes) -> str:
+def _single_input_name(source: str, model: onnx.ModelProto, inputs: Shapes) -> str:
     """Return the name of the one input, which must take what the spec makes."""
     weights = {part.name for part in model.graph.initializer}
     taken = [value for value in model.graph.input if value.name not in weights]
     if len(taken) != 1:
-        raise ExportError(f"{what} must take one input, and takes {len(taken)}")
+        raise ExportError(f"{source} must take one input, and takes {len(taken)}")
     (shape,) = inputs.values()
-    kind = taken[0].type.tensor_type
-    theirs = tuple(part.dim_value if part.HasField("dim_value") else -1 for part in kind.shape.dim)
-    fits = len(theirs) == len(shape) and all(have in (want, -1) for want, have in zip(shape, theirs, strict=True))
-    if not fits or kind.elem_type != TensorProto.FLOAT:
-        raise ExportError(f"{what} takes {theirs}, but the spec makes float32 {shape}; change one of them")
+    tensor_type_proto = taken[0].type.tensor_type
+    theirs = tuple(part.dim_value if part.HasField("dim_value") else -1 for part in tensor_type_proto.shape.dim)
+    fits = len(theirs) == len(shape) and all(actual in (expected, -1) for expected, actual in zip(shape, theirs, strict=True))
+    if not fits or tensor_type_proto.elem_type != TensorProto.FLOAT:
+        raise ExportError(f"{source} takes {theirs}, but the spec makes float32 {shape}; change one of them")
     return str(taken[0].name)

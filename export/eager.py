@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ def eager_calls(spec: PreprocessSpec) -> dict[str, Callable[[Inputs], Callable[[
     """Return, by network, a function from inputs to the call to time, on one thread; empty where there are no checkpoints."""
     torch.set_num_threads(1)
     networks = load_networks(CHECKPOINTS, spec) if CHECKPOINTS.is_dir() else {}
-    return {name: lambda inputs, module=network.module.eval(): _call(module, inputs) for name, network in networks.items()}
+    return {name: functools.partial(_call, network.module.eval()) for name, network in networks.items()}
 
 
 def _call(module: torch.nn.Module, inputs: Inputs) -> Callable[[], Any]:

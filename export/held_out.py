@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from moodring.evaluation.data.readers import list_ravdess, read_fer2013, read_sound
 from moodring.evaluation.pairs import draw_pairs
 from moodring.export.networks import Network
-from moodring.export.quantization.data import FACE_HEAD, Inputs, Material
-from moodring.features.face.crop import normalise_crops
+from moodring.export.quantization.data import FACE_HEAD, Inputs, QuantizationData
+from moodring.features.face.crop import normalize_crops
 from moodring.features.spec import PreprocessSpec
 from moodring.train.data.faces import find_fer2013
 from moodring.train.data.voices import clip_windows, find_ravdess
@@ -24,7 +24,7 @@ from moodring.train.data.voices import clip_windows, find_ravdess
 I64 = NDArray[np.int64]
 
 SPLIT = "PublicTest"
-PAIRS = 2000
+PAIR_COUNT = 2000
 SEED = 0
 
 
@@ -35,7 +35,7 @@ class HeldOut:
     An answer is the mean over its inputs: a clip's over its hops. `head` is the output that answers.
     """
 
-    what: str
+    description: str
     head: str
     inputs: Inputs
     groups: I64
@@ -46,8 +46,8 @@ class HeldOut:
 class Pairs:
     """Pictures and clips joined by class: answer i is of `pictures[i]` with every hop of `clips[i]`, its truth `labels[i]`."""
 
-    what: str
-    pictures: I64
+    description: str
+    images: I64
     clips: I64
     labels: I64
 
@@ -56,19 +56,19 @@ def held_out(networks: dict[str, Network], data_dir: Path, spec: PreprocessSpec)
     """Read FER2013's PublicTest, the voices of actors whom the speech network never heard (if there are any), and pair them."""
     fer = read_fer2013(find_fer2013(data_dir)[0])
     rows = np.flatnonzero(fer.usage == SPLIT)
-    crops = [{"crop": crop[None]} for crop in normalise_crops(fer.faces[rows])]
+    crops = [{"crop": crop[None]} for crop in normalize_crops(fer.faces[rows])]
     face = HeldOut(f"FER2013 {SPLIT}, official labels", FACE_HEAD, crops, np.arange(len(rows)), fer.labels[rows])
-    speech = _voices(networks["speech"], data_dir, spec)
-    pictures, clips = draw_pairs(face.labels, speech.labels, PAIRS, SEED)
-    what = f"{PAIRS} pairs by class of both, different people"
-    return {"face": face, "speech": speech}, Pairs(what, pictures, clips, speech.labels[clips])
+    speech = _speech_data(networks["speech"], data_dir, spec)
+    images, clips = draw_pairs(face.labels, speech.labels, PAIR_COUNT, SEED)
+    description = f"{PAIR_COUNT} pairs by class of both, different people"
+    return {"face": face, "speech": speech}, Pairs(description, images, clips, speech.labels[clips])
 
 
-def _voices(network: Network, data_dir: Path, spec: PreprocessSpec) -> HeldOut:
+def _speech_data(network: Network, data_dir: Path, spec: PreprocessSpec) -> HeldOut:
     actors = network.card.get("actors", {})
     part = "test" if actors.get("test") else "validation"
-    heard = set(actors.get(part, ())) & set(actors.get("train", ()))
-    known = " of those it was trained on" if heard else ""
+    trained_actors = set(actors.get(part, ())) & set(actors.get("train", ()))
+    note = " of those it was trained on" if trained_actors else ""
     chosen = [clip for clip in list_ravdess(find_ravdess(data_dir)) if clip.actor in actors.get(part, [clip.actor])]
     windows: Inputs = []
     groups: list[int] = []
@@ -76,12 +76,18 @@ def _voices(network: Network, data_dir: Path, spec: PreprocessSpec) -> HeldOut:
         pieces = clip_windows(read_sound(clip.path), spec.speech)
         windows += [{"window": piece[None]} for piece in pieces]
         groups += [index] * len(pieces)
-    who = ", ".join(map(str, sorted({clip.actor for clip in chosen})))
+    actors_text = ", ".join(map(str, sorted({clip.actor for clip in chosen})))
     labels = np.array([clip.label for clip in chosen], np.int64)
-    return HeldOut(f"RAVDESS actors {who} ({part}{known})", "logits", windows, np.array(groups, np.int64), labels)
+    return HeldOut(f"RAVDESS actors {actors_text} ({part}{note})", "logits", windows, np.array(groups, np.int64), labels)
 
 
-def judged(kind: str, material: Material) -> HeldOut:
+def validation(kind: str, quantization_data: QuantizationData) -> HeldOut:
     """Return what a network of one's own brings along to be judged by, as held-out inputs."""
-    count = len(material.labels)
-    return HeldOut(f"{count} inputs given to judge {kind}", "logits", material.judged, np.arange(count), material.labels)
+    count = len(quantization_data.labels)
+    return HeldOut(
+        f"{count} inputs given to judge {kind}",
+        "logits",
+        quantization_data.validation,
+        np.arange(count),
+        quantization_data.labels,
+    )

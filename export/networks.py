@@ -49,14 +49,14 @@ def load_network(checkpoints: Path, kind: str, spec: PreprocessSpec) -> Network:
         heads = {"official": (BATCH, FACE_CLASSES), "ferplus": (BATCH, FACE_CLASSES)}
         outputs = {"embedding": (BATCH, face.EMBEDDING), **heads, "usable": (BATCH, 1)}
     elif kind == "speech":
-        voices = speech.SpeechNet(spec.speech.columns, **card["network"])
-        module, embedding = voices, (BATCH, voices.logits.in_features)
+        speech_net = speech.SpeechNet(spec.speech.columns, **card["network"])
+        module, embedding = speech_net, (BATCH, speech_net.logits.in_features)
         inputs = {"window": (BATCH, spec.speech.window_frames, spec.speech.columns)}
         outputs = {"embedding": embedding, "logits": (BATCH, CLASSES), "usable": (BATCH, 1)}
     else:
-        joint = fusion.FusionNet(**card["network"])
-        module, seen, heard = joint, (BATCH, fusion.EMBEDDING), (BATCH, joint.voice.in_features)
-        inputs = {"face_embedding": seen, "speech_embedding": heard, "presence": (BATCH, 2)}
+        fusion_net = fusion.FusionNet(**card["network"])
+        module, face_shape, speech_shape = fusion_net, (BATCH, fusion.EMBEDDING), (BATCH, fusion_net.voice.in_features)
+        inputs = {"face_embedding": face_shape, "speech_embedding": speech_shape, "presence": (BATCH, 2)}
         outputs = dict.fromkeys(fusion.OUTPUTS, (BATCH, CLASSES))
     module = load_weights(checkpoints, kind, module)
     if "usable_line" in card:

@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from moodring.export.table import ENGINE_NAMES, PP
+from moodring.export.table import ENGINE_NAMES, PERCENTAGE_POINTS
 
 COLUMNS = (
     "network", "file", "precision", "engine", "threads", "kB", "accuracy %", "change pp", "same label %", "mean diff.",
     "load ms", "hot ms p50/95/99", "paced ms p50/95/99", "of a core %", "RSS MB", "best",
 )  # fmt: skip
 PIPED_WIDTH = 240
-WAYS = {"qdq": "the ONNX file", "nncf": "NNCF"}
+INT8_SOURCES = {"qdq": "the ONNX file", "nncf": "NNCF"}
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
@@ -30,13 +30,13 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         ENGINE_NAMES[row["engine"]],
         str(row["threads"]),
         f"{row['bytes'] / 1000:.0f}",
-        f"{PP * row['accuracy']:.2f}",
+        f"{PERCENTAGE_POINTS * row['accuracy']:.2f}",
         f"{row['change_pp']:+.2f}",
-        f"{PP * row['same_label']:.2f}",
+        f"{PERCENTAGE_POINTS * row['same_label']:.2f}",
         f"{row['mean_abs_difference']:.4f}",
         f"{row['load_ms']:.0f}",
         *times,
-        f"{PP * row['cpu_share']:.2f}",
+        f"{PERCENTAGE_POINTS * row['cpu_share']:.2f}",
         f"{row['rss_mb']:.0f}",
         ", ".join(row["best"]),
     ]
@@ -57,11 +57,13 @@ def markdown(document: Mapping[str, Any]) -> str:
     """Return the table, what it was measured on, and its warnings, as Markdown."""
     machine = document["machine"]
     engines = f"ONNX Runtime {machine['onnxruntime']}, OpenVINO {machine['openvino'] or '(not installed)'}"
-    where = f"{machine['processor']}, {machine['cores']} cores, {engines}, Python {machine['python']}, {machine['date']}"
+    setup = f"{machine['processor']}, {machine['cores']} cores, {engines}, Python {machine['python']}, {machine['date']}"
     shared = machine["load_average"] > machine["cores"]
-    busy = f" **Others used the machine (load average {machine['load_average']})**: compare rows, not days." if shared else ""
+    load_note = (
+        f" **Others used the machine (load average {machine['load_average']})**: compare rows, not days." if shared else ""
+    )
     lines = [
-        f"Measured on {where}, bundle `{document['bundle']}`.{busy}",
+        f"Measured on {setup}, bundle `{document['bundle']}`.{load_note}",
         "",
         *(f"- {name}: judged on {what}." for name, what in document["judged_on"].items()),
         "",
@@ -74,13 +76,17 @@ def markdown(document: Mapping[str, Any]) -> str:
         "",
     ]
     for network, by_precision in document["engines_agree"].items():
-        said = ", ".join(f"{precision} {PP * share:.2f} %" for precision, share in sorted(by_precision.items()))
-        lines.append(f"- {network}: ONNX Runtime and OpenVINO name the same label on {said} of the inputs.")
-    for network, ways in document.get("openvino_int8", {}).items():
-        said = ", ".join(
-            f"{WAYS[way]} {PP * cost['same_label']:.2f} % of float32's labels for {cost['drop_pp']:+.2f} points lost"
-            for way, cost in ways.items() if way in WAYS
+        shares_text = ", ".join(
+            f"{precision} {PERCENTAGE_POINTS * share:.2f} %" for precision, share in sorted(by_precision.items())
+        )
+        lines.append(f"- {network}: ONNX Runtime and OpenVINO name the same label on {shares_text} of the inputs.")
+    for network, sources in document.get("openvino_int8", {}).items():
+        shares_text = ", ".join(
+            f"{INT8_SOURCES[source]} {PERCENTAGE_POINTS * cost['same_label']:.2f} % of float32's labels for {cost['drop_pp']:+.2f} points lost"
+            for source, cost in sources.items() if source in INT8_SOURCES
         )  # fmt: skip
-        lines.append(f"- {network}, int8 in OpenVINO on the validation inputs: {said}; the IR is of {WAYS[ways['taken']]}.")
+        lines.append(
+            f"- {network}, int8 in OpenVINO on the validation inputs: {shares_text}; the IR is of {INT8_SOURCES[sources['taken']]}."
+        )
     lines += [f"- **Slower**: {warning}." for warning in document["warnings"]]
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ import onnx
 import torch
 
 from moodring.errors import ExportError
-from moodring.export.merge_ensemble import side_by_side
+from moodring.export.merge_ensemble import merge_ensemble
 from moodring.export.networks import Network
 
 OPSET = 20
@@ -29,7 +29,7 @@ def to_onnx(network: Network) -> bytes:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                side_by_side(network.module.eval()),
+                merge_ensemble(network.module.eval()),
                 network.zeros(),
                 dynamo=True,
                 external_data=False,
@@ -44,10 +44,10 @@ def to_onnx(network: Network) -> bytes:
         log.setLevel(level)
     if program is None:
         raise ExportError(f"{network.kind}: PyTorch exported nothing")
-    return _without_history(program.model_proto)
+    return _strip_metadata(program.model_proto)
 
 
-def _without_history(model: onnx.ModelProto) -> bytes:
+def _strip_metadata(model: onnx.ModelProto) -> bytes:
     """Drop where nodes came from (source paths, stack traces): a bundle holds what it computes, not who made it."""
     for holder in (model, model.graph):
         del holder.metadata_props[:]

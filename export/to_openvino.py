@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moodring.errors import ExportError, UsageError
-from moodring.export.quantization.data import Material
+from moodring.export.quantization.data import QuantizationData
 from moodring.inference.branches import softmax
 
 F32 = NDArray[np.float32]
-PP = 100.0
+PERCENTAGE_POINTS = 100.0
 SETTINGS = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 
 
@@ -41,46 +41,46 @@ class Ir:
 
 def to_ir(exported: bytes, half: bool = False) -> Ir:
     """Convert an ONNX file; `half` keeps the weights in float16, while the arithmetic stays in float32."""
-    return _written(_openvino().Core().read_model(io.BytesIO(exported)), half)
+    return _serialize(_openvino().Core().read_model(io.BytesIO(exported)), half)
 
 
-def to_int8_ir(kind: str, exported: bytes, material: Material, max_drop_pp: float) -> Ir:
+def to_int8_ir(kind: str, exported: bytes, quantization_data: QuantizationData, max_drop_pp: float) -> Ir:
     """Quantise by NNCF: where int8 costs more than allowed, it puts the layers that cause it back into float32.
 
     Raises ExportError where that does not help.
     """
-    openvino, nncf, head = _openvino(), _nncf(), material.head
+    openvino, nncf, head = _openvino(), _nncf(), quantization_data.head
 
-    def accuracy(compiled: Any, pairs: Iterable[tuple[dict[str, F32], int]]) -> tuple[float, None]:
-        return float(np.mean([int(compiled(one)[head].argmax()) == label for one, label in pairs])), None
+    def accuracy(compiled: Any, labelled_inputs: Iterable[tuple[dict[str, F32], int]]) -> tuple[float, None]:
+        return float(np.mean([int(compiled(one)[head].argmax()) == label for one, label in labelled_inputs])), None
 
-    pairs = list(zip(material.judged, material.labels.tolist(), strict=True))
+    labelled_inputs = list(zip(quantization_data.validation, quantization_data.labels.tolist(), strict=True))
     model = openvino.Core().read_model(io.BytesIO(exported))
     with contextlib.redirect_stdout(io.StringIO()):
         try:
-            quantised = nncf.quantize_with_accuracy_control(
+            quantized = nncf.quantize_with_accuracy_control(
                 model,
-                nncf.Dataset(material.training),
-                nncf.Dataset(pairs),
+                nncf.Dataset(quantization_data.calibration),
+                nncf.Dataset(labelled_inputs),
                 accuracy,
-                max_drop=max_drop_pp / PP,
+                max_drop=max_drop_pp / PERCENTAGE_POINTS,
                 drop_type=nncf.DropType.ABSOLUTE,
-                subset_size=len(material.training),
+                subset_size=len(quantization_data.calibration),
             )
         except RuntimeError as error:
             raise ExportError(f"{kind}: NNCF cannot quantise this network ({error})") from error
-    done = _written(quantised, half=False)
-    cost = judged_ir(exported, done, material)
+    done = _serialize(quantized, half=False)
+    cost = compare_ir(exported, done, quantization_data)
     if cost.drop_pp > max_drop_pp:
         raise ExportError(
-            f"{kind}: int8 by NNCF loses {cost.drop_pp:.2f} points over {len(pairs)} inputs; allowed are "
+            f"{kind}: int8 by NNCF loses {cost.drop_pp:.2f} points over {len(labelled_inputs)} inputs; allowed are "
             f"{max_drop_pp:g}. Keep fp32, or allow more with --max-drop"
         )
     return done
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class IrComparison:
     """What a form costs in OpenVINO, compared with float32 there: points of accuracy, and agreement of first labels."""
 
     drop_pp: float
@@ -88,28 +88,32 @@ class Judged:
     mean_abs_difference: float
 
 
-def judged_ir(exported: bytes, ir: Ir, material: Material) -> Judged:
+def compare_ir(exported: bytes, ir: Ir, quantization_data: QuantizationData) -> IrComparison:
     """Compare a form with the network's float32 form over the inputs that judge it."""
-    before, after = (ir_answers(one, material.judged, material.head) for one in (to_ir(exported), ir))
+    before, after = (predict_ir(one, quantization_data.validation, quantization_data.head) for one in (to_ir(exported), ir))
     first = [probabilities.argmax(axis=1) for probabilities in (before, after)]
-    right = [float((labels == material.labels).mean()) for labels in first]
-    return Judged(PP * (right[0] - right[1]), float((first[0] == first[1]).mean()), float(np.abs(before - after).mean()))
+    accuracies = [float((labels == quantization_data.labels).mean()) for labels in first]
+    return IrComparison(
+        PERCENTAGE_POINTS * (accuracies[0] - accuracies[1]),
+        float((first[0] == first[1]).mean()),
+        float(np.abs(before - after).mean()),
+    )
 
 
-def ir_answers(ir: Ir, inputs: Iterable[dict[str, F32]], head: str) -> F32:
+def predict_ir(ir: Ir, inputs: Iterable[dict[str, F32]], head: str) -> F32:
     """Run a network in OpenVINO over inputs; return the probabilities of one head, float32 [N, classes]."""
-    compiled = compiled_ir(ir)
+    compiled = compile_ir(ir)
     logits = np.concatenate([compiled(one)[head].copy() for one in inputs])
     return softmax(logits, classes=logits.shape[1])
 
 
-def compiled_ir(ir: Ir) -> Any:
+def compile_ir(ir: Ir) -> Any:
     """Load a network in OpenVINO."""
     core = _openvino().Core()
     return core.compile_model(core.read_model(ir.xml, ir.weights), "CPU", SETTINGS)
 
 
-def _written(model: Any, half: bool) -> Ir:
+def _serialize(model: Any, half: bool) -> Ir:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.xml"
         _openvino().save_model(model, str(path), compress_to_fp16=half)

@@ -16,7 +16,7 @@ from moodring.evaluation.pairs import PAIRING
 from moodring.export.networks import Network
 from moodring.export.to_openvino import Ir
 from moodring.features.spec import PreprocessSpec
-from moodring.inference.bundle import DOCUMENT, SCHEMA, document_text, seal
+from moodring.inference.bundle import BUNDLE_FILE, SCHEMA_VERSION, add_hashes, to_json_text
 from moodring.labels import LABELS
 
 USABLE_THRESHOLD = 0.5
@@ -24,7 +24,7 @@ PUBLISHED_HEAD = "ferplus"  # nearer to what people see than FER2013's own label
 
 
 @dataclass(frozen=True, slots=True)
-class Forms:
+class ModelVariants:
     """The files of a bundle's networks, each by network and precision: ONNX, OpenVINO's format, and ONNX for any batch."""
 
     onnx: Mapping[str, Mapping[str, bytes]]
@@ -32,10 +32,10 @@ class Forms:
     batched: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
 
 
-def _model(network: Network, forms: Forms, usable_threshold: float) -> dict[str, Any]:
+def _model(network: Network, variants: ModelVariants, usable_threshold: float) -> dict[str, Any]:
     """Describe one network and its files."""
-    files, batched = (by_kind.get(network.kind, {}) for by_kind in (forms.onnx, forms.batched))
-    irs = forms.irs.get(network.kind, {})
+    files, batched = (by_kind.get(network.kind, {}) for by_kind in (variants.onnx, variants.batched))
+    irs = variants.irs.get(network.kind, {})
     entry: dict[str, Any] = {
         "inputs": {name: list(shape) for name, shape in network.inputs.items()},
         "outputs": {name: list(shape) for name, shape in network.outputs.items()},
@@ -82,7 +82,7 @@ def _training(networks: dict[str, Network]) -> dict[str, Any]:
 
 def describe(
     networks: dict[str, Network],
-    forms: Forms,
+    variants: ModelVariants,
     spec: PreprocessSpec,
     name: str,
     usable_thresholds: Mapping[str, float] | None = None,
@@ -95,53 +95,55 @@ def describe(
     """
     thresholds = usable_thresholds or {}
     document: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": SCHEMA_VERSION,
         "name": name,
         "labels": list(labels),
         "spec": spec.to_dict(),
         "spec_hash": spec.hash(),
-        "models": {kind: _model(network, forms, thresholds.get(kind, USABLE_THRESHOLD)) for kind, network in networks.items()},
+        "models": {
+            kind: _model(network, variants, thresholds.get(kind, USABLE_THRESHOLD)) for kind, network in networks.items()
+        },
         "accuracy": {},
         "training": _training(networks),
     }
-    return seal({"id": "", **document})
+    return add_hashes({"id": "", **document})
 
 
-def write_bundle(out: Path, document: dict[str, Any], forms: Forms) -> None:
+def write_bundle(out: Path, document: dict[str, Any], variants: ModelVariants) -> None:
     """Write a bundle beside `out` and move it there; an older bundle in that place is replaced.
 
     Raises ExportError where `out` is something other than a bundle, or the disk does not take it; nothing is left behind.
     """
-    if out.exists() and not (out / DOCUMENT).is_file() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not (out / BUNDLE_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} exists and is no model bundle; give another --out")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
-            fresh, old = Path(temporary) / "new", Path(temporary) / "old"
-            fresh.mkdir()
-            for held, entries in ((forms.onnx, "files"), (forms.batched, "batched")):
-                for kind, by_precision in held.items():
+            staged, previous = Path(temporary) / "new", Path(temporary) / "old"
+            staged.mkdir()
+            for by_network, entries in ((variants.onnx, "files"), (variants.batched, "batched")):
+                for kind, by_precision in by_network.items():
                     for precision, data in by_precision.items():
-                        (fresh / document["models"][kind][entries][precision]["path"]).write_bytes(data)
-            for kind, by_ir in forms.irs.items():
+                        (staged / document["models"][kind][entries][precision]["path"]).write_bytes(data)
+            for kind, by_ir in variants.irs.items():
                 for precision, ir in by_ir.items():
                     names = document["models"][kind]["ir"][precision]
-                    (fresh / names["xml"]["path"]).write_bytes(ir.xml)
-                    (fresh / names["bin"]["path"]).write_bytes(ir.weights)
-            (fresh / DOCUMENT).write_text(document_text(document), encoding="utf-8")
-            _swap(fresh, out, old)
+                    (staged / names["xml"]["path"]).write_bytes(ir.xml)
+                    (staged / names["bin"]["path"]).write_bytes(ir.weights)
+            (staged / BUNDLE_FILE).write_text(to_json_text(document), encoding="utf-8")
+            _swap(staged, out, previous)
     except OSError as error:
         raise ExportError(f"{out}: the bundle cannot be written ({error.strerror}); what was there is unchanged") from error
 
 
-def _swap(fresh: Path, out: Path, old: Path) -> None:
+def _swap(staged: Path, out: Path, previous: Path) -> None:
     """Put `fresh` where `out` is, and `out`, if there is one, where `old` is; put it back where that fails."""
     replaced = out.exists()
     if replaced:
-        out.replace(old)
+        out.replace(previous)
     try:
-        fresh.replace(out)
+        staged.replace(out)
     except OSError:
         if replaced:
-            old.replace(out)
+            previous.replace(out)
         raise

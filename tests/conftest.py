@@ -24,10 +24,10 @@ hypothesis.settings.register_profile("moodring", deadline=None)
 hypothesis.settings.load_profile("moodring")
 
 
-def find_data() -> Path | None:
-    named = os.environ.get("MOODRING_DATA")
-    beside = ROOT.parent / "shared" / "data"
-    return Path(named).resolve() if named else beside if beside.is_dir() else None
+def find_data_dir() -> Path | None:
+    configured = os.environ.get("MOODRING_DATA")
+    default = ROOT.parent / "shared" / "data"
+    return Path(configured).resolve() if configured else default if default.is_dir() else None
 
 
 def skip(reason: str) -> NoReturn:
@@ -37,7 +37,7 @@ def skip(reason: str) -> NoReturn:
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Return the folder of real recordings, or skip."""
-    folder = find_data()
+    folder = find_data_dir()
     if folder is None:
         skip("run `make test DATA=DIR`, or set MOODRING_DATA")
     if not folder.is_dir():
@@ -46,7 +46,7 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def data_part(data_dir: Path) -> Callable[[str], Path]:
+def data_path(data_dir: Path) -> Callable[[str], Path]:
     """Return a function from a path within the recordings, such as `ravdess/Actor_01`, to that path, or a skip."""
 
     def part(name: str) -> Path:
@@ -86,7 +86,7 @@ def pytest_configure():
 
 def pytest_runtest_setup(item):
     """A test marked `data` needs the folder even where it does not ask for the fixture."""
-    if item.get_closest_marker("data") and find_data() is None:
+    if item.get_closest_marker("data") and find_data_dir() is None:
         skip("run `make test DATA=DIR`, or set MOODRING_DATA")
 
 

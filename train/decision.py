@@ -13,20 +13,20 @@ from moodring.fusion import LEAST
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
-STATED_RIGHT = 0.9  # how often answers that count as confident shall be right
+TARGET_PRECISION = 0.9  # how often answers that count as confident shall be right
 TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 201))
 
 
-def surest(said: list[NDArray[Any]], truth: I64) -> float:
+def select_temperature(probabilities: list[NDArray[Any]], truth: I64) -> float:
     """Return the temperature whose answers are as sure, on average, as they are right; `said` are those of `TEMPERATURES`."""
 
     def gap(index: int) -> float:
-        return abs(float(said[index].max(axis=1).mean() - (said[index].argmax(axis=1) == truth).mean()))
+        return abs(float(probabilities[index].max(axis=1).mean() - (probabilities[index].argmax(axis=1) == truth).mean()))
 
     return round(float(TEMPERATURES[min(range(len(TEMPERATURES)), key=gap)]), 4)
 
 
-def decision_weight(face: F32, voice: NDArray[Any], truth: I64) -> float:
+def fit_face_weight(face: F32, voice: NDArray[Any], truth: I64) -> float:
     """Return the face's weight, of 1, at which the average of both answers [N, 8] loses least."""
 
     def negative_log(weight: float) -> float:
@@ -42,16 +42,16 @@ def vote(face: NDArray[Any], voice: NDArray[Any]) -> NDArray[np.float64]:
     winner = np.where(face.max(axis=1) >= voice.max(axis=1), face.argmax(axis=1), voice.argmax(axis=1))
     rows = np.arange(len(mean))
     mean[rows, winner] = np.maximum(mean[rows, winner], mean.max(axis=1) * 1.0001)
-    whole: NDArray[np.float64] = mean / mean.sum(axis=1, keepdims=True)
-    return whole
+    normalised: NDArray[np.float64] = mean / mean.sum(axis=1, keepdims=True)
+    return normalised
 
 
-def confident_from(said: NDArray[Any], truth: I64, right: float = STATED_RIGHT) -> dict[str, float]:
+def confidence_threshold(probabilities: NDArray[Any], truth: I64, precision: float = TARGET_PRECISION) -> dict[str, float]:
     """Return from which confidence on the answers are right at least so often, and which share of them that is.
 
     All answers where they are all together; the surest twentieth where not even those are.
     """
-    curve = risk_coverage(said, truth, steps=200)
-    good = [point for point in curve if point["accuracy"] >= right]
+    curve = risk_coverage(probabilities, truth, steps=200)
+    good = [point for point in curve if point["accuracy"] >= precision]
     point = good[-1] if good else curve[len(curve) // 20]
-    return {"threshold": round(point["threshold"], 4), "right": right, "coverage": round(point["coverage"], 4)}
+    return {"threshold": round(point["threshold"], 4), "right": precision, "coverage": round(point["coverage"], 4)}

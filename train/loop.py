@@ -30,7 +30,7 @@ CLIP_NORM = 5.0
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingTask:
     """What differs between the branches.
 
     `batches(epoch)` yields `steps` batches; `loss(model, batch)` gives the loss and its parts as floats; `validate(model)`
@@ -43,17 +43,17 @@ class Task:
     batches: Callable[[int], Iterable[Any]]
     loss: Callable[[nn.Module, Any], tuple[Tensor, dict[str, float]]]
     validate: Callable[[nn.Module], dict[str, float]]
-    basis: str = ""
-    last: bool = False
+    parent_weights: str = ""
+    keep_last: bool = False
 
 
 @dataclass
-class State:
+class TrainingState:
     """Where a run stands, between epochs."""
 
     epoch: int  # epochs done
     optimizer: torch.optim.Optimizer
-    averaged: nn.Module
+    ema_model: nn.Module
     history: list[dict[str, float]]
     best_score: float
 
@@ -70,20 +70,20 @@ def seed_everything(seed: int, epoch: int) -> np.random.Generator:
     return np.random.default_rng([seed, epoch])
 
 
-def learning_rate(recipe: Recipe, step: int, steps_an_epoch: int) -> float:
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Linear warm-up, then half a cosine down to nothing."""
-    warmup = recipe.warmup_epochs * steps_an_epoch
+    warmup = recipe.warmup_epochs * steps_per_epoch
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup
-    progress = (step - warmup) / max(1.0, recipe.epochs * steps_an_epoch - warmup)
+    progress = (step - warmup) / max(1.0, recipe.epochs * steps_per_epoch - warmup)
     return recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 
 @torch.no_grad()
-def average_into(averaged: nn.Module, model: nn.Module, step: int, decay: float) -> None:
+def update_ema(ema_model: nn.Module, model: nn.Module, step: int, decay: float) -> None:
     """Move the averaged weights (and batch statistics) towards the model's; faster in the first steps."""
     weight = 1.0 - min(decay, (1.0 + step) / (10.0 + step))
-    for mean, value in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
+    for mean, value in zip(ema_model.state_dict().values(), model.state_dict().values(), strict=True):
         if mean.is_floating_point():
             mean.lerp_(value, weight)
         else:
@@ -93,30 +93,30 @@ def average_into(averaged: nn.Module, model: nn.Module, step: int, decay: float)
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW; biases and normalisation are not decayed."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
-    free = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    undecayed = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate)
 
 
-def identity(recipe: Recipe, basis: str) -> str:
+def resume_fingerprint(recipe: Recipe, parent_weights: str) -> str:
     """Return what a run may go on from: the same recipe, but for its threads, on the same preprocessing and basis."""
-    return repr((replace(recipe, threads=0), PreprocessSpec().hash_for(recipe.kind), basis))
+    return repr((replace(recipe, threads=0), PreprocessSpec().hash_for(recipe.kind), parent_weights))
 
 
-def save_state(folder: Path, task: Task, state: State, recipe: Recipe) -> None:
+def save_checkpoint(folder: Path, task: TrainingTask, state: TrainingState, recipe: Recipe) -> None:
     document = {
-        "recipe": identity(recipe, task.basis),
+        "recipe": resume_fingerprint(recipe, task.parent_weights),
         "epoch": state.epoch,
         "model": task.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
-        "averaged": state.averaged.state_dict(),
+        "averaged": state.ema_model.state_dict(),
         "history": state.history,
         "best_score": state.best_score,
     }
     write_atomically(folder / CHECKPOINT, lambda part: torch.save(document, part))
 
 
-def load_state(folder: Path, task: Task, state: State, recipe: Recipe) -> bool:
+def load_checkpoint(folder: Path, task: TrainingTask, state: TrainingState, recipe: Recipe) -> bool:
     """Go on from the last whole epoch, if there is one; a checkpoint of another recipe, spec or basis is refused."""
     path = folder / CHECKPOINT
     if not path.is_file():
@@ -125,13 +125,13 @@ def load_state(folder: Path, task: Task, state: State, recipe: Recipe) -> bool:
         document = torch.load(path, weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it to start over") from error
-    if document["recipe"] != identity(recipe, task.basis):
+    if document["recipe"] != resume_fingerprint(recipe, task.parent_weights):
         raise MoodringError(
             f"{path}: was made by another recipe, preprocessing or branch; give another --out, or delete it to start over"
         )
     task.model.load_state_dict(document["model"])
     state.optimizer.load_state_dict(document["optimizer"])
-    state.averaged.load_state_dict(document["averaged"])
+    state.ema_model.load_state_dict(document["averaged"])
     state.epoch, state.history = document["epoch"], document["history"]
     state.best_score = document["best_score"]
     return True
@@ -148,7 +148,7 @@ def progress(title: str, steps: int) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-def train_epoch(task: Task, state: State, recipe: Recipe) -> dict[str, float]:
+def train_epoch(task: TrainingTask, state: TrainingState, recipe: Recipe) -> dict[str, float]:
     """Run one epoch; return the mean of each part of the loss."""
     seed_everything(recipe.seed, state.epoch)
     task.model.train()
@@ -165,7 +165,7 @@ def train_epoch(task: Task, state: State, recipe: Recipe) -> dict[str, float]:
             loss.backward()
             nn.utils.clip_grad_norm_(task.model.parameters(), CLIP_NORM)
             state.optimizer.step()
-            average_into(state.averaged, task.model, step, recipe.averaging)
+            update_ema(state.ema_model, task.model, step, recipe.averaging)
             for name, value in {"loss": loss.item(), **parts}.items():
                 sums[name] = sums.get(name, 0.0) + value
             step += 1
@@ -173,30 +173,30 @@ def train_epoch(task: Task, state: State, recipe: Recipe) -> dict[str, float]:
     return {name: value / task.steps for name, value in sums.items()}
 
 
-def fit(task: Task, recipe: Recipe, folder: Path) -> tuple[list[dict[str, float]], bool]:
+def fit(task: TrainingTask, recipe: Recipe, folder: Path) -> tuple[list[dict[str, float]], bool]:
     """Train to the end of the recipe, or to Ctrl-C. Leaves the best averaged weights in `task.model`.
 
     Returns the history, an entry an epoch, and whether every epoch was done.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    averaged = deepcopy(task.model).eval().requires_grad_(False)
-    state = State(0, make_optimizer(task.model, recipe), averaged, [], -math.inf)
-    if load_state(folder, task, state, recipe):
+    ema_model = deepcopy(task.model).eval().requires_grad_(False)
+    state = TrainingState(0, make_optimizer(task.model, recipe), ema_model, [], -math.inf)
+    if load_checkpoint(folder, task, state, recipe):
         print(f"resuming after epoch {state.epoch}", flush=True)
     finished = True
     try:
         while state.epoch < recipe.epochs:
-            begun_s = time.monotonic()
+            started_s = time.monotonic()
             row = train_epoch(task, state, recipe)
-            row |= task.validate(state.averaged)
+            row |= task.validate(state.ema_model)
             state.epoch += 1
             state.history.append({"epoch": state.epoch, **row})
-            if task.last or row["score"] > state.best_score:
+            if task.keep_last or row["score"] > state.best_score:
                 state.best_score = row["score"]
-                write_atomically(folder / BEST, lambda part: torch.save(state.averaged.state_dict(), part))
-            save_state(folder, task, state, recipe)
+                write_atomically(folder / BEST, lambda part: torch.save(state.ema_model.state_dict(), part))
+            save_checkpoint(folder, task, state, recipe)
             figures = " ".join(f"{name} {value:.3f}" for name, value in row.items())
-            print(f"epoch {state.epoch}/{recipe.epochs} {time.monotonic() - begun_s:.0f} s {figures}", flush=True)
+            print(f"epoch {state.epoch}/{recipe.epochs} {time.monotonic() - started_s:.0f} s {figures}", flush=True)
     except KeyboardInterrupt:
         finished = False
         print("interrupted: the best weights so far are kept; the same command goes on", flush=True)

@@ -87,10 +87,10 @@ class FusionRecipe(Recipe):
     validation_pairs: int
 
 
-KINDS: dict[str, type[Recipe]] = {"face": FaceRecipe, "speech": SpeechRecipe, "fusion": FusionRecipe}
+RECIPE_CLASSES: dict[str, type[Recipe]] = {"face": FaceRecipe, "speech": SpeechRecipe, "fusion": FusionRecipe}
 
 
-def _value(path: Path, key: str, annotation: str, value: Any) -> Any:
+def _parse_value(path: Path, key: str, annotation: str, value: Any) -> Any:
     if annotation == "int | None" and value is None:
         return None
     if annotation == "tuple[float, float]":
@@ -115,7 +115,7 @@ def read_recipe(path: Path, kind: str) -> Any:
         raise ConfigError(f"{path}: cannot be read as YAML ({error})") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must hold keys and values")
-    fields = {field.name: str(field.type) for field in dataclasses.fields(KINDS[kind])}
+    fields = {field.name: str(field.type) for field in dataclasses.fields(RECIPE_CLASSES[kind])}
     for key in document:
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, 1)
@@ -125,20 +125,20 @@ def read_recipe(path: Path, kind: str) -> Any:
         raise ConfigError(f"{path}: lacks {', '.join(missing)}")
     if document["kind"] != kind:
         raise ConfigError(f"{path}: is a recipe for {document['kind']!r}, not for {kind}")
-    return KINDS[kind](**{key: _value(path, key, fields[key], value) for key, value in document.items()})
+    return RECIPE_CLASSES[kind](**{key: _parse_value(path, key, fields[key], value) for key, value in document.items()})
 
 
-def read_first(recipe: Any, path: Path) -> Any:
+def read_parent_recipe(recipe: Any, path: Path) -> Any:
     """Read the recipe that one read from `path` wants trained first; None where it wants none."""
     name = getattr(recipe, "after", "")
     return read_recipe(path.parent / name, recipe.kind) if name else None
 
 
-def read_before(recipe: Any, path: Path) -> list[Any]:
+def read_ancestor_recipes(recipe: Any, path: Path) -> list[Any]:
     """Read every recipe that is trained before one read from `path`, the latest first."""
     chain = [recipe]
-    while (first := read_first(chain[-1], path)) is not None:
-        if first in chain:
+    while (previous := read_parent_recipe(chain[-1], path)) is not None:
+        if previous in chain:
             raise ConfigError(f'{path.parent / chain[-1].after}: comes after itself; one recipe must start with after: ""')
-        chain.append(first)
+        chain.append(previous)
     return chain[1:]

@@ -9,7 +9,7 @@ import torch
 from moodring.interrupts import INTERRUPTED
 from moodring.train.face import train_face
 from moodring.train.fusion import train_fusion
-from moodring.train.recipe import read_before, read_recipe
+from moodring.train.recipe import read_ancestor_recipes, read_recipe
 from moodring.train.speech import train_speech
 
 TRAINERS = {"face": train_face, "speech": train_speech, "fusion": train_fusion}
@@ -23,6 +23,6 @@ def train(kind: str, config_path: Path, data_dir: Path, out_dir: Path) -> int:
     recipe = read_recipe(Path(config_path), kind)
     torch.set_num_threads(recipe.threads)
     torch.use_deterministic_algorithms(mode=True)
-    before = read_before(recipe, Path(config_path))
-    finished = TRAINERS[kind](recipe, Path(data_dir), Path(out_dir), *before)
+    ancestors = read_ancestor_recipes(recipe, Path(config_path))
+    finished = TRAINERS[kind](recipe, Path(data_dir), Path(out_dir), *ancestors)
     return 0 if finished else INTERRUPTED

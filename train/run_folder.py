@@ -79,8 +79,8 @@ def save_weights(folder: Path, kind: str, model: nn.Module, card: dict[str, Any]
     path = folder / f"{kind}.safetensors"
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     write_atomically(path, lambda part: save_file(tensors, part))
-    made = {"kind": kind, "sha256": sha256(path), "spec_hash": PreprocessSpec().hash_for(kind), "commit": commit()}
-    write_json(folder / f"{kind}.json", {**made, **card})
+    provenance = {"kind": kind, "sha256": sha256(path), "spec_hash": PreprocessSpec().hash_for(kind), "commit": commit()}
+    write_json(folder / f"{kind}.json", {**provenance, **card})
 
 
 def read_card(folder: Path, kind: str) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def load_weights(folder: Path, kind: str, model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def mean_and_deviation(values: Sequence[float]) -> dict[str, float]:
     """Return the mean of two or more values and their sample deviation."""
     return {"mean": float(np.mean(values)), "deviation": float(np.std(values, ddof=1))}
 

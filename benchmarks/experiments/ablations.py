@@ -21,15 +21,15 @@ from torch import Tensor, nn
 
 from moodring.errors import MoodringError
 from moodring.evaluation.data.readers import read_sound
-from moodring.evaluation.speech import mixed, noise_recordings
+from moodring.evaluation.speech import list_noise, mix_noise
 from moodring.features.spec import SpeechSpec
 from moodring.interrupts import INTERRUPTED
 from moodring.train.data.pool import open_pool
-from moodring.train.data.voices import Voice, load_noises, load_voices
+from moodring.train.data.voices import Utterance, load_noises, load_utterances
 from moodring.train.models.speech import EMBEDDING, SpeechNet
 from moodring.train.recipe import SpeechRecipe, read_recipe
 from moodring.train.run_folder import commit, write_json
-from moodring.train.speech import Heard, answers, clip_probabilities, hops_of, parts_of, train_network
+from moodring.train.speech import TrainingData, clip_probabilities, extract_windows, predict, split_recordings, train_network
 
 SNR_DB = (10, 0)
 NOISY_STEP = 2  # of the test clips, one in so many is heard in every noise
@@ -42,7 +42,7 @@ class MeanOverTime(nn.Module):
         return x.mean(dim=2)
 
 
-def pool_by_mean(model: SpeechNet) -> None:
+def use_mean_pooling(model: SpeechNet) -> None:
     for member, (_, width) in zip(model.members, model.sizes, strict=True):
         member.statistics, member.project = MeanOverTime(), nn.Linear(width, EMBEDDING)
 
@@ -51,9 +51,9 @@ def pool_by_mean(model: SpeechNet) -> None:
 class Variant:
     """What is said of it, what of the features it changes, and what of the network."""
 
-    says: str
+    title: str
     spec: SpeechSpec = SpeechSpec()
-    change: Callable[[SpeechNet], None] | None = None
+    modify_network: Callable[[SpeechNet], None] | None = None
 
 
 VARIANTS = {
@@ -64,42 +64,44 @@ VARIANTS = {
     ),
     "no_pitch": Variant("without pitch and voicing", SpeechSpec(pitch=False)),
     "deltas": Variant("with deltas", SpeechSpec(deltas=1)),
-    "mean_pooling": Variant("mean over time for attentive statistics", change=pool_by_mean),
+    "mean_pooling": Variant("mean over time for attentive statistics", modify_network=use_mean_pooling),
 }
 
 
 def measure(variant: Variant, recipe: SpeechRecipe, data_dir: Path, out_dir: Path, cache: Path) -> dict[str, Any] | None:
     """Train one variant and test it; None where it was interrupted."""
     spec = variant.spec
-    voices = load_voices(data_dir, spec)
-    parts = parts_of(voices, recipe.fold, whole=True)
+    voices = load_utterances(data_dir, spec)
+    parts = split_recordings(voices, recipe.fold, no_validation=True)
     noises = load_noises(data_dir, spec.mfcc.rate_hz)
     labels = np.array([voice.clip.label for voice in voices], np.int64)
-    hops = hops_of([voices[row] for row in parts.validation], spec)
-    heard = Heard(labels, parts, hops, open_pool(recipe, spec, voices, noises, cache), voices, whole=True, spec=spec)
-    model, _, finished = train_network(recipe, heard, out_dir, variant.change)
+    speech_windows = extract_windows([voices[row] for row in parts.validation], spec)
+    training_data = TrainingData(
+        labels, parts, speech_windows, open_pool(recipe, spec, voices, noises, cache), voices, no_validation=True, spec=spec
+    )
+    model, _, finished = train_network(recipe, training_data, out_dir, variant.modify_network)
     if not finished:
         return None
     test = [voices[row] for row in parts.test]
-    some = test[::NOISY_STEP]
+    noisy_subset = test[::NOISY_STEP]
     in_noise: dict[str, dict[str, float]] = {}
-    for path in noise_recordings(data_dir / "noise"):
+    for path in list_noise(data_dir / "noise"):
         noise = read_sound(path)
         for snr in SNR_DB:
-            sounds = mixed([voice.samples for voice in some], noise, snr)
-            noisy = [dataclasses.replace(voice, samples=sound) for voice, sound in zip(some, sounds, strict=True)]
+            sounds = mix_noise([voice.samples for voice in noisy_subset], noise, snr)
+            noisy = [dataclasses.replace(voice, samples=sound) for voice, sound in zip(noisy_subset, sounds, strict=True)]
             in_noise.setdefault(f"{snr}", {})[path.stem] = _accuracy(model, noisy, spec)
     return {
-        "says": variant.says,
+        "says": variant.title,
         "clean": _accuracy(model, test, spec),
         "mean_by_snr_db": {snr: float(np.mean(list(by_noise.values()))) for snr, by_noise in in_noise.items()},
         "by_snr_db": in_noise,
     }
 
 
-def _accuracy(model: SpeechNet, voices: list[Voice], spec: SpeechSpec) -> float:
-    hops = hops_of(voices, spec)
-    probabilities, labels = clip_probabilities(answers(model, hops.windows)["logits"], hops)
+def _accuracy(model: SpeechNet, voices: list[Utterance], spec: SpeechSpec) -> float:
+    speech_windows = extract_windows(voices, spec)
+    probabilities, labels = clip_probabilities(predict(model, speech_windows.windows)["logits"], speech_windows)
     return float((probabilities.argmax(axis=1) == labels).mean())
 
 
@@ -108,14 +110,14 @@ def main(arguments: list[str]) -> int:
     for name in ("--config", "--data", "--out", "--json"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--only", choices=VARIANTS, help="train this one and stop")
-    given = parser.parse_args(arguments)
-    recipe = read_recipe(given.config, "speech")
-    torch.set_num_threads(recipe.threads if given.only is None else 1)
+    args = parser.parse_args(arguments)
+    recipe = read_recipe(args.config, "speech")
+    torch.set_num_threads(recipe.threads if args.only is None else 1)
     torch.use_deterministic_algorithms(mode=True)
     measured: dict[str, Any] = {}
     try:
-        for name in [given.only] if given.only else VARIANTS:
-            figures = measure(VARIANTS[name], recipe, given.data, given.out / name, given.out / "cache")
+        for name in [args.only] if args.only else VARIANTS:
+            figures = measure(VARIANTS[name], recipe, args.data, args.out / name, args.out / "cache")
             if figures is None:
                 return INTERRUPTED
             measured[name] = figures
@@ -123,10 +125,10 @@ def main(arguments: list[str]) -> int:
     except MoodringError as error:
         print(f"moodring: {error}", file=sys.stderr)
         return error.exit_code
-    if given.only:
+    if args.only:
         return 0
     write_json(
-        given.json,
+        args.json,
         {
             "what": "ablations: one network of the speech branch with one thing changed",
             "protocol": f"one seed; tested on fold {recipe.fold}'s four unheard actors, every clip clean, one in {NOISY_STEP} "

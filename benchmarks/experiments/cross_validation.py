@@ -20,24 +20,24 @@ from numpy.typing import NDArray
 
 from moodring.features.spec import SpeechSpec
 from moodring.train.data.splits import FOLDS, fold_actors
-from moodring.train.data.voices import load_voices
+from moodring.train.data.voices import load_utterances
 from moodring.train.models.speech import SpeechNet
 from moodring.train.recipe import SpeechRecipe
 from moodring.train.run_folder import load_weights, read_card, write_json
-from moodring.train.speech import Hops, answers, fit_clip_temperature, hops_of, train_speech, usable_line
+from moodring.train.speech import SpeechWindows, extract_windows, fit_clip_temperature, predict, train_speech, usable_threshold
 
 F32 = NDArray[np.float32]
 
 PROTOCOL = "cross-validated: trained on every actor by the recipe of the five folds, whose unheard actors calibrated"
 
 
-def folder_of(out_dir: Path, fold: int) -> Path:
+def fold_folder(out_dir: Path, fold: int) -> Path:
     return out_dir / f"fold{fold}"
 
 
 def train_folds(
     recipe: SpeechRecipe,
-    first: SpeechRecipe | None,
+    first_recipe: SpeechRecipe | None,
     data_dir: Path,
     out_dir: Path,
     folds: Sequence[int] = range(FOLDS),
@@ -52,10 +52,10 @@ def train_folds(
         train_speech(
             replace(recipe, fold=fold),
             data_dir,
-            folder_of(out_dir, fold),
-            replace(first, fold=fold) if first else None,
+            fold_folder(out_dir, fold),
+            replace(first_recipe, fold=fold) if first_recipe else None,
             cache or out_dir / "cache",
-            whole=True,
+            no_validation=True,
         )
         for fold in folds
     )
@@ -65,72 +65,74 @@ def shipped_folder(out_dir: Path) -> Path:
     return out_dir / "shipped"
 
 
-def train_shipped(recipe: SpeechRecipe, first: SpeechRecipe | None, data_dir: Path, out_dir: Path) -> bool:
+def train_shipped(recipe: SpeechRecipe, first_recipe: SpeechRecipe | None, data_dir: Path, out_dir: Path) -> bool:
     """Train on every actor, into OUT/shipped."""
     return train_speech(
         replace(recipe, fold=None),
         data_dir,
         shipped_folder(out_dir),
-        replace(first, fold=None) if first else None,
+        replace(first_recipe, fold=None) if first_recipe else None,
         out_dir / "cache",
-        whole=True,
+        no_validation=True,
     )
 
 
 def train_mixed(recipe: SpeechRecipe, data_dir: Path, out_dir: Path) -> bool:
     """Train one network on a split that mixes actors, into OUT/mixed: how much such a split flatters."""
-    return train_speech(recipe, data_dir, out_dir / "mixed", cache=out_dir / "cache", mixed=True)
+    return train_speech(recipe, data_dir, out_dir / "mixed", cache=out_dir / "cache", mix_actors=True)
 
 
-def _answers_to_unheard(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F32], Hops]]:
+def _predict_held_out(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F32], SpeechWindows]]:
     """Return what every fold's network says of the hops of its own unheard actors, by output name, and those hops."""
     spec = SpeechSpec()
-    voices = load_voices(data_dir, spec)
-    heard: list[tuple[dict[str, F32], Hops]] = []
+    voices = load_utterances(data_dir, spec)
+    held_out: list[tuple[dict[str, F32], SpeechWindows]] = []
     for fold in range(FOLDS):
-        folder = folder_of(out_dir, fold)
+        folder = fold_folder(out_dir, fold)
         model = load_weights(folder, "speech", SpeechNet(spec.columns, **read_card(folder, "speech")["network"]))
-        hops = hops_of([voice for voice in voices if voice.clip.actor in fold_actors(fold)], spec)
-        heard.append((answers(model, hops.windows), hops))
-    return heard
+        speech_windows = extract_windows([voice for voice in voices if voice.clip.actor in fold_actors(fold)], spec)
+        held_out.append((predict(model, speech_windows.windows), speech_windows))
+    return held_out
 
 
-def calibrate_folds(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F32], Hops]]:
+def calibrate_folds(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F32], SpeechWindows]]:
     """Fit every fold's temperature and usable line on the other folds' unheard actors, and write them into the card of each.
 
     Returns what every fold's network says of the hops of its own unheard actors, by output name, and those hops.
     """
-    heard = _answers_to_unheard(data_dir, out_dir)
+    held_out = _predict_held_out(data_dir, out_dir)
     for fold in range(FOLDS):
-        others = [part for index, part in enumerate(heard) if index != fold]
-        tested = list(fold_actors(fold))
-        protocol = f"actors apart: {tested} unheard, the other folds' unheard actors calibrated"
-        _calibrate(folder_of(out_dir, fold), others, protocol)
-    return heard
+        others = [part for index, part in enumerate(held_out) if index != fold]
+        test_actors = list(fold_actors(fold))
+        protocol = f"actors apart: {test_actors} unheard, the other folds' unheard actors calibrated"
+        _calibrate(fold_folder(out_dir, fold), others, protocol)
+    return held_out
 
 
-def calibrate_shipped(heard: Sequence[tuple[dict[str, F32], Hops]], out_dir: Path) -> None:
+def calibrate_shipped(held_out: Sequence[tuple[dict[str, F32], SpeechWindows]], out_dir: Path) -> None:
     """Calibrate the model trained on everyone by what the folds' networks said of actors they never heard."""
-    _calibrate(shipped_folder(out_dir), heard, PROTOCOL)
+    _calibrate(shipped_folder(out_dir), held_out, PROTOCOL)
 
 
-def _calibrate(folder: Path, heard: Sequence[tuple[dict[str, F32], Hops]], protocol: str) -> None:
-    outs = {name: np.concatenate([outs[name] for outs, _ in heard]) for name in ("logits", "usable")}
+def _calibrate(folder: Path, held_out: Sequence[tuple[dict[str, F32], SpeechWindows]], protocol: str) -> None:
+    outs = {name: np.concatenate([outs[name] for outs, _ in held_out]) for name in ("logits", "usable")}
     card = read_card(folder, "speech")
-    card["temperature"] = {"logits": fit_clip_temperature(outs["logits"], join([hops for _, hops in heard]))}
-    card["usable_line"] = usable_line(outs["usable"])
+    card["temperature"] = {
+        "logits": fit_clip_temperature(outs["logits"], concatenate_windows([speech_windows for _, speech_windows in held_out]))
+    }
+    card["usable_line"] = usable_threshold(outs["usable"])
     card["protocol"] = protocol
     write_json(folder / "speech.json", card)
 
 
-def join(parts: Sequence[Hops]) -> Hops:
+def concatenate_windows(parts: Sequence[SpeechWindows]) -> SpeechWindows:
     """Put the hops of several sets of clips one after another."""
     before = np.cumsum([0] + [len(part.labels) for part in parts])
-    return Hops(
+    return SpeechWindows(
         np.concatenate([part.windows for part in parts]),
         np.concatenate([part.clip + start for part, start in zip(parts, before, strict=False)]),
         np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.counts for part in parts]),
+        np.concatenate([part.weights for part in parts]),
     )
 
 

@@ -22,21 +22,21 @@ import torch
 from numpy.typing import NDArray
 
 from moodring.errors import ConfigError, MoodringError
-from moodring.evaluation.corruption import DISTURBANCES
+from moodring.evaluation.corruption import CORRUPTIONS
 from moodring.evaluation.data.readers import read_fer2013, read_ferplus
-from moodring.evaluation.face import DISTURBANCE_SEED, ferplus_majority
+from moodring.evaluation.face import CORRUPTION_SEED, ferplus_majority
 from moodring.interrupts import INTERRUPTED
 from moodring.train.data.faces import find_fer2013
-from moodring.train.face import COVERED, answers, is_trained, train_face
+from moodring.train.face import OCCLUDED_AREA, is_trained, predict, train_face
 from moodring.train.models.face import FaceNet
-from moodring.train.recipe import FaceRecipe, read_before, read_recipe
-from moodring.train.run_folder import commit, load_weights, read_card, spread, write_json
+from moodring.train.recipe import FaceRecipe, read_ancestor_recipes, read_recipe
+from moodring.train.run_folder import commit, load_weights, mean_and_deviation, read_card, write_json
 from moodring.types import U8
 
 SPLIT = "PublicTest"
 
 
-def again(recipe: FaceRecipe, run: int) -> FaceRecipe:
+def with_other_seed(recipe: FaceRecipe, run: int) -> FaceRecipe:
     return replace(recipe, seed=recipe.seed + run)
 
 
@@ -45,35 +45,37 @@ def run_folder(out_dir: Path, run: int, *, last_part: bool) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class HeldOutImages:
     """The public test part: uint8 [N, 48, 48] as it is and covered, and the true labels int64 [N] by head, -1 for none."""
 
     faces: U8
-    covered: U8
+    occluded: U8
     truth: dict[str, NDArray[np.int64]]
 
 
-def read_pictures(data_dir: Path) -> Pictures:
+def read_held_out_images(data_dir: Path) -> HeldOutImages:
     csv, votes = find_fer2013(data_dir)
     fer = read_fer2013(csv)
     rows = np.flatnonzero(fer.usage == SPLIT)
     truth = {"official": fer.labels[rows]}
     if votes is not None:
         truth["ferplus"] = ferplus_majority(read_ferplus(votes, len(fer.labels)).votes[rows])
-    covered = DISTURBANCES["occlusion"].change(fer.faces[rows], COVERED, np.random.default_rng(DISTURBANCE_SEED))
-    return Pictures(fer.faces[rows], covered, truth)
+    occluded = CORRUPTIONS["occlusion"].apply(fer.faces[rows], OCCLUDED_AREA, np.random.default_rng(CORRUPTION_SEED))
+    return HeldOutImages(fer.faces[rows], occluded, truth)
 
 
-def measure(pictures: Pictures, folder: Path) -> dict[str, Any]:
+def measure(images: HeldOutImages, folder: Path) -> dict[str, Any]:
     """Return one training's figures on the public test part, by its own float32 network."""
     card = read_card(folder, "face")
     model = load_weights(folder, "face", FaceNet(width=card["network"]["width"]))
-    seen, hidden = answers(model, pictures.faces), answers(model, pictures.covered)
+    seen, occluded_outputs = predict(model, images.faces), predict(model, images.occluded)
     figures: dict[str, Any] = {"seed": card["recipe"]["seed"]}
-    for head, labels in pictures.truth.items():
+    for head, labels in images.truth.items():
         known = labels >= 0
-        clean, lost = (float((outs[head].argmax(axis=1) == labels)[known].mean()) for outs in (seen, hidden))
-        figures |= {head: clean, f"{head}_covered": lost}
+        clean, occluded_accuracy = (
+            float((outs[head].argmax(axis=1) == labels)[known].mean()) for outs in (seen, occluded_outputs)
+        )
+        figures |= {head: clean, f"{head}_covered": occluded_accuracy}
     return figures
 
 
@@ -88,21 +90,24 @@ def check_recipes(recipes: Sequence[FaceRecipe], out_dir: Path) -> None:
             )
 
 
-def train_again(recipes: Sequence[FaceRecipe], data_dir: Path, out_dir: Path, run: int, *, last_part: bool) -> bool:
+def train_reseeded(recipes: Sequence[FaceRecipe], data_dir: Path, out_dir: Path, run: int, *, last_part: bool) -> bool:
     """Train the last of the recipes, which is the first given, with another seed, and those before it unless OUT has them.
 
     Returns whether every epoch was done. With `last_part` it goes on from OUT/first.
     """
     folder = run_folder(out_dir, run, last_part=last_part)
-    raised = [again(recipes[0], run), *(recipes[1:] if last_part else [again(each, run) for each in recipes[1:]])]
-    if is_trained(folder, raised):
+    reseeded = [
+        with_other_seed(recipes[0], run),
+        *(recipes[1:] if last_part else [with_other_seed(each, run) for each in recipes[1:]]),
+    ]
+    if is_trained(folder, reseeded):
         return True
     if last_part:
         read_card(out_dir / "first", "face")  # names what is not there
         (folder / "first").mkdir(parents=True, exist_ok=True)
         for source in (out_dir / "first").glob("face.*"):
             shutil.copy2(source, folder / "first")
-    return train_face(raised[0], data_dir, folder, *raised[1:])
+    return train_face(reseeded[0], data_dir, folder, *reseeded[1:])
 
 
 def main(arguments: list[str]) -> int:
@@ -112,39 +117,39 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="how many, that of `moodring train face` among them")
     parser.add_argument("--last-part", action="store_true", help="other seeds for the last recipe alone")
     parser.add_argument("--run", type=int, help="train this one, 1 being the first with another seed, and stop")
-    given = parser.parse_args(arguments)
-    if given.seeds < 2:
-        parser.error(f"--seeds must be at least 2 for a spread, got {given.seeds}")
-    if given.run is not None and not 0 < given.run < given.seeds:
-        parser.error(f"--run must be 1 to {given.seeds - 1}, got {given.run}")
+    args = parser.parse_args(arguments)
+    if args.seeds < 2:
+        parser.error(f"--seeds must be at least 2 for a spread, got {args.seeds}")
+    if args.run is not None and not 0 < args.run < args.seeds:
+        parser.error(f"--run must be 1 to {args.seeds - 1}, got {args.run}")
     try:
-        recipe = read_recipe(given.config, "face")
-        recipes = (recipe, *read_before(recipe, given.config))
-        torch.set_num_threads(recipe.threads if given.run is None else 1)
+        recipe = read_recipe(args.config, "face")
+        recipes = (recipe, *read_ancestor_recipes(recipe, args.config))
+        torch.set_num_threads(recipe.threads if args.run is None else 1)
         torch.use_deterministic_algorithms(mode=True)
-        check_recipes(recipes, given.out)
-        for run in range(1, given.seeds) if given.run is None else (given.run,):
-            if not train_again(recipes, given.data, given.out, run, last_part=given.last_part):
+        check_recipes(recipes, args.out)
+        for run in range(1, args.seeds) if args.run is None else (args.run,):
+            if not train_reseeded(recipes, args.data, args.out, run, last_part=args.last_part):
                 return INTERRUPTED
-        if given.run is not None:
+        if args.run is not None:
             return 0
-        pictures = read_pictures(given.data)
-        found = [measure(pictures, run_folder(given.out, run, last_part=given.last_part)) for run in range(given.seeds)]
+        images = read_held_out_images(args.data)
+        found = [measure(images, run_folder(args.out, run, last_part=args.last_part)) for run in range(args.seeds)]
     except MoodringError as error:
         print(f"moodring: {error}", file=sys.stderr)
         return error.exit_code
-    spreads = {name: spread([run[name] for run in found]) for name in found[0] if name != "seed"}
+    deviations = {name: mean_and_deviation([run[name] for run in found]) for name in found[0] if name != "seed"}
     document = {
-        "what": f"face, {SPLIT}, trained with several seeds; covered: a grey square over {100 * COVERED:.0f} % of each picture",
+        "what": f"face, {SPLIT}, trained with several seeds; covered: a grey square over {100 * OCCLUDED_AREA:.0f} % of each picture",
         "commit": commit(),
-        "command": "make face-seeds" + (" SEEDS=--last-part" if given.last_part else ""),
-        "parts": "last" if given.last_part else "all",
+        "command": "make face-seeds" + (" SEEDS=--last-part" if args.last_part else ""),
+        "parts": "last" if args.last_part else "all",
         "runs": found,
-        **spreads,
+        **deviations,
     }
-    write_json(given.json, document)
-    for name, apart in spreads.items():
-        print(f"{name} {apart['mean']:.4f} +- {apart['deviation']:.4f} over {len(found)} seeds")
+    write_json(args.json, document)
+    for name, summary in deviations.items():
+        print(f"{name} {summary['mean']:.4f} +- {summary['deviation']:.4f} over {len(found)} seeds")
     return 0
 
 

@@ -22,7 +22,7 @@ import torch
 from benchmarks.experiments.cross_validation import (
     calibrate_folds,
     calibrate_shipped,
-    folder_of,
+    fold_folder,
     split_hash,
     train_folds,
     train_mixed,
@@ -33,22 +33,22 @@ from moodring.errors import ExportError, MoodringError
 from moodring.evaluation.data.readers import list_ravdess, read_sound
 from moodring.evaluation.metrics import classification_metrics, reliability
 from moodring.export.networks import load_network
-from moodring.export.quantization.data import Material
-from moodring.export.quantization.quantize import agreement, nearest
+from moodring.export.quantization.data import QuantizationData
+from moodring.export.quantization.quantize import agreement, quantize_closest
 from moodring.export.to_onnx import to_onnx
 from moodring.export.verify import verify
-from moodring.export.write import Forms, describe, write_bundle
+from moodring.export.write import ModelVariants, describe, write_bundle
 from moodring.features.spec import PreprocessSpec
 from moodring.interrupts import INTERRUPTED
 from moodring.labels import CLASSES, LABELS
 from moodring.train.data.splits import FOLDS, fold_actors
 from moodring.train.data.voices import clip_windows, find_ravdess
-from moodring.train.recipe import read_first, read_recipe
-from moodring.train.run_folder import commit, read_card, spread, write_json
+from moodring.train.recipe import read_parent_recipe, read_recipe
+from moodring.train.run_folder import commit, mean_and_deviation, read_card, write_json
 
 CALIBRATION_CLIPS = 64
 NOISE_DB = "20,10,5,0,-5"
-FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
+REPORTED_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
 
 
 def export_fold(checkpoint: Path, bundle: Path, data_dir: Path) -> dict[str, Any]:
@@ -61,38 +61,42 @@ def export_fold(checkpoint: Path, bundle: Path, data_dir: Path) -> dict[str, Any
     clips = [clip for clip in list_ravdess(find_ravdess(data_dir)) if clip.actor in network.card["actors"]["train"]]
     rows = np.linspace(0, len(clips) - 1, 2 * CALIBRATION_CLIPS).astype(int)
     pieces = [clip_windows(read_sound(clips[row].path), spec.speech) for row in rows]
-    quantising, comparing = ([{"window": window[None]} for piece in pieces[start::2] for window in piece] for start in (0, 1))
-    done = verify(network, to_onnx(network), comparing)
-    labels = np.zeros(len(comparing), np.int64)  # the nearest to float32 is sought, whatever is right
-    int8 = nearest(done.onnx, Material(quantising, comparing, labels)).onnx
-    forms = Forms({"speech": {"fp32": done.onnx, "int8": int8}})
-    write_bundle(bundle, describe({"speech": network}, forms, spec, bundle.name), forms)
-    return agreement(done.onnx, int8, comparing)
+    calibration_windows, comparison_windows = (
+        [{"window": window[None]} for piece in pieces[start::2] for window in piece] for start in (0, 1)
+    )
+    verified = verify(network, to_onnx(network), comparison_windows)
+    labels = np.zeros(len(comparison_windows), np.int64)  # the nearest to float32 is sought, whatever is right
+    int8 = quantize_closest(verified.onnx, QuantizationData(calibration_windows, comparison_windows, labels)).onnx
+    variants = ModelVariants({"speech": {"fp32": verified.onnx, "int8": int8}})
+    write_bundle(bundle, describe({"speech": network}, variants, spec, bundle.name), variants)
+    return agreement(verified.onnx, int8, comparison_windows)
 
 
 def evaluate_fold(fold: int, bundle: Path, data_dir: Path, out: Path, disturbed: bool) -> dict[str, Any]:
     """Run `moodring evaluate` as a user would; return its figures by name: fp32, int8, stream and what is disturbed."""
     ravdess = ["--ravdess", str(find_ravdess(data_dir)), "--actors", ",".join(map(str, fold_actors(fold)))]
-    noisy = ["--noise", str(data_dir / "noise"), "--snr", NOISE_DB] if disturbed else []
-    figures = {}
+    noise_arguments = ["--noise", str(data_dir / "noise"), "--snr", NOISE_DB] if disturbed else []
+    evaluations = {}
     for name, arguments in (
-        ("fp32", ["speech", "--clips", *noisy]),
+        ("fp32", ["speech", "--clips", *noise_arguments]),
         ("int8", ["speech", "--clips", "--precision", "int8"]),
         ("stream", ["stream"]),
         *((("robustness", ["speech", "--robustness"]), ("tess", ["speech"])) if disturbed else ()),
     ):
         if name == "tess" and not (data_dir / "tess").is_dir():
             continue
-        heard = ["--tess", str(data_dir / "tess")] if name == "tess" else ravdess
+        corpus_arguments = ["--tess", str(data_dir / "tess")] if name == "tess" else ravdess
         path = out / f"fold{fold}.{name}.json"
-        code = cli.main(["evaluate", *arguments[:1], "--bundle", str(bundle), *heard, "--json", str(path), *arguments[1:]])
+        code = cli.main(
+            ["evaluate", *arguments[:1], "--bundle", str(bundle), *corpus_arguments, "--json", str(path), *arguments[1:]]
+        )
         if code:
             raise ExportError(f"evaluating fold {fold} ended with code {code}")
-        figures[name] = json.loads(path.read_text(encoding="utf-8"))
-    return figures
+        evaluations[name] = json.loads(path.read_text(encoding="utf-8"))
+    return evaluations
 
 
-def pooled(evaluations: list[dict[str, Any]], data_dir: Path) -> dict[str, Any]:
+def pooled_metrics(evaluations: list[dict[str, Any]], data_dir: Path) -> dict[str, Any]:
     """Return the figures over all folds' clips together, from the probabilities that each wrote of its own."""
     labels = {clip.path.stem: clip.label for clip in list_ravdess(find_ravdess(data_dir))}
     clips = {name: row for evaluation in evaluations for name, row in evaluation["clips"].items()}
@@ -102,7 +106,7 @@ def pooled(evaluations: list[dict[str, Any]], data_dir: Path) -> dict[str, Any]:
     return classification_metrics(probabilities, truth) | {"reliability": reliability(probabilities, truth)}
 
 
-def same_label(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> float:
+def label_agreement(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> float:
     """Return on which share of the clips of all folds two evaluations of each give the same label."""
     same = [
         int(np.argmax(row)) == int(np.argmax(other["clips"][name]))
@@ -112,13 +116,13 @@ def same_label(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> floa
     return float(np.mean(same))
 
 
-def confusions(matrix: list[list[int]], pairs: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+def confusion_rates(matrix: list[list[int]], pairs: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     """Return how often each of a pair of classes is taken for the other, as shares of its own clips."""
     result = {}
     for one, other in pairs:
-        for true, said in ((one, other), (other, one)):
+        for true, predicted in ((one, other), (other, one)):
             row = matrix[LABELS.index(true)]
-            result[f"{true} taken for {said}"] = row[LABELS.index(said)] / max(1, sum(row))
+            result[f"{true} taken for {predicted}"] = row[LABELS.index(predicted)] / max(1, sum(row))
     return result
 
 
@@ -131,7 +135,7 @@ def report(
 ) -> dict[str, Any]:
     """Join what the folds said into the one page of held-out figures; `mixed` is the card of the split that mixes actors."""
     fp32 = [fold["fp32"] for fold in folds]
-    whole = pooled(fp32, data_dir)
+    overall = pooled_metrics(fp32, data_dir)
     document = {
         "what": "speech, five folds over twenty actors, every actor tested once by a model that never heard them",
         "protocol": "cross-validated: 16 actors train, 4 are tested, nothing is chosen; a fold's temperature is fitted on the "
@@ -142,15 +146,15 @@ def report(
         "splits": [{"fold": k, "actors": card["actors"], "sha256": split_hash(card)} for k, card in enumerate(cards)],
         "bundles": [evaluation["bundle"] for evaluation in fp32],
         "temperatures": [card["temperature"]["logits"] for card in cards],
-        "pooled": whole,
-        "over_folds": {name: _over_folds([evaluation[name] for evaluation in fp32]) for name in FIGURES},
-        "majority_baseline": max(whole["per_class"][label]["n"] for label in LABELS) / whole["n"],
+        "pooled": overall,
+        "over_folds": {name: _over_folds([evaluation[name] for evaluation in fp32]) for name in REPORTED_METRICS},
+        "majority_baseline": max(overall["per_class"][label]["n"] for label in LABELS) / overall["n"],
         "random_split_that_mixes_actors": {"inflated": True, "network": mixed["network"], **mixed["test"]},
-        "confused": confusions(whole["confusion"], (("sad", "fear"), ("neutral", "calm"))),
+        "confused": confusion_rates(overall["confusion"], (("sad", "fear"), ("neutral", "calm"))),
         "int8": {
-            "pooled": pooled([fold["int8"] for fold in folds], data_dir),
+            "pooled": pooled_metrics([fold["int8"] for fold in folds], data_dir),
             "agreement_on_training_actors": agreements,
-            "same_label_on_unseen_actors": same_label(fp32, [fold["int8"] for fold in folds]),
+            "same_label_on_unseen_actors": label_agreement(fp32, [fold["int8"] for fold in folds]),
         },
         "stream": {
             "clips": sum(f["stream"]["n"] + f["stream"]["no_answer"] for f in folds),
@@ -158,7 +162,7 @@ def report(
             "accuracy": float(np.average([f["stream"]["accuracy"] for f in folds], weights=[f["stream"]["n"] for f in folds])),
             "by_fold": [f["stream"]["accuracy"] for f in folds],
         },
-        "usable": {name: _share(fp32, name) for name in fp32[0]["usable"]},
+        "usable": {name: _usable_share(fp32, name) for name in fp32[0]["usable"]},
     }
     if all("by_noise" in evaluation for evaluation in fp32):
         document["by_noise"] = {
@@ -192,14 +196,14 @@ def report(
 
 
 def _over_folds(values: list[float]) -> dict[str, Any]:
-    return {"by_fold": values, **spread(values)}
+    return {"by_fold": values, **mean_and_deviation(values)}
 
 
 def _mean(values: list[float]) -> float:
     return float(np.mean(values))
 
 
-def _share(evaluations: list[dict[str, Any]], name: str) -> dict[str, Any]:
+def _usable_share(evaluations: list[dict[str, Any]], name: str) -> dict[str, Any]:
     parts = [evaluation["usable"][name] for evaluation in evaluations]
     windows = [part["windows"] for part in parts]
     return {"windows": sum(windows), "usable": float(np.average([part["usable"] for part in parts], weights=windows))}
@@ -218,33 +222,33 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--disturbed", action="store_true", help=f"evaluate in noise ({NOISE_DB} dB), disturbed, and on TESS as well"
     )
-    given = parser.parse_args(arguments)
-    recipe = read_recipe(given.config, "speech")
-    first = read_first(recipe, given.config)
-    torch.set_num_threads(recipe.threads if given.fold is None else 1)
+    args = parser.parse_args(arguments)
+    recipe = read_recipe(args.config, "speech")
+    first_recipe = read_parent_recipe(recipe, args.config)
+    torch.set_num_threads(recipe.threads if args.fold is None else 1)
     torch.use_deterministic_algorithms(mode=True)
     try:
-        folds = range(FOLDS) if given.fold is None else (given.fold,)
-        if not given.trained and not train_folds(recipe, first, given.data, given.out, folds):
+        folds = range(FOLDS) if args.fold is None else (args.fold,)
+        if not args.trained and not train_folds(recipe, first_recipe, args.data, args.out, folds):
             return INTERRUPTED
-        if given.fold is not None:
+        if args.fold is not None:
             return 0
-        if not given.trained and not train_mixed(first or recipe, given.data, given.out):
+        if not args.trained and not train_mixed(first_recipe or recipe, args.data, args.out):
             return INTERRUPTED
-        if not given.trained and not train_shipped(recipe, first, given.data, given.out):
+        if not args.trained and not train_shipped(recipe, first_recipe, args.data, args.out):
             return INTERRUPTED
-        calibrate_shipped(calibrate_folds(given.data, given.out), given.out)
-        cards = [read_card(folder_of(given.out, fold), "speech") for fold in range(FOLDS)]
-        bundles = [folder_of(given.bundles, fold) for fold in range(FOLDS)]
-        agreements = [export_fold(folder_of(given.out, k), bundle, given.data) for k, bundle in enumerate(bundles)]
-        evaluate = partial(evaluate_fold, data_dir=given.data, out=given.out, disturbed=given.disturbed)
+        calibrate_shipped(calibrate_folds(args.data, args.out), args.out)
+        cards = [read_card(fold_folder(args.out, fold), "speech") for fold in range(FOLDS)]
+        bundles = [fold_folder(args.bundles, fold) for fold in range(FOLDS)]
+        agreements = [export_fold(fold_folder(args.out, k), bundle, args.data) for k, bundle in enumerate(bundles)]
+        evaluate = partial(evaluate_fold, data_dir=args.data, out=args.out, disturbed=args.disturbed)
         with ProcessPoolExecutor(recipe.threads, multiprocessing.get_context("spawn")) as pool:
-            figures = list(pool.map(evaluate, range(FOLDS), bundles))
-        document = report(figures, agreements, cards, read_card(given.out / "mixed", "speech"), given.data)
+            evaluations = list(pool.map(evaluate, range(FOLDS), bundles))
+        document = report(evaluations, agreements, cards, read_card(args.out / "mixed", "speech"), args.data)
     except MoodringError as error:
         print(f"moodring: {error}", file=sys.stderr)
         return error.exit_code
-    write_json(given.json, document)
+    write_json(args.json, document)
     print(f"pooled over {CLASSES} classes: accuracy {document['pooled']['accuracy']:.4f}, ece {document['pooled']['ece']:.4f}")
     return 0
 

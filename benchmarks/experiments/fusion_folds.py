@@ -28,16 +28,16 @@ from moodring.evaluation.data.readers import RavdessClip, list_ravdess
 from moodring.evaluation.engine import Engine
 from moodring.evaluation.fusion import (
     FRESHNESS,
-    Pictures,
-    Voices,
-    confident_figures,
+    ClipOutputs,
+    FaceImages,
+    conflict_metrics,
     draw_sample,
-    noise_figures,
-    pair_figures,
-    read_pictures,
-    wrong_figures,
+    noise_metrics,
+    pair_metrics,
+    read_face_images,
+    threshold_metrics,
 )
-from moodring.evaluation.pairs import EASIER, PAIRING, Sample, main_answers, some_pairs, wrong_answers
+from moodring.evaluation.pairs import PAIRING, PAIRING_CAVEAT, Sample, fuse_conflicting, fuse_with_ablations, subsample_pairs
 from moodring.export.networks import Network, load_network
 from moodring.export.to_onnx import to_onnx
 from moodring.features.spec import PreprocessSpec
@@ -58,23 +58,23 @@ F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 SPLIT = "PublicTest"
 UNTRAINED = "product, untrained"
-SPREAD = ("accuracy", "macro_f1", "ece")
+SPREAD_METRICS = ("accuracy", "macro_f1", "ece")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Materials:
+class SharedInputs:
     """What all folds share: the shipped bundle, the branches, and what was read once."""
 
     shipped: Bundle
     branches: sides.Branches
-    faces: sides.Faces
-    pictures: Pictures
+    faces: sides.FaceOutputs
+    images: FaceImages
     clips: tuple[RavdessClip, ...]
     folds: I64  # whose unheard actor each clip is of
-    unheard: list[list[BranchOutput]]  # what the network that never heard the actor said at each hop
+    held_out_outputs: list[list[BranchOutput]]  # what the network that never heard the actor said at each hop
 
 
-def voice_head(bundle: Bundle) -> tuple[Tensor, Tensor]:
+def speech_head(bundle: Bundle) -> tuple[Tensor, Tensor]:
     """Return how a speech bundle reads its embedding, its temperature applied: weight [8, 128] and bias [8]."""
     info = bundle.models["speech"]
     graph = onnx.load(str(info.files["fp32"])).graph
@@ -109,7 +109,7 @@ def fused_bundle(shipped: Bundle, fold_bundle: Bundle, net: FusionNet, summary: 
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class FoldSaid:
+class FoldPredictions:
     """What one fold's fusers said of its pairs, by label set and method."""
 
     samples: dict[str, Sample]
@@ -120,47 +120,49 @@ class FoldSaid:
     bundle_id: str
 
 
-def run_fold(fold: int, recipe: FusionRecipe, materials: Materials, pairs: int, folder: Path) -> FoldSaid:
+def run_fold(fold: int, recipe: FusionRecipe, shared: SharedInputs, pairs: int, folder: Path) -> FoldPredictions:
     """Train one fold's fusion on the other folds' actors, and ask every fuser about pairs of its own."""
-    own, others = np.flatnonzero(materials.folds == fold), np.flatnonzero(materials.folds != fold)
-    voices = sides.voices_of([materials.clips[row] for row in others], [materials.unheard[row] for row in others])
-    net, _, summary, _ = fusion.learn(materials.faces, voices, dataclasses.replace(recipe, fold=fold), folder)
+    test_rows, train_rows = np.flatnonzero(shared.folds == fold), np.flatnonzero(shared.folds != fold)
+    voices = sides.stack_speech_outputs(
+        [shared.clips[row] for row in train_rows], [shared.held_out_outputs[row] for row in train_rows]
+    )
+    net, _, summary, _ = fusion.fit_fusion(shared.faces, voices, dataclasses.replace(recipe, fold=fold), folder)
     fold_bundle = sides.fold_bundle(fold)
-    heads = (sides.heads_of(materials.branches)[0], voice_head(fold_bundle))
-    net.read_by(*heads)
-    start = fusion.begin(materials.faces, voices, recipe)
-    start.read_by(*heads)
+    heads = (sides.calibrated_heads(shared.branches)[0], speech_head(fold_bundle))
+    net.set_heads(*heads)
+    initial_net = fusion.initial_network(shared.faces, voices, recipe)
+    initial_net.set_heads(*heads)
     (folder / "start").mkdir(exist_ok=True)
     engine, untrained = (
-        Engine(fused_bundle(materials.shipped, fold_bundle, network.eval(), summary, where), "fp32", "onnx")
-        for network, where in ((net, folder), (start, folder / "start"))
+        Engine(fused_bundle(shared.shipped, fold_bundle, network.eval(), summary, where), "fp32", "onnx")
+        for network, where in ((net, folder), (initial_net, folder / "start"))
     )
-    heard: Voices = [materials.unheard[row] for row in own]
-    labels = np.array([materials.clips[row].label for row in own], np.int64)
-    said: dict[str, Any] = {"samples": {}, "main": {}, "wrong": {}, "noise": {}}
+    test_voices: ClipOutputs = [shared.held_out_outputs[row] for row in test_rows]
+    labels = np.array([shared.clips[row].label for row in test_rows], np.int64)
+    predictions: dict[str, Any] = {"samples": {}, "main": {}, "wrong": {}, "noise": {}}
     for head in OUTPUTS:
-        sample = draw_sample(engine, head, materials.pictures, heard, labels, pairs=pairs, seed=recipe.seed * FOLDS + fold)
+        sample = draw_sample(engine, head, shared.images, test_voices, labels, pairs=pairs, seed=recipe.seed * FOLDS + fold)
         fusers = {method: engine.fuser(method, head) for method in METHODS}
-        said["samples"][head] = sample
-        said["main"][head] = {method: main_answers(sample, fuser) for method, fuser in fusers.items()}
-        said["main"][head][UNTRAINED] = main_answers(sample, untrained.fuser("feature", head))
-        few = some_pairs(sample)
-        said["wrong"][head] = wrong_answers(few, fusers["feature"], FRESHNESS)
-        said["noise"][head] = noise_figures(engine, few, fusers["feature"], head, recipe.seed)
-    return FoldSaid(**said, summary=summary, bundle_id=fold_bundle.id)
+        predictions["samples"][head] = sample
+        predictions["main"][head] = {method: fuse_with_ablations(sample, fuser) for method, fuser in fusers.items()}
+        predictions["main"][head][UNTRAINED] = fuse_with_ablations(sample, untrained.fuser("feature", head))
+        subset = subsample_pairs(sample)
+        predictions["wrong"][head] = fuse_conflicting(subset, fusers["feature"], FRESHNESS)
+        predictions["noise"][head] = noise_metrics(engine, subset, fusers["feature"], head, recipe.seed)
+    return FoldPredictions(**predictions, summary=summary, bundle_id=fold_bundle.id)
 
 
-def pooled(folds: Sequence[FoldSaid], head: str, method: str) -> dict[str, Any]:
+def pooled_metrics(folds: Sequence[FoldPredictions], head: str, method: str) -> dict[str, Any]:
     """Return one method's figures over all folds' pairs together, and how they differ from fold to fold."""
     truth = np.concatenate([fold.samples[head].truth for fold in folds])
     names = folds[0].main[head][method]
-    said = {name: np.concatenate([fold.main[head][method][name] for fold in folds]) for name in names}
-    figures = pair_figures(said, truth)
-    by_fold = [pair_figures(fold.main[head][method], fold.samples[head].truth) for fold in folds]
+    predictions = {name: np.concatenate([fold.main[head][method][name] for fold in folds]) for name in names}
+    figures = pair_metrics(predictions, truth)
+    by_fold = [pair_metrics(fold.main[head][method], fold.samples[head].truth) for fold in folds]
     better = max(figures["face_alone"]["accuracy"], figures["speech_alone"]["accuracy"])
     better_merged = max(figures[f"{side}_alone_merged_calm"]["accuracy"] for side in ("face", "speech"))
     return figures | {
-        "over_folds": {name: [each[name] for each in by_fold] for name in SPREAD},
+        "over_folds": {name: [each[name] for each in by_fold] for name in SPREAD_METRICS},
         "over_the_better_branch": figures["accuracy"] - better,
         "over_the_better_branch_merged_calm": figures["merged_calm"]["accuracy"] - better_merged,
         "one_missing": {
@@ -170,7 +172,7 @@ def pooled(folds: Sequence[FoldSaid], head: str, method: str) -> dict[str, Any]:
     }
 
 
-def pooled_wrong(folds: Sequence[FoldSaid], head: str) -> dict[str, Any]:
+def pooled_conflict(folds: Sequence[FoldPredictions], head: str) -> dict[str, Any]:
     """Return the figures with one side of another class, over all folds' pairs together."""
     first = folds[0].wrong[head]
     wrong = {
@@ -183,19 +185,19 @@ def pooled_wrong(folds: Sequence[FoldSaid], head: str) -> dict[str, Any]:
         name: np.concatenate([fold.main[head]["feature"][name][:count] for fold, count in zip(folds, counts, strict=True)])
         for name in ("face_alone", "speech_alone")
     }
-    return wrong_figures(wrong, alone, dataclasses.replace(folds[0].samples[head], truth=truth))
+    return conflict_metrics(wrong, alone, dataclasses.replace(folds[0].samples[head], truth=truth))
 
 
-def pooled_noise(folds: Sequence[FoldSaid], head: str) -> dict[str, Any]:
+def pooled_noise(folds: Sequence[FoldPredictions], head: str) -> dict[str, Any]:
     parts = [fold.noise[head] for fold in folds]
     return {side: {key: float(np.mean([part[side][key] for part in parts])) for key in parts[0][side]} for side in parts[0]}
 
 
-def pooled_confident(folds: Sequence[FoldSaid], head: str) -> dict[str, Any]:
+def pooled_confident(folds: Sequence[FoldPredictions], head: str) -> dict[str, Any]:
     """Hold every fold's own threshold, drawn without its actors, against its pairs; over all pairs together."""
     parts = [
         (
-            confident_figures(fold.main[head]["feature"]["fused"], fold.samples[head].truth, fold.summary["confident"][head]),
+            threshold_metrics(fold.main[head]["feature"]["fused"], fold.samples[head].truth, fold.summary["confident"][head]),
             fold,
         )
         for fold in folds
@@ -211,11 +213,11 @@ def pooled_confident(folds: Sequence[FoldSaid], head: str) -> dict[str, Any]:
     }
 
 
-def report(folds: Sequence[FoldSaid], materials: Materials, recipe: FusionRecipe, pairs: int) -> dict[str, Any]:
+def report(folds: Sequence[FoldPredictions], shared: SharedInputs, recipe: FusionRecipe, pairs: int) -> dict[str, Any]:
     return {
         "what": "feature against decision fusion over five folds, every actor tested once by networks that never heard them",
         "pairing": PAIRING,
-        "easier": EASIER,
+        "easier": PAIRING_CAVEAT,
         "protocol": f"a fold's fusion is trained and calibrated on the other folds' actors, each read by the network that "
         f"never heard them, and on pictures that trained nothing; tested on {SPLIT} pictures and the fold's four actors",
         "command": "make fusion-folds",
@@ -223,15 +225,15 @@ def report(folds: Sequence[FoldSaid], materials: Materials, recipe: FusionRecipe
         "seed": recipe.seed,
         "pairs_a_fold": pairs,
         "recipe": {**dataclasses.asdict(recipe), "fold": list(range(FOLDS))},
-        "bundle": materials.shipped.id,
+        "bundle": shared.shipped.id,
         "speech_bundles": [fold.bundle_id for fold in folds],
         "split": SPLIT,
         "weights": {head: [fold.summary["weights"][head] for fold in folds] for head in OUTPUTS},
         "temperature": [fold.summary["temperature"] for fold in folds],
         "by_label_set": {
             head: {
-                "methods": {method: pooled(folds, head, method) for method in (*METHODS, UNTRAINED)},
-                "wrong": pooled_wrong(folds, head),
+                "methods": {method: pooled_metrics(folds, head, method) for method in (*METHODS, UNTRAINED)},
+                "wrong": pooled_conflict(folds, head),
                 "noise": pooled_noise(folds, head),
                 "confident": pooled_confident(folds, head),
             }
@@ -240,7 +242,7 @@ def report(folds: Sequence[FoldSaid], materials: Materials, recipe: FusionRecipe
     }
 
 
-def gather(data_dir: Path, cache: Path) -> Materials:
+def read_shared_inputs(data_dir: Path, cache: Path) -> SharedInputs:
     """Read what all folds share; raise ExportError where the shipped bundle was not made from the committed face network."""
     shipped = bundles.load(bundles.DEFAULT, ("face", "speech"))
     branches = sides.load_branches(sides.CHECKPOINTS)
@@ -251,14 +253,14 @@ def gather(data_dir: Path, cache: Path) -> Materials:
     csv, votes = find_fer2013(data_dir)
     clips = list_ravdess(find_ravdess(data_dir))
     folds = np.array([sides.fold_of(clip.actor) for clip in clips])
-    return Materials(
+    return SharedInputs(
         shipped,
         branches,
-        sides.read_faces(branches, data, data.split.validation),
-        read_pictures(csv, votes, SPLIT),
+        sides.predict_faces(branches, data, data.split.validation),
+        read_face_images(csv, votes, SPLIT),
         clips,
         folds,
-        sides.read_unheard(clips),
+        sides.predict_held_out(clips),
     )
 
 
@@ -268,27 +270,27 @@ def main(arguments: list[str]) -> int:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("build/train"), help="where parsed pictures are cached")
     parser.add_argument("--pairs", type=int, default=2000, help="a fold (2000)")
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     try:
-        recipe = read_recipe(given.config, "fusion")
+        recipe = read_recipe(args.config, "fusion")
         torch.set_num_threads(recipe.threads)
         torch.use_deterministic_algorithms(mode=True)
-        materials = gather(given.data, given.out / "cache")
+        shared = read_shared_inputs(args.data, args.out / "cache")
         folds = []
         for fold in range(FOLDS):
             with tempfile.TemporaryDirectory() as folder:
-                folds.append(run_fold(fold, recipe, materials, given.pairs, Path(folder)))
-        document = report(folds, materials, recipe, given.pairs)
-        units = given.data / "ravdess_au"
+                folds.append(run_fold(fold, recipe, shared, args.pairs, Path(folder)))
+        document = report(folds, shared, recipe, args.pairs)
+        units = args.data / "ravdess_au"
         if units.is_dir():
-            read = true_pairs.read_action_units(units, materials.clips)
+            read = true_pairs.read_action_units(units, shared.clips)
             document["true_pairs"] = true_pairs.compare(
-                read, materials.clips, sides.voices_of(materials.clips, materials.unheard), recipe.seed
+                read, shared.clips, sides.stack_speech_outputs(shared.clips, shared.held_out_outputs), recipe.seed
             )
     except MoodringError as error:
         print(f"moodring: {error}", file=sys.stderr)
         return error.exit_code
-    write_json(given.json, document)
+    write_json(args.json, document)
     for head in OUTPUTS:
         for method, figures in document["by_label_set"][head]["methods"].items():
             print(f"{head} {method}: accuracy {figures['accuracy']:.4f}, ece {figures['ece']:.4f}")

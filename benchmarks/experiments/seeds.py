@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.experiments.cross_validation import calibrate_folds, folder_of, train_folds
+from benchmarks.experiments.cross_validation import calibrate_folds, fold_folder, train_folds
 from moodring.errors import MoodringError
 from moodring.evaluation.metrics import classification_metrics
 from moodring.interrupts import INTERRUPTED
 from moodring.train.data.splits import FOLDS
-from moodring.train.recipe import SpeechRecipe, read_first, read_recipe
-from moodring.train.run_folder import commit, read_card, spread, write_json
+from moodring.train.recipe import SpeechRecipe, read_parent_recipe, read_recipe
+from moodring.train.run_folder import commit, mean_and_deviation, read_card, write_json
 from moodring.train.speech import clip_probabilities
 
 SEED_STEP = 10  # between one run's seeds and the next one's
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
 
 
-def raised(recipe: SpeechRecipe, run: int) -> SpeechRecipe:
+def with_other_seed(recipe: SpeechRecipe, run: int) -> SpeechRecipe:
     return replace(recipe, seed=recipe.seed + SEED_STEP * run)
 
 
@@ -40,14 +40,17 @@ def run_folder(out_dir: Path, run: int) -> Path:
 def measure(data_dir: Path, out_dir: Path) -> dict[str, Any]:
     """Return the pooled figures of five trained folds, by their own float32 networks, and the accuracy of each."""
     probabilities, truth = [], []
-    for fold, (outs, hops) in enumerate(calibrate_folds(data_dir, out_dir)):
-        temperature = read_card(folder_of(out_dir, fold), "speech")["temperature"]["logits"]
-        said, labels = clip_probabilities(outs["logits"], hops, temperature)
-        probabilities.append(said)
+    for fold, (outs, speech_windows) in enumerate(calibrate_folds(data_dir, out_dir)):
+        temperature = read_card(fold_folder(out_dir, fold), "speech")["temperature"]["logits"]
+        fold_probabilities, labels = clip_probabilities(outs["logits"], speech_windows, temperature)
+        probabilities.append(fold_probabilities)
         truth.append(labels)
     pooled = classification_metrics(np.concatenate(probabilities), np.concatenate(truth))
-    by_fold = [float((said.argmax(axis=1) == labels).mean()) for said, labels in zip(probabilities, truth, strict=True)]
-    card = read_card(folder_of(out_dir, 0), "speech")
+    by_fold = [
+        float((fold_probabilities.argmax(axis=1) == labels).mean())
+        for fold_probabilities, labels in zip(probabilities, truth, strict=True)
+    ]
+    card = read_card(fold_folder(out_dir, 0), "speech")
     seeds = [card[part]["seed"] for part in ("first", "recipe") if part in card]
     return {"seeds": seeds, **{name: pooled[name] for name in FIGURES}, "accuracy_by_fold": by_fold}
 
@@ -58,26 +61,26 @@ def main(arguments: list[str]) -> int:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3, help="how many, those of `make folds` among them")
     parser.add_argument("--fold", type=int, choices=range(FOLDS), help="train this one of every seed and stop")
-    given = parser.parse_args(arguments)
-    if given.seeds < 2:
-        parser.error(f"--seeds must be at least 2 for a spread, got {given.seeds}")
-    folds = range(FOLDS) if given.fold is None else (given.fold,)
+    args = parser.parse_args(arguments)
+    if args.seeds < 2:
+        parser.error(f"--seeds must be at least 2 for a spread, got {args.seeds}")
+    folds = range(FOLDS) if args.fold is None else (args.fold,)
     try:
-        recipe = read_recipe(given.config, "speech")
-        first = read_first(recipe, given.config)
-        torch.set_num_threads(recipe.threads if given.fold is None else 1)
+        recipe = read_recipe(args.config, "speech")
+        first_recipe = read_parent_recipe(recipe, args.config)
+        torch.set_num_threads(recipe.threads if args.fold is None else 1)
         torch.use_deterministic_algorithms(mode=True)
-        for run in range(1, given.seeds):
-            networks = raised(recipe, run), raised(first, run) if first else None
-            if not train_folds(*networks, given.data, run_folder(given.out, run), folds, cache=given.out / "cache"):
+        for run in range(1, args.seeds):
+            networks = with_other_seed(recipe, run), with_other_seed(first_recipe, run) if first_recipe else None
+            if not train_folds(*networks, args.data, run_folder(args.out, run), folds, cache=args.out / "cache"):
                 return INTERRUPTED
-        if given.fold is not None:
+        if args.fold is not None:
             return 0
-        runs = [measure(given.data, run_folder(given.out, run)) for run in range(given.seeds)]
+        runs = [measure(args.data, run_folder(args.out, run)) for run in range(args.seeds)]
     except MoodringError as error:
         print(f"moodring: {error}", file=sys.stderr)
         return error.exit_code
-    accuracy = spread([run["accuracy"] for run in runs])
+    accuracy = mean_and_deviation([run["accuracy"] for run in runs])
     document = {
         "what": "speech, five folds over twenty actors pooled, trained with several seeds",
         "commit": commit(),
@@ -85,7 +88,7 @@ def main(arguments: list[str]) -> int:
         "runs": runs,
         "accuracy": accuracy,
     }
-    write_json(given.json, document)
+    write_json(args.json, document)
     print(f"accuracy {accuracy['mean']:.4f} +- {accuracy['deviation']:.4f} over {len(runs)} seeds")
     return 0
 

@@ -23,7 +23,7 @@ INTRODUCTION = """# What it costs, and how fast it answers
 again, with the peers. Compare ratios, not microseconds: they move with the machine and with what else it does. CPU is thread
 time."""
 
-FRAME = """## A frame with a followed face
+STAGE_COST = """## A frame with a followed face
 
 Beside each stage stands its bare kernel on the same data, measured right after it: one JPEG decoded, one pass of the cascade
 over the region round the known face (cut out and scaled beforehand), one call of the session, one FFT with the mel product.
@@ -47,7 +47,7 @@ thread keeps only the newest frame, and when there is no camera and no queue at 
 drops the others undecoded (`face.rate_hz`): *naive cpu per frame* is the naive chain's CPU for each frame that it takes over
 ours for each frame of the camera, *naive cpu per answer* over ours for each frame that is read."""
 
-WAYS = {
+FEED_MODE_NAMES = {
     "in_order": "naive, every frame in order",
     "newest": "naive, a thread keeps the newest",
     "memory": "naive, JPEGs from memory, no queue",
@@ -66,13 +66,20 @@ PAIRS = """## Do two runs agree?
 ([pairs.json](benchmarks/pairs.json)). A run that calls itself noisy proves nothing; two that do not should agree within 10 % on
 every ratio."""
 
-NOISY = "CPU is counted by the kernel and holds within some percent; latencies hold the other programs' work as well."
+NOISE_EFFECT = "CPU is counted by the kernel and holds within some percent; latencies hold the other programs' work as well."
 
 
 def main(folder: Path) -> None:
     shown = folder / "benchmarks"
     bench = _read(shown / "bench.json")
-    parts = [INTRODUCTION, _summary(bench), FRAME, _stages(bench), "![CPU by stage](benchmarks/stages.png)", _ends(bench)]
+    parts = [
+        INTRODUCTION,
+        _summary(bench),
+        STAGE_COST,
+        _stages(bench),
+        "![CPU by stage](benchmarks/stages.png)",
+        _end_to_end(bench),
+    ]
     _draw_stages(bench, shown / "stages.png")
     _draw_latency(bench, shown / "latency.png")
     parts.append("![How soon a frame is answered](benchmarks/latency.png)")
@@ -98,14 +105,14 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def _summary(bench: dict[str, Any]) -> str:
     machine = bench["machine"]
-    words = (
+    text = (
         f"Measured on {machine['processor']}, {machine['cores']} cores, on {machine['date']} at commit {machine['commit']}: "
         "[bench.json](benchmarks/bench.json)."
     )
     if bench["noisy"]:
         why = "; ".join(bench["troubles"]) or "rounds differ by more than a tenth"
-        words += f"\n\n**This run calls itself noisy** ({why}). {NOISY}"
-    return words
+        text += f"\n\n**This run calls itself noisy** ({why}). {NOISE_EFFECT}"
+    return text
 
 
 def _stages(bench: dict[str, Any]) -> str:
@@ -129,7 +136,7 @@ def _stages(bench: dict[str, Any]) -> str:
     )
 
 
-def _ends(bench: dict[str, Any]) -> str:
+def _end_to_end(bench: dict[str, Any]) -> str:
     paced, answer, event = bench["paced"], bench["paced"]["answer_ms"], bench["paced"]["event_ms"]
     rows = [
         ["from a frame's capture to its answer, ms", *(f"{answer[q]:.1f}" for q in ("p50", "p95", "p99", "max"))],
@@ -144,30 +151,30 @@ def _ends(bench: dict[str, Any]) -> str:
 
 
 def _peers(peers: dict[str, Any]) -> str:
-    words = ""
+    text = ""
     if "live" in peers:
-        ours, ways = peers["live"]["ours"], peers["live"]["naive"]
-        rows = [_answered("moodring", ours, ours["cpu_ms_per_answer"], ours["cpu_ms_per_frame"])]
-        for way, name in WAYS.items():
-            found = ways[way]
-            rows.append(_answered(name, found, found["cpu_ms_per_frame"], found.get("cpu_ms_per_camera_frame")))
+        ours, by_feed_mode = peers["live"]["ours"], peers["live"]["naive"]
+        rows = [_peer_row("moodring", ours, ours["cpu_ms_per_answer"], ours["cpu_ms_per_frame"])]
+        for feed_mode, name in FEED_MODE_NAMES.items():
+            found = by_feed_mode[feed_mode]
+            rows.append(_peer_row(name, found, found["cpu_ms_per_frame"], found.get("cpu_ms_per_camera_frame")))
         header = ["live", "answer p50 ms", "p99 ms", "CPU ms an answer", "CPU ms a frame of the camera"]
-        words = f"{table(header, rows)}\n\n"
+        text = f"{table(header, rows)}\n\n"
         if troubles := ours["troubles"]:
-            words += f"**Noisy: {'; '.join(troubles)}.**\n\n"
+            text += f"**Noisy: {'; '.join(troubles)}.**\n\n"
     if "fer" in peers:
         found = peers["fer"]
-        words += (
+        text += (
             f"The `fer` package {found['version']} in a Python of its own: {found['wall_ms']:.0f} ms and "
             f"{found['cpu_ms']:.0f} ms of CPU a picture (faces alone, no sound), {found['start_s']:.0f} s to start, "
             f"{found['peak_mb']:.0f} MB.\n\n"
         )
     rows = [[name.replace("_", " "), f"{value:.1f}"] for name, value in peers["ratios"].items()]
     missing = f"\n\nNot measured: {', '.join(peers['missing'])}." if peers["missing"] else ""
-    return f"{words}{table(['peer', 'times ours'], rows)}{missing}"
+    return f"{text}{table(['peer', 'times ours'], rows)}{missing}"
 
 
-def _answered(name: str, found: dict[str, Any], per_answer: float, per_frame: float | None) -> list[str]:
+def _peer_row(name: str, found: dict[str, Any], per_answer: float, per_frame: float | None) -> list[str]:
     answer = found["answer_ms"]
     return [
         name,
@@ -185,7 +192,7 @@ UNITS = {
 
 
 def _scaling(scaling: dict[str, Any]) -> str:
-    rows, grows = [], []
+    rows, exponents = [], []
     axes = [axis for axis in UNITS if axis in scaling]
     for axis in axes:
         for point, found in scaling[axis]["by"].items():
@@ -194,8 +201,8 @@ def _scaling(scaling: dict[str, Any]) -> str:
             rows.append([f"{point} {UNITS[axis]}".strip(), f"{found['core_percent']:.1f}", *ends])
         power = scaling[axis].get("exponent", scaling[axis].get("exponent_of_pixels"))
         if power is not None:
-            grows.append(f"{axis.replace('_', ' ')} {power:.2f}")
-    most = [
+            exponents.append(f"{axis.replace('_', ' ')} {power:.2f}")
+    stream_limits = [
         f"{scaling[axis]['most_with_answers_p99_within_100_ms']} ({'over HTTP' if axis == 'http_streams' else 'from memory'})"
         for axis in ("streams", "http_streams")
         if axis in scaling
@@ -203,8 +210,8 @@ def _scaling(scaling: dict[str, Any]) -> str:
     busy = any(found["troubles"] for axis in axes for found in scaling[axis]["by"].values())
     return (
         f"{table(['varied', 'CPU %', 'answer p50 ms', 'answer p99 ms'], rows)}\n\n"
-        f"CPU grows as a power of what is varied: {', '.join(grows)}. Most streams measured with answers within 100 ms (p99): "
-        f"{', '.join(most)}." + (" **Other programs were at work in some of these runs.**" if busy else "")
+        f"CPU grows as a power of what is varied: {', '.join(exponents)}. Most streams measured with answers within 100 ms (p99): "
+        f"{', '.join(stream_limits)}." + (" **Other programs were at work in some of these runs.**" if busy else "")
     )
 
 
@@ -233,11 +240,14 @@ def _draw_latency(bench: dict[str, Any], path: Path) -> None:
     answers = {"moodring, played": bench["paced"]["answers_ms"]}
     if live:
         answers["moodring, HTTP camera"] = live["ours"]["answers_ms"]
-        answers |= {WAYS[way]: [ms for _, ms in live["naive"][way]["answer_ms_at_s"]] for way in ("in_order", "newest")}
+        answers |= {
+            FEED_MODE_NAMES[feed_mode]: [ms for _, ms in live["naive"][feed_mode]["answer_ms_at_s"]]
+            for feed_mode in ("in_order", "newest")
+        }
         over = plots[0][1]
-        for way in ("in_order", "newest"):
-            seconds, ages = zip(*live["naive"][way]["answer_ms_at_s"], strict=True)
-            over.plot(seconds, [ms / 1000 for ms in ages], label=WAYS[way])
+        for feed_mode in ("in_order", "newest"):
+            seconds, ages = zip(*live["naive"][feed_mode]["answer_ms_at_s"], strict=True)
+            over.plot(seconds, [ms / 1000 for ms in ages], label=FEED_MODE_NAMES[feed_mode])
         over.axhline(live["ours"]["answer_ms"]["p50"] / 1000, color="black", linewidth=1, label="moodring, p50")
         over.set(xlabel="seconds since the start", ylabel="age of the answer, s", yscale="log")
         over.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))

@@ -17,7 +17,7 @@ import av
 import cv2
 import numpy as np
 
-from benchmarks.faces import listed
+from benchmarks.faces import manifest_files
 from moodring.capture.media import VideoFile
 from moodring.evaluation.data.readers import read_grey
 from moodring.features.face.crop import crop_face
@@ -27,10 +27,10 @@ from moodring.features.spec import FaceSpec
 from moodring.train.data.faces import load_faces
 from moodring.types import U8, Face, VideoFrame
 
-TILE = (320, 180)  # pixels
+TILE_WH = (320, 180)  # pixels
 COLUMNS = 6
-TILES_A_CLIP = 3
-CROP_SIDE = 96  # pixels, shown
+TILES_PER_CLIP = 3
+CROP_SIDE_PX = 96  # pixels, shown
 MILLISECONDS = Fraction(1, 1000)
 ANNOTATED = "short_hamilton_clip.mp4"
 COLOURS = [(80, 220, 80), (60, 160, 255), (255, 140, 60), (200, 80, 220), (60, 220, 220)]
@@ -43,58 +43,58 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    clips = [arguments.data / part / name for part in ("av_clips", "video") for name in listed(arguments.data / part)]
+    clips = [arguments.data / part / name for part in ("av_clips", "video") for name in manifest_files(arguments.data / part)]
     crops: list[U8] = []
-    tiles = [tile for clip in clips for tile in contact(clip, crops)]
-    cv2.imwrite(str(arguments.out / "contact.png"), sheet(tiles, COLUMNS))
-    crops += photographs(arguments.data / "face_images")
+    tiles = [tile for clip in clips for tile in contact_tiles(clip, crops)]
+    cv2.imwrite(str(arguments.out / "contact.png"), tile_grid(tiles, COLUMNS))
+    crops += photo_crops(arguments.data / "face_images")
     faces = load_faces(arguments.data, arguments.cache)
     sample = faces.faces[:: len(faces.faces) // len(crops)][: len(crops)]
-    rows = [sheet([cv2.resize(np.asarray(c), (CROP_SIDE, CROP_SIDE)) for c in half], 12) for half in (crops, sample)]
+    rows = [tile_grid([cv2.resize(np.asarray(c), (CROP_SIDE_PX, CROP_SIDE_PX)) for c in half], 12) for half in (crops, sample)]
     cv2.imwrite(str(arguments.out / "crops.png"), np.vstack([rows[0], np.full((12, rows[0].shape[1]), 255, np.uint8), rows[1]]))
     annotate(arguments.data / "av_clips" / ANNOTATED, arguments.out / "annotated.mp4")
     print(f"wrote contact.png, crops.png and annotated.mp4 to {arguments.out}")
 
 
-def followed(clip: Path) -> Iterator[tuple[VideoFrame, tuple[Face, ...]]]:
+def track_frames(clip: Path) -> Iterator[tuple[VideoFrame, tuple[Face, ...]]]:
     tracker = HaarTracker()
     with VideoFile(str(clip)) as video:
         for frame in video:
             yield frame, tracker.update(frame)
 
 
-def drawn(frame: VideoFrame, faces: tuple[Face, ...]) -> U8:
+def draw_boxes(frame: VideoFrame, faces: tuple[Face, ...]) -> U8:
     """A frame in colour, uint8 [H, W, 3], with each face's box, id and quality; a face that is held is drawn thin."""
-    picture = np.asarray(cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR), np.uint8)
+    canvas = np.asarray(cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR), np.uint8)
     for face in faces:
         x, y, w, h = face.box_xywh
         colour = COLOURS[face.id % len(COLOURS)]
-        cv2.rectangle(picture, (x, y), (x + w, y + h), colour, 1 if face.held else 3)
-        cv2.putText(picture, f"{face.id}  {face.quality:.2f}", (x, y - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, 2)
-    return picture
+        cv2.rectangle(canvas, (x, y), (x + w, y + h), colour, 1 if face.held else 3)
+        cv2.putText(canvas, f"{face.id}  {face.quality:.2f}", (x, y - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, 2)
+    return canvas
 
 
-def contact(clip: Path, crops: list[U8]) -> list[U8]:
+def contact_tiles(clip: Path, crops: list[U8]) -> list[U8]:
     """Some frames of a clip, small, uint8 [180, 320, 3]; a crop of each goes to `crops`."""
-    seen = list(followed(clip))
+    tracked = list(track_frames(clip))
     tiles = []
-    for index in np.linspace(5, len(seen) - 1, TILES_A_CLIP).astype(int):
-        frame, faces = seen[index]
-        tile = np.asarray(cv2.resize(drawn(frame, faces), TILE, interpolation=cv2.INTER_AREA), np.uint8)
+    for index in np.linspace(5, len(tracked) - 1, TILES_PER_CLIP).astype(int):
+        frame, faces = tracked[index]
+        tile = np.asarray(cv2.resize(draw_boxes(frame, faces), TILE_WH, interpolation=cv2.INTER_AREA), np.uint8)
         cv2.putText(tile, f"{clip.stem[:24]} {index}", (4, 174), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1)
         tiles.append(tile)
         crops += [crop_face(frame.grey, face.box_xywh, FaceSpec()) for face in faces[:1] if not face.held]
     return tiles
 
 
-def photographs(folder: Path) -> list[U8]:
+def photo_crops(folder: Path) -> list[U8]:
     """The face crops of photographs, as evaluation and runtime cut them."""
     detector = FaceDetector()
-    pictures = [read_grey(folder / name) for name in listed(folder)]
-    return [crop_face(grey, box.xywh, FaceSpec()) for grey in pictures for box in detector.still(grey)]
+    images = [read_grey(folder / name) for name in manifest_files(folder)]
+    return [crop_face(grey, box.xywh, FaceSpec()) for grey in images for box in detector.detect_in_image(grey)]
 
 
-def sheet(tiles: list[U8], columns: int) -> U8:
+def tile_grid(tiles: list[U8], columns: int) -> U8:
     """Tiles of one size side by side, in rows."""
     blank = [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     padded = [*tiles, *blank]
@@ -105,14 +105,14 @@ def annotate(clip: Path, out: Path) -> None:
     """Write a clip again with its boxes."""
     with av.open(str(out), "w") as container:
         stream = None
-        for frame, faces in followed(clip):
-            picture = drawn(frame, faces)
+        for frame, faces in track_frames(clip):
+            canvas = draw_boxes(frame, faces)
             if stream is None:
                 stream = container.add_stream("h264", rate=30)
-                stream.height, stream.width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
+                stream.height, stream.width = canvas.shape[0] // 2 * 2, canvas.shape[1] // 2 * 2
                 stream.pix_fmt = "yuv420p"
                 stream.codec_context.time_base = MILLISECONDS
-            image = av.VideoFrame.from_ndarray(picture[: stream.height, : stream.width], format="bgr24")
+            image = av.VideoFrame.from_ndarray(canvas[: stream.height, : stream.width], format="bgr24")
             image.pts, image.time_base = frame.capture_time_ns // 1_000_000, MILLISECONDS
             container.mux(stream.encode(image))
         if stream is not None:

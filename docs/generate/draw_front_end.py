@@ -16,20 +16,20 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 from moodring.evaluation.data.readers import read_sound
-from moodring.evaluation.speech import mixed
-from moodring.features.audio.voice_activity import VoiceActivity
-from moodring.features.audio.window import open_mfcc
+from moodring.evaluation.speech import mix_noise
+from moodring.features.audio.voice_activity import VoiceActivityDetector
+from moodring.features.audio.window import make_mfcc
 from moodring.features.spec import SpeechSpec
 
 
 def draw(clip: Path, noise: Path, snr_db: float, out: Path) -> None:
-    noisy = mixed([read_sound(clip)], read_sound(noise), snr_db)[0]
-    plain = open_mfcc(SpeechSpec(noise_reduction="none"))
+    noisy = mix_noise([read_sound(clip)], read_sound(noise), snr_db)[0]
+    plain = make_mfcc(SpeechSpec(noise_reduction="none"))
     plain.push(noisy)
     spec = dataclasses.replace(SpeechSpec(), noise_reduction="wiener")
-    clean = open_mfcc(spec)
+    clean = make_mfcc(spec)
     cepstra = clean.push(noisy).copy()
-    voiced = VoiceActivity(spec.mfcc).update(clean.log_mel, clean.likelihood)
+    voiced = VoiceActivityDetector(spec.mfcc).update(clean.log_mel, clean.likelihood)
     seconds = noisy.size / spec.mfcc.rate_hz
     figure, axes = plt.subplots(5, 1, figsize=(10, 10), sharex=True, height_ratios=(2, 3, 3, 3, 1), layout="constrained")
     axes[0].plot(np.arange(noisy.size) / spec.mfcc.rate_hz, noisy, linewidth=0.4, color="#204a87")

@@ -21,7 +21,7 @@ from moodring.run.replay import replay
 from moodring.run.sources import SAMPLE_CLIP
 from moodring.types import EmotionEvent
 
-SHOWN = 50  # the event ten seconds into the clip
+EVENT_INDEX = 50  # the event ten seconds into the clip
 TICK_NS = 200_000_000
 
 
@@ -29,12 +29,12 @@ def draw(out: Path) -> None:
     pipeline = Pipeline(Config(), bundles.load(bundles.DEFAULT), EventIdentity("/moodring/docs/clip/0", lambda _: ""))
     panels = []
 
-    def keep(event: EmotionEvent) -> None:
+    def append_panel(event: EmotionEvent) -> None:
         panels.append(panel(event, "moodring: bundled clip", pipeline.level_dbfs))
 
-    replay(pipeline, VideoFile(str(SAMPLE_CLIP)), AudioFile(str(SAMPLE_CLIP)), keep, tick_ns=TICK_NS)
+    replay(pipeline, VideoFile(str(SAMPLE_CLIP)), AudioFile(str(SAMPLE_CLIP)), append_panel, tick_ns=TICK_NS)
     console = Console(record=True, width=76, file=io.StringIO())
-    console.print(panels[SHOWN])
+    console.print(panels[EVENT_INDEX])
     out.parent.mkdir(parents=True, exist_ok=True)
     svg = console.export_svg(title="make run")
     out.write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL), encoding="utf-8")  # no fonts from the network

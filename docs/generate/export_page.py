@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from moodring.errors import ExportError, MoodringError
-from moodring.export.table import PP
+from moodring.export.table import PERCENTAGE_POINTS
 from moodring.export.table_text import markdown
-from moodring.inference.bundle import DEFAULT, DOCUMENT
+from moodring.inference.bundle import BUNDLE_FILE, DEFAULT
 
 BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 
-def between(page: str, name: str, text: str) -> str:
+def replace_section(page: str, name: str, text: str) -> str:
     """Return the page with `text` between the two marks of that name; ExportError where they are missing."""
     begin, end = BEGIN.format(name), END.format(name)
     if page.count(begin) != 1 or page.count(end) != 1:
@@ -30,7 +30,7 @@ def between(page: str, name: str, text: str) -> str:
     return f"{head}{begin}\n{text.strip()}\n{end}{rest.split(end)[1]}"
 
 
-def summary(document: Mapping[str, Any]) -> str:
+def int8_table(document: Mapping[str, Any]) -> str:
     """Return what int8 does to each network in ONNX Runtime, one line each, and how large the three files are together."""
     lines = ["| network | int8 accuracy | same label as fp32 | hot | paced | file |", "|---|---|---|---|---|---|"]
     rows = {
@@ -43,7 +43,7 @@ def summary(document: Mapping[str, Any]) -> str:
         plain, small = rows[(network, "fp32")], rows[(network, "int8")]
         times = (plain[f"{how}_ms"]["p50"] / small[f"{how}_ms"]["p50"] for how in ("hot", "paced"))
         lines.append(
-            f"| {network} | {small['change_pp']:+.2f} points | {PP * small['same_label']:.2f} % | "
+            f"| {network} | {small['change_pp']:+.2f} points | {PERCENTAGE_POINTS * small['same_label']:.2f} % | "
             + " | ".join(f"{ratio:.2f}x {'as fast' if ratio >= 1 else 'as fast: **slower**'}" for ratio in times)
             + f" | {small['bytes'] / plain['bytes']:.2f} of the size |"
         )
@@ -51,17 +51,17 @@ def summary(document: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", f"The int8 ONNX files are {total / 1e6:.2f} MB together."])
 
 
-def shipped(document: Mapping[str, Any]) -> str:
+def shipped_note(document: Mapping[str, Any]) -> str:
     """Say whether these are the files that ship."""
-    held = json.loads((DEFAULT / DOCUMENT).read_text(encoding="utf-8"))["models"]
-    files = {entry["path"]: entry["sha256"] for model in held.values() for entry in model["files"].values()}
+    bundle_models = json.loads((DEFAULT / BUNDLE_FILE).read_text(encoding="utf-8"))["models"]
+    files = {entry["path"]: entry["sha256"] for model in bundle_models.values() for entry in model["files"].values()}
     same = all(document["files"].get(name) == digest for name, digest in files.items())
     return "Its ONNX files are those of the shipped bundle, byte for byte." if same else (
         "Its ONNX files are **not** those of the bundle that ships now: `make forms` measures again."
     )  # fmt: skip
 
 
-def boards(document: Mapping[str, Any]) -> str:
+def arm_table(document: Mapping[str, Any]) -> str:
     """Return what of the runtime can be installed on an ARM board."""
     lines = ["| what | resolves | download | wheels for ARM |", "|---|---|---|---|"]
     for name, found in document.items():
@@ -79,15 +79,17 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2:
         print(__doc__, file=sys.stderr)
         return 2
-    forms, docs = Path(arguments[0]), Path(arguments[1])
+    table_path, docs = Path(arguments[0]), Path(arguments[1])
     try:
-        document = json.loads(forms.read_text(encoding="utf-8"))
+        document = json.loads(table_path.read_text(encoding="utf-8"))
         page = (docs / "export.md").read_text(encoding="utf-8")
-        page = between(page, "summary", summary(document))
-        page = between(page, "forms", f"{markdown(document)}\n{shipped(document)}")
-        page = between(page, "boards", boards(json.loads((docs / "benchmarks" / "aarch64.json").read_text(encoding="utf-8"))))
-        kept = docs / "benchmarks" / "forms.json"
-        kept.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        page = replace_section(page, "summary", int8_table(document))
+        page = replace_section(page, "forms", f"{markdown(document)}\n{shipped_note(document)}")
+        page = replace_section(
+            page, "boards", arm_table(json.loads((docs / "benchmarks" / "aarch64.json").read_text(encoding="utf-8")))
+        )
+        figures_path = docs / "benchmarks" / "forms.json"
+        figures_path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         (docs / "export.md").write_text(page, encoding="utf-8")
     except (MoodringError, OSError, ValueError) as error:
         print(f"moodring: {error}", file=sys.stderr)

@@ -39,23 +39,23 @@ Thread CPU time a frame from the first confirmed face on, over four clips brough
 and of a frame that begins a new scene with a face in it, which costs more than any other: its share of the scan, and two
 close looks at what that proposes."""
 
-MISSES = """## What it misses
+RECALL = """## What it misses
 
 Against a careful scan of every frame (steps of 1.05, five neighbours, from 12 % of the height), wherever that finds a face
 in three frames in a row. The careful scan is no truth. In two of the three frames missed in the film scene it takes the fist
 round the microphone for a face, and not the singer's, which is followed there all along; the third is the first frame, in
 which his face is small."""
 
-VARIED = """The film scene is less sure than its figure: %s.
+RECALL_VARIED = """The film scene is less sure than its figure: %s.
 A small face at its beginning, and a dark profile in the audience, are found by some scans and missed by others."""
 
-AGAIN = (
+REPRODUCE = (
     """`make faces` measures it again; `make faces-sheet` draws the clips with their boxes into build/faces, to be looked at."""
 )
 
 
-def page(figures: dict[str, Any]) -> str:
-    return "\n\n".join([INTRODUCTION, *_cost(figures), *_recall(figures), *_nobody(figures), *_run(figures)]) + "\n"
+def render_page(figures: dict[str, Any]) -> str:
+    return "\n\n".join([INTRODUCTION, *_cost(figures), *_recall(figures), *_no_face(figures), *_measured_on(figures)]) + "\n"
 
 
 def _cost(figures: dict[str, Any]) -> list[str]:
@@ -83,20 +83,20 @@ def _recall(figures: dict[str, Any]) -> list[str]:
         for how, r in figures["recall_varied"].items()
     )
     return [
-        MISSES,
-        VARIED % "; ".join(varied),
+        RECALL,
+        RECALL_VARIED % "; ".join(varied),
         table(
             "| clip | frames with a face | found | found from the first detection on | first found, frames late | ids |", *rows
         ),
     ]
 
 
-def _nobody(figures: dict[str, Any]) -> list[str]:
+def _no_face(figures: dict[str, Any]) -> list[str]:
     rows = [
         f"| {name} | {n['frames']} | {n['tracks']} | {n['longest_track_frames']} | {n['events_with_a_label']} |"
         for name, n in figures["nobody"].items()
     ]
-    two = [
+    two_people = [
         f"- {name}: two or more faces in {t['frames_with_two_or_more']} of {t['frames']} frames, {t['ids']} ids at "
         f"{t['places']} places, {t['switches']} switches."
         for name, t in figures["two_people"].items()
@@ -105,23 +105,23 @@ def _nobody(figures: dict[str, Any]) -> list[str]:
         "## Where nobody is\n\nClips without a face to be seen (in the last of them people turn their backs).",
         table("| clip | frames | tracks | longest track, frames | events with a label |", *rows),
         "## Two people\n\nA photograph of two, panned and zoomed.",
-        "\n".join(two),
+        "\n".join(two_people),
     ]
 
 
-def _run(figures: dict[str, Any]) -> list[str]:
+def _measured_on(figures: dict[str, Any]) -> list[str]:
     machine = figures["machine"]
     where = f"{machine['processor']}, {machine['cores']} cores, one thread"
     where += (
         f", shared with other work (load {machine['load_average']:.0f})" if machine["load_average"] > machine["cores"] else ""
     )
-    return [f"Measured on {machine['date']} at commit {machine['commit']}: {where}. {AGAIN}"]
+    return [f"Measured on {machine['date']} at commit {machine['commit']}: {where}. {REPRODUCE}"]
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
     figures = json.loads((folder / "benchmarks" / "faces.json").read_text(encoding="utf-8"))
-    (folder / "face_front_end.md").write_text(page(figures), encoding="utf-8")
+    (folder / "face_front_end.md").write_text(render_page(figures), encoding="utf-8")
 
 
 if __name__ == "__main__":

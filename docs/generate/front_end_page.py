@@ -13,8 +13,8 @@ from typing import Any
 PEERS = ("python_speech_features", "librosa", "kaldi-native-fbank")
 
 
-def page(mfcc: dict[str, Any], voice: dict[str, Any]) -> str:
-    return "\n\n".join([INTRODUCTION, *_speed(mfcc), *_voices(voice), REMOVAL]) + "\n"
+def render_page(mfcc: dict[str, Any], voice: dict[str, Any]) -> str:
+    return "\n\n".join([INTRODUCTION, *_speed(mfcc), *_voice_activity(voice), NOISE_REDUCTION]) + "\n"
 
 
 INTRODUCTION = """# The speech front end
@@ -24,7 +24,7 @@ from the same spectrum, how high the voice is; and from the same bands, whether 
 the same sound gives the same bits.
 
 ![A recording in kitchen noise: samples, mel spectrum before and after noise removal, voice](speech_front_end.png)"""
-REMOVAL = "What noise removal is worth to the answers stands among the ablations in [the report](models/README.md)."
+NOISE_REDUCTION = "What noise removal is worth to the answers stands among the ablations in [the report](models/README.md)."
 
 
 def table(*rows: str) -> str:
@@ -69,7 +69,7 @@ def _speed(mfcc: dict[str, Any]) -> list[str]:
     ]
 
 
-def _voices(voice: dict[str, Any]) -> list[str]:
+def _voice_activity(voice: dict[str, Any]) -> list[str]:
     rows = [_voice_row("clean", voice["clean"]), *(_voice_row(f"{s} dB", f) for s, f in voice["mean_by_snr"].items())]
     return [
         "## Who speaks",
@@ -88,7 +88,7 @@ def _voice_row(name: str, figures: dict[str, float]) -> str:
 def main() -> None:
     docs = Path(sys.argv[1])
     names = ("benchmarks/mfcc.json", "benchmarks/voice_activity.json")
-    text = page(*(json.loads((docs / name).read_text(encoding="utf-8")) for name in names))
+    text = render_page(*(json.loads((docs / name).read_text(encoding="utf-8")) for name in names))
     (docs / "speech_front_end.md").write_text(text, encoding="utf-8")
 
 

@@ -29,8 +29,8 @@ FPS = 25
 WIDTH, HEIGHT = 640, 480
 RATE_HZ = 48_000
 FACE_CENTRE = (224.0, 128.0)  # pixels of the astronaut photograph, where a Haar box lies 95 pixels high
-ASIDE_CENTRE = (850.0, 270.0)  # a part of the canvas without a face
-LEAVES_S, GONE_S = 12.1, 12.5  # the camera turns away between the two
+NO_FACE_CENTRE = (850.0, 270.0)  # a part of the canvas without a face
+PAN_START_S, PAN_END_S = 12.1, 12.5  # the camera turns away between the two
 NOISE_DB = -62.0  # a room is never digitally silent
 
 
@@ -55,7 +55,7 @@ SENTENCES = (
 )
 
 
-def speak(sentence: Sentence) -> NDArray[np.float32]:
+def synthesize(sentence: Sentence) -> NDArray[np.float32]:
     """Return the sentence as mono float32 at `RATE_HZ`, without the silence at either end."""
     options = ["-v", "en-us", "-p", str(sentence.pitch), "-s", str(sentence.speed), "-a", str(sentence.amplitude)]
     spoken = subprocess.run(["espeak-ng", *options, "--stdout", sentence.text], check=True, capture_output=True)
@@ -74,7 +74,7 @@ def make_sound() -> NDArray[np.float32]:
     track = noise.astype(np.float32)
     start = int(0.2 * RATE_HZ)
     for sentence in SENTENCES:
-        voice = speak(sentence)
+        voice = synthesize(sentence)
         end = start + len(voice)
         if end > len(track):
             raise SystemExit(f"make_clip: the sentences last {end / RATE_HZ:.1f} s, the clip {SECONDS} s: shorten one")
@@ -91,12 +91,12 @@ def make_canvas() -> NDArray[np.uint8]:
     return np.concatenate([portrait, coffee], axis=1)
 
 
-def camera(time_s: float) -> tuple[float, float, float, float]:
+def camera_pose(time_s: float) -> tuple[float, float, float, float]:
     """Return where the camera looks on the canvas: centre x, centre y, zoom and roll in degrees; smooth in time."""
-    turn = np.clip((time_s - LEAVES_S) / (GONE_S - LEAVES_S), 0.0, 1.0)
+    turn = np.clip((time_s - PAN_START_S) / (PAN_END_S - PAN_START_S), 0.0, 1.0)
     away = turn * turn * (3.0 - 2.0 * turn)
-    x = (1.0 - away) * FACE_CENTRE[0] + away * ASIDE_CENTRE[0] + 22.0 * np.sin(2 * np.pi * 0.13 * time_s)
-    y = (1.0 - away) * FACE_CENTRE[1] + away * ASIDE_CENTRE[1] + 9.0 * np.sin(2 * np.pi * 0.21 * time_s + 1.0)
+    x = (1.0 - away) * FACE_CENTRE[0] + away * NO_FACE_CENTRE[0] + 22.0 * np.sin(2 * np.pi * 0.13 * time_s)
+    y = (1.0 - away) * FACE_CENTRE[1] + away * NO_FACE_CENTRE[1] + 9.0 * np.sin(2 * np.pi * 0.21 * time_s + 1.0)
     zoom = 1.9 + 0.22 * np.sin(2 * np.pi * 0.09 * time_s)
     roll_deg = 3.5 * np.sin(2 * np.pi * 0.17 * time_s + 0.5)
     return float(x), float(y), float(zoom), float(roll_deg)
@@ -104,19 +104,19 @@ def camera(time_s: float) -> tuple[float, float, float, float]:
 
 def render(canvas: NDArray[np.uint8], time_s: float) -> NDArray[np.uint8]:
     """Return the picture at a time, RGB uint8 [HEIGHT, WIDTH, 3]."""
-    x, y, zoom, roll_deg = camera(time_s)
+    x, y, zoom, roll_deg = camera_pose(time_s)
     matrix = cv2.getRotationMatrix2D((x, y), roll_deg, zoom)
     matrix[:, 2] += (WIDTH / 2 - x, HEIGHT / 2 - y)
     return cv2.warpAffine(canvas, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
 
-def picture_frame(canvas: NDArray[np.uint8], index: int) -> av.VideoFrame:
+def video_frame(canvas: NDArray[np.uint8], index: int) -> av.VideoFrame:
     frame = av.VideoFrame.from_ndarray(render(canvas, index / FPS), format="rgb24")
     frame.pts, frame.time_base = index, Fraction(1, FPS)
     return frame
 
 
-def sound_frame(sound: NDArray[np.float32], index: int) -> av.AudioFrame:
+def audio_frame(sound: NDArray[np.float32], index: int) -> av.AudioFrame:
     """Return the sound that belongs to a picture."""
     length = RATE_HZ // FPS
     part = sound[None, index * length : (index + 1) * length]
@@ -134,8 +134,8 @@ def write(path: Path, sound: NDArray[np.float32]) -> None:
         audio = container.add_stream("aac", rate=RATE_HZ, layout="mono")
         audio.bit_rate = 64_000
         for index in range(SECONDS * FPS):
-            container.mux(video.encode(picture_frame(canvas, index)))
-            container.mux(audio.encode(sound_frame(sound, index)))
+            container.mux(video.encode(video_frame(canvas, index)))
+            container.mux(audio.encode(audio_frame(sound, index)))
         container.mux(video.encode(None))
         container.mux(audio.encode(None))
 

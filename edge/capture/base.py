@@ -10,7 +10,7 @@ from moodring.types import F32, U8, AudioBlock, VideoFrame
 
 
 @dataclass(frozen=True, slots=True)
-class Undecoded:
+class CapturedFrame:
     """A captured picture that nobody has looked at yet: of those that come faster than they are wanted, none is decoded."""
 
     data: Any
@@ -18,7 +18,7 @@ class Undecoded:
     seq: int
     decode: Callable[[Any], tuple[U8, int] | None]
 
-    def decoded(self) -> VideoFrame | None:
+    def decode_frame(self) -> VideoFrame | None:
         """Return the frame, or None where the picture is damaged."""
         found = self.decode(self.data)
         return None if found is None else VideoFrame(found[0], self.capture_time_ns, self.seq, found[1])
@@ -40,19 +40,19 @@ class AudioSource(Protocol):
     def close(self) -> None: ...
 
 
-class LiveVideo(Protocol):
+class LiveVideoSource(Protocol):
     """A camera. Raises DeviceError from `open` and `read`; after that it is closed and opened again."""
 
     name: str
 
     def open(self) -> None: ...
 
-    def read(self) -> VideoFrame | Undecoded: ...
+    def read(self) -> VideoFrame | CapturedFrame: ...
 
     def close(self) -> None: ...
 
 
-class LiveAudio(Protocol):
+class LiveAudioSource(Protocol):
     """A microphone: `read` blocks for the next float32 [N] samples and says when the last of them was captured.
 
     `blocks_lost` counts since the start what was recorded, or should have been, and could not be read in time.
@@ -61,7 +61,7 @@ class LiveAudio(Protocol):
     name: str
 
     @property
-    def blocks_lost(self) -> int: ...
+    def blocks_dropped(self) -> int: ...
 
     def open(self) -> None: ...
 

@@ -11,23 +11,23 @@ from typing import Self
 import cv2
 import numpy as np
 
-from moodring.capture.base import LiveVideo
-from moodring.capture.grey import reduction_for, shrink
+from moodring.capture.base import LiveVideoSource
+from moodring.capture.grey import downscale, reduction_factor
 from moodring.capture.network import NetworkCamera
-from moodring.capture.v4l2 import holders
+from moodring.capture.v4l2 import processes_using
 from moodring.errors import DeviceError
 from moodring.types import U8, VideoFrame
 
-JOIN_VIDEO = "sudo usermod -aG video $USER, then log in again"
+VIDEO_GROUP_HINT = "sudo usermod -aG video $USER, then log in again"
 
 
 def camera_nodes(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/video4linux")) -> list[Path]:
     """Return the V4L2 nodes that give pictures, in the order of their numbers; a camera's further nodes give metadata."""
     nodes = sorted(dev.glob("video[0-9]*"), key=lambda node: int(node.name.removeprefix("video")))
-    return [node for node in nodes if _index(classes / node.name / "index") == 0]
+    return [node for node in nodes if _read_index(classes / node.name / "index") == 0]
 
 
-def _index(file: Path) -> int:
+def _read_index(file: Path) -> int:
     try:
         return int(file.read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -41,16 +41,16 @@ def default_camera() -> str | None:
     return next((str(node) for node in camera_nodes() if os.access(node, os.R_OK | os.W_OK)), None)
 
 
-def open_camera(source: str) -> LiveVideo:
+def open_camera(source: str) -> LiveVideoSource:
     """Return the camera that a configuration names; it is not opened yet."""
     return NetworkCamera(source) if "://" in source else Camera(source)
 
 
-def _why_not(node: Path) -> str:
+def _open_failure_reason(node: Path) -> str:
     """Say what keeps a camera that is there from being opened, as far as can be known."""
     if node.exists() and not os.access(node, os.R_OK | os.W_OK):
-        return f"this user may not; {JOIN_VIDEO}"
-    if others := holders(node):
+        return f"this user may not; {VIDEO_GROUP_HINT}"
+    if others := processes_using(node):
         return f"in use by {', '.join(others)}"
     return "is another program using it, and is it a camera that gives pictures?"
 
@@ -71,11 +71,11 @@ class Camera:
         node = Path(f"/dev/video{self.name}" if self.name.isdigit() else self.name)
         if (sys.platform == "linux" or not self.name.isdigit()) and not node.exists():
             raise DeviceError(f"camera {self.name} is not there; plug it in or name another with --video")
-        by = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY  # else OpenCV tries its FFmpeg first
-        capture = cv2.VideoCapture(int(self.name) if self.name.isdigit() else self.name, by)
+        api = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY  # else OpenCV tries its FFmpeg first
+        capture = cv2.VideoCapture(int(self.name) if self.name.isdigit() else self.name, api)
         if not capture.isOpened():
             capture.release()
-            raise DeviceError(f"camera {self.name} cannot be opened: {_why_not(node)}")
+            raise DeviceError(f"camera {self.name} cannot be opened: {_open_failure_reason(node)}")
         self._capture = capture
 
     def read(self) -> VideoFrame:
@@ -88,9 +88,9 @@ class Camera:
             raise DeviceError(f"camera {self.name} gives no more frames")
         pixels = np.asarray(image, np.uint8)
         grey: U8 = pixels if pixels.ndim == 2 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
-        reduction = reduction_for(len(grey))
+        reduction = reduction_factor(len(grey))
         self._seq += 1
-        return VideoFrame(shrink(grey, reduction), now_ns, self._seq - 1, reduction)
+        return VideoFrame(downscale(grey, reduction), now_ns, self._seq - 1, reduction)
 
     def close(self) -> None:
         if self._capture is not None:

@@ -16,7 +16,7 @@ from moodring.types import U8
 if TYPE_CHECKING:  # a run before cameras that need no decoder of video never loads one
     import av
 
-ENOUGH_LINES = 400  # the smallest face that is looked for, 12 % of them, still fills the face branch's 48 pixels
+MIN_HEIGHT = 400  # the smallest face that is looked for, 12 % of them, still fills the face branch's 48 pixels
 _JPEG_FLAGS = {
     1: cv2.IMREAD_GRAYSCALE,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
@@ -25,12 +25,12 @@ _JPEG_FLAGS = {
 }
 
 
-def reduction_for(height: int) -> int:
+def reduction_factor(height: int) -> int:
     """Return by how much a picture of `height` lines may shrink (1, 2, 4 or 8) without losing what a face needs."""
-    return next((factor for factor in (8, 4, 2) if height // factor >= ENOUGH_LINES), 1)
+    return next((factor for factor in (8, 4, 2) if height // factor >= MIN_HEIGHT), 1)
 
 
-def shrink(grey: U8, reduction: int) -> U8:
+def downscale(grey: U8, reduction: int) -> U8:
     """Average uint8 [H, W] over squares of `reduction` pixels."""
     if reduction == 1:
         return grey
@@ -38,15 +38,19 @@ def shrink(grey: U8, reduction: int) -> U8:
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def luma(frame: av.VideoFrame) -> U8:
+def luma_plane(frame: av.VideoFrame) -> U8:
     """Return a decoded picture as uint8 [H, W], turned as its metadata says.
 
     Where the decoder gives an 8-bit luma plane this is a view of it: no pixel is touched. Other forms are converted. Video
     keeps its own range (mostly 16 to 235): whatever reads a face normalises it.
     """
-    plain = ("yuv", "nv", "gray")  # forms whose first plane is the luma
-    form = frame.format
-    if form.name.startswith(plain) and form.components[0].bits == 8 and (form.is_planar or form.name == "gray"):
+    luma_first_formats = ("yuv", "nv", "gray")  # forms whose first plane is the luma
+    pixel_format = frame.format
+    if (
+        pixel_format.name.startswith(luma_first_formats)
+        and pixel_format.components[0].bits == 8
+        and (pixel_format.is_planar or pixel_format.name == "gray")
+    ):
         plane = frame.planes[0]
         grey = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
     else:

@@ -16,7 +16,7 @@ import av.error
 import numpy as np
 
 from moodring.address import check_path, is_url
-from moodring.capture.grey import luma, reduction_for, shrink
+from moodring.capture.grey import downscale, luma_plane, reduction_factor
 from moodring.clock import NS_PER_MS, NS_PER_S
 from moodring.errors import MediaError
 from moodring.types import AudioBlock, VideoFrame
@@ -27,7 +27,7 @@ REANCHOR_NS = 40 * NS_PER_MS  # sound whose stamps leave the sample count by mor
 MAX_DAMAGED_PACKETS = 100  # in a row
 # Containers that state a duration one can hold them to.
 EXACT_DURATION_FORMATS = ("mp4", "matroska", "flac")
-TRUNCATED_NS = NS_PER_S // 2
+TRUNCATION_TOLERANCE_NS = NS_PER_S // 2
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ def _streams(container: av.container.InputContainer, kind: str) -> list[Any]:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _ContainerReader:
     """Decodes one kind of stream, tolerant of damaged packets, strict about a file that ends too early."""
 
     source: str
@@ -124,11 +124,11 @@ class _Reader:
                 time_ns = max(0, round(frame.pts * frame.time_base * NS_PER_S) - start_ns)
                 end_ns = max(end_ns, time_ns + round((frame.duration or 0) * frame.time_base * NS_PER_S))
             yield frame, time_ns
-        self._check_complete(container, stream, start_ns, end_ns)
+        self._check_not_truncated(container, stream, start_ns, end_ns)
         self.close()
 
     def _frames(self, container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
-        damaged_in_a_row = 0
+        consecutive_damaged = 0
         try:
             for packet in container.demux(stream):
                 try:
@@ -137,31 +137,31 @@ class _Reader:
                     return
                 except av.error.FFmpegError as error:
                     self.counters.damaged_packets += 1
-                    damaged_in_a_row += 1
-                    if damaged_in_a_row > MAX_DAMAGED_PACKETS:
+                    consecutive_damaged += 1
+                    if consecutive_damaged > MAX_DAMAGED_PACKETS:
                         raise MediaError(f"{self.source} cannot be decoded ({error.strerror}); is it damaged?") from error
                     continue
                 if frames:
-                    damaged_in_a_row = 0
+                    consecutive_damaged = 0
                 yield from frames
         except (av.error.FFmpegError, OSError) as error:
             raise MediaError(f"{self.source} broke off while reading ({error}); is it damaged, or the server gone?") from error
 
-    def _check_complete(self, container: Any, stream: Any, start_ns: int, end_ns: int) -> None:
+    def _check_not_truncated(self, container: Any, stream: Any, start_ns: int, end_ns: int) -> None:
         """A file whose index promises more than it held was cut off: what it held was used, but say so."""
         if is_url(self.source) or not any(name in container.format.name for name in EXACT_DURATION_FORMATS):
             return
         if stream.duration is None or stream.time_base is None:
             return
         stated_ns = round(((stream.start_time or 0) + stream.duration) * stream.time_base * NS_PER_S) - start_ns
-        if stated_ns - end_ns > TRUNCATED_NS + stated_ns // 20:
+        if stated_ns - end_ns > TRUNCATION_TOLERANCE_NS + stated_ns // 20:
             raise MediaError(
                 f"{self.source} ends after {end_ns / NS_PER_S:.1f} s of {stated_ns / NS_PER_S:.1f} s: "
                 "the file is truncated or damaged (what it held was used)"
             )
 
 
-class VideoFile(_Reader):
+class VideoFile(_ContainerReader):
     """The pictures of a recording, in time order."""
 
     def __iter__(self) -> Iterator[VideoFrame]:
@@ -170,37 +170,37 @@ class VideoFile(_Reader):
                 self.counters.out_of_order += 1
                 continue
             self._last_ns = time_ns
-            grey = luma(frame)
-            reduction = reduction_for(len(grey))
-            yield VideoFrame(shrink(grey, reduction), time_ns, self.counters.frames, reduction)
+            grey = luma_plane(frame)
+            reduction = reduction_factor(len(grey))
+            yield VideoFrame(downscale(grey, reduction), time_ns, self.counters.frames, reduction)
             self.counters.frames += 1
 
 
-class AudioFile(_Reader):
+class AudioFile(_ContainerReader):
     """The sound of a recording: mono float32 at `rate_hz`, whatever its own rate and channels."""
 
     rate_hz: int = 16_000
 
     def __iter__(self) -> Iterator[AudioBlock]:
         resampler = self._resampler()
-        anchor_ns, since_anchor = 0, 0
+        anchor_ns, samples_since_anchor = 0, 0
         input_ns = 0  # where the input should be by its own sample count
-        was: tuple[object, ...] | None = None
+        previous_format: tuple[object, ...] | None = None
         for frame, time_ns in self._decode("audio"):
-            jumps = time_ns is not None and abs(time_ns - input_ns) > REANCHOR_NS
-            form = (frame.sample_rate, frame.layout.name, frame.format.name)
-            if jumps or form != was:
-                for block in self._blocks(resampler, None, anchor_ns, since_anchor):
-                    since_anchor += block.samples.size
+            is_discontinuous = time_ns is not None and abs(time_ns - input_ns) > REANCHOR_NS
+            audio_format = (frame.sample_rate, frame.layout.name, frame.format.name)
+            if is_discontinuous or audio_format != previous_format:
+                for block in self._blocks(resampler, None, anchor_ns, samples_since_anchor):
+                    samples_since_anchor += block.samples.size
                     yield block
                 input_ns = input_ns if time_ns is None else time_ns
-                resampler, anchor_ns, since_anchor, was = self._resampler(), input_ns, 0, form
+                resampler, anchor_ns, samples_since_anchor, previous_format = self._resampler(), input_ns, 0, audio_format
             input_ns += frame.samples * NS_PER_S // frame.sample_rate
             frame.pts = None
-            for block in self._blocks(resampler, frame, anchor_ns, since_anchor):
-                since_anchor += block.samples.size
+            for block in self._blocks(resampler, frame, anchor_ns, samples_since_anchor):
+                samples_since_anchor += block.samples.size
                 yield block
-        yield from self._blocks(resampler, None, anchor_ns, since_anchor)
+        yield from self._blocks(resampler, None, anchor_ns, samples_since_anchor)
         if not self.counters.samples:
             raise MediaError(f"{self.source} holds no sound: its audio stream is empty")
 

@@ -18,11 +18,11 @@ import numpy as np
 from moodring.errors import DeviceError
 from moodring.types import U8
 
-PIECE = 65_536  # bytes asked for at once
-LONGEST_LINE = 4096
-MOST_LINES = 64  # of one head
-HEAD = 65_536  # bytes of a JPEG in which its frame header stands
-LARGEST = 32_000_000  # bytes of one picture
+RECV_BYTES = 65_536  # bytes asked for at once
+MAX_LINE_BYTES = 4096
+MAX_HEADER_LINES = 64  # of one head
+JPEG_HEADER_BYTES = 65_536  # bytes of a JPEG in which its frame header stands
+MAX_JPEG_BYTES = 32_000_000  # bytes of one picture
 MULTIPART = "multipart/x-mixed-replace"
 
 
@@ -30,39 +30,39 @@ class NotMultipartError(DeviceError):
     """The server answered with something else: a redirect, a question for a password, another form of video."""
 
 
-class Parts:
+class MultipartReader:
     """Cuts a multipart stream into its bodies. `take` gives some of its bytes, and none at its end.
 
     Any chunking of the same bytes gives the same bodies. Raises DeviceError where it is no such stream.
     """
 
-    def __init__(self, take: Callable[[], bytes], boundary: bytes = b"") -> None:
-        self._take = take
-        self._pending = bytearray()
+    def __init__(self, recv: Callable[[], bytes], boundary: bytes = b"") -> None:
+        self._recv = recv
+        self._buffer = bytearray()
         self.set_boundary(boundary)
 
     def set_boundary(self, boundary: bytes) -> None:
         self._marker = b"--" + boundary.removeprefix(b"--")  # many cameras name it with the dashes
 
-    def body(self) -> bytes:
+    def read_body(self) -> bytes:
         """Return the next part's body, whether or not its head tells its length."""
-        length = self._length()
+        length = self._content_length()
         if length is None:
-            return self._until(b"\r\n" + self._marker, LARGEST)
-        if not 0 < length <= LARGEST:
+            return self._read_until(b"\r\n" + self._marker, MAX_JPEG_BYTES)
+        if not 0 < length <= MAX_JPEG_BYTES:
             raise DeviceError(f"announces a picture of {length} bytes")
-        return self._exactly(length)
+        return self._read_exactly(length)
 
     def head(self) -> list[bytes]:
         """Return the lines up to the next empty one."""
         lines: list[bytes] = []
-        while line := self._until(b"\n", LONGEST_LINE, keep=False).rstrip(b"\r"):
+        while line := self._read_until(b"\n", MAX_LINE_BYTES, keep_marker=False).rstrip(b"\r"):
             lines.append(line)
-            if len(lines) > MOST_LINES:
+            if len(lines) > MAX_HEADER_LINES:
                 raise DeviceError("sends something else than pictures")
         return lines
 
-    def _length(self) -> int | None:
+    def _content_length(self) -> int | None:
         lines: list[bytes] = []
         while not lines:  # empty lines may stand between a body and the next boundary
             lines = self.head()
@@ -74,38 +74,38 @@ class Parts:
         except ValueError:
             raise DeviceError("announces a picture of no length") from None
 
-    def _until(self, marker: bytes, most: int, *, keep: bool = True) -> bytes:
+    def _read_until(self, marker: bytes, max_bytes: int, *, keep_marker: bool = True) -> bytes:
         """Take what comes before a marker; the marker itself stays, where it is to be kept, for the next to read."""
         searched = 0
-        while (at := self._pending.find(marker, searched)) < 0:
-            searched = max(0, len(self._pending) - len(marker))
-            if searched > most:
+        while (at := self._buffer.find(marker, searched)) < 0:
+            searched = max(0, len(self._buffer) - len(marker))
+            if searched > max_bytes:
                 raise DeviceError("sends something else than pictures")
-            self._fill()
-        found = bytes(self._pending[:at])
-        del self._pending[: at if keep else at + len(marker)]
+            self._receive()
+        found = bytes(self._buffer[:at])
+        del self._buffer[: at if keep_marker else at + len(marker)]
         return found
 
-    def _exactly(self, count: int) -> bytes:
-        while len(self._pending) < count:
-            self._fill()
-        found = bytes(self._pending[:count])
-        del self._pending[:count]
+    def _read_exactly(self, count: int) -> bytes:
+        while len(self._buffer) < count:
+            self._receive()
+        found = bytes(self._buffer[:count])
+        del self._buffer[:count]
         return found
 
-    def _fill(self) -> None:
-        more = self._take()
+    def _receive(self) -> None:
+        more = self._recv()
         if not more:
             raise DeviceError("gives no more frames")
-        self._pending += more
+        self._buffer += more
 
 
 class MjpegStream:
     """One connection to a camera at http://[USER:PASSWORD@]HOST[:PORT]/PATH."""
 
-    def __init__(self, connection: socket.socket, parts: Parts) -> None:
+    def __init__(self, connection: socket.socket, parts: MultipartReader) -> None:
         self._connection = connection
-        self._parts = parts
+        self._multipart = parts
 
     @classmethod
     def connect(cls, url: str, timeout_s: float) -> Self:
@@ -113,9 +113,9 @@ class MjpegStream:
         address = urlsplit(url)
         connection = socket.create_connection((address.hostname or "", address.port or 80), timeout_s)
         try:
-            connection.sendall(_request(url))
-            parts = Parts(lambda: connection.recv(PIECE))
-            parts.set_boundary(_boundary(parts.head()))
+            connection.sendall(_build_request(url))
+            parts = MultipartReader(lambda: connection.recv(RECV_BYTES))
+            parts.set_boundary(_parse_boundary(parts.head()))
         except BaseException:
             connection.close()
             raise
@@ -124,12 +124,12 @@ class MjpegStream:
     def read(self) -> U8:
         """Return the next picture's bytes, uint8 [N]; DeviceError where they cannot be a JPEG, or none come in time."""
         try:
-            data = self._parts.body()
+            data = self._multipart.read_body()
         except TimeoutError:
             raise DeviceError("gives no more frames") from None
         except OSError as error:
             raise DeviceError(f"gives no more frames ({error.strerror})") from error
-        if not is_whole_jpeg(data):
+        if not is_complete_jpeg(data):
             raise DeviceError("sent a damaged picture")
         return np.frombuffer(data, np.uint8)
 
@@ -137,18 +137,18 @@ class MjpegStream:
         self._connection.close()
 
 
-def _request(url: str) -> bytes:
+def _build_request(url: str) -> bytes:
     address = urlsplit(url)
     path = (address.path or "/") + (f"?{address.query}" if address.query else "")
     host = address.netloc.rpartition("@")[2]
     lines = [f"GET {path} HTTP/1.0", f"Host: {host}", "User-Agent: moodring", "Accept: */*"]
     if address.username is not None:
-        login = f"{unquote(address.username)}:{unquote(address.password or '')}"
-        lines.append(f"Authorization: Basic {base64.b64encode(login.encode()).decode()}")
+        credentials = f"{unquote(address.username)}:{unquote(address.password or '')}"
+        lines.append(f"Authorization: Basic {base64.b64encode(credentials.encode()).decode()}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "replace")
 
 
-def _boundary(head: list[bytes]) -> bytes:
+def _parse_boundary(head: list[bytes]) -> bytes:
     """Return what stands between the parts, as the answer's head says."""
     lines = [line.decode("latin-1") for line in head]
     if not lines or not re.match(r"HTTP/1\.\d 200\b", lines[0]):
@@ -160,14 +160,14 @@ def _boundary(head: list[bytes]) -> bytes:
     return named[1].strip().encode("latin-1") if named else b""
 
 
-def is_whole_jpeg(data: bytes) -> bool:
+def is_complete_jpeg(data: bytes) -> bool:
     """Say whether the bytes begin and end as a JPEG does; some cameras pad its end."""
     return data.startswith(b"\xff\xd8") and data.rstrip(b"\r\n\0").endswith(b"\xff\xd9")
 
 
 def jpeg_height(data: U8) -> int | None:
     """Return how many lines a JPEG has, from its frame header; None where there is none."""
-    raw = data[:HEAD].tobytes()
+    raw = data[:JPEG_HEADER_BYTES].tobytes()
     at = 2
     while at + 9 <= len(raw) and raw[at] == 0xFF:
         kind, size = raw[at + 1], int.from_bytes(raw[at + 2 : at + 4], "big")

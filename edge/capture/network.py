@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from moodring.capture.base import Undecoded
-from moodring.capture.grey import decode_jpeg, luma, reduction_for, shrink
+from moodring.capture.base import CapturedFrame
+from moodring.capture.grey import decode_jpeg, downscale, luma_plane, reduction_factor
 from moodring.capture.mjpeg import MjpegStream, NotMultipartError, jpeg_height
 from moodring.errors import DeviceError
 from moodring.types import F32, U8
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 OPEN_TIMEOUT_S = 5.0  # a stream that builds on pictures sent once a second shows itself after two
 READ_TIMEOUT_S = 1.5  # without a datum; a device is lost after a second
 # No jitter buffer, no long look at the stream before it begins, and RTSP through the one connection that firewalls let pass.
-OPTIONS = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "1000000", "probesize": "500000"}
-SOUND_OPTIONS = {"probesize": "32000"}  # sound alone comes slowly: a long look at it takes seconds
+LOW_LATENCY_OPTIONS = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "1000000", "probesize": "500000"}
+AUDIO_PROBE_OPTIONS = {"probesize": "32000"}  # sound alone comes slowly: a long look at it takes seconds
 RTSP_OPTIONS = {"rtsp_transport": "tcp"}
 
 
@@ -36,7 +36,7 @@ class NetworkCamera:
         self.name = url
         self._mjpeg: MjpegStream | None = None
         self._container: Any = None
-        self._coming: Iterator[Undecoded] = iter(())
+        self._iterator: Iterator[CapturedFrame] = iter(())
         self._seq = 0
 
     def open(self) -> None:
@@ -55,29 +55,29 @@ class NetworkCamera:
             except DeviceError as error:
                 raise DeviceError(f"camera {self.name} {error}") from error
         if self._mjpeg is None:
-            self._container = open_stream(self.name, "camera", OPTIONS)
-            self._coming = self._pictures(self._container)
+            self._container = open_live_container(self.name, "camera", LOW_LATENCY_OPTIONS)
+            self._iterator = self._demux_frames(self._container)
 
-    def read(self) -> Undecoded:
+    def read(self) -> CapturedFrame:
         """Block for the next picture; raise DeviceError when the camera stops giving any."""
         if self._mjpeg is not None:
             try:
                 data = self._mjpeg.read()
             except DeviceError as error:
                 raise DeviceError(f"camera {self.name} {error}") from error
-            return self._stamped(data)
+            return self._timestamped(data)
         if self._container is None:
             raise DeviceError(f"camera {self.name} is not open")
-        picture = next(self._coming, None)
-        if picture is None:
+        encoded = next(self._iterator, None)
+        if encoded is None:
             raise DeviceError(f"camera {self.name} gives no more frames")
-        return picture
+        return encoded
 
-    def _stamped(self, data: U8 | av.VideoFrame) -> Undecoded:
+    def _timestamped(self, data: U8 | av.VideoFrame) -> CapturedFrame:
         self._seq += 1
-        return Undecoded(data, time.monotonic_ns(), self._seq - 1, decode)
+        return CapturedFrame(data, time.monotonic_ns(), self._seq - 1, decode)
 
-    def _pictures(self, container: Any) -> Iterator[Undecoded]:
+    def _demux_frames(self, container: Any) -> Iterator[CapturedFrame]:
         import av.error  # noqa: PLC0415  see open_stream
 
         if not container.streams.video:
@@ -88,19 +88,19 @@ class NetworkCamera:
             for packet in container.demux(stream):
                 if stream.codec_context.name == "mjpeg":
                     if packet.size:
-                        yield self._stamped(np.frombuffer(bytes(packet), np.uint8))
+                        yield self._timestamped(np.frombuffer(bytes(packet), np.uint8))
                     continue
                 for frame in packet.decode():
-                    yield self._stamped(frame)
+                    yield self._timestamped(frame)
         except (av.error.FFmpegError, OSError) as error:
-            raise DeviceError(f"camera {self.name} gives no more frames ({_reason(error)})") from error
+            raise DeviceError(f"camera {self.name} gives no more frames ({_error_text(error)})") from error
 
     def close(self) -> None:
         if self._mjpeg is not None:
             self._mjpeg.close()
             self._mjpeg = None
         if self._container is not None:
-            self._coming = iter(())
+            self._iterator = iter(())
             self._container.close()
             self._container = None
 
@@ -118,21 +118,21 @@ class NetworkMicrophone:
     def __init__(self, url: str, rate_hz: int = 16_000) -> None:
         self.name = url
         self.rate_hz = rate_hz
-        self.blocks_lost = 0  # what is late waits in the network, not here
+        self.blocks_dropped = 0  # what is late waits in the network, not here
         self._container: Any = None
-        self._coming: Iterator[F32] = iter(())
+        self._iterator: Iterator[F32] = iter(())
 
     def open(self) -> None:
         """Connect; raise DeviceError where nobody answers, or the stream has no sound."""
         self.close()
-        self._container = open_stream(self.name, "microphone", OPTIONS | SOUND_OPTIONS)
-        self._coming = self._blocks(self._container)
+        self._container = open_live_container(self.name, "microphone", LOW_LATENCY_OPTIONS | AUDIO_PROBE_OPTIONS)
+        self._iterator = self._blocks(self._container)
 
     def read(self) -> tuple[F32, int]:
         """Block for the next samples, float32 [N], and say when they had come; DeviceError when there are no more."""
         if self._container is None:
             raise DeviceError(f"microphone {self.name} is not open")
-        samples = next(self._coming, None)
+        samples = next(self._iterator, None)
         if samples is None:
             raise DeviceError(f"microphone {self.name} gives no more sound")
         return samples, time.monotonic_ns()
@@ -152,11 +152,11 @@ class NetworkMicrophone:
                     if samples.size:
                         yield samples
         except (av.error.FFmpegError, OSError) as error:
-            raise DeviceError(f"microphone {self.name} gives no more sound ({_reason(error)})") from error
+            raise DeviceError(f"microphone {self.name} gives no more sound ({_error_text(error)})") from error
 
     def close(self) -> None:
         if self._container is not None:
-            self._coming = iter(())
+            self._iterator = iter(())
             self._container.close()
             self._container = None
 
@@ -168,7 +168,7 @@ class NetworkMicrophone:
         self.close()
 
 
-def open_stream(url: str, what: str, options: dict[str, str]) -> Any:
+def open_live_container(url: str, device_kind: str, options: dict[str, str]) -> Any:
     """Open a live address; DeviceError where it cannot be. PyAV is imported only here: it is large, and most runs need none."""
     import av  # noqa: PLC0415
     import av.error  # noqa: PLC0415
@@ -178,23 +178,23 @@ def open_stream(url: str, what: str, options: dict[str, str]) -> Any:
         return av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise DeviceError(
-            f"{what} {url} cannot be opened ({_reason(error)}): is the address right and the camera on?"
+            f"{device_kind} {url} cannot be opened ({_error_text(error)}): is the address right and the camera on?"
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error or type(error).__name__)
 
 
-def decode(picture: U8 | av.VideoFrame) -> tuple[U8, int] | None:
+def decode(encoded: U8 | av.VideoFrame) -> tuple[U8, int] | None:
     """Return a picture in grey, uint8 [H, W], and by how much it was shrunk; None where it is damaged."""
-    if not isinstance(picture, np.ndarray):
-        grey = luma(picture)
-        reduction = reduction_for(len(grey))
-        return shrink(grey, reduction), reduction
-    height = jpeg_height(picture)
+    if not isinstance(encoded, np.ndarray):
+        grey = luma_plane(encoded)
+        reduction = reduction_factor(len(grey))
+        return downscale(grey, reduction), reduction
+    height = jpeg_height(encoded)
     if height is None:
         return None
-    reduction = reduction_for(height)
-    decoded = decode_jpeg(picture, reduction)
+    reduction = reduction_factor(height)
+    decoded = decode_jpeg(encoded, reduction)
     return None if decoded is None else (decoded, reduction)

@@ -14,17 +14,17 @@ class Resampler:
 
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
-        self._form: tuple[object, ...] | None = None
-        self._resampler = self._fresh()
+        self._format: tuple[object, ...] | None = None
+        self._resampler = self._new_resampler()
 
-    def _fresh(self) -> av.AudioResampler:
+    def _new_resampler(self) -> av.AudioResampler:
         return av.AudioResampler("fltp", rate=self._rate_hz)  # channels stay apart: FFmpeg's own mono is 3 dB too loud
 
     def push(self, frame: av.AudioFrame) -> F32:
         """Return what the frame gives, float32 [N] in [-1, 1]. A frame of another form starts a new signal."""
-        form = (frame.sample_rate, frame.layout.name, frame.format.name)
-        if form != self._form:
-            self._form, self._resampler = form, self._fresh()
+        input_format = (frame.sample_rate, frame.layout.name, frame.format.name)
+        if input_format != self._format:
+            self._format, self._resampler = input_format, self._new_resampler()
         frame.pts = None
         blocks = [resampled.to_ndarray().mean(axis=0, dtype=np.float32) for resampled in self._resampler.resample(frame)]
         samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)

@@ -12,25 +12,32 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-CAPTURE, DISCRETE = 1, 1  # V4L2_BUF_TYPE_VIDEO_CAPTURE; V4L2_FRMSIZE_TYPE_DISCRETE, V4L2_FRMIVAL_TYPE_DISCRETE
-FORMAT = struct.Struct("=3I32s5I")  # index, type, flags, description, pixel format, mbus code, reserved
-SIZE = struct.Struct("=3I6I2I")  # index, pixel format, kind, size or smallest, largest and step of it, reserved
-INTERVAL = struct.Struct("=5I6I2I")  # index, pixel format, width, height, kind, fraction or three of them, reserved
-MOST = 256  # answers to one question: a broken driver must not be asked for ever
+BUF_TYPE_VIDEO_CAPTURE, TYPE_DISCRETE = (
+    1,
+    1,
+)  # V4L2_BUF_TYPE_VIDEO_CAPTURE; V4L2_FRMSIZE_TYPE_DISCRETE, V4L2_FRMIVAL_TYPE_DISCRETE
+FMT_DESC = struct.Struct("=3I32s5I")  # index, type, flags, description, pixel format, mbus code, reserved
+FRAME_SIZE_ENUM = struct.Struct("=3I6I2I")  # index, pixel format, kind, size or smallest, largest and step of it, reserved
+FRAME_INTERVAL_ENUM = struct.Struct("=5I6I2I")  # index, pixel format, width, height, kind, fraction or three of them, reserved
+MAX_ENUM_ENTRIES = 256  # answers to one question: a broken driver must not be asked for ever
 
 Ioctl = Callable[[int, int, bytearray], object]
 
 
-def _request(number: int, form: struct.Struct) -> int:
+def _iowr(number: int, form: struct.Struct) -> int:
     """_IOWR('V', number, ...) of asm-generic/ioctl.h."""
     return 3 << 30 | form.size << 16 | ord("V") << 8 | number
 
 
-ENUM_FORMATS, ENUM_SIZES, ENUM_INTERVALS = _request(2, FORMAT), _request(74, SIZE), _request(75, INTERVAL)
+VIDIOC_ENUM_FMT, VIDIOC_ENUM_FRAMESIZES, VIDIOC_ENUM_FRAMEINTERVALS = (
+    _iowr(2, FMT_DESC),
+    _iowr(74, FRAME_SIZE_ENUM),
+    _iowr(75, FRAME_INTERVAL_ENUM),
+)
 
 
 @dataclass(frozen=True, slots=True)
-class PictureForm:
+class CaptureFormat:
     """One form a camera offers (MJPG, YUYV, ...), the largest size in it, and how many such pictures a second."""
 
     name: str
@@ -42,50 +49,50 @@ class PictureForm:
         return f"{self.name} to {self.width}x{self.height} at {self.rate_hz:g} a second"
 
 
-def picture_forms(node: Path, ioctl: Ioctl | None = None) -> list[PictureForm]:
+def capture_formats(node: Path, ioctl: Ioctl | None = None) -> list[CaptureFormat]:
     """Return the forms of a V4L2 camera; raise OSError where it cannot be opened or asked."""
     if ioctl is None:
         import fcntl  # noqa: PLC0415  not on Windows
 
         ioctl = fcntl.ioctl
-    handle = os.open(node, os.O_RDWR | os.O_NONBLOCK)
+    fd = os.open(node, os.O_RDWR | os.O_NONBLOCK)
     try:
-        return [form for pixels in _formats(handle, ioctl) if (form := _largest(handle, ioctl, pixels)) is not None]
+        return [form for pixels in _pixel_formats(fd, ioctl) if (form := _largest_size(fd, ioctl, pixels)) is not None]
     finally:
-        os.close(handle)
+        os.close(fd)
 
 
-def _formats(handle: int, ioctl: Ioctl) -> Iterator[int]:
-    for answer in _answers(handle, ioctl, ENUM_FORMATS, FORMAT, (CAPTURE, 0, b"", 0, 0, 0, 0, 0)):
-        yield answer[4]
+def _pixel_formats(fd: int, ioctl: Ioctl) -> Iterator[int]:
+    for entry in _enumerate(fd, ioctl, VIDIOC_ENUM_FMT, FMT_DESC, (BUF_TYPE_VIDEO_CAPTURE, 0, b"", 0, 0, 0, 0, 0)):
+        yield entry[4]
 
 
-def _largest(handle: int, ioctl: Ioctl, pixels: int) -> PictureForm | None:
+def _largest_size(fd: int, ioctl: Ioctl, pixels: int) -> CaptureFormat | None:
     sizes = [
-        (answer[3], answer[4]) if answer[2] == DISCRETE else (answer[4], answer[7])
-        for answer in _answers(handle, ioctl, ENUM_SIZES, SIZE, (pixels, *[0] * 9))
+        (entry[3], entry[4]) if entry[2] == TYPE_DISCRETE else (entry[4], entry[7])
+        for entry in _enumerate(fd, ioctl, VIDIOC_ENUM_FRAMESIZES, FRAME_SIZE_ENUM, (pixels, *[0] * 9))
     ]
     if not sizes:
         return None
     width, height = max(sizes, key=lambda size: size[0] * size[1])
-    intervals = _answers(handle, ioctl, ENUM_INTERVALS, INTERVAL, (pixels, width, height, *[0] * 9))
+    intervals = _enumerate(fd, ioctl, VIDIOC_ENUM_FRAMEINTERVALS, FRAME_INTERVAL_ENUM, (pixels, width, height, *[0] * 9))
     rates = [denominator / numerator for _, _, _, _, _, numerator, denominator, *_ in intervals if numerator]
     name = struct.pack("=I", pixels).decode("ascii", "replace").strip()
-    return PictureForm(name, width, height, round(max(rates, default=0.0), 2))
+    return CaptureFormat(name, width, height, round(max(rates, default=0.0), 2))
 
 
-def _answers(
-    handle: int, ioctl: Ioctl, request: int, form: struct.Struct, rest: tuple[int | bytes, ...]
+def _enumerate(
+    fd: int, ioctl: Ioctl, request: int, form: struct.Struct, fields: tuple[int | bytes, ...]
 ) -> Iterator[tuple[int, ...]]:
     """Ask with a rising index until there are no more (EINVAL)."""
     with contextlib.suppress(OSError):
-        for index in range(MOST):
-            asked = bytearray(form.pack(index, *rest))
-            ioctl(handle, request, asked)
-            yield form.unpack(asked)
+        for index in range(MAX_ENUM_ENTRIES):
+            buffer = bytearray(form.pack(index, *fields))
+            ioctl(fd, request, buffer)
+            yield form.unpack(buffer)
 
 
-def holders(node: Path, processes: Path = Path("/proc")) -> list[str]:
+def processes_using(node: Path, processes: Path = Path("/proc")) -> list[str]:
     """Name the other processes that have a device open, as far as this user may know."""
     found: list[str] = []
     real = os.path.realpath(node)
@@ -93,6 +100,6 @@ def holders(node: Path, processes: Path = Path("/proc")) -> list[str]:
         if process.name == str(os.getpid()):
             continue
         with contextlib.suppress(OSError):  # it ended, or is another user's
-            if any(os.path.realpath(handle) == real for handle in (process / "fd").iterdir()):
+            if any(os.path.realpath(fd) == real for fd in (process / "fd").iterdir()):
                 found.append(f"{(process / 'comm').read_text(encoding='utf-8').strip()} (process {process.name})")
     return found

@@ -11,7 +11,7 @@ from typing import Any
 from moodring.dashboard.feed import Told, milliseconds, per_mille
 from moodring.errors import EventError, UsageError
 from moodring.publish.jsonl import TORN
-from moodring.types import EMOTION_V1, STATUS_V1
+from moodring.types import EMOTION_V1, STATUS_V1, EmotionEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from moodring.dashboard.feed import per_mille, stream_name
+from moodring.dashboard.feed import per_mille
 from moodring.dashboard.recording import Line
 from moodring.labels import INDEX, LABELS
+from moodring.publish.cloudevents import stream_name
 
 LONGEST_MS = 2000  # an event speaks for the time up to the next one, but for no longer than this
 NO_ANSWER = -1

@@ -10,9 +10,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from moodring.capture.camera import JOIN_VIDEO, camera_nodes
+from moodring.capture.camera import VIDEO_GROUP_HINT, camera_nodes
 from moodring.capture.microphone import list_microphones
-from moodring.capture.v4l2 import holders, picture_forms
+from moodring.capture.v4l2 import capture_formats, processes_using
 from moodring.errors import DeviceError
 
 
@@ -40,7 +40,7 @@ def cameras(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/video4lin
                 _read_line(classes / node.name / "name") or node.name,
                 _detail(node) if usable else "",
                 default=usable and not any(other.default for other in found),
-                trouble="" if usable else f"this user may not open it: {JOIN_VIDEO}",
+                trouble="" if usable else f"this user may not open it: {VIDEO_GROUP_HINT}",
             )
         )
     return found
@@ -49,10 +49,10 @@ def cameras(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/video4lin
 def _detail(node: Path) -> str:
     """Say in which forms a camera gives pictures, and who uses it now."""
     try:
-        forms = [str(form) for form in picture_forms(node)]
+        forms = [str(form) for form in capture_formats(node)]
     except OSError as error:
         forms = [f"it cannot be asked ({error.strerror})"]
-    users = holders(node)
+    users = processes_using(node)
     return ", ".join([*forms, *([f"in use by {' and '.join(users)}"] if users else [])])
 
 

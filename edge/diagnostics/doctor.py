@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from moodring.capture.camera import JOIN_VIDEO
+from moodring.capture.camera import VIDEO_GROUP_HINT
 from moodring.capture.microphone import list_microphones
 from moodring.diagnostics.devices import cameras
 from moodring.errors import DeviceError, MoodringError
@@ -167,7 +167,7 @@ def check_extra(extra: str, package: str, what: str) -> Finding:
 def check_bundle(folder: Path = BUNDLE) -> Finding:
     """Verify the bundle's files and load each of its networks."""
     try:
-        bundle = bundles.load(folder, needed=())
+        bundle = bundles.load(folder, required=())
         for model in bundle.models:
             bundle.open(model)
     except MoodringError as error:
@@ -178,7 +178,7 @@ def check_bundle(folder: Path = BUNDLE) -> Finding:
 def check_forms(folder: Path = BUNDLE) -> Finding:
     """Say in which form `inference.backend: auto` runs each network, and why."""
     try:
-        plan, why = tuning.plan(bundles.load(folder, needed=()), "auto", "auto")
+        plan, why = tuning.plan(bundles.load(folder, required=()), "auto", "auto")
     except MoodringError:
         return Finding("inference", "fail", "no bundle to run", "see the line above")
     return Finding("inference", "ok", f"auto is {tuning.describe(plan)} ({why})")
@@ -195,7 +195,7 @@ def check_cameras(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/vid
         return Finding("camera", "warn", f"no {dev}/video*", "connect a camera, or give a recording: moodring run FILE")
     described = ", ".join(f"{camera.use} {camera.name}" for camera in found)
     if all(camera.trouble for camera in found):
-        return Finding("camera", "warn", f"{described}: this user may not open it", JOIN_VIDEO)
+        return Finding("camera", "warn", f"{described}: this user may not open it", VIDEO_GROUP_HINT)
     return Finding("camera", "ok", described)
 
 
@@ -260,25 +260,25 @@ def to_json(findings: list[Finding]) -> str:
 
 def tune(folder: Path, json: bool) -> int:
     """Measure every form of every network, remember it for `inference.backend: auto`, and print it; return 0."""
-    bundle = bundles.load(folder, needed=())
+    bundle = bundles.load(folder, required=())
     print(f"moodring: measuring bundle {bundle.id}, about 15 seconds; leave the machine alone", file=sys.stderr, flush=True)
     timings = tuning.tune(bundle)
     plan, _ = tuning.plan(bundle, "auto", "auto")
     kept = str(tuning.cache_path(bundle, threads=1))
     if json:
         rows = [
-            {**dataclasses.asdict(form), "network": name, "chosen": plan[name] == form, **dataclasses.asdict(timing)}
+            {**dataclasses.asdict(variant), "network": name, "chosen": plan[name] == variant, **dataclasses.asdict(timing)}
             for name, by_form in timings.items()
-            for form, timing in by_form.items()
+            for variant, timing in by_form.items()
         ]
         print(dumps({"bundle": bundle.id, "kept": kept, "forms": rows}, indent=2))
         return 0
     table = Table("", "network", "form", "hot ms", "paced ms", "paced p95", "of a core", box=None, pad_edge=False)
     for name, by_form in timings.items():
-        for form, timing in by_form.items():
-            mark = Text("auto" if plan[name] == form else "", "green")
+        for variant, timing in by_form.items():
+            mark = Text("auto" if plan[name] == variant else "", "green")
             milliseconds = (f"{value:.2f}" for value in (timing.hot_ms.p50, timing.paced_ms.p50, timing.paced_ms.p95))
-            table.add_row(mark, name, str(form), *milliseconds, f"{100 * timing.cpu_share:.2f} %")
+            table.add_row(mark, name, str(variant), *milliseconds, f"{100 * timing.cpu_share:.2f} %")
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     console.print(table)
     console.print(f"kept in {kept}; what the configuration leaves at `auto` follows it from the next start on", highlight=False)

@@ -13,21 +13,21 @@ from moodring.types import U8
 
 T = TypeVar("T", bound="np.ndarray[Any, Any]")
 
-EYES = (0.28, 0.50)  # rows of a FER2013 crop that hold the eyes, as shares of its height
-MOUTH = (0.66, 0.92)
-FULL_WELL = 400.0  # photons that a pixel of a small sensor counts at white, for the noise of low light
+EYE_ROWS = (0.28, 0.50)  # rows of a FER2013 crop that hold the eyes, as shares of its height
+MOUTH_ROWS = (0.66, 0.92)
+FULL_WELL_PHOTONS = 400.0  # photons that a pixel of a small sensor counts at white, for the noise of low light
 
 
 @dataclass(frozen=True, slots=True)
-class Disturbance(Generic[T]):
+class Corruption(Generic[T]):
     """`change(data, strength, rng)` returns what is disturbed, a copy; `strengths` are those reported, the mildest first."""
 
     unit: str
     strengths: tuple[float, ...]
-    change: Callable[[T, float, np.random.Generator], T]
+    apply: Callable[[T, float, np.random.Generator], T]
 
 
-def hide_square(faces: U8, share: float, rng: np.random.Generator) -> U8:
+def occlude_square(faces: U8, share: float, rng: np.random.Generator) -> U8:
     """Cover a square of this share of the area, anywhere inside, with mid grey."""
     side = faces.shape[1]
     patch = round(side * share**0.5)
@@ -38,7 +38,7 @@ def hide_square(faces: U8, share: float, rng: np.random.Generator) -> U8:
     return out
 
 
-def hide_rows(faces: U8, rows: tuple[float, float]) -> U8:
+def occlude_rows(faces: U8, rows: tuple[float, float]) -> U8:
     """Cover a band from side to side with mid grey: sunglasses, a mask."""
     side = faces.shape[1]
     out = faces.copy()
@@ -50,7 +50,7 @@ def blur(faces: U8, sigma: float, _rng: np.random.Generator) -> U8:
     return np.stack([np.asarray(cv2.GaussianBlur(face, (0, 0), sigma), np.uint8) for face in faces])
 
 
-def shrink(faces: U8, pixels: float, _rng: np.random.Generator) -> U8:
+def downsample(faces: U8, pixels: float, _rng: np.random.Generator) -> U8:
     """Bring the face down to `pixels` of side and back: a face far away."""
     side, small = faces.shape[1], int(pixels)
     down = (cv2.resize(face, (small, small), interpolation=cv2.INTER_AREA) for face in faces)
@@ -59,11 +59,11 @@ def shrink(faces: U8, pixels: float, _rng: np.random.Generator) -> U8:
 
 def darken(faces: U8, gain: float, rng: np.random.Generator) -> U8:
     """Let in this share of the light, with the photons' own noise and eight bits to tell it in."""
-    photons = rng.poisson(faces.astype(np.float64) / 255.0 * FULL_WELL * gain)
-    return np.clip(np.round(photons / FULL_WELL * 255.0), 0, 255).astype(np.uint8)
+    photons = rng.poisson(faces.astype(np.float64) / 255.0 * FULL_WELL_PHOTONS * gain)
+    return np.clip(np.round(photons / FULL_WELL_PHOTONS * 255.0), 0, 255).astype(np.uint8)
 
 
-def move(faces: U8, rng: np.random.Generator, *, degrees: float = 0.0, shift: float = 0.0, scale: float = 0.0) -> U8:
+def warp_affine(faces: U8, rng: np.random.Generator, *, degrees: float = 0.0, shift: float = 0.0, scale: float = 0.0) -> U8:
     """Turn, shift and rescale about the centre, each by its strength one way or the other; edges are repeated."""
     side = faces.shape[1]
     centre = (side - 1) / 2.0
@@ -77,16 +77,18 @@ def move(faces: U8, rng: np.random.Generator, *, degrees: float = 0.0, shift: fl
     return out
 
 
-DISTURBANCES: dict[str, Disturbance[U8]] = {
-    "occlusion": Disturbance("share of the area", (0.1, 0.2, 0.3, 0.4, 0.5), hide_square),
-    "eyes covered": Disturbance("", (1.0,), lambda faces, _s, _r: hide_rows(faces, EYES)),
-    "mouth covered": Disturbance("", (1.0,), lambda faces, _s, _r: hide_rows(faces, MOUTH)),
-    "blur": Disturbance("sigma in pixels", (0.5, 1.0, 1.5, 2.0), blur),
-    "low light": Disturbance("share of the light", (0.5, 0.25, 0.1, 0.05), darken),
-    "low resolution": Disturbance("pixels of side", (32, 24, 16, 12), shrink),
-    "rotation": Disturbance("degrees", (5, 10, 20, 30), lambda faces, s, rng: move(faces, rng, degrees=s)),
-    "crop shifted": Disturbance("share of the side", (0.05, 0.1, 0.15, 0.2), lambda faces, s, rng: move(faces, rng, shift=s)),
-    "crop too wide or narrow": Disturbance(
-        "share of the side", (0.05, 0.1, 0.15, 0.2), lambda faces, s, rng: move(faces, rng, scale=s)
+CORRUPTIONS: dict[str, Corruption[U8]] = {
+    "occlusion": Corruption("share of the area", (0.1, 0.2, 0.3, 0.4, 0.5), occlude_square),
+    "eyes covered": Corruption("", (1.0,), lambda faces, _s, _r: occlude_rows(faces, EYE_ROWS)),
+    "mouth covered": Corruption("", (1.0,), lambda faces, _s, _r: occlude_rows(faces, MOUTH_ROWS)),
+    "blur": Corruption("sigma in pixels", (0.5, 1.0, 1.5, 2.0), blur),
+    "low light": Corruption("share of the light", (0.5, 0.25, 0.1, 0.05), darken),
+    "low resolution": Corruption("pixels of side", (32, 24, 16, 12), downsample),
+    "rotation": Corruption("degrees", (5, 10, 20, 30), lambda faces, s, rng: warp_affine(faces, rng, degrees=s)),
+    "crop shifted": Corruption(
+        "share of the side", (0.05, 0.1, 0.15, 0.2), lambda faces, s, rng: warp_affine(faces, rng, shift=s)
+    ),
+    "crop too wide or narrow": Corruption(
+        "share of the side", (0.05, 0.1, 0.15, 0.2), lambda faces, s, rng: warp_affine(faces, rng, scale=s)
     ),
 }

@@ -28,19 +28,19 @@ def confusion_matrix(truth: I64, predicted: I64, classes: int) -> I64:
 def expected_calibration_error(probabilities: NDArray[Any], truth: I64, bins: int = 15) -> float:
     """Mean gap between confidence and accuracy over equally wide bins (Guo et al. 2017), weighted by their counts."""
     confidence = probabilities.max(axis=1).astype(np.float64)
-    right = (probabilities.argmax(axis=1) == truth).astype(np.float64)
+    correct = (probabilities.argmax(axis=1) == truth).astype(np.float64)
     index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    gap = np.abs(np.bincount(index, weights=right - confidence, minlength=bins))
+    gap = np.abs(np.bincount(index, weights=correct - confidence, minlength=bins))
     return float(gap.sum() / len(truth))
 
 
 def reliability(probabilities: NDArray[Any], truth: I64, bins: int = 15) -> list[dict[str, float]]:
     """Return a reliability diagram's bars: of each bin that holds any, how many, how sure and how often right."""
     confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == truth
+    correct = probabilities.argmax(axis=1) == truth
     index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     return [
-        {"n": int(where.sum()), "confidence": float(confidence[where].mean()), "accuracy": float(right[where].mean())}
+        {"n": int(where.sum()), "confidence": float(confidence[where].mean()), "accuracy": float(correct[where].mean())}
         for where in (index == each for each in range(bins))
         if where.any()
     ]
@@ -50,13 +50,13 @@ def risk_coverage(probabilities: NDArray[Any], truth: I64, steps: int = 20) -> l
     """Return what answering only the surest shares of all examples gives: from which confidence on, and how often right."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     order = np.argsort(-confidence, kind="stable")
-    right = (probabilities.argmax(axis=1) == truth)[order]
-    counts = [max(1, round(len(right) * step / steps)) for step in range(1, steps + 1)]
+    correct = (probabilities.argmax(axis=1) == truth)[order]
+    counts = [max(1, round(len(correct) * step / steps)) for step in range(1, steps + 1)]
     return [
         {
-            "coverage": count / len(right),
+            "coverage": count / len(correct),
             "threshold": float(confidence[order[count - 1]]),
-            "accuracy": float(right[:count].mean()),
+            "accuracy": float(correct[:count].mean()),
         }
         for count in counts
     ]

@@ -29,19 +29,19 @@ def add_evaluate(commands: Any) -> None:
     source.add_argument("--nonfaces", type=Path, nargs="+", metavar="FILE", help="pictures and clips in which nobody is")
     face.add_argument("--robustness", action="store_true", help="with --fer2013: the accuracy under each disturbance instead")
     face.add_argument("--ferplus", type=Path, metavar="CSV", help="fer2013new.csv, for the ferplus label set")
-    _split(face)
+    _add_split(face)
     for name, text in (
         ("speech", "RAVDESS speech, a clip's answer being that of the window that holds most voice, or TESS"),
         ("stream", "the same clips through the daemon's path, the majority of a clip's events"),
     ):
         kind = kinds.add_parser(name, help=text)
         if name == "stream":
-            _ravdess(kind)
+            _add_ravdess(kind)
         else:
             voices = kind.add_mutually_exclusive_group(required=True)
             voices.add_argument("--ravdess", type=Path, metavar="DIR", help="folder of Actor_NN folders")
             voices.add_argument("--tess", type=Path, metavar="DIR", help="folder of TESS recordings: two speakers only")
-            _actors(kind)
+            _add_actors(kind)
             kind.add_argument(
                 "--robustness", action="store_true", help="with --ravdess: the accuracy under each disturbance instead"
             )
@@ -51,12 +51,12 @@ def add_evaluate(commands: Any) -> None:
     fusion = kinds.add_parser("fusion", help="pairs by class of FER2013 pictures and RAVDESS clips (different people)")
     fusion.add_argument("--fer2013", type=Path, required=True, metavar="CSV")
     fusion.add_argument("--ferplus", type=Path, metavar="CSV", help="fer2013new.csv: pairs by its majority as well")
-    _split(fusion)
-    _ravdess(fusion)
+    _add_split(fusion)
+    _add_ravdess(fusion)
     fusion.add_argument("--pairs", type=whole(1), default=4000, metavar="N")
     fusion.add_argument("--seed", type=whole(0), default=0, metavar="K")
     video = kinds.add_parser("video", help="RAVDESS videos (01-01-*.mp4), true pairs, through the daemon's path")
-    _ravdess(video)
+    _add_ravdess(video)
     for kind in (fusion, video):
         kind.add_argument("--method", choices=("feature", "weighted", "voting"), default="feature")
     for kind in kinds.choices.values():
@@ -72,14 +72,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return int(run.evaluate(frozen(run.EvaluateOptions, arguments)))
 
 
-def _split(kind: argparse.ArgumentParser) -> None:
+def _add_split(kind: argparse.ArgumentParser) -> None:
     kind.add_argument("--split", choices=("Training", "PublicTest", "PrivateTest"), default="PublicTest")
 
 
-def _ravdess(kind: argparse.ArgumentParser) -> None:
+def _add_ravdess(kind: argparse.ArgumentParser) -> None:
     kind.add_argument("--ravdess", type=Path, required=True, metavar="DIR", help="folder of Actor_NN folders")
-    _actors(kind)
+    _add_actors(kind)
 
 
-def _actors(kind: argparse.ArgumentParser) -> None:
+def _add_actors(kind: argparse.ArgumentParser) -> None:
     kind.add_argument("--actors", type=actors, metavar="LIST", help="only these, such as 1,2 (default: all there are)")

@@ -18,10 +18,10 @@ from moodring.labels import CALM, LABELS, NEUTRAL
 from moodring.types import F32, BranchOutput
 
 PAIRING = "paired by class, different people"
-EASIER = "independent errors make this easier than life"
-FEWER = 4
+PAIRING_CAVEAT = "independent errors make this easier than life"
+SUBSAMPLE_FACTOR = 4
 I64 = NDArray[np.int64]
-Fuse = Callable[[BranchOutput, BranchOutput], F32]
+FuseFunction = Callable[[BranchOutput, BranchOutput], F32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,95 +32,95 @@ class Sample:
     `other_pictures` and `other_clips` are of another class than the pair's.
     """
 
-    faces: Sequence[BranchOutput] | dict[int, BranchOutput]
-    voices: Sequence[Sequence[BranchOutput]]
-    pictures: I64
-    clips: I64
+    face_outputs: Sequence[BranchOutput] | dict[int, BranchOutput]
+    speech_outputs: Sequence[Sequence[BranchOutput]]
+    image_indices: I64
+    clip_indices: I64
     truth: I64
-    other_pictures: I64
-    other_clips: I64
+    mismatched_images: I64
+    mismatched_clips: I64
 
 
 def draw_pairs(face_labels: I64, clip_labels: I64, pairs: int, seed: int) -> tuple[I64, I64]:
     """Draw `pairs` clips evenly, and for each a picture of its class (calm voices: neutral faces); return both indices."""
     rng = np.random.default_rng(seed)
-    clips = rng.integers(len(clip_labels), size=pairs)
-    return _of_class(face_labels, _seen(clip_labels[clips]), rng), clips
+    clip_indices = rng.integers(len(clip_labels), size=pairs)
+    return _draw_of_class(face_labels, _merge_calm_labels(clip_labels[clip_indices]), rng), clip_indices
 
 
 def draw_others(labels: I64, wanted: I64, seed: int) -> I64:
     """Draw for each of `wanted` a row of `labels` that is of another class, calm and neutral counting as one; int64 [N]."""
     rng = np.random.default_rng([seed, 1])
-    seen, apart = _seen(labels), _seen(wanted)
-    present = np.unique(seen)
+    merged_labels, merged_wanted = _merge_calm_labels(labels), _merge_calm_labels(wanted)
+    present = np.unique(merged_labels)
     if len(present) < 2:
         raise DataError("there is but one class: nothing of another one can be drawn")
-    shifted = rng.integers(1, len(present), len(apart)) + np.searchsorted(present, apart)
-    return _of_class(seen, present[shifted % len(present)], rng)
+    shifted = rng.integers(1, len(present), len(merged_wanted)) + np.searchsorted(present, merged_wanted)
+    return _draw_of_class(merged_labels, present[shifted % len(present)], rng)
 
 
-def _seen(labels: I64) -> I64:
+def _merge_calm_labels(labels: I64) -> I64:
     """A face shows no calm: neutral stands for it."""
     return np.where(labels == CALM, NEUTRAL, labels)
 
 
-def _of_class(labels: I64, wanted: I64, rng: np.random.Generator) -> I64:
+def _draw_of_class(labels: I64, wanted: I64, rng: np.random.Generator) -> I64:
     rows = np.empty(len(wanted), np.int64)
     for label in np.unique(wanted):
         pool = np.flatnonzero(labels == label)
         if not len(pool):
             raise DataError(f"there is no {LABELS[label]} picture to pair with the {LABELS[label]} clips")
-        places = wanted == label
-        rows[places] = rng.choice(pool, int(places.sum()))
+        mask = wanted == label
+        rows[mask] = rng.choice(pool, int(mask.sum()))
     return rows
 
 
-def some_pairs(sample: Sample) -> Sample:
+def subsample_pairs(sample: Sample) -> Sample:
     """Return the first of a sample's pairs, one in `FEWER`: what is tried with them is tried in many ways."""
-    count = max(1, len(sample.truth) // FEWER)
-    names = ("pictures", "clips", "truth", "other_pictures", "other_clips")
+    count = max(1, len(sample.truth) // SUBSAMPLE_FACTOR)
+    names = ("image_indices", "clip_indices", "truth", "mismatched_images", "mismatched_clips")
     return dataclasses.replace(sample, **{name: getattr(sample, name)[:count] for name in names})
 
 
-def answers(sample: Sample, fuse: Fuse, *, wrong_face: bool = False, wrong_voice: bool = False) -> F32:
+def fuse_pairs(sample: Sample, fuse: FuseFunction, *, conflicting_face: bool = False, conflicting_voice: bool = False) -> F32:
     """Return what `fuse` makes of each pair, float32 [N, 8]: the mean over the clip's hops.
 
     A wrong side is of another class than the pair's truth.
     """
-    pictures = sample.other_pictures if wrong_face else sample.pictures
-    clips = sample.other_clips if wrong_voice else sample.clips
+    image_indices = sample.mismatched_images if conflicting_face else sample.image_indices
+    clip_indices = sample.mismatched_clips if conflicting_voice else sample.clip_indices
     return np.stack(
         [
-            np.mean([fuse(sample.faces[picture], hop) for hop in sample.voices[clip]], axis=0)
-            for picture, clip in zip(pictures.tolist(), clips.tolist(), strict=True)
+            np.mean([fuse(sample.face_outputs[image_index], hop) for hop in sample.speech_outputs[clip]], axis=0)
+            for image_index, clip in zip(image_indices.tolist(), clip_indices.tolist(), strict=True)
         ]
     )
 
 
-def main_answers(sample: Sample, fuser: Fuser) -> dict[str, F32]:
+def fuse_with_ablations(sample: Sample, fuser: Fuser) -> dict[str, F32]:
     """Return what is said of the pairs together, by each branch alone, and with one side missing: float32 [N, 8] each."""
     return {
-        "fused": answers(sample, fuser.fuse),
-        "face_alone": answers(sample, lambda face, _: face.probabilities),
-        "speech_alone": answers(sample, lambda _, voice: voice.probabilities),
-        "speech_missing": answers(sample, lambda face, _: fuser.fuse(face, None)),
-        "face_missing": answers(sample, lambda _, voice: fuser.fuse(None, voice)),
+        "fused": fuse_pairs(sample, fuser.fuse),
+        "face_alone": fuse_pairs(sample, lambda face, _: face.probabilities),
+        "speech_alone": fuse_pairs(sample, lambda _, voice: voice.probabilities),
+        "speech_missing": fuse_pairs(sample, lambda face, _: fuser.fuse(face, None)),
+        "face_missing": fuse_pairs(sample, lambda _, voice: fuser.fuse(None, voice)),
     }
 
 
-def wrong_answers(sample: Sample, fuser: Fuser, freshness: Sequence[float]) -> dict[str, dict[str, F32]]:
+def fuse_conflicting(sample: Sample, fuser: Fuser, freshness: Sequence[float]) -> dict[str, dict[str, F32]]:
     """Return what is said of pairs one side of which is of another class, as a frozen camera or a radio would give it.
 
     By the wrong side and by how fresh it is: float32 [N, 8] each.
     """
 
-    def fused(**fresh: float) -> Fuse:
+    def fused(**fresh: float) -> FuseFunction:
         both = (fresh.get("face", NEW[0]), fresh.get("speech", NEW[1]))
         return lambda face, voice: fuser.fuse(face, voice, both)
 
     return {
-        "face": {f"{f:g}": answers(sample, fused(face=f), wrong_face=True) for f in freshness},
-        "speech": {f"{f:g}": answers(sample, fused(speech=f), wrong_voice=True) for f in freshness},
+        "face": {f"{f:g}": fuse_pairs(sample, fused(face=f), conflicting_face=True) for f in freshness},
+        "speech": {f"{f:g}": fuse_pairs(sample, fused(speech=f), conflicting_voice=True) for f in freshness},
     }
 
 
@@ -129,4 +129,4 @@ def merge_calm(probabilities: F32, truth: I64) -> tuple[F32, I64]:
     merged = probabilities.copy()
     merged[:, NEUTRAL] += merged[:, CALM]
     merged[:, CALM] = 0.0
-    return merged, _seen(truth)
+    return merged, _merge_calm_labels(truth)

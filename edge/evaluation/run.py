@@ -25,7 +25,10 @@ from moodring.inference import bundle as bundles
 from moodring.inference.bundle import BackendName, Precision
 from moodring.labels import LABELS
 
-FIGURES = ("n", "refused", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
+PRINTED_METRICS = ("n", "refused", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
+
+
+NOT_GIVEN = Path()  # of a path that the command line requires where it is used
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +40,13 @@ class EvaluateOptions:
     bundle: str = "default"
     precision: Precision = "fp32"
     backend: BackendName = "onnx"
-    fer2013: Path | None = None
+    fer2013: Path = NOT_GIVEN
     ferplus: Path | None = None
     split: str = "PublicTest"
     images: Path | None = None
     nonfaces: Sequence[Path] | None = None
     robustness: bool = False
-    ravdess: Path | None = None
+    ravdess: Path = NOT_GIVEN
     actors: tuple[int, ...] | None = None
     tess: Path | None = None
     noise: Path | None = None
@@ -54,75 +57,75 @@ class EvaluateOptions:
     method: Method = "feature"
 
 
-def evaluate(arguments: EvaluateOptions) -> int:
+def evaluate(options: EvaluateOptions) -> int:
     """Run one evaluation, print its main figures and write all of them to --json."""
     cv2.setNumThreads(1)
-    _make_room(arguments.json)
-    whole = arguments.what in ("fusion", "video")
-    needed = ("speech",) if arguments.what == "stream" else bundles.MODELS if whole else (arguments.what,)
-    bundle = bundles.load(bundles.resolve(arguments.bundle), needed)
+    _check_writable(options.json)
+    needs_fusion = options.what in ("fusion", "video")
+    required = ("speech",) if options.what == "stream" else bundles.MODELS if needs_fusion else (options.what,)
+    bundle = bundles.load(bundles.resolve(options.bundle), required)
     if bundle.labels != LABELS:
         raise UsageError(
             f"bundle {bundle.path} answers {', '.join(bundle.labels)}; the data sets here have moodring's own labels"
         )
-    engine = Engine(bundle, arguments.precision, arguments.backend)
-    if arguments.what == "face":
-        figures = _face(engine, arguments)
-    elif arguments.what == "speech":
-        figures = _speech(engine, arguments)
-    elif arguments.what == "video":
-        figures = video.evaluate_videos(engine, arguments.ravdess, arguments.actors, arguments.method)
-    elif arguments.what == "stream":
-        figures = stream.evaluate_ravdess(engine, arguments.ravdess, arguments.actors)
+    engine = Engine(bundle, options.precision, options.backend)
+    if options.what == "face":
+        figures = _evaluate_face(engine, options)
+    elif options.what == "speech":
+        figures = _evaluate_speech(engine, options)
+    elif options.what == "video":
+        figures = video.evaluate_videos(engine, options.ravdess, options.actors, options.method)
+    elif options.what == "stream":
+        figures = stream.evaluate_ravdess(engine, options.ravdess, options.actors)
     else:
         figures = fusion.evaluate_pairs(
             engine,
-            fusion.Pairing(arguments.fer2013, arguments.split, arguments.ravdess, arguments.actors, arguments.ferplus),
-            pairs=arguments.pairs,
-            seed=arguments.seed,
-            method=arguments.method,
+            fusion.Pairing(options.fer2013, options.split, options.ravdess, options.actors, options.ferplus),
+            pairs=options.pairs,
+            seed=options.seed,
+            method=options.method,
         )
     header = {
-        "what": arguments.what,
+        "what": options.what,
         "bundle": bundle.id,
-        "precision": arguments.precision,
-        "backend": arguments.backend,
+        "precision": options.precision,
+        "backend": options.backend,
         "moodring": __version__,
-        "command": _command(sys.argv[1:]),
+        "command": _anonymize_command(sys.argv[1:]),
         "commit": commit(),
         "seed": 0,  # of all that is drawn, unless the figures name another
     }
-    _write(arguments.json, header | figures)
+    _write(options.json, header | figures)
     _print(header | figures)
     return 0
 
 
-def _face(engine: Engine, given: EvaluateOptions) -> dict[str, Any]:
-    if given.images:
-        return face.evaluate_photographs(engine, given.images)
-    if given.nonfaces:
-        return nonfaces.evaluate_nonfaces(engine, given.nonfaces)
-    if given.robustness:
-        return face.evaluate_robustness(engine, given.fer2013, given.ferplus, given.split)
-    return face.evaluate_fer2013(engine, given.fer2013, given.ferplus, given.split)
+def _evaluate_face(engine: Engine, options: EvaluateOptions) -> dict[str, Any]:
+    if options.images:
+        return face.evaluate_photographs(engine, options.images)
+    if options.nonfaces:
+        return nonfaces.evaluate_nonfaces(engine, options.nonfaces)
+    if options.robustness:
+        return face.evaluate_robustness(engine, options.fer2013, options.ferplus, options.split)
+    return face.evaluate_fer2013(engine, options.fer2013, options.ferplus, options.split)
 
 
-def _speech(engine: Engine, given: EvaluateOptions) -> dict[str, Any]:
-    if given.tess:
-        if given.robustness or given.noise or given.actors:
+def _evaluate_speech(engine: Engine, options: EvaluateOptions) -> dict[str, Any]:
+    if options.tess:
+        if options.robustness or options.noise or options.actors:
             raise UsageError("--robustness, --noise and --actors go with --ravdess")
-        return speech.evaluate_tess(engine, given.tess)
-    if given.robustness:
-        return speech.evaluate_robustness(engine, given.ravdess, given.actors)
-    return speech.evaluate_ravdess(engine, given.ravdess, given.actors, given.noise, given.snr, clips=given.clips)
+        return speech.evaluate_tess(engine, options.tess)
+    if options.robustness:
+        return speech.evaluate_robustness(engine, options.ravdess, options.actors)
+    return speech.evaluate_ravdess(engine, options.ravdess, options.actors, options.noise, options.snr, clips=options.clips)
 
 
-def _command(arguments: list[str]) -> str:
+def _anonymize_command(arguments: list[str]) -> str:
     """Return the command with the names of files, not where they lie."""
     return shlex.join(["moodring", *(Path(a).name if "/" in a else a for a in arguments)])
 
 
-def _make_room(path: Path) -> None:
+def _check_writable(path: Path) -> None:
     """Raise UsageError before the minutes of work rather than after them."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,12 +144,12 @@ def _write(path: Path, figures: dict[str, Any]) -> None:
 
 def _print(figures: dict[str, Any]) -> None:
     table = Table("figure", "value", title=f"{figures['what']}: bundle {figures['bundle']}, {figures['precision']}")
-    for name in FIGURES:
+    for name in PRINTED_METRICS:
         if (value := figures.get(name)) is None:
             continue
         table.add_row(name, str(value) if name == "n" else f"{100 * value:.2f} %")
-    for name, disturbed in figures.get("by_disturbance", {}).items():
-        for strength, found in disturbed["by_strength"].items():
+    for name, corruption in figures.get("by_disturbance", {}).items():
+        for strength, found in corruption["by_strength"].items():
             heads = ", ".join(f"{head} {100 * found[head]:.2f} %" for head in ("official", "ferplus", "voice") if head in found)
-            table.add_row(f"{name} {strength} {disturbed['unit']}".rstrip(), heads)
+            table.add_row(f"{name} {strength} {corruption['unit']}".rstrip(), heads)
     Console(stderr=True).print(table)

@@ -19,7 +19,7 @@ from moodring.errors import DataError
 from moodring.evaluation.data.readers import SOUND_SUFFIXES, RavdessClip, TessClip, list_ravdess, list_tess, read_sound
 from moodring.evaluation.engine import Engine, progress
 from moodring.evaluation.metrics import accuracy, classification_metrics, reliability
-from moodring.evaluation.sound_corruption import SOUND_DISTURBANCES
+from moodring.evaluation.sound_corruption import SOUND_CORRUPTIONS
 from moodring.features.audio.window import SpeechFrontEnd
 from moodring.features.spec import SpeechSpec
 from moodring.inference.branches import SpeechBranch
@@ -54,9 +54,9 @@ def clip_windows(samples: F32, spec: SpeechSpec) -> list[FeatureWindow]:
 
 def clip_mean(outputs: Sequence[BranchOutput]) -> F32:
     """Return a clip's probabilities, float32 [8]: those of its fullest windows."""
-    most = max(output.quality for output in outputs)
-    fullest = [output.probabilities for output in outputs if output.quality == most]
-    return np.asarray(np.mean(fullest, axis=0, dtype=np.float64), np.float32)
+    highest_quality = max(output.quality for output in outputs)
+    best_outputs = [output.probabilities for output in outputs if output.quality == highest_quality]
+    return np.asarray(np.mean(best_outputs, axis=0, dtype=np.float64), np.float32)
 
 
 def clip_outputs(branch: SpeechBranch, samples: F32, spec: SpeechSpec) -> list[BranchOutput]:
@@ -68,19 +68,19 @@ def clip_outputs(branch: SpeechBranch, samples: F32, spec: SpeechSpec) -> list[B
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class LabelledSpeech:
     """Recordings of voices, float32 [N] each, and what each was said with, int64 [clips]."""
 
     sounds: list[F32]
     truth: I64
 
-    def answers(self, branch: SpeechBranch, spec: SpeechSpec, what: str) -> list[list[BranchOutput]]:
-        return [clip_outputs(branch, sound, spec) for sound in progress(self.sounds, what)]
+    def run_branch(self, branch: SpeechBranch, spec: SpeechSpec, description: str) -> list[list[BranchOutput]]:
+        return [clip_outputs(branch, sound, spec) for sound in progress(self.sounds, description)]
 
 
-def read_spoken(clips: Sequence[RavdessClip | TessClip]) -> Spoken:
+def read_labelled_speech(clips: Sequence[RavdessClip | TessClip]) -> LabelledSpeech:
     sounds = [read_sound(clip.path) for clip in progress(clips, "reading clips")]
-    return Spoken(sounds, np.array([clip.label for clip in clips], np.int64))
+    return LabelledSpeech(sounds, np.array([clip.label for clip in clips], np.int64))
 
 
 def clip_means(outputs: Sequence[Sequence[BranchOutput]]) -> F32:
@@ -102,56 +102,54 @@ def evaluate_ravdess(
     `usable` says how many windows of the clean clips are taken for speech, and, with `noise`, how many of each recording by
     itself and of silence are not. `clips` adds each clip's probabilities.
     """
-    chosen = select_clips(folder, actors)
-    spoken = read_spoken(chosen)
+    selected = select_clips(folder, actors)
+    speech_set = read_labelled_speech(selected)
     branch, spec = engine.speech(), engine.bundle.spec.speech
     threshold = engine.bundle.models["speech"].usable_threshold
-    clean = spoken.answers(branch, spec, "clean")
+    clean = speech_set.run_branch(branch, spec, "clean")
     means = clip_means(clean)
-    result = classification_metrics(means, spoken.truth) | {"actors": sorted({clip.actor for clip in chosen})}
-    result["reliability"] = reliability(means, spoken.truth)
+    result = classification_metrics(means, speech_set.truth) | {"actors": sorted({clip.actor for clip in selected})}
+    result["reliability"] = reliability(means, speech_set.truth)
     usable = [hop.usable >= threshold for hops in clean for hop in hops]
     result["usable"] = {"speech": {"windows": len(usable), "usable": float(np.mean(usable))}}
     if clips:
         rounded = [[round(float(p), 6) for p in row] for row in means]
-        result["clips"] = {clip.path.stem: row for clip, row in zip(chosen, rounded, strict=True)}
+        result["clips"] = {clip.path.stem: row for clip, row in zip(selected, rounded, strict=True)}
     if noise is not None:
-        others = {"silence": np.zeros(SILENCE_S * spec.mfcc.rate_hz, np.float32)}
-        others |= {path.stem: read_sound(path) for path in noise_recordings(noise)}
-        result["usable"] |= {name: _refused(branch, threshold, sound, spec) for name, sound in others.items()}
+        non_speech = {"silence": np.zeros(SILENCE_S * spec.mfcc.rate_hz, np.float32)}
+        non_speech |= {path.stem: read_sound(path) for path in list_noise(noise)}
+        result["usable"] |= {name: _measure_non_speech(branch, threshold, sound, spec) for name, sound in non_speech.items()}
 
         def in_noise(path: Path, snr: float) -> dict[str, Any]:
-            noisy = Spoken(mixed(spoken.sounds, read_sound(path), snr), spoken.truth)
-            outputs = noisy.answers(branch, spec, f"{path.stem} at {snr:g} dB")
-            return classification_metrics(clip_means(outputs), spoken.truth)
+            noisy = LabelledSpeech(mix_noise(speech_set.sounds, read_sound(path), snr), speech_set.truth)
+            outputs = noisy.run_branch(branch, spec, f"{path.stem} at {snr:g} dB")
+            return classification_metrics(clip_means(outputs), speech_set.truth)
 
-        result["by_noise"] = {
-            path.stem: {f"{snr:g}": in_noise(path, snr) for snr in snr_db} for path in noise_recordings(noise)
-        }
+        result["by_noise"] = {path.stem: {f"{snr:g}": in_noise(path, snr) for snr in snr_db} for path in list_noise(noise)}
     return result
 
 
 def evaluate_robustness(engine: Engine, folder: Path, actors: Sequence[int] | None) -> dict[str, Any]:
     """Evaluate RAVDESS speech under each of `SOUND_DISTURBANCES`; the other figures are of the clips as they are."""
-    chosen = select_clips(folder, actors)
-    spoken = read_spoken(chosen)
+    selected = select_clips(folder, actors)
+    speech_set = read_labelled_speech(selected)
     branch, spec = engine.speech(), engine.bundle.spec.speech
     rng = np.random.default_rng(NOISE_SEED)
 
-    def disturbed(name: str, strength: float) -> float:
-        change = SOUND_DISTURBANCES[name].change
-        changed = Spoken([change(sound, strength, rng) for sound in spoken.sounds], spoken.truth)
-        return accuracy(clip_means(changed.answers(branch, spec, f"{name} {strength:g}")), spoken.truth)
+    def accuracy_under(name: str, strength: float) -> float:
+        apply = SOUND_CORRUPTIONS[name].apply
+        changed = LabelledSpeech([apply(sound, strength, rng) for sound in speech_set.sounds], speech_set.truth)
+        return accuracy(clip_means(changed.run_branch(branch, spec, f"{name} {strength:g}")), speech_set.truth)
 
-    clean = clip_means(spoken.answers(branch, spec, "clean"))
-    return classification_metrics(clean, spoken.truth) | {
-        "actors": sorted({clip.actor for clip in chosen}),
+    clean = clip_means(speech_set.run_branch(branch, spec, "clean"))
+    return classification_metrics(clean, speech_set.truth) | {
+        "actors": sorted({clip.actor for clip in selected}),
         "by_disturbance": {
             name: {
                 "unit": kind.unit,
-                "by_strength": {f"{strength:g}": {"voice": disturbed(name, strength)} for strength in kind.strengths},
+                "by_strength": {f"{strength:g}": {"voice": accuracy_under(name, strength)} for strength in kind.strengths},
             }
-            for name, kind in SOUND_DISTURBANCES.items()
+            for name, kind in SOUND_CORRUPTIONS.items()
         },
     }
 
@@ -159,17 +157,18 @@ def evaluate_robustness(engine: Engine, folder: Path, actors: Sequence[int] | No
 def evaluate_tess(engine: Engine, folder: Path) -> dict[str, Any]:
     """Evaluate TESS, seven classes of eight: another corpus, but two speakers only, so never a measure by itself."""
     clips = list_tess(folder)
-    spoken = read_spoken(clips)
-    means = clip_means(spoken.answers(engine.speech(), engine.bundle.spec.speech, "TESS"))
+    speech_set = read_labelled_speech(clips)
+    means = clip_means(speech_set.run_branch(engine.speech(), engine.bundle.spec.speech, "TESS"))
     speakers = np.array([clip.speaker for clip in clips])
-    return classification_metrics(means, spoken.truth) | {
+    return classification_metrics(means, speech_set.truth) | {
         "by_speaker": {
-            name: accuracy(means[speakers == name], spoken.truth[speakers == name]) for name in sorted(set(speakers.tolist()))
+            name: accuracy(means[speakers == name], speech_set.truth[speakers == name])
+            for name in sorted(set(speakers.tolist()))
         }
     }
 
 
-def _refused(branch: SpeechBranch, threshold: float, sound: F32, spec: SpeechSpec) -> dict[str, Any]:
+def _measure_non_speech(branch: SpeechBranch, threshold: float, sound: F32, spec: SpeechSpec) -> dict[str, Any]:
     """Count the hops of a recording without speech that the branch takes for speech, whether or not voice activity stirs."""
     front_end = SpeechFrontEnd(spec)
     hop = spec.hop_frames * spec.mfcc.hop_samples
@@ -182,7 +181,7 @@ def _refused(branch: SpeechBranch, threshold: float, sound: F32, spec: SpeechSpe
     return {"windows": len(usable), "usable": float(np.mean(usable)) if usable else 0.0}
 
 
-def mixed(sounds: Sequence[F32], noise: F32, snr_db: float) -> list[F32]:
+def mix_noise(sounds: Sequence[F32], noise: F32, snr_db: float) -> list[F32]:
     """Add noise to each clip at a signal-to-noise ratio of mean powers; each clip gets its own, repeatable part of it."""
     rng = np.random.default_rng(NOISE_SEED)
     result = []
@@ -194,7 +193,7 @@ def mixed(sounds: Sequence[F32], noise: F32, snr_db: float) -> list[F32]:
     return result
 
 
-def noise_recordings(folder: Path) -> list[Path]:
+def list_noise(folder: Path) -> list[Path]:
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SOUND_SUFFIXES)
     if not paths:
         raise DataError(f"{folder}: holds no noise recordings (.wav or .flac)")

@@ -27,7 +27,7 @@ BLOCK_SAMPLES = 320  # what a microphone gives at once: 20 ms
 RATE_HZ = 16_000
 
 
-class _Clip:
+class _ClipAudioSource:
     """A clip as the microphone would have given it."""
 
     def __init__(self, samples: F32) -> None:
@@ -41,7 +41,7 @@ class _Clip:
         pass
 
 
-def _completed(bundle: Bundle) -> Bundle:
+def _add_default_models(bundle: Bundle) -> Bundle:
     """Lend a bundle made for voices alone the shipped face network, which sees nothing here, and the shipped weights.
 
     Decision fusion of a voice alone is the voice's own answer.
@@ -51,29 +51,29 @@ def _completed(bundle: Bundle) -> Bundle:
 
 def evaluate_ravdess(engine: Engine, folder: Path, actors: Sequence[int] | None) -> dict[str, Any]:
     """Evaluate clips event by event. Figures are over the clips answered; `accuracy_of_all` counts silence as wrong."""
-    whole = "fusion" in engine.bundle.models
+    has_fusion = "fusion" in engine.bundle.models
     config = Config(
         speech=SpeechConfig(kernel="cv2"),
         inference=InferenceConfig(backend=engine.backend, precision=engine.precision),
-        fusion=FusionConfig() if whole else FusionConfig(method="weighted"),
+        fusion=FusionConfig() if has_fusion else FusionConfig(method="weighted"),
     )
-    bundle = engine.bundle if whole else _completed(engine.bundle)
+    bundle = engine.bundle if has_fusion else _add_default_models(engine.bundle)
     identity = EventIdentity("/moodring/evaluation/stream/0", lambda _: "1970-01-01T00:00:00Z")
     clips = select_clips(folder, actors)
-    shares, truth = [], []
+    label_shares, truth = [], []
     pipeline = Pipeline(config, bundle, identity)
     for clip in progress(clips, "clips as a stream"):
         pipeline.reset()
         events: list[EmotionEvent] = []
         tick_ns = int(NS_PER_S / config.fusion.rate_hz)
-        replay(pipeline, None, _Clip(read_sound(clip.path)), events.append, tick_ns=tick_ns)
+        replay(pipeline, None, _ClipAudioSource(read_sound(clip.path)), events.append, tick_ns=tick_ns)
         counts = np.bincount([INDEX[e.label] for e in events if e.label], minlength=CLASSES)
         if counts.sum():
-            shares.append(counts / counts.sum())
+            label_shares.append(counts / counts.sum())
             truth.append(clip.label)
-    if not shares:
+    if not label_shares:
         raise DataError(f"{folder}: nobody was heard to speak in any clip")
-    figures = classification_metrics(np.stack(shares), np.array(truth))
+    figures = classification_metrics(np.stack(label_shares), np.array(truth))
     return figures | {
         "no_answer": len(clips) - len(truth),
         "accuracy_of_all": figures["accuracy"] * len(truth) / len(clips),

@@ -48,21 +48,21 @@ def evaluate_videos(engine: Engine, folder: Path, actors: Sequence[int] | None, 
     identity = EventIdentity("/moodring/evaluation/video/0", lambda _: "1970-01-01T00:00:00Z")
     pipeline = Pipeline(config, engine.bundle, identity)
     clips = select_videos(folder, actors)
-    said: dict[str, list[F32 | None]] = {"fused": [], "face_alone": [], "speech_alone": []}
+    outputs: dict[str, list[F32 | None]] = {"fused": [], "face_alone": [], "speech_alone": []}
     events_of_both = events_in_all = 0
     for clip in progress(clips, "videos"):
         pipeline.reset()
         events: list[EmotionEvent] = []
         tick_ns = int(NS_PER_S / config.fusion.rate_hz)
-        with VideoFile(str(clip.path)) as pictures, AudioFile(str(clip.path)) as sound:
-            replay(pipeline, pictures, sound, events.append, tick_ns=tick_ns)
-        said["fused"].append(_mean([event.probabilities for event in events]))
-        said["face_alone"].append(_mean([event.face.probabilities for event in events if event.face]))
-        said["speech_alone"].append(_mean([event.speech.probabilities for event in events if event.speech]))
+        with VideoFile(str(clip.path)) as video_file, AudioFile(str(clip.path)) as audio_file:
+            replay(pipeline, video_file, audio_file, events.append, tick_ns=tick_ns)
+        outputs["fused"].append(_mean_probabilities([event.probabilities for event in events]))
+        outputs["face_alone"].append(_mean_probabilities([event.face.probabilities for event in events if event.face]))
+        outputs["speech_alone"].append(_mean_probabilities([event.speech.probabilities for event in events if event.speech]))
         events_of_both += sum(len(event.modalities) == 2 for event in events)
         events_in_all += len(events)
     truth = np.array([clip.label for clip in clips], np.int64)
-    figures = {name: _figures(answers, truth) for name, answers in said.items()}
+    figures = {name: _clip_metrics(outputs_per_clip, truth) for name, outputs_per_clip in outputs.items()}
     if not figures["fused"]:
         raise DataError(f"{folder}: no face was found and nobody was heard in any video")
     return figures["fused"] | {
@@ -75,17 +75,17 @@ def evaluate_videos(engine: Engine, folder: Path, actors: Sequence[int] | None, 
     }
 
 
-def _mean(views: Sequence[Mapping[str, float] | None]) -> F32 | None:
-    rows = [[view.get(label, 0.0) for label in LABELS] for view in views if view is not None]
+def _mean_probabilities(distributions: Sequence[Mapping[str, float] | None]) -> F32 | None:
+    rows = [[distribution.get(label, 0.0) for label in LABELS] for distribution in distributions if distribution is not None]
     return np.asarray(np.mean(rows, axis=0), np.float32) if rows else None
 
 
-def _figures(answers: Sequence[F32 | None], truth: NDArray[np.int64]) -> dict[str, Any]:
+def _clip_metrics(outputs_per_clip: Sequence[F32 | None], truth: NDArray[np.int64]) -> dict[str, Any]:
     """Return the figures over the clips that were answered, and how many were not; nothing where none was."""
-    answered = np.array([answer is not None for answer in answers])
+    answered = np.array([output is not None for output in outputs_per_clip])
     if not answered.any():
         return {}
-    rows = np.stack([answer for answer in answers if answer is not None])
+    rows = np.stack([output for output in outputs_per_clip if output is not None])
     return classification_metrics(rows, truth[answered]) | {
         "no_answer": int((~answered).sum()),
         "merged_calm": classification_metrics(*merge_calm(rows, truth[answered])),

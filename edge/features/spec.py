@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from moodring.errors import BundleError
 
-RATE_HZ = 16_000
+SAMPLE_RATE_HZ = 16_000
 PITCH_COLUMNS = 2  # pitch and voicing (see `moodring.features.audio.pitch`)
 
 WindowFunction = Literal["hamming", "hann", "rectangular"]
@@ -25,7 +25,7 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _typed(kind: type[Any], data: dict[str, Any]) -> dict[str, Any]:
+def _check_types(kind: type[Any], data: dict[str, Any]) -> dict[str, Any]:
     """Return the fields as they are; raise TypeError where one is of another type than its default (JSON has no types)."""
     for field in dataclasses.fields(kind):
         if field.name in data and type(data[field.name]) is not type(field.default):
@@ -160,7 +160,7 @@ class PreprocessSpec:
     def __post_init__(self) -> None:
         _require(self.version == 1, f"this runtime implements preprocessing version 1, not {self.version}")
         rate_hz = self.speech.mfcc.rate_hz
-        _require(rate_hz == RATE_HZ, f"every source gives sound at {RATE_HZ} Hz, not at {rate_hz}")
+        _require(rate_hz == SAMPLE_RATE_HZ, f"every source gives sound at {SAMPLE_RATE_HZ} Hz, not at {rate_hz}")
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -179,9 +179,9 @@ class PreprocessSpec:
         """Read what `to_dict` wrote; raise BundleError where this runtime does not implement what it asks for."""
         try:
             speech = dict(data["speech"])
-            mfcc = MfccSpec(**_typed(MfccSpec, speech.pop("mfcc")))
-            speech_spec = SpeechSpec(mfcc, **_typed(SpeechSpec, speech))
-            return cls(version=data["version"], speech=speech_spec, face=FaceSpec(**_typed(FaceSpec, data["face"])))
+            mfcc = MfccSpec(**_check_types(MfccSpec, speech.pop("mfcc")))
+            speech_spec = SpeechSpec(mfcc, **_check_types(SpeechSpec, speech))
+            return cls(version=data["version"], speech=speech_spec, face=FaceSpec(**_check_types(FaceSpec, data["face"])))
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
                 f"the model bundle's preprocessing spec is not one this runtime implements ({error}); "

@@ -18,12 +18,14 @@ class Model(Protocol):
     def run(self, inputs: Mapping[str, F32]) -> dict[str, F32]: ...
 
 
-def check_interface(path: Path, kind: str, wanted: Shapes, found: Shapes) -> None:
+def check_interface(path: Path, kind: str, expected: Shapes, found: Shapes) -> None:
     """Raise BackendError unless the network has exactly the wanted names and shapes (-1 fits any size)."""
-    if set(wanted) != set(found):
-        raise BackendError(f"{path}: {kind} are {sorted(found)}, but the bundle says {sorted(wanted)}; export it again")
-    for name, shape in wanted.items():
-        fits = len(shape) == len(found[name]) and all(have in (want, -1) for want, have in zip(shape, found[name], strict=True))
+    if set(expected) != set(found):
+        raise BackendError(f"{path}: {kind} are {sorted(found)}, but the bundle says {sorted(expected)}; export it again")
+    for name, shape in expected.items():
+        fits = len(shape) == len(found[name]) and all(
+            size in (expected_size, -1) for expected_size, size in zip(shape, found[name], strict=True)
+        )
         if not fits:
             raise BackendError(
                 f"{path}: {kind[:-1]} {name!r} has shape {found[name]}, but the bundle says {shape}; export it again"

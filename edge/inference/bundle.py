@@ -16,8 +16,8 @@ from moodring.inference import signature
 from moodring.inference.base import Model, Shapes
 from moodring.labels import CLASSES, FACE_CLASSES, LABELS
 
-SCHEMA = 1
-DOCUMENT = "bundle.json"
+SCHEMA_VERSION = 1
+BUNDLE_FILE = "bundle.json"
 DEFAULT = Path(__file__).resolve().parent.parent / "bundles" / "default"
 MODELS = ("face", "speech", "fusion")
 
@@ -47,7 +47,7 @@ class ModelInfo:
     confident: dict[str, dict[str, float]] | None = None
     ir: dict[str, Path] = field(default_factory=dict)
     batched: dict[str, Path] = field(default_factory=dict)
-    places: tuple[int, ...] | None = None  # None: the first ones
+    class_indices: tuple[int, ...] | None = None  # None: the first ones
     classes: int = CLASSES
 
     def precisions(self, backend: BackendName) -> list[str]:
@@ -91,13 +91,13 @@ class Bundle:
 
     def open_batched(self, model: str, precision: Precision = "fp32", backend: BackendName = "onnx", threads: int = 1) -> Model:
         """Load a network that takes any number of inputs at once; BundleError where the bundle does not hold it."""
-        held = self.models[model].batched if model in self.models else {}
-        if precision not in held:
+        available = self.models[model].batched if model in self.models else {}
+        if precision not in available:
             raise BundleError(
                 f"bundle {self.path} holds no {model} in {precision} for several inputs at once; export it with "
                 "--formats onnx,batch"
             )
-        return self.open_file(model, held[precision], backend, threads)
+        return self.open_file(model, available[precision], backend, threads)
 
     def open_file(self, model: str, path: Path, backend: BackendName, threads: int = 1) -> Model:
         """Load one file of a network in an engine."""
@@ -119,14 +119,14 @@ def bundle_id(document: dict[str, Any]) -> str:
     return _canonical_hash(document, without=("id", "accuracy", "sha256"))[:16]
 
 
-def seal(document: dict[str, Any]) -> dict[str, Any]:
+def add_hashes(document: dict[str, Any]) -> dict[str, Any]:
     """Give a bundle.json its id and the hash of all of it, in place; return it."""
     document["id"] = bundle_id(document)
     document["sha256"] = _canonical_hash(document, without=("sha256",))
     return document
 
 
-def document_text(document: dict[str, Any]) -> str:
+def to_json_text(document: dict[str, Any]) -> str:
     """Return bundle.json's text."""
     return json.dumps(document, indent=1) + "\n"
 
@@ -143,10 +143,10 @@ def resolve(name: str) -> Path:
 
 def load_configured(name: str, key: str) -> Bundle:
     """Load what a configuration's `bundle` names, verified by its `bundle_key` where that is not `none`."""
-    return load(resolve(name), needed=(), key=None if key == "none" else Path(key))
+    return load(resolve(name), required=(), key=None if key == "none" else Path(key))
 
 
-def load(path: Path, needed: Sequence[str] = MODELS, key: Path | None = None) -> Bundle:
+def load(path: Path, required: Sequence[str] = MODELS, key: Path | None = None) -> Bundle:
     """Read and verify a bundle: schema, labels, spec, every file's hash. Raises BundleError saying what to do.
 
     `needed` are the networks it must hold: all of them to run, one of them to evaluate a bundle made for that alone. With a
@@ -157,37 +157,37 @@ def load(path: Path, needed: Sequence[str] = MODELS, key: Path | None = None) ->
     try:
         if document["sha256"] != _canonical_hash(document, without=("sha256",)) or document["id"] != bundle_id(document):
             raise BundleError(f"{path / 'bundle.json'} was changed after it was written; restore it or export again")
-        labels = _labels(path, document["labels"])
+        labels = _check_labels(path, document["labels"])
         spec = PreprocessSpec.from_dict(document["spec"])
         if spec.hash() != document["spec_hash"]:
             raise BundleError(
                 f"bundle {path} was made for preprocessing {document['spec_hash'][:12]}, this runtime computes "
                 f"{spec.hash()[:12]}; export the model again with this version"
             )
-        absent = [name for name in needed if name not in document["models"]]
+        absent = [name for name in required if name not in document["models"]]
         if absent:
             raise BundleError(
                 f"bundle {path} holds no network for {' and '.join(absent)}, but for "
                 f"{' and '.join(document['models']) or 'nothing'} alone; choose another bundle, or export it again"
             )
-        held = document["models"]
-        models = {name: _model_info(path, name, held[name], labels) for name in MODELS if name in held}
-        _check_fit(path, spec, models)
+        available = document["models"]
+        models = {name: _model_info(path, name, available[name], labels) for name in MODELS if name in available}
+        _check_interfaces(path, spec, models)
         return Bundle(path, document["id"], document["name"], spec, models, document["accuracy"], document["training"], labels)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path / 'bundle.json'} is incomplete ({error!r}); export the model again") from error
 
 
 def _check_schema(path: Path, schema: Any) -> None:
-    if schema == SCHEMA and type(schema) is int:
+    if schema == SCHEMA_VERSION and type(schema) is int:
         return
     advice = "export the model again with this version"
-    if isinstance(schema, int) and schema > SCHEMA:
+    if isinstance(schema, int) and schema > SCHEMA_VERSION:
         advice = "a newer moodring made it: update this one, or export the model again with this version"
-    raise BundleError(f"bundle {path} has schema {schema!r}, this moodring reads {SCHEMA}; {advice}")
+    raise BundleError(f"bundle {path} has schema {schema!r}, this moodring reads {SCHEMA_VERSION}; {advice}")
 
 
-def _labels(path: Path, labels: Any) -> tuple[str, ...]:
+def _check_labels(path: Path, labels: Any) -> tuple[str, ...]:
     named = isinstance(labels, list) and all(isinstance(label, str) and label.strip() for label in labels)
     if not named or len(set(labels)) != len(labels) or len(labels) < 2:
         raise BundleError(f"bundle {path} must name two labels or more, each once, got {labels}; export it again")
@@ -196,7 +196,7 @@ def _labels(path: Path, labels: Any) -> tuple[str, ...]:
 
 def _read_document(path: Path, key: Path | None) -> dict[str, Any]:
     """Read bundle.json once: what is parsed is what was signed."""
-    file = path / DOCUMENT
+    file = path / BUNDLE_FILE
     try:
         data = file.read_bytes()
         if key is not None:
@@ -212,15 +212,17 @@ def _read_document(path: Path, key: Path | None) -> dict[str, Any]:
 
 
 def _model_info(path: Path, name: str, data: dict[str, Any], labels: tuple[str, ...]) -> ModelInfo:
-    files = {precision: _verified(path / entry["path"], entry["sha256"]) for precision, entry in data["files"].items()}
+    files = {precision: _verify_file(path / entry["path"], entry["sha256"]) for precision, entry in data["files"].items()}
     if not files:
         raise BundleError(f"bundle {path} names no file for {name}; export it again")
-    ir = {precision: _verified_ir(path, entry) for precision, entry in data.get("ir", {}).items()}
-    batched = {p: _verified(path / entry["path"], entry["sha256"]) for p, entry in data.get("batched", {}).items()}
-    answers = data.get("labels", labels[:FACE_CLASSES] if name == "face" and labels == LABELS else labels)
-    unknown = [label for label in answers if label not in labels]
-    if unknown or len(set(answers)) != len(answers):
-        raise BundleError(f"bundle {path}: {name} answers {list(answers)}, not each once of {list(labels)}; export it again")
+    ir = {precision: _verify_ir(path, entry) for precision, entry in data.get("ir", {}).items()}
+    batched = {p: _verify_file(path / entry["path"], entry["sha256"]) for p, entry in data.get("batched", {}).items()}
+    class_labels = data.get("labels", labels[:FACE_CLASSES] if name == "face" and labels == LABELS else labels)
+    unknown = [label for label in class_labels if label not in labels]
+    if unknown or len(set(class_labels)) != len(class_labels):
+        raise BundleError(
+            f"bundle {path}: {name} answers {list(class_labels)}, not each once of {list(labels)}; export it again"
+        )
     return ModelInfo(
         inputs={key: tuple(shape) for key, shape in data["inputs"].items()},
         outputs={key: tuple(shape) for key, shape in data["outputs"].items()},
@@ -232,12 +234,12 @@ def _model_info(path: Path, name: str, data: dict[str, Any], labels: tuple[str, 
         confident=data.get("confident"),
         ir=ir,
         batched=batched,
-        places=tuple(labels.index(label) for label in answers),
+        class_indices=tuple(labels.index(label) for label in class_labels),
         classes=len(labels),
     )
 
 
-def _check_fit(path: Path, spec: PreprocessSpec, models: dict[str, ModelInfo]) -> None:
+def _check_interfaces(path: Path, spec: PreprocessSpec, models: dict[str, ModelInfo]) -> None:
     """Raise BundleError unless the networks take what the spec makes and give what the branches and the fuser read."""
     size, speech_spec = spec.face.size, spec.speech
     inputs: dict[str, Shapes] = {
@@ -253,10 +255,10 @@ def _check_fit(path: Path, spec: PreprocessSpec, models: dict[str, ModelInfo]) -
     for name, model in models.items():
         if model.inputs != inputs[name]:
             raise BundleError(f"bundle {path}: {name} takes {model.inputs}, which does not fit {inputs[name]}; export it again")
-        wanted: dict[str, tuple[int, ...]] = {model.published_head: (1, len(model.places or ()))}
+        expected: dict[str, tuple[int, ...]] = {model.published_head: (1, len(model.class_indices or ()))}
         if "usable" in model.outputs:
-            wanted["usable"] = (1, 1)
-        for output, shape in wanted.items():
+            expected["usable"] = (1, 1)
+        for output, shape in expected.items():
             if model.outputs[output] != shape:
                 found = model.outputs[output]
                 raise BundleError(
@@ -266,15 +268,15 @@ def _check_fit(path: Path, spec: PreprocessSpec, models: dict[str, ModelInfo]) -
             raise BundleError(f"bundle {path}: the temperature of {name} must be more than 0; export it again")
 
 
-def _verified_ir(path: Path, entry: dict[str, Any]) -> Path:
+def _verify_ir(path: Path, entry: dict[str, Any]) -> Path:
     """Verify both files of a network in OpenVINO's format; return the one that names the operations."""
-    xml, weights = (_verified(path / entry[part]["path"], entry[part]["sha256"]) for part in ("xml", "bin"))
+    xml, weights = (_verify_file(path / entry[part]["path"], entry[part]["sha256"]) for part in ("xml", "bin"))
     if weights != xml.with_suffix(".bin"):
         raise BundleError(f"bundle {path}: {xml.name} and {weights.name} do not belong together; export it again")
     return xml
 
 
-def _verified(file: Path, sha256: str) -> Path:
+def _verify_file(file: Path, sha256: str) -> Path:
     try:
         found = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from moodring.inference.bundle import BackendName, load
-from moodring.inference.measure import some_input
+from moodring.inference.measure import random_inputs
 
 LOADS = 3
 BYTES_PER_MB = 1e6
@@ -25,15 +25,15 @@ ENGINES: dict[str, BackendName] = {"onnx": "onnx", "openvino": "openvino"}
 
 def cost(folder: Path, network: str, file: str, engine: BackendName, threads: int) -> dict[str, float]:
     """Load one file of a bundle's network several times; return the median load_ms, and rss_mb after the first."""
-    bundle = load(folder, needed=(network,))
+    bundle = load(folder, required=(network,))
     importlib.import_module({"onnx": "onnxruntime", "openvino": "openvino"}[engine])  # not part of loading a network
     importlib.import_module(f"moodring.inference.{engine}")
     times_ms, rss_mb = [], 0.0
     for index in range(LOADS):
-        begun_s = time.perf_counter()
+        start_s = time.perf_counter()
         model = bundle.open_file(network, folder / file, engine, threads)
-        times_ms.append(1000 * (time.perf_counter() - begun_s))
-        model.run(some_input(bundle.models[network].inputs))
+        times_ms.append(1000 * (time.perf_counter() - start_s))
+        model.run(random_inputs(bundle.models[network].inputs))
         if index == 0:
             rss_mb = resident_mb()
     return {"load_ms": statistics.median(times_ms), "rss_mb": rss_mb}

@@ -18,10 +18,10 @@ from moodring.types import F32
 
 K = TypeVar("K")
 
-RATE_HZ = 15.0
+FRAME_RATE_HZ = 15.0
 HOT_ROUNDS = 10
 HOT_CALLS = 20  # a round; rounds of the models follow one another
-SETTLE_CALLS = 20  # before them: so many it takes until a call is as fast as it gets after another model's
+WARM_UP_CALLS = 20  # before them: so many it takes until a call is as fast as it gets after another model's
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Timing:
     samples: int
 
 
-def some_input(shapes: Shapes) -> dict[str, F32]:
+def random_inputs(shapes: Shapes) -> dict[str, F32]:
     """Return an input of these shapes: random, the same every time."""
     rng = np.random.default_rng(0)
     return {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
@@ -54,17 +54,17 @@ def measure(models: Mapping[K, Model], shapes: Shapes, samples: int = 100) -> di
 
     Each is called at the pace, and they share the time between its calls: before every call the core has slept.
     """
-    inputs = some_input(shapes)
+    inputs = random_inputs(shapes)
     hot: dict[K, list[int]] = {key: [] for key in models}
     paced: dict[K, list[int]] = {key: [] for key in models}
     cpu_ns = dict.fromkeys(models, 0)
     for _ in range(HOT_ROUNDS):
         for key, model in models.items():
-            for _ in range(SETTLE_CALLS):
+            for _ in range(WARM_UP_CALLS):
                 model.run(inputs)
             for _ in range(HOT_CALLS):
                 hot[key].append(_timed(model, inputs))
-    step_ns = int(NS_PER_S / RATE_HZ / len(models))
+    step_ns = int(NS_PER_S / FRAME_RATE_HZ / len(models))
     due_ns = time.monotonic_ns()
     for _ in range(samples):
         for key, model in models.items():
@@ -74,15 +74,15 @@ def measure(models: Mapping[K, Model], shapes: Shapes, samples: int = 100) -> di
             paced[key].append(_timed(model, inputs))
             cpu_ns[key] += time.process_time_ns() - before_ns
     return {
-        key: Timing(_quantiles(hot[key]), _quantiles(paced[key]), cpu_ns[key] / samples * RATE_HZ / NS_PER_S, samples)
+        key: Timing(_quantiles(hot[key]), _quantiles(paced[key]), cpu_ns[key] / samples * FRAME_RATE_HZ / NS_PER_S, samples)
         for key in models
     }
 
 
 def _timed(model: Model, inputs: Mapping[str, F32]) -> int:
-    begun_ns = time.perf_counter_ns()
+    start_ns = time.perf_counter_ns()
     model.run(inputs)
-    return time.perf_counter_ns() - begun_ns
+    return time.perf_counter_ns() - start_ns
 
 
 def _quantiles(times_ns: list[int]) -> Quantiles:

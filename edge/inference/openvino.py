@@ -29,11 +29,11 @@ class OpenVinoModel:
         check_interface(path, "inputs", inputs, _shapes(self._compiled.inputs))
         check_interface(path, "outputs", outputs, _shapes(self._compiled.outputs))
         self._request = self._compiled.create_infer_request()
-        self._turn = threading.Lock()  # streams share a network, and a request serves one at a time
+        self._lock = threading.Lock()  # streams share a network, and a request serves one at a time
         self._outputs = list(outputs)
 
     def run(self, inputs: Mapping[str, F32]) -> dict[str, F32]:
-        with self._turn:
+        with self._lock:
             self._request.infer(dict(inputs))
             return {name: self._request.get_tensor(name).data.copy() for name in self._outputs}
 

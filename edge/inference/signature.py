@@ -11,14 +11,14 @@ from typing import Any
 from moodring.errors import BundleError, UsageError
 
 SIGNATURE = "bundle.sig"
-EXTRA = "pip install 'moodring[signed]'"
+INSTALL_HINT = "pip install 'moodring[signed]'"
 
 
 def sign(folder: Path, document: str, key: Path) -> Path:
     """Sign `document`, the name of a bundle's description in its folder, with a private key; return the signature's file."""
-    signing = _key(key, "load_pem_private_key", "Ed25519PrivateKey", password=None)
+    private_key = _load_key(key, "load_pem_private_key", "Ed25519PrivateKey", password=None)
     try:
-        signature = signing.sign((folder / document).read_bytes())
+        signature = private_key.sign((folder / document).read_bytes())
         (folder / SIGNATURE).write_bytes(signature)
     except OSError as error:
         raise UsageError(f"{folder} cannot be signed ({error.strerror}: {error.filename})") from error
@@ -27,11 +27,11 @@ def sign(folder: Path, document: str, key: Path) -> Path:
 
 def check(folder: Path, data: bytes, key: Path) -> None:
     """Raise BundleError unless `data`, the bundle's description, was signed with the private part of a public key."""
-    verifying = _key(key, "load_pem_public_key", "Ed25519PublicKey")
+    public_key = _load_key(key, "load_pem_public_key", "Ed25519PublicKey")
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  an extra
 
     try:
-        verifying.verify((folder / SIGNATURE).read_bytes(), data)
+        public_key.verify((folder / SIGNATURE).read_bytes(), data)
     except FileNotFoundError as error:
         raise BundleError(
             f"bundle {folder} is not signed, and {key} is configured; sign it with `moodring sign`, or take bundle_key out"
@@ -45,16 +45,16 @@ def check(folder: Path, data: bytes, key: Path) -> None:
         ) from error
 
 
-def _key(path: Path, load: str, kind: str, **options: Any) -> Any:
+def _load_key(path: Path, loader: str, kind: str, **options: Any) -> Any:
     """Read a PEM file with one of cryptography's functions; UsageError where it holds no Ed25519 key of that kind."""
     try:
         from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415  an extra
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
         from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
     except ImportError as error:
-        raise UsageError(f"signed bundles need the package cryptography: {EXTRA}") from error
+        raise UsageError(f"signed bundles need the package cryptography: {INSTALL_HINT}") from error
     try:
-        key = getattr(serialization, load)(path.read_bytes(), **options)
+        key = getattr(serialization, loader)(path.read_bytes(), **options)
     except OSError as error:
         raise UsageError(f"the key {path} cannot be read ({error.strerror})") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

@@ -18,32 +18,44 @@ from typing import Any
 from moodring.inference.bundle import Bundle
 from moodring.inference.measure import Timing, measure
 from moodring.inference.processor import processor
-from moodring.inference.variants import BackendChoice, Form, Plan, PrecisionChoice, choose, forms_of, pinned, untuned
+from moodring.inference.variants import (
+    BackendChoice,
+    NetworkVariant,
+    PrecisionChoice,
+    VariantPlan,
+    available_variants,
+    default_plan,
+    fastest_plan,
+    fixed_plan,
+)
 
 SAMPLES = 60  # paced calls of each form: three networks take twelve seconds
 ENGINES = ("onnxruntime", "openvino")
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
+class TuningResult:
     """What was measured: median paced milliseconds by network and form, and on which day."""
 
-    paced_ms: dict[str, dict[Form, float]]
+    paced_ms: dict[str, dict[NetworkVariant, float]]
     date: str
 
 
-def tune(bundle: Bundle, threads: int = 1) -> dict[str, dict[Form, Timing]]:
+def tune(bundle: Bundle, threads: int = 1) -> dict[str, dict[NetworkVariant, Timing]]:
     """Measure every form of every network that this machine can run, and remember the result."""
     timings = {
         name: measure(
-            {form: bundle.open(name, form.precision, form.backend, threads) for form in forms_of(bundle, name)},
+            {
+                variant: bundle.open(name, variant.precision, variant.backend, threads)
+                for variant in available_variants(bundle, name)
+            },
             info.inputs,
             SAMPLES,
         )
         for name, info in bundle.models.items()
     }
     paced = {
-        name: [{**dataclasses.asdict(form), "paced_ms": timing.paced_ms.p50} for form, timing in by_form.items()]
+        name: [{**dataclasses.asdict(variant), "paced_ms": timing.paced_ms.p50} for variant, timing in by_form.items()]
         for name, by_form in timings.items()
     }
     document = {"key": machine_key(bundle, threads), "date": dt.datetime.now(dt.UTC).date().isoformat(), "measured": paced}
@@ -55,35 +67,38 @@ def tune(bundle: Bundle, threads: int = 1) -> dict[str, dict[Form, Timing]]:
     return timings
 
 
-def recall(bundle: Bundle, threads: int = 1) -> Tuned | None:
+def load_result(bundle: Bundle, threads: int = 1) -> TuningResult | None:
     """Return what was measured here for this bundle; None where nothing was, or what there is cannot be read."""
     try:
         document = json.loads(cache_path(bundle, threads).read_text(encoding="utf-8"))
         if document["key"] != machine_key(bundle, threads):
             return None
         paced = {
-            name: {Form(entry["backend"], entry["precision"]): float(entry["paced_ms"]) for entry in document["measured"][name]}
+            name: {
+                NetworkVariant(entry["backend"], entry["precision"]): float(entry["paced_ms"])
+                for entry in document["measured"][name]
+            }
             for name in bundle.models
         }
-        return Tuned(paced, str(document["date"]))
+        return TuningResult(paced, str(document["date"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def plan(bundle: Bundle, backend: BackendChoice, precision: PrecisionChoice, threads: int = 1) -> tuple[Plan, str]:
+def plan(bundle: Bundle, backend: BackendChoice, precision: PrecisionChoice, threads: int = 1) -> tuple[VariantPlan, str]:
     """Return the form of each network to run, and in words why."""
     if "auto" not in (backend, precision):
-        return pinned(bundle, backend, precision), "pinned by the configuration"
-    tuned = recall(bundle, threads)
-    chosen = choose(tuned.paced_ms, backend, precision) if tuned else None
+        return fixed_plan(bundle, backend, precision), "pinned by the configuration"
+    tuned = load_result(bundle, threads)
+    chosen = fastest_plan(tuned.paced_ms, backend, precision) if tuned else None
     if tuned is None or chosen is None:
-        return untuned(bundle, backend, precision), "not measured here yet: moodring doctor --tune"
+        return default_plan(bundle, backend, precision), "not measured here yet: moodring doctor --tune"
     return chosen, f"the fastest here, measured {tuned.date}"
 
 
-def describe(plan: Plan) -> str:
+def describe(plan: VariantPlan) -> str:
     """Return a plan in words, such as `face onnx int8, speech onnx int8, fusion onnx fp32`."""
-    return ", ".join(f"{name} {form}" for name, form in plan.items())
+    return ", ".join(f"{name} {variant}" for name, variant in plan.items())
 
 
 def cache_path(bundle: Bundle, threads: int) -> Path:

@@ -13,7 +13,7 @@ from moodring.clock import NS_PER_S, Clock, MonotonicClock
 from moodring.config import Config, InferenceConfig, SpeechConfig
 from moodring.features.audio.spectrum import KernelName
 from moodring.inference.bundle import Bundle
-from moodring.inference.variants import resolved
+from moodring.inference.variants import resolve_auto
 from moodring.pipeline import Pipeline
 from moodring.run.counters import StreamCounters, ended_normally
 from moodring.run.identity import name_events
@@ -28,7 +28,7 @@ REPLAY_KERNEL: KernelName = "cv2"
 
 
 def replay_recording(
-    options: RunOptions, config: Config, bundle: Bundle, sources: Sources, open_page: OpenPage, log: Callable[[str], None]
+    options: RunOptions, config: Config, bundle: Bundle, sources: Sources, *, open_page: OpenPage, log: Callable[[str], None]
 ) -> None:
     """Replay one recording and publish its events to the configured sinks."""
     config = _reproducible(config)
@@ -66,7 +66,7 @@ def _reproducible(config: Config) -> Config:
     if config.speech.kernel == "auto":
         config = dataclasses.replace(config, speech=SpeechConfig(REPLAY_KERNEL))
     engine = config.inference
-    backend, precision = resolved(engine.backend, engine.precision)
+    backend, precision = resolve_auto(engine.backend, engine.precision)
     return dataclasses.replace(config, inference=InferenceConfig(backend, precision, engine.threads))
 
 

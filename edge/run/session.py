@@ -49,7 +49,7 @@ def run(options: RunOptions, open_page: OpenPage) -> int:
     from moodring.run.replay import replay_recording  # noqa: PLC0415  PyAV is large, and devices do not need it
 
     (recording,) = sources.values()
-    replay_recording(options, config, bundle, recording, open_page, log)
+    replay_recording(options, config, bundle, recording, open_page=open_page, log=log)
     return 0
 
 

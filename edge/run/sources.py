@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moodring.address import check_path, is_url
-from moodring.capture.base import LiveAudio
+from moodring.capture.base import LiveAudioSource
 from moodring.capture.camera import default_camera
 from moodring.capture.microphone import Microphone, default_microphone
 from moodring.capture.network import NetworkMicrophone
@@ -102,6 +102,6 @@ def _live(
     return Sources(camera, microphone, live=True, title=title)
 
 
-def open_microphone(source: str) -> LiveAudio:
+def open_microphone(source: str) -> LiveAudioSource:
     """Return the microphone or network stream that a source names. It is not open yet."""
     return NetworkMicrophone(source) if is_url(source) else Microphone(source)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from moodring.buffers import AudioRing, LatestSlot
-from moodring.capture.base import LiveAudio, LiveVideo, Undecoded
+from moodring.capture.base import CapturedFrame, LiveAudioSource, LiveVideoSource
 from moodring.clock import Clock
 from moodring.run.workers import STUCK_NS, Reader, Worker
 from moodring.types import SAMPLE_RATE_HZ, AudioBlock, DeviceState, EmotionEvent, VideoFrame
@@ -28,13 +28,13 @@ class Stages(Protocol):
 
     def is_face_due(self, capture_time_ns: int) -> bool: ...
 
-    def decode(self, captured: Undecoded) -> VideoFrame | None: ...
+    def decode(self, captured: CapturedFrame) -> VideoFrame | None: ...
 
     def process_frame(self, frame: VideoFrame) -> None: ...
 
     def search_new_faces(self, frame: VideoFrame) -> None: ...
 
-    def samples_due(self) -> int: ...
+    def samples_to_next_batch(self) -> int: ...
 
     def process_audio(self, block: AudioBlock) -> None: ...
 
@@ -55,8 +55,8 @@ class Stream:
     def __init__(
         self,
         pipeline: Stages,
-        camera: LiveVideo | None,
-        microphone: LiveAudio | None,
+        camera: LiveVideoSource | None,
+        microphone: LiveAudioSource | None,
         clock: Clock,
         log: Callable[[str], None],
     ) -> None:
@@ -64,19 +64,19 @@ class Stream:
         self._clock = clock
         self._log = log
         self._stopping = threading.Event()
-        self._slot: LatestSlot[VideoFrame | Undecoded] = LatestSlot()
+        self._slot: LatestSlot[VideoFrame | CapturedFrame] = LatestSlot()
         self._ring = AudioRing(SAMPLE_RATE_HZ, RING_SECONDS)
         self._microphone = microphone
         self._above_rate = self._damaged = self._frames_failed = self._samples_failed = self._ticks_failed = 0
         self._ticked_ns = clock.now_ns()
-        self._processed: VideoFrame | Undecoded | None = None  # the frame in `search_new_faces`; it counts as processed
+        self._processed: VideoFrame | CapturedFrame | None = None  # the frame in `search_new_faces`; it counts as processed
         self._trouble: str | None = None
         self._readers: dict[str, Reader] = {}
-        self._workers: list[Worker[VideoFrame | Undecoded] | Worker[AudioBlock]] = []
+        self._workers: list[Worker[VideoFrame | CapturedFrame] | Worker[AudioBlock]] = []
         if camera is not None:
             self._readers["camera"] = Reader(camera, lambda: self._read_frame(camera), self._stopping, log, clock)
             self._workers.append(
-                Worker[VideoFrame | Undecoded](
+                Worker[VideoFrame | CapturedFrame](
                     f"see {camera.name}", self._slot.take, self._process_frame,
                     on_drop=self._drop_frame, on_restart=pipeline.reset_video, stop=self._stopping, log=log, clock=clock,
                 )
@@ -119,7 +119,7 @@ class Stream:
             "frames_failed": self._frames_failed,
             "samples_overrun": self._ring.lost,
             "samples_failed": self._samples_failed,
-            "microphone_blocks_lost": self._microphone.blocks_lost if self._microphone is not None else 0,
+            "microphone_blocks_lost": self._microphone.blocks_dropped if self._microphone is not None else 0,
         }
 
     @property
@@ -139,7 +139,7 @@ class Stream:
 
     # what the threads call
 
-    def _read_frame(self, camera: LiveVideo) -> tuple[int, Callable[[], None]]:
+    def _read_frame(self, camera: LiveVideoSource) -> tuple[int, Callable[[], None]]:
         frame = camera.read()
 
         def enqueue() -> None:
@@ -150,8 +150,8 @@ class Stream:
 
         return frame.capture_time_ns, enqueue
 
-    def _process_frame(self, captured: VideoFrame | Undecoded) -> None:
-        frame = self._pipeline.decode(captured) if isinstance(captured, Undecoded) else captured
+    def _process_frame(self, captured: VideoFrame | CapturedFrame) -> None:
+        frame = self._pipeline.decode(captured) if isinstance(captured, CapturedFrame) else captured
         if frame is None:
             self._damaged += 1
             health = self._readers["camera"].health
@@ -162,16 +162,16 @@ class Stream:
             self._pipeline.search_new_faces(frame)
             self._processed = None
 
-    def _drop_frame(self, captured: VideoFrame | Undecoded) -> None:
+    def _drop_frame(self, captured: VideoFrame | CapturedFrame) -> None:
         self._frames_failed += captured is not self._processed  # a processed frame is counted already
 
-    def _read_sound(self, microphone: LiveAudio) -> tuple[int, Callable[[], None]]:
+    def _read_sound(self, microphone: LiveAudioSource) -> tuple[int, Callable[[], None]]:
         samples, end_time_ns = microphone.read()
         return end_time_ns, lambda: self._ring.write(samples, end_time_ns)
 
     def _take_sound(self, wait_s: float) -> AudioBlock | None:
         """Return as many samples as delay no window: a call of the stage costs more than the work on a small block."""
-        return self._ring.read(wait_s, self._pipeline.samples_due()).block
+        return self._ring.read(wait_s, self._pipeline.samples_to_next_batch()).block
 
     def _drop_sound(self, block: AudioBlock) -> None:
         self._samples_failed += block.samples.size

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from moodring.capture.base import LiveAudio, LiveVideo
+from moodring.capture.base import LiveAudioSource, LiveVideoSource
 from moodring.clock import NS_PER_S, Clock
 from moodring.errors import DeviceError
 from moodring.types import DeviceState
@@ -55,7 +55,7 @@ class Reader(threading.Thread):
 
     def __init__(
         self,
-        device: LiveVideo | LiveAudio,
+        device: LiveVideoSource | LiveAudioSource,
         step: Callable[[], tuple[int, Callable[[], None]]],
         stop: threading.Event,
         log: Callable[[str], None],

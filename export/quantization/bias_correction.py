@@ -20,29 +20,29 @@ Inputs = Sequence[dict[str, F32]]
 INT32 = np.iinfo(np.int32)
 
 
-def corrected(plain: bytes, int8: bytes, inputs: Inputs) -> bytes:
+def correct_biases(float_model: bytes, int8: bytes, inputs: Inputs) -> bytes:
     """Return the quantised network with its biases moved so that, over `inputs`, each layer's mean is that of `plain`."""
     model = onnx.load_from_string(int8)
     weights = {part.name: part for part in model.graph.initializer}
-    givers = {output: node for node in model.graph.node for output in node.output}
-    layers = [node for node in onnx.load_from_string(plain).graph.node if node.op_type in ("Conv", "Gemm")]
-    expected = _means(plain, [node.output[0] for node in layers], inputs)
-    quantised = {node.name: node for node in model.graph.node}
-    for layer, wanted in zip(layers, expected, strict=True):
-        node = quantised[layer.name]
-        dequantise = givers.get(node.input[2]) if len(node.input) > 2 else None
-        if dequantise is None or dequantise.op_type != "DequantizeLinear":  # without a bias, or left in float32
+    producers = {output: node for node in model.graph.node for output in node.output}
+    layers = [node for node in onnx.load_from_string(float_model).graph.node if node.op_type in ("Conv", "Gemm")]
+    expected = _channel_means(float_model, [node.output[0] for node in layers], inputs)
+    quantized_nodes = {node.name: node for node in model.graph.node}
+    for layer, target_mean in zip(layers, expected, strict=True):
+        node = quantized_nodes[layer.name]
+        dequantize_node = producers.get(node.input[2]) if len(node.input) > 2 else None
+        if dequantize_node is None or dequantize_node.op_type != "DequantizeLinear":  # without a bias, or left in float32
             continue
-        (found,) = _means(model.SerializeToString(), [node.output[0]], inputs)
-        bias, scale = (numpy_helper.to_array(weights[name]) for name in dequantise.input[:2])
-        moved = bias.astype(np.float64) + np.round((wanted - found) / scale)
-        weights[dequantise.input[0]].CopyFrom(
-            numpy_helper.from_array(np.clip(moved, INT32.min, INT32.max).astype(np.int32), dequantise.input[0])
+        (observed_mean,) = _channel_means(model.SerializeToString(), [node.output[0]], inputs)
+        bias, scale = (numpy_helper.to_array(weights[name]) for name in dequantize_node.input[:2])
+        adjusted = bias.astype(np.float64) + np.round((target_mean - observed_mean) / scale)
+        weights[dequantize_node.input[0]].CopyFrom(
+            numpy_helper.from_array(np.clip(adjusted, INT32.min, INT32.max).astype(np.int32), dequantize_node.input[0])
         )
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _means(data: bytes, tensors: list[str], inputs: Inputs) -> list[F64]:
+def _channel_means(data: bytes, tensors: list[str], inputs: Inputs) -> list[F64]:
     """Return the mean of each tensor [1, C, ...] over inputs and all axes but the channels', float64 [C]."""
     model = onnx.load_from_string(data)
     del model.graph.output[:]
@@ -52,8 +52,8 @@ def _means(data: bytes, tensors: list[str], inputs: Inputs) -> list[F64]:
     options.log_severity_level = 3
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     sums: list[F64] = [np.zeros(0)] * len(tensors)
-    for one in inputs:
-        for index, value in enumerate(session.run(tensors, one)):
+    for feed in inputs:
+        for index, value in enumerate(session.run(tensors, feed)):
             mean = value.reshape(*value.shape[:2], -1).mean(axis=(0, 2), dtype=np.float64)
             sums[index] = mean if not sums[index].size else sums[index] + mean
     return [total / len(inputs) for total in sums]

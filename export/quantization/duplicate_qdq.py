@@ -12,16 +12,16 @@ import onnx
 from onnx import helper
 
 
-def rounded_twice(int8: bytes) -> bytes:
+def duplicate_qdq(int8: bytes) -> bytes:
     """Return a quantised network with each quantised convolution that goes into a sum quantised again, to the same values."""
     model = onnx.load_from_string(int8)
-    givers = {output: node for node in model.graph.node for output in node.output}
+    producers = {output: node for node in model.graph.node for output in node.output}
     added = {name for node in model.graph.node if node.op_type == "Add" for name in node.input}
 
     def of_convolution(node: onnx.NodeProto) -> bool:
         """Say whether the node dequantises what a convolution gave."""
-        quantise = givers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
-        layer = givers.get(quantise.input[0]) if quantise is not None else None
+        quantize_node = producers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        layer = producers.get(quantize_node.input[0]) if quantize_node is not None else None
         return layer is not None and layer.op_type == "Conv"
 
     nodes: list[onnx.NodeProto] = []
@@ -30,9 +30,9 @@ def rounded_twice(int8: bytes) -> bytes:
         if node.op_type == "DequantizeLinear" and node.output[0] in added and of_convolution(node):
             name, scale_and_zero = node.output[0], node.input[1:]
             node.output[0] = f"{name}_once"
-            again = f"{name}_again"
-            nodes.append(helper.make_node("QuantizeLinear", [node.output[0], *scale_and_zero], [again], name=again))
-            nodes.append(helper.make_node("DequantizeLinear", [again, *scale_and_zero], [name], name=f"{name}_twice"))
+            duplicate = f"{name}_again"
+            nodes.append(helper.make_node("QuantizeLinear", [node.output[0], *scale_and_zero], [duplicate], name=duplicate))
+            nodes.append(helper.make_node("DequantizeLinear", [duplicate, *scale_and_zero], [name], name=f"{name}_twice"))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return bytes(model.SerializeToString(deterministic=True))

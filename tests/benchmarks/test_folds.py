@@ -9,15 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.experiments.cross_validation import PROTOCOL, join, split_hash
-from benchmarks.experiments.folds import confusions, pooled, same_label
+from benchmarks.experiments.cross_validation import PROTOCOL, concatenate_windows, split_hash
+from benchmarks.experiments.folds import confusion_rates, label_agreement, pooled_metrics
 from moodring.errors import ExportError
 from moodring.evaluation.data.readers import RavdessClip
 from moodring.inference.bundle import load
 from moodring.train.data.splits import FOLDS, fold_actors
-from moodring.train.data.voices import Voice
+from moodring.train.data.voices import Utterance
 from moodring.train.run_folder import softmax
-from moodring.train.speech import Hops, actors_of, clip_probabilities, fit_clip_temperature, parts_of, usable_line
+from moodring.train.speech import (
+    SpeechWindows,
+    actors_of,
+    clip_probabilities,
+    fit_clip_temperature,
+    split_recordings,
+    usable_threshold,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,19 +56,19 @@ def test_no_fold_heard_whom_it_is_tested_on(page: dict[str, Any]) -> None:
     assert page["pooled"]["n"] == np.sum(page["pooled"]["confusion"]) == 1200
 
 
-def hops(count: int, labels: list[int]) -> Hops:
+def speech_windows(count: int, labels: list[int]) -> SpeechWindows:
     clip = np.arange(count) % len(labels)
-    return Hops(np.zeros((count, 2, 3), np.float32), np.sort(clip), np.array(labels, np.int64), np.ones(count))
+    return SpeechWindows(np.zeros((count, 2, 3), np.float32), np.sort(clip), np.array(labels, np.int64), np.ones(count))
 
 
 def test_nearly_all_speech_lies_above_the_line() -> None:
-    assert usable_line(np.linspace(0.0, 10.0, 1001, dtype=np.float32)) == pytest.approx(0.05)
-    assert usable_line(np.full(100, -3.0, np.float32)) == 0.0  # the network's own line is never lowered
-    assert usable_line(np.full(100, 9.0, np.float32)) == 4.0  # nor is more asked than voices recorded elsewhere give
+    assert usable_threshold(np.linspace(0.0, 10.0, 1001, dtype=np.float32)) == pytest.approx(0.05)
+    assert usable_threshold(np.full(100, -3.0, np.float32)) == 0.0  # the network's own line is never lowered
+    assert usable_threshold(np.full(100, 9.0, np.float32)) == 4.0  # nor is more asked than voices recorded elsewhere give
 
 
 def test_joined_hops_keep_to_their_clips() -> None:
-    both = join([hops(4, [1, 2]), hops(3, [5])])
+    both = concatenate_windows([speech_windows(4, [1, 2]), speech_windows(3, [5])])
     assert both.clip.tolist() == [0, 0, 1, 1, 2, 2, 2]
     assert both.labels.tolist() == [1, 2, 5]
     assert len(both.windows) == 7
@@ -70,7 +77,7 @@ def test_joined_hops_keep_to_their_clips() -> None:
 def test_the_clips_mean_is_calibrated_and_not_its_hops() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 8, 600)
-    parts = Hops(np.zeros((1800, 1, 1), np.float32), np.repeat(np.arange(600), 3), labels, np.ones(1800))
+    parts = SpeechWindows(np.zeros((1800, 1, 1), np.float32), np.repeat(np.arange(600), 3), labels, np.ones(1800))
     logits = rng.standard_normal((1800, 8)).astype(np.float32)
     logits[np.arange(1800), np.repeat(labels, 3)] += 1.0
     logits *= 8.0
@@ -86,7 +93,7 @@ def test_the_clips_mean_is_calibrated_and_not_its_hops() -> None:
 def test_a_hop_counts_by_its_weight() -> None:
     logits = np.zeros((2, 8), np.float32)
     logits[0, 3] = logits[1, 5] = 4.0
-    early = Hops(np.zeros((2, 1, 1), np.float32), np.zeros(2, np.int64), np.array([5]), np.array([1 / 3, 1.0]))
+    early = SpeechWindows(np.zeros((2, 1, 1), np.float32), np.zeros(2, np.int64), np.array([5]), np.array([1 / 3, 1.0]))
     probabilities, _ = clip_probabilities(logits, early)
     each = softmax(logits)
     np.testing.assert_allclose(probabilities[0], (each[0] / 3 + each[1]) / (4 / 3), rtol=1e-6)
@@ -106,43 +113,43 @@ def test_pooling_is_over_clips_and_refuses_one_that_is_tested_twice(tmp_path: Pa
         path.touch()
     happy = np.eye(8)[3].tolist()
     folds = [{"clips": dict.fromkeys(names[:2], happy)}, {"clips": dict.fromkeys(names[2:], happy)}]
-    assert pooled(folds, tmp_path)["accuracy"] == 0.5
+    assert pooled_metrics(folds, tmp_path)["accuracy"] == 0.5
     with pytest.raises(ExportError, match="tested in two folds"):
-        pooled([folds[0], folds[0]], tmp_path)
+        pooled_metrics([folds[0], folds[0]], tmp_path)
 
 
 def test_agreement_is_over_the_clips_of_all_folds():
     fp32 = [{"clips": {"a": [0.9, 0.1], "b": [0.6, 0.4]}}, {"clips": {"c": [0.2, 0.8], "d": [0.5, 0.4]}}]
     int8 = [{"clips": {"b": [0.4, 0.6], "a": [0.8, 0.2]}}, {"clips": {"c": [0.1, 0.9], "d": [0.6, 0.4]}}]
-    assert same_label(fp32, int8) == 0.75
+    assert label_agreement(fp32, int8) == 0.75
 
 
 def test_confusions_are_shares_of_the_true_class() -> None:
     matrix = np.zeros((8, 8), int)
     matrix[4, 4], matrix[4, 2] = 3, 1  # sad, taken for fear once in four
-    found = confusions(matrix.tolist(), (("sad", "fear"),))
+    found = confusion_rates(matrix.tolist(), (("sad", "fear"),))
     assert found == {"sad taken for fear": 0.25, "fear taken for sad": 0.0}
 
 
 def test_a_split_by_chance_is_as_large_and_mixes_actors() -> None:
     clips = [RavdessClip(Path(f"{row}"), "sound", 3, 1, 1, 1, 1 + row % 20) for row in range(200)]
-    voices = [Voice(clip, np.zeros(1, np.float32), np.array([1])) for clip in clips]
-    apart, mixed = (parts_of(voices, 0, mixed=mixed) for mixed in (False, True))
+    voices = [Utterance(clip, np.zeros(1, np.float32), np.array([1])) for clip in clips]
+    apart, mix_actors = (split_recordings(voices, 0, mix_actors=mix_actors) for mix_actors in (False, True))
     assert actors_of(voices, apart.test) == [1, 2, 3, 4]
     assert not {*actors_of(voices, apart.test)} & {*actors_of(voices, apart.train), *actors_of(voices, apart.validation)}
     for side in ("train", "validation", "test"):
-        assert len(getattr(mixed, side)) == len(getattr(apart, side))
-    assert sorted([*mixed.train, *mixed.validation, *mixed.test]) == list(range(200))
-    assert {*actors_of(voices, mixed.test)} & {*actors_of(voices, mixed.train)}
+        assert len(getattr(mix_actors, side)) == len(getattr(apart, side))
+    assert sorted([*mix_actors.train, *mix_actors.validation, *mix_actors.test]) == list(range(200))
+    assert {*actors_of(voices, mix_actors.test)} & {*actors_of(voices, mix_actors.train)}
 
 
 def test_a_settled_recipe_trains_on_everyone_but_the_tested() -> None:
     clips = [RavdessClip(Path(f"{row}"), "sound", 3, 1, 1, 1, 1 + row % 20) for row in range(200)]
-    voices = [Voice(clip, np.zeros(1, np.float32), np.array([1])) for clip in clips]
-    whole = parts_of(voices, 2, whole=True)
-    assert actors_of(voices, whole.train) == [*range(1, 9), *range(13, 21)]
-    assert actors_of(voices, whole.test) == [9, 10, 11, 12]
-    shipped = parts_of(voices, None, whole=True)
+    voices = [Utterance(clip, np.zeros(1, np.float32), np.array([1])) for clip in clips]
+    no_validation = split_recordings(voices, 2, no_validation=True)
+    assert actors_of(voices, no_validation.train) == [*range(1, 9), *range(13, 21)]
+    assert actors_of(voices, no_validation.test) == [9, 10, 11, 12]
+    shipped = split_recordings(voices, None, no_validation=True)
     assert actors_of(voices, shipped.train) == list(range(1, 21))
     assert not len(shipped.test)
 

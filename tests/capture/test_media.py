@@ -14,8 +14,8 @@ import pytest
 from moodring.capture.media import AudioFile, VideoFile, check_path, probe
 from moodring.clock import NS_PER_MS, NS_PER_S
 from moodring.errors import MediaError, UsageError
-from tests.support.recordings import encoded_sound, write_empty_wav, write_recording, write_talking_face
-from tests.support.signals import empty_picture, face_picture, noise, voice
+from tests.support.recordings import encode_sound, write_empty_wav, write_recording, write_talking_face
+from tests.support.signals import empty_frame, face_frame, noise, voice
 
 RATE_HZ = 16_000
 
@@ -38,8 +38,8 @@ def read_times_ms(path: Path) -> list[float]:
     return [frame.capture_time_ns / NS_PER_MS for frame in frames]
 
 
-def pictures(count: int, width: int = 160, height: int = 120) -> list[np.ndarray]:
-    return [empty_picture(index, width, height) for index in range(count)]
+def video_frames(count: int, width: int = 160, height: int = 120) -> list[np.ndarray]:
+    return [empty_frame(index, width, height) for index in range(count)]
 
 
 def tone(seconds: float, rate_hz: int, hz: float = 440.0) -> np.ndarray:
@@ -59,7 +59,7 @@ def strongest_hz(samples: np.ndarray) -> float:
 def test_a_recording_says_what_it_holds(tmp_path: Path, video: bool, audio: bool, suffix: str):
     path = write_recording(
         tmp_path / f"clip{suffix}",
-        pictures=pictures(10) if video else None,
+        video_frames=video_frames(10) if video else None,
         sound=tone(0.5, RATE_HZ) if audio else None,
     )
     info = probe(str(path))
@@ -109,7 +109,9 @@ def test_how_a_container_is_cut_into_frames_does_not_show(tmp_path: Path, rate_h
     sound = voice(1.0, rate_hz)
     whole, _ = read_sound(write_recording(tmp_path / "4096.mkv", sound=sound, rate_hz=rate_hz))
     for frame_samples in (100, 441, 1024):
-        path = write_recording(tmp_path / f"{frame_samples}.mkv", sound=sound, rate_hz=rate_hz, sound_frame=frame_samples)
+        path = write_recording(
+            tmp_path / f"{frame_samples}.mkv", sound=sound, rate_hz=rate_hz, sound_frame_samples=frame_samples
+        )
         np.testing.assert_array_equal(read_sound(path)[0], whole)
 
 
@@ -176,46 +178,46 @@ def test_sound_that_changes_its_rate_on_the_way_goes_on(tmp_path: Path):
 
 
 def test_frames_carry_the_times_of_the_recording(tmp_path: Path):
-    path = write_recording(tmp_path / "clip.mp4", pictures=pictures(25))
+    path = write_recording(tmp_path / "clip.mp4", video_frames=video_frames(25))
     np.testing.assert_allclose(read_times_ms(path), 40.0 * np.arange(25), atol=1)
 
 
 def test_a_variable_frame_rate_is_kept(tmp_path: Path):
     times_ms = [0, 10, 50, 55, 300, 301, 900, 1000, 2500, 2533]
-    path = write_recording(tmp_path / "clip.mkv", pictures=pictures(len(times_ms)), times_ms=times_ms)
+    path = write_recording(tmp_path / "clip.mkv", video_frames=video_frames(len(times_ms)), times_ms=times_ms)
     np.testing.assert_allclose(read_times_ms(path), times_ms, atol=1)
 
 
 def test_a_slide_show_is_not_taken_for_a_truncated_file(tmp_path: Path):
     times_ms = [0, 3000, 6000, 9000]
-    path = write_recording(tmp_path / "slides.mp4", pictures=pictures(4), times_ms=times_ms, last_ms=3000)
+    path = write_recording(tmp_path / "slides.mp4", video_frames=video_frames(4), times_ms=times_ms, last_frame_ms=3000)
     np.testing.assert_allclose(read_times_ms(path), times_ms, atol=1)
 
 
 @pytest.mark.parametrize("size", [(161, 121), (17, 33), (1, 1), (320, 2)])
 def test_odd_sizes_are_read_as_they_are(tmp_path: Path, size: tuple[int, int]):
     width, height = size
-    path = write_recording(tmp_path / "clip.mkv", pictures=pictures(5, width, height), video_codec="ffv1")
+    path = write_recording(tmp_path / "clip.mkv", video_frames=video_frames(5, width, height), video_codec="ffv1")
     with VideoFile(str(path)) as video:
         frames = list(video)
     assert len(frames) == 5
     for index, frame in enumerate(frames):
-        np.testing.assert_array_equal(frame.grey, empty_picture(index, width, height))
+        np.testing.assert_array_equal(frame.grey, empty_frame(index, width, height))
 
 
-@pytest.mark.parametrize("turned", [0, 90, 180, 270])
-def test_a_camera_held_sideways_gives_upright_pictures(tmp_path: Path, turned: int):
-    path = write_recording(tmp_path / "clip.mp4", pictures=[face_picture(0)] * 3, turned=turned)
+@pytest.mark.parametrize("rotation_deg", [0, 90, 180, 270])
+def test_a_camera_held_sideways_gives_upright_pictures(tmp_path: Path, rotation_deg: int):
+    path = write_recording(tmp_path / "clip.mp4", video_frames=[face_frame(0)] * 3, rotation_deg=rotation_deg)
     expected = cv2.cvtColor(cv2.VideoCapture(str(path)).read()[1], cv2.COLOR_BGR2GRAY)  # turns by itself
     with VideoFile(str(path)) as video:
         frame = next(iter(video))
-    assert frame.grey.shape == expected.shape == ((320, 240) if turned in (90, 270) else (240, 320))
+    assert frame.grey.shape == expected.shape == ((320, 240) if rotation_deg in (90, 270) else (240, 320))
     luma = 16 + expected * (219 / 255)  # the range of most video
     assert np.abs(frame.grey - luma).mean() < 3
 
 
 def test_frames_without_order_are_left_out_and_counted(tmp_path: Path):
-    path = write_recording(tmp_path / "clip.mkv", pictures=pictures(10))
+    path = write_recording(tmp_path / "clip.mkv", video_frames=video_frames(10))
     with VideoFile(str(path)) as video:
         first = list(video)
         again = list(video)  # every time lies before the last one
@@ -229,7 +231,9 @@ def test_frames_without_order_are_left_out_and_counted(tmp_path: Path):
 
 @pytest.mark.parametrize("late_ms", [0, 500, 1500])
 def test_sound_that_starts_later_than_the_picture_keeps_its_distance(tmp_path: Path, late_ms: int):
-    path = write_recording(tmp_path / "clip.mkv", pictures=pictures(75), sound=tone(1.0, RATE_HZ), sound_starts_ms=late_ms)
+    path = write_recording(
+        tmp_path / "clip.mkv", video_frames=video_frames(75), sound=tone(1.0, RATE_HZ), sound_start_ms=late_ms
+    )
     assert read_times_ms(path)[0] == 0
     _, times = read_sound(path)
     assert times[0] / NS_PER_MS == pytest.approx(late_ms, abs=25)
@@ -249,8 +253,8 @@ def _write_with_hole(path: Path, sound: np.ndarray, hole_ms: int) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=RATE_HZ, layout="mono")
         after_ms = 1000 * sound.size // RATE_HZ + hole_ms
-        packets = encoded_sound(stream, sound, RATE_HZ, "mono", 0, last=False)
-        packets += encoded_sound(stream, sound, RATE_HZ, "mono", after_ms)
+        packets = encode_sound(stream, sound, RATE_HZ, "mono", 0, flush=False)
+        packets += encode_sound(stream, sound, RATE_HZ, "mono", after_ms)
         for packet in packets:
             container.mux(packet)
 
@@ -306,7 +310,7 @@ def test_a_whole_recording_is_not_called_truncated(tmp_path: Path):
 
 
 def test_damage_in_the_middle_costs_some_frames_not_the_run(tmp_path: Path):
-    data = bytearray(write_recording(tmp_path / "whole.mkv", pictures=[face_picture(i) for i in range(75)]).read_bytes())
+    data = bytearray(write_recording(tmp_path / "whole.mkv", video_frames=[face_frame(i) for i in range(75)]).read_bytes())
     rng = np.random.default_rng(0)
     for position in rng.integers(len(data) // 3, len(data) // 2, 60):
         data[position] ^= 0xFF
@@ -346,8 +350,8 @@ except Exception as error:
 
 
 @pytest.mark.data
-def test_grid_clips_keep_picture_and_sound_together(data_part):
-    clips = sorted(data_part("av_clips").glob("grid_*.mpg"))
+def test_grid_clips_keep_picture_and_sound_together(data_path):
+    clips = sorted(data_path("av_clips").glob("grid_*.mpg"))
     assert len(clips) == 11
     for clip in clips:
         times = read_times_ms(clip)
@@ -359,8 +363,8 @@ def test_grid_clips_keep_picture_and_sound_together(data_part):
 
 
 @pytest.mark.data
-def test_every_real_clip_can_be_read(data_part):
-    clips = [*sorted(data_part("video").glob("*.m*")), *sorted(data_part("crema_d_sample/clips").iterdir())]
+def test_every_real_clip_can_be_read(data_path):
+    clips = [*sorted(data_path("video").glob("*.m*")), *sorted(data_path("crema_d_sample/clips").iterdir())]
     assert len(clips) >= 12
     for clip in clips:
         info = probe(str(clip))

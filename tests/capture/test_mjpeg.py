@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moodring.capture.mjpeg import LONGEST_LINE, MjpegStream, NotMultipartError, Parts, is_whole_jpeg, jpeg_height
+from moodring.capture.mjpeg import (
+    MAX_LINE_BYTES,
+    MjpegStream,
+    MultipartReader,
+    NotMultipartError,
+    is_complete_jpeg,
+    jpeg_height,
+)
 from moodring.errors import DeviceError
 
 JPEG = b"\xff\xd8 a picture \xff\xd9"
@@ -47,36 +54,36 @@ def stream(bodies: list[bytes], *, length: bool, boundary: bytes = b"cut") -> by
 )
 def test_any_chunking_gives_the_same_bodies(bodies: list[bytes], sizes: list[int], length: bool):
     bodies = [body.replace(b"\r\n--cut", b"") or b"x" for body in bodies]
-    parts = Parts(chunked(stream(bodies, length=length), sizes), b"cut")
-    assert [parts.body() for _ in bodies] == bodies
+    parts = MultipartReader(chunked(stream(bodies, length=length), sizes), b"cut")
+    assert [parts.read_body() for _ in bodies] == bodies
     with pytest.raises(DeviceError, match="gives no more frames"):
-        parts.body()
+        parts.read_body()
 
 
 @settings(max_examples=150)
-@given(garbage=st.binary(max_size=3 * LONGEST_LINE), sizes=st.lists(st.integers(1, 5000), min_size=1, max_size=3))
+@given(garbage=st.binary(max_size=3 * MAX_LINE_BYTES), sizes=st.lists(st.integers(1, 5000), min_size=1, max_size=3))
 def test_garbage_is_refused_and_never_read_without_end(garbage: bytes, sizes: list[int]):
-    parts = Parts(chunked(garbage * 3, sizes), b"cut")
+    parts = MultipartReader(chunked(garbage * 3, sizes), b"cut")
     with pytest.raises(DeviceError):
-        [parts.body() for _ in range(50)]
+        [parts.read_body() for _ in range(50)]
 
 
 @pytest.mark.parametrize("length", [b"-1", b"0", b"99999999999", b"many"])
 def test_an_impossible_length_is_refused(length: bytes):
     with pytest.raises(DeviceError, match="announces a picture of"):
-        Parts(chunked(b"--cut\r\nContent-Length: " + length + b"\r\n\r\n" + JPEG, [99]), b"cut").body()
+        MultipartReader(chunked(b"--cut\r\nContent-Length: " + length + b"\r\n\r\n" + JPEG, [99]), b"cut").read_body()
 
 
 def test_a_boundary_may_be_named_with_its_dashes():
-    parts = Parts(chunked(stream([JPEG], length=False), [7]), b"--cut")
-    assert parts.body() == JPEG
+    parts = MultipartReader(chunked(stream([JPEG], length=False), [7]), b"--cut")
+    assert parts.read_body() == JPEG
 
 
 @pytest.mark.parametrize(("height", "width"), [(480, 640), (1, 1), (1080, 1920)])
 def test_a_jpegs_height_is_read_from_its_head(height: int, width: int):
     ok, data = cv2.imencode(".jpg", np.zeros((height, width), np.uint8))
     assert ok
-    assert is_whole_jpeg(data.tobytes())
+    assert is_complete_jpeg(data.tobytes())
     assert jpeg_height(data) == height
 
 

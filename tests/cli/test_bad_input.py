@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.events import check_lines
 from tests.support.recordings import write_empty_wav, write_recording, write_talking_face
-from tests.support.signals import empty_picture, voice
+from tests.support.signals import empty_frame, voice
 from tests.support.tiny_bundle import read_document, write_document
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,7 +146,7 @@ def test_a_truncated_recording_with_its_index_gives_what_it_holds(run, tmp_path:
 
 
 def test_a_clip_without_a_face(run, tmp_path: Path):
-    path = write_recording(tmp_path / "empty.mp4", pictures=[empty_picture(i) for i in range(50)])
+    path = write_recording(tmp_path / "empty.mp4", video_frames=[empty_frame(i) for i in range(50)])
     done = run(path, "--events", "-")
     assert done.code == 0
     events = check_lines(done.stdout)
@@ -166,7 +166,7 @@ def test_a_silent_clip(run, tmp_path: Path):
 
 def test_a_silent_clip_without_a_face_says_both(run, tmp_path: Path):
     path = write_recording(
-        tmp_path / "nothing.mp4", pictures=[empty_picture(i) for i in range(50)], sound=np.zeros(32_000, np.float32)
+        tmp_path / "nothing.mp4", video_frames=[empty_frame(i) for i in range(50)], sound=np.zeros(32_000, np.float32)
     )
     done = run(path, "--events", "-")
     assert done.code == 0

@@ -14,7 +14,7 @@ from moodring.capture.camera import default_camera
 from moodring.capture.microphone import default_microphone
 from tests.support.events import check_lines
 from tests.support.recordings import write_recording
-from tests.support.signals import face_picture, voice
+from tests.support.signals import face_frame, voice
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "moodring.cli", "run"]
@@ -46,7 +46,7 @@ def test_two_processes_agree_byte_for_byte(config: Path, talking_face: Path):
 
 
 def test_picture_and_sound_may_come_from_two_files(config: Path, tmp_path: Path):
-    picture = write_recording(tmp_path / "face.mp4", pictures=[face_picture(i) for i in range(50)])
+    picture = write_recording(tmp_path / "face.mp4", video_frames=[face_frame(i) for i in range(50)])
     sound = write_recording(tmp_path / "voice.wav", sound=voice(2.0))
     events = check_lines(run("--video", picture, "--audio", sound, "--config", config, "--pace", "max").stdout)
     assert sum(len(event["data"]["modalities"]) == 2 for event in events) >= 4

@@ -27,8 +27,8 @@ from moodring.dashboard.opening import open_page
 from moodring.dashboard.server import PageServer
 from moodring.errors import ConfigError, PublishError, UsageError
 from moodring.publish.base import Shown
-from tests.support.page import SOURCE, STREAM, Page, event, serving, status
-from tests.support.websocket import Watcher
+from tests.support.page import SOURCE, STREAM, DashboardHarness, event, serve_dashboard, status
+from tests.support.websocket import WebSocketClient
 
 ANYWHERE = "0.0.0.0"  # noqa: S104  nothing is bound to it but for one test of what is said then
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,8 +37,8 @@ OPENAPI = json.loads((STATIC.parent / "openapi.json").read_text(encoding="utf-8"
 
 
 @pytest.fixture
-def page() -> Iterator[Page]:
-    with serving() as served:
+def page() -> Iterator[DashboardHarness]:
+    with serve_dashboard() as served:
         yield served
 
 
@@ -64,10 +64,10 @@ def code(answer: bytes) -> int:
 # what it serves
 
 
-def test_the_page_is_whole_small_and_asks_nobody_else(page: Page):
+def test_the_page_is_whole_small_and_asks_nobody_else(page: DashboardHarness):
     weight = 0
     for path in ("/", *(f"/{file.name}" for file in STATIC.iterdir() if file.name != "index.html")):
-        found, headers, body = page.ask("GET", path)
+        found, headers, body = page.send_request("GET", path)
         assert found == 200
         assert "script-src 'self'" in headers["content-security-policy"]
         assert "unsafe" not in headers["content-security-policy"]
@@ -79,28 +79,28 @@ def test_the_page_is_whole_small_and_asks_nobody_else(page: Page):
     assert weight <= 120_000
 
 
-def test_head_is_get_without_the_body(page: Page):
-    found, headers, body = page.ask("HEAD", "/")
+def test_head_is_get_without_the_body(page: DashboardHarness):
+    found, headers, body = page.send_request("HEAD", "/")
     assert (found, body) == (200, b"")
     assert int(headers["content-length"]) == (STATIC / "index.html").stat().st_size
 
 
-def test_the_state_is_the_newest_of_each_stream_as_it_was_published(page: Page):
+def test_the_state_is_the_newest_of_each_stream_as_it_was_published(page: DashboardHarness):
     page.publish("happy", "sad")
     page.server.publish(status())
     page.server.publish(event(0, "calm", source="/moodring/other/live/1"))
-    with Watcher(page.port) as watcher:
+    with WebSocketClient(page.port) as watcher:
         watcher.wait_for(lambda message: message.get("source") == "/moodring/other/live/1")
-    told = json.loads(page.ask("GET", "/api/v1/state")[2])
+    told = json.loads(page.send_request("GET", "/api/v1/state")[2])
     assert [one["stream"] for one in told["streams"]] == [STREAM, "other/live"]
     assert told["streams"][0]["emotion"]["data"]["label"] == "sad"
     assert told["streams"][0]["status"]["data"]["level_dbfs"] == -31.2
     assert told["streams"][1]["status"] is None
 
 
-def test_who_comes_late_is_told_the_last_two_minutes(page: Page):
+def test_who_comes_late_is_told_the_last_two_minutes(page: DashboardHarness):
     page.publish(*["happy", None] * 1000)
-    with Watcher(page.port) as watcher:
+    with WebSocketClient(page.port) as watcher:
         history = watcher.wait_for_type("moodring.page.history.v1")
         newest = watcher.wait_for_type("moodring.emotion.v1")
     assert len(history["times_ms"]) == len(history["per_mille"]) == HISTORY_S * POINTS_HZ
@@ -109,16 +109,16 @@ def test_who_comes_late_is_told_the_last_two_minutes(page: Page):
     assert sum(history["per_mille"][-2]) == pytest.approx(1000, abs=4)
 
 
-def test_a_recording_that_begins_again_begins_its_history_again(page: Page):
+def test_a_recording_that_begins_again_begins_its_history_again(page: DashboardHarness):
     page.publish("happy", "happy", "happy")
     page.server.publish(event(0, "sad"))
-    with Watcher(page.port) as watcher:
+    with WebSocketClient(page.port) as watcher:
         assert len(watcher.wait_for_type("moodring.page.history.v1")["times_ms"]) == 1
 
 
-def test_every_event_reaches_every_watcher_in_order_with_the_level_of_the_moment(page: Page):
+def test_every_event_reaches_every_watcher_in_order_with_the_level_of_the_moment(page: DashboardHarness):
     with contextlib.ExitStack() as stack:
-        watchers = [stack.enter_context(Watcher(page.port)) for _ in range(5)]
+        watchers = [stack.enter_context(WebSocketClient(page.port)) for _ in range(5)]
         for watcher in watchers:
             watcher.wait_for_type("moodring.page.hello.v1")
         page.publish(*["happy", "sad"] * 20)
@@ -132,9 +132,9 @@ def test_every_event_reaches_every_watcher_in_order_with_the_level_of_the_moment
 # muting
 
 
-def test_muting_takes_the_anti_forgery_value_and_nothing_less(page: Page):
+def test_muting_takes_the_anti_forgery_value_and_nothing_less(page: DashboardHarness):
     page.publish("happy")
-    anti_forgery = json.loads(page.ask("GET", "/api/v1/state")[2])["anti_forgery"]
+    anti_forgery = json.loads(page.send_request("GET", "/api/v1/state")[2])["anti_forgery"]
     assert anti_forgery == page.guard.anti_forgery
     assert page.mute(**{"X-Moodring-Anti-Forgery": ""}) == 403
     assert page.mute(**{"X-Moodring-Anti-Forgery": anti_forgery[:-1]}) == 403
@@ -146,10 +146,10 @@ def test_muting_takes_the_anti_forgery_value_and_nothing_less(page: Page):
     assert any("camera" in line and "muted" in line for line in page.said)
 
 
-def test_what_cannot_be_muted_is_refused(page: Page):
+def test_what_cannot_be_muted_is_refused(page: DashboardHarness):
     page.publish("happy")
     page.server.publish(event(0, source="/moodring/replay/clip.mp4/1"))
-    with Watcher(page.port) as watcher:
+    with WebSocketClient(page.port) as watcher:
         watcher.wait_for(lambda message: message.get("source") == "/moodring/replay/clip.mp4/1")
     assert page.mute("window") == 400
     assert page.mute(muted="yes") == 400
@@ -164,16 +164,16 @@ def test_what_cannot_be_muted_is_refused(page: Page):
     "body",
     [b"", b"[]", b"{", b"[" * 1000, b"\xff\xfe", b'{"stream":1,"device":"camera","muted":true}', b'{"muted":true}', b"null"],
 )
-def test_a_body_that_is_none_is_refused(page: Page, body: bytes):
+def test_a_body_that_is_none_is_refused(page: DashboardHarness, body: bytes):
     headers = {"Content-Type": "application/json", "X-Moodring-Anti-Forgery": page.guard.anti_forgery}
-    assert page.ask("POST", "/api/v1/mute", body, **headers)[0] == 400
+    assert page.send_request("POST", "/api/v1/mute", body, **headers)[0] == 400
 
 
-def test_get_changes_nothing_and_other_methods_are_refused(page: Page):
+def test_get_changes_nothing_and_other_methods_are_refused(page: DashboardHarness):
     for path, methods in OPENAPI["paths"].items():
         for method in ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"):
             if method.lower() not in methods:
-                found, headers, _ = page.ask(method, path)
+                found, headers, _ = page.send_request(method, path)
                 assert found == 405, (method, path)
                 assert headers["allow"]
 
@@ -184,74 +184,74 @@ def test_get_changes_nothing_and_other_methods_are_refused(page: Page):
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example", "[::2]", "", "a:b:c"]
 )
-def test_a_name_that_is_not_ours_is_refused(page: Page, host: str):
-    assert page.ask("GET", "/api/v1/state", Host=host)[0] in (400, 421)
-    assert page.ask("GET", "/", Host=host)[0] in (400, 421)
-    with pytest.raises(AssertionError), Watcher(page.port, Host=host or "x") as watcher:
+def test_a_name_that_is_not_ours_is_refused(page: DashboardHarness, host: str):
+    assert page.send_request("GET", "/api/v1/state", Host=host)[0] in (400, 421)
+    assert page.send_request("GET", "/", Host=host)[0] in (400, 421)
+    with pytest.raises(AssertionError), WebSocketClient(page.port, Host=host or "x") as watcher:
         watcher.wait_for_type("moodring.page.hello.v1")
 
 
-def test_every_name_of_loopback_is_ours(page: Page):
+def test_every_name_of_loopback_is_ours(page: DashboardHarness):
     for host in ("127.0.0.1", "localhost", "LOCALHOST:1", "[::1]:9", f"127.0.0.1:{page.port}"):
-        assert page.ask("GET", "/", Host=host)[0] == 200
+        assert page.send_request("GET", "/", Host=host)[0] == 200
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1.evil.example", "http://127.0.0.1:1"])
-def test_a_page_of_another_origin_is_refused(page: Page, origin: str):
+def test_a_page_of_another_origin_is_refused(page: DashboardHarness, origin: str):
     page.publish("happy")
-    assert page.ask("GET", "/api/v1/state", Origin=origin)[0] == 403
+    assert page.send_request("GET", "/api/v1/state", Origin=origin)[0] == 403
     assert page.mute(Origin=origin) == 403
-    with Watcher(page.port, Origin=origin) as watcher:
+    with WebSocketClient(page.port, Origin=origin) as watcher:
         assert watcher.status == 403
     assert page.mute(Origin=f"http://127.0.0.1:{page.port}") == 200
 
 
-def test_a_picture_or_script_in_a_page_of_another_site_is_refused(page: Page):
-    assert page.ask("GET", "/api/v1/state", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors")[0] == 403
-    assert page.ask("GET", "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")[0] == 200
+def test_a_picture_or_script_in_a_page_of_another_site_is_refused(page: DashboardHarness):
+    assert page.send_request("GET", "/api/v1/state", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors")[0] == 403
+    assert page.send_request("GET", "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")[0] == 200
 
 
 @pytest.mark.parametrize(
     "path", ["/../openapi.json", "/%2e%2e/openapi.json", "/static/../../session.py", "//etc/passwd", "/..%2f..%2fetc/passwd",
              "/index.html", "/page.css/", "/PAGE.css", "/page.css%00", "/api/v1/state/..", "/%"],
 )  # fmt: skip
-def test_there_is_nothing_beside_the_files_of_the_page(page: Page, path: str):
+def test_there_is_nothing_beside_the_files_of_the_page(page: DashboardHarness, path: str):
     assert code(raw(page.port, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())) == 404
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Page]:
+def guarded(tmp_path: Path) -> Iterator[DashboardHarness]:
     """A page as it is off loopback: with a token."""
-    with serving(guard=guard_for(ANYWHERE, "none", str(tmp_path / "token"))) as served:
+    with serve_dashboard(guard=guard_for(ANYWHERE, "none", str(tmp_path / "token"))) as served:
         yield served
 
 
-def test_off_loopback_the_token_opens_what_is_sensed_and_nothing_else_does(guarded: Page, tmp_path: Path):
+def test_off_loopback_the_token_opens_what_is_sensed_and_nothing_else_does(guarded: DashboardHarness, tmp_path: Path):
     token = (tmp_path / "token").read_text().strip()
     assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
     guarded.publish("happy")
-    assert guarded.ask("GET", "/")[0] == 200  # the form that asks for it
+    assert guarded.send_request("GET", "/")[0] == 200  # the form that asks for it
     for headers in (
         {},
         {"Authorization": f"Bearer {token}x"},
         {"Cookie": f"moodring={token}"},
         {"Authorization": f"Basic {token}"},
     ):
-        assert guarded.ask("GET", "/api/v1/state", **headers)[0] == 401
+        assert guarded.send_request("GET", "/api/v1/state", **headers)[0] == 401
         assert guarded.mute(**headers) == 401
-        with Watcher(guarded.port, **headers) as watcher:
+        with WebSocketClient(guarded.port, **headers) as watcher:
             assert watcher.status == 401
-    assert guarded.ask("GET", f"/api/v1/state?token={token}")[0] == 401
+    assert guarded.send_request("GET", f"/api/v1/state?token={token}")[0] == 401
     assert guarded.mute(Authorization=f"Bearer {token}") == 200
     asked = {"Content-Type": "application/json"}
-    assert guarded.ask("POST", "/api/v1/login", json.dumps({"token": "x"}), **asked)[0] == 401
-    found, headers, _ = guarded.ask("POST", "/api/v1/login", json.dumps({"token": token}), **asked)
+    assert guarded.send_request("POST", "/api/v1/login", json.dumps({"token": "x"}), **asked)[0] == 401
+    found, headers, _ = guarded.send_request("POST", "/api/v1/login", json.dumps({"token": token}), **asked)
     assert found == 204
     cookie, attributes = headers["set-cookie"].split("; ", 1)
     assert token not in cookie
     assert {"HttpOnly", "SameSite=Strict"} <= set(attributes.split("; "))
-    assert guarded.ask("GET", "/api/v1/state", Cookie=f"other=1; {cookie}")[0] == 200
-    with Watcher(guarded.port, Cookie=cookie) as watcher:
+    assert guarded.send_request("GET", "/api/v1/state", Cookie=f"other=1; {cookie}")[0] == 200
+    with WebSocketClient(guarded.port, Cookie=cookie) as watcher:
         watcher.wait_for_type("moodring.emotion.v1")
 
 
@@ -299,7 +299,7 @@ def test_loopback_is_known():
         (b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n", 200),
     ],
 )  # fmt: skip
-def test_what_is_no_request_is_refused(page: Page, data: bytes, status: int):
+def test_what_is_no_request_is_refused(page: DashboardHarness, data: bytes, status: int):
     assert code(raw(page.port, data)) == status
 
 
@@ -313,20 +313,20 @@ def test_any_bytes_get_an_answer_of_4xx_or_none(data: bytes):
     assert code(answer) in (0, 400, 404, 405, 408, 413, 421, 431)
 
 
-ONCE: list[Page] = []
+ONCE: list[DashboardHarness] = []
 
 
 @contextlib.contextmanager
-def serving_once() -> Iterator[Page]:
+def serving_once() -> Iterator[DashboardHarness]:
     """Hypothesis asks many times; one server is enough for them."""
     with contextlib.ExitStack() as stack:
         if not ONCE:
-            ONCE.append(stack.enter_context(serving()))
+            ONCE.append(stack.enter_context(serve_dashboard()))
         yield ONCE[0]
         ONCE.clear()
 
 
-def test_a_gigabyte_is_refused_before_it_is_read(page: Page):
+def test_a_gigabyte_is_refused_before_it_is_read(page: DashboardHarness):
     head = b"POST /api/v1/mute HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", page.port), timeout=10) as connection:
         connection.sendall(head)
@@ -339,41 +339,43 @@ def test_a_gigabyte_is_refused_before_it_is_read(page: Page):
             assert code(connection.recv(4096)) == 413
 
 
-def test_a_request_that_dribbles_is_ended(page: Page, monkeypatch: pytest.MonkeyPatch):
+def test_a_request_that_dribbles_is_ended(page: DashboardHarness, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(http, "REQUEST_S", 0.2)
     with socket.create_connection(("127.0.0.1", page.port), timeout=10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: loc")
         assert code(rest(connection)) == 408
 
 
-def test_however_many_dribble_who_asks_properly_is_answered(page: Page):
+def test_however_many_dribble_who_asks_properly_is_answered(page: DashboardHarness):
     with contextlib.ExitStack() as stack:
         for _ in range(3 * server.MOST_CONNECTIONS):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", page.port)))
             connection.sendall(b"GET / HTTP/1.1\r\n")
-        assert page.ask("GET", "/")[0] == 200
+        assert page.send_request("GET", "/")[0] == 200
     assert page.server.connections_refused >= 2 * server.MOST_CONNECTIONS
 
 
-def test_more_watchers_than_there_may_be_are_refused(page: Page, monkeypatch: pytest.MonkeyPatch):
+def test_more_watchers_than_there_may_be_are_refused(page: DashboardHarness, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server, "MOST_CLIENTS", 3)
     with contextlib.ExitStack() as stack:
-        watchers = [stack.enter_context(Watcher(page.port)) for _ in range(3)]
+        watchers = [stack.enter_context(WebSocketClient(page.port)) for _ in range(3)]
         assert [watcher.status for watcher in watchers] == [101] * 3
-        with Watcher(page.port) as fourth:
+        with WebSocketClient(page.port) as fourth:
             assert fourth.status == 429
         watchers[0].socket.close()
         deadline = time.monotonic() + 10
-        while (again := Watcher(page.port)).status != 101:
+        while (again := WebSocketClient(page.port)).status != 101:
             again.socket.close()
             assert time.monotonic() < deadline
         again.socket.close()
 
 
-def test_a_watcher_that_stops_reading_is_dropped_and_one_that_reads_is_not(page: Page, monkeypatch: pytest.MonkeyPatch):
+def test_a_watcher_that_stops_reading_is_dropped_and_one_that_reads_is_not(
+    page: DashboardHarness, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(live, "PING_S", 0.05)
     monkeypatch.setattr(live, "SILENT_S", 0.3)
-    with Watcher(page.port) as deaf, Watcher(page.port) as reader:
+    with WebSocketClient(page.port) as deaf, WebSocketClient(page.port) as reader:
         page.publish("happy")
         while page.server.clients_dropped == 0:
             reader.read()
@@ -384,8 +386,8 @@ def test_a_watcher_that_stops_reading_is_dropped_and_one_that_reads_is_not(page:
     assert page.server.clients_dropped == 1
 
 
-def test_a_watcher_that_takes_nothing_holds_no_more_than_its_buffer(page: Page):
-    with Watcher(page.port) as deaf, Watcher(page.port) as reader:
+def test_a_watcher_that_takes_nothing_holds_no_more_than_its_buffer(page: DashboardHarness):
+    with WebSocketClient(page.port) as deaf, WebSocketClient(page.port) as reader:
         last = 0
         while page.server.clients_dropped == 0:
             page.publish(*["happy"] * 200)
@@ -396,41 +398,41 @@ def test_a_watcher_that_takes_nothing_holds_no_more_than_its_buffer(page: Page):
         deaf.socket.close()
 
 
-def test_a_watcher_that_speaks_is_shown_out(page: Page):
-    with Watcher(page.port) as watcher:
-        watcher.say("hello")
+def test_a_watcher_that_speaks_is_shown_out(page: DashboardHarness):
+    with WebSocketClient(page.port) as watcher:
+        watcher.send_text("hello")
         while watcher.is_open:
             watcher.read()
-        assert watcher.closed_with == live.POLICY_VIOLATION
+        assert watcher.close_code == live.POLICY_VIOLATION
 
 
 @pytest.mark.parametrize("change", [{"Sec_WebSocket_Version": "8"}, {"Upgrade": "h2c"}])
-def test_another_upgrade_is_refused(page: Page, change: dict[str, str]):
+def test_another_upgrade_is_refused(page: DashboardHarness, change: dict[str, str]):
     headers = {
         "Upgrade": "websocket",
         "Connection": "Upgrade",
         "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
         "Sec_WebSocket_Version": "13",
     }
-    found, told, _ = page.ask("GET", "/api/v1/live", **headers | change)
+    found, told, _ = page.send_request("GET", "/api/v1/live", **headers | change)
     assert found == 426
     assert told.get("upgrade") or told.get("sec-websocket-version")
-    assert page.ask("GET", "/api/v1/live")[0] == 426
+    assert page.send_request("GET", "/api/v1/live")[0] == 426
 
 
 # opening and closing
 
 
-def test_a_port_that_is_taken_is_said_with_what_to_do(page: Page):
+def test_a_port_that_is_taken_is_said_with_what_to_do(page: DashboardHarness):
     with pytest.raises(PublishError, match=r"cannot be served on 127\.0\.0\.1:\d+: .*--page-port"):
         PageServer("127.0.0.1", page.port, page.guard, Shown("live", ""), print).open()
 
 
 def test_closing_ends_the_thread_the_watchers_and_the_socket():
     before = set(threading.enumerate())
-    with serving() as page:
+    with serve_dashboard() as page:
         port = page.port
-        watcher = Watcher(port)
+        watcher = WebSocketClient(port)
         dribbler = socket.create_connection(("127.0.0.1", port))
     while watcher.is_open:
         watcher.read()
@@ -438,17 +440,17 @@ def test_closing_ends_the_thread_the_watchers_and_the_socket():
     assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "page"]
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
-    with serving(port=port) as again:  # the very same address, at once
-        assert again.ask("GET", "/")[0] == 200
+    with serve_dashboard(port=port) as again:  # the very same address, at once
+        assert again.send_request("GET", "/")[0] == 200
 
 
-def test_a_preview_is_served_only_where_it_is_asked_for(page: Page):
+def test_a_preview_is_served_only_where_it_is_asked_for(page: DashboardHarness):
     page.publish("happy")
-    assert page.ask("GET", f"/api/v1/preview?stream={STREAM}")[0] == 404
+    assert page.send_request("GET", f"/api/v1/preview?stream={STREAM}")[0] == 404
     pictures = [b"\xff\xd8picture", None]
-    with serving(previews={STREAM: lambda: pictures.pop(0)}) as shown:
+    with serve_dashboard(previews={STREAM: lambda: pictures.pop(0)}) as shown:
         for stream in (STREAM, STREAM.replace("/", "%2F")):
-            found, headers, body = shown.ask("GET", f"/api/v1/preview?stream={stream}")
+            found, headers, body = shown.send_request("GET", f"/api/v1/preview?stream={stream}")
             assert (found, body) in ((200, b"\xff\xd8picture"), (204, b""))
             assert headers["cache-control"] == "no-store"
 
@@ -456,24 +458,24 @@ def test_a_preview_is_served_only_where_it_is_asked_for(page: Page):
 # the description
 
 
-def test_the_description_and_the_routes_agree(page: Page):
+def test_the_description_and_the_routes_agree(page: DashboardHarness):
     assert OPENAPI["openapi"].startswith("3.1")
     described = set(OPENAPI["paths"])
     assert described == {"/", *(f"/{f.name}" for f in STATIC.iterdir() if f.name != "index.html"), "/openapi.json",
                          "/api/v1/state", "/api/v1/live", "/api/v1/preview", "/api/v1/mute", "/api/v1/login"}  # fmt: skip
-    assert json.loads(page.ask("GET", "/openapi.json")[2]) == OPENAPI
+    assert json.loads(page.send_request("GET", "/openapi.json")[2]) == OPENAPI
     for path in described:
-        assert page.ask("GET", path)[0] in (200, 404, 405, 426)
+        assert page.send_request("GET", path)[0] in (200, 404, 405, 426)
 
 
-def test_the_source_of_a_stream_is_the_one_published(page: Page):
+def test_the_source_of_a_stream_is_the_one_published(page: DashboardHarness):
     page.publish("happy")
-    with Watcher(page.port) as watcher:
+    with WebSocketClient(page.port) as watcher:
         assert watcher.wait_for_type("moodring.page.history.v1")["source"] == SOURCE
         assert watcher.messages[0]["may_mute"] == [STREAM]
 
 
-def test_schemathesis_finds_nothing_that_the_description_does_not_say(page: Page):
+def test_schemathesis_finds_nothing_that_the_description_does_not_say(page: DashboardHarness):
     """All its checks on all paths but the WebSocket's, which OpenAPI cannot say how to ask for."""
     pytest.importorskip("schemathesis", reason="no schemathesis: pip install 'moodring[dev]'")
     page.publish("happy")

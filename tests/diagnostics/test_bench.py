@@ -28,7 +28,7 @@ from moodring.diagnostics.bench.timing import Stage, quantiles_us, spread
 from moodring.diagnostics.peers import cameras
 from moodring.errors import MediaError, UsageError
 from moodring.inference import bundle as bundles
-from moodring.inference.variants import pinned
+from moodring.inference.variants import fixed_plan
 from moodring.pipeline import Pipeline, open_networks
 from moodring.run.sources import SAMPLE_CLIP
 from moodring.types import AudioBlock
@@ -88,7 +88,7 @@ def test_the_hot_part_compares_every_stage_with_its_kernel(tiny_bundle: Path, cl
     config = Config(speech=SpeechConfig("cv2"))
     whole = measured_pipeline(config, bundle, IDENTITY, open_networks(config, bundle), inner=False)
     kept = Kept()
-    floor = Floor(bundle, pinned(bundle, "onnx", "fp32"), clip.reduction)
+    floor = Floor(bundle, fixed_plan(bundle, "onnx", "fp32"), clip.reduction)
     figures = hot.judge(lambda: hot.sample(measured, whole, floor, clip, kept))
     assert hot.LEAST <= figures["processes"] <= hot.MOST
     assert figures["ratios"].keys() >= {"frame", "frame_mean", "stream", "decode", "detect", "face", "mfcc"}
@@ -115,7 +115,7 @@ def test_a_recording_without_a_picture_or_a_face_is_said(tmp_path: Path, tiny_bu
     black = np.asarray(cv2.imencode(".jpg", np.zeros((480, 640), np.uint8))[1], np.uint8).reshape(-1)
     empty = dataclasses.replace(clip, jpegs=[black] * 4)
     with pytest.raises(MediaError, match="no face was read"):
-        hot.sample(measured, measured, Floor(bundle, pinned(bundle, "onnx", "fp32"), 1), empty, Kept())
+        hot.sample(measured, measured, Floor(bundle, fixed_plan(bundle, "onnx", "fp32"), 1), empty, Kept())
 
 
 def test_times_spread_and_the_machine():
@@ -163,17 +163,17 @@ def test_the_help_explains_every_stage():
 
 def test_a_mark_survives_the_camera_and_says_when_a_picture_was_taken(clip):
     for number in (0, 1, 349, 4095):
-        picture = cameras.marked(decode_jpeg(clip.jpegs[0], 1), number)
+        picture = cameras.draw_mark(decode_jpeg(clip.jpegs[0], 1), number)
         jpeg = np.asarray(cv2.imencode(".jpg", picture)[1], np.uint8).reshape(-1)
         for reduction in (1, 2):
-            assert cameras.read_mark(decode_jpeg(jpeg, reduction), cameras.MARK_SIDE // reduction) == number
-    with cameras.serving(clip) as served, NetworkCamera(served.video(30.0, first=7)) as camera:
-        ruler, taken_ns = cameras.Ruler(served, 30.0, 7), []
+            assert cameras.read_mark(decode_jpeg(jpeg, reduction), cameras.MARK_SIDE_PX // reduction) == number
+    with cameras.serve_recording(clip) as endpoints, NetworkCamera(endpoints.video(30.0, first=7)) as camera:
+        decoder, captured_at_ns = cameras.CaptureTimeDecoder(endpoints, 30.0, 7), []
         for _ in range(5):
-            frame = camera.read().decoded()
-            taken_ns.append(ruler.taken_ns(frame.grey))
-            assert taken_ns[-1] <= frame.capture_time_ns
-    apart_ms = np.diff(taken_ns) / 1e6
+            frame = camera.read().decode_frame()
+            captured_at_ns.append(decoder.captured_at_ns(frame.grey))
+            assert captured_at_ns[-1] <= frame.capture_time_ns
+    apart_ms = np.diff(captured_at_ns) / 1e6
     assert (apart_ms > 33.3).all()
     np.testing.assert_allclose(apart_ms / (1000 / 30), np.round(apart_ms / (1000 / 30)), atol=1e-3)
 

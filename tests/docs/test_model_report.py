@@ -11,7 +11,7 @@ import pytest
 
 from docs.generate.models import __main__ as pages
 from docs.generate.models import keep
-from docs.generate.models.blocks import Figure, Heading, Table, Text, markdown, page
+from docs.generate.models.blocks import Figure, Heading, Table, Text, render_html, render_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "models"
@@ -96,7 +96,7 @@ def test_blocks_are_written_as_markdown_and_as_html():
         Table(("what", "n"), [("x", "1.0 %")], "From y"),
         Figure("f.png", 'a "b"'),
     ]
-    text, html = markdown(blocks, "note"), page(blocks, "note", "t")
+    text, html = render_markdown(blocks, "note"), render_html(blocks, "note", "t")
     assert "## A & B" in text
     assert "| x | 1.0 % |" in text
     assert "![a" in text

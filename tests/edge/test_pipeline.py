@@ -19,8 +19,8 @@ from moodring.labels import LABELS
 from moodring.pipeline import Pipeline
 from moodring.publish.cloudevents import to_document, to_json
 from moodring.types import AudioBlock, EmotionEvent, VideoFrame
-from tests.support.events import BOTH, check_event, make_pipeline
-from tests.support.signals import empty_picture, face_picture, frames, in_blocks, voice
+from tests.support.events import DEVICES_OK, check_event, make_pipeline
+from tests.support.signals import empty_frame, face_frame, frames, split_into_blocks, voice
 from tests.support.tiny_bundle import write_tiny_bundle
 
 TICK_NS = 200 * NS_PER_MS
@@ -28,18 +28,18 @@ CAMERA, MICROPHONE = {"camera": "ok", "microphone": "absent"}, {"camera": "absen
 
 
 def show_faces(pipeline: Pipeline, seconds: float, start_ns: int = 0) -> None:
-    for frame in frames((face_picture(i) for i in range(round(15 * seconds))), start_ns=start_ns):
+    for frame in frames((face_frame(i) for i in range(round(15 * seconds))), start_ns=start_ns):
         pipeline.process_frame(frame)
         pipeline.search_new_faces(frame)
 
 
 def say(pipeline: Pipeline, seconds: float, start_ns: int = 0, block: int = 320) -> None:
     sound = voice(seconds)
-    for piece in in_blocks(sound, [block] * (sound.size // block), start_ns):
+    for piece in split_into_blocks(sound, [block] * (sound.size // block), start_ns):
         pipeline.process_audio(piece)
 
 
-def tick(pipeline: Pipeline, now_s: float, devices=BOTH) -> EmotionEvent:
+def tick(pipeline: Pipeline, now_s: float, devices=DEVICES_OK) -> EmotionEvent:
     event = pipeline.tick(round(now_s * NS_PER_S), devices)
     check_event(to_document(event))
     return event
@@ -129,7 +129,7 @@ def test_a_face_that_left_is_not_read_again(tiny_bundle: Path):
     pipeline = make_pipeline(tiny_bundle)
     show_faces(pipeline, 1.0)
     read = pipeline.counters.faces_read
-    for frame in frames((empty_picture(i) for i in range(15)), start_ns=NS_PER_S):
+    for frame in frames((empty_frame(i) for i in range(15)), start_ns=NS_PER_S):
         pipeline.process_frame(frame)
         pipeline.search_new_faces(frame)
     assert pipeline.counters.faces_read == read
@@ -174,7 +174,7 @@ def test_a_gap_in_the_sound_starts_a_new_signal(tiny_bundle: Path):
 
 def test_jitter_of_the_block_times_is_no_gap(tiny_bundle: Path):
     pipeline = make_pipeline(tiny_bundle)
-    for index, block in enumerate(in_blocks(voice(1.6), [320] * 79)):
+    for index, block in enumerate(split_into_blocks(voice(1.6), [320] * 79)):
         jitter = (index % 5) * 4 * NS_PER_MS
         pipeline.process_audio(AudioBlock(block.samples, block.capture_time_ns + jitter))
     assert pipeline.counters.sound_gaps == 0
@@ -185,7 +185,7 @@ def test_reset_starts_anew_and_forgetting_it_shows(tiny_bundle: Path):
     def run(pipeline: Pipeline) -> list[str]:
         show_faces(pipeline, 1.5)
         say(pipeline, 1.5)
-        return [to_json(pipeline.tick(round(t * NS_PER_S), BOTH)) for t in (1.4, 1.6)]
+        return [to_json(pipeline.tick(round(t * NS_PER_S), DEVICES_OK)) for t in (1.4, 1.6)]
 
     pipeline = make_pipeline(tiny_bundle)
     first = run(pipeline)
@@ -200,12 +200,12 @@ def test_after_reset_the_next_stream_is_read_as_by_a_new_pipeline(tiny_bundle: P
     """It follows at once, so that neither a gap nor a pause makes the stages forget by themselves."""
 
     def second_stream(pipeline: Pipeline) -> list[dict]:
-        for piece in in_blocks(voice(1.2, level=0.05), [320] * 60, 2 * NS_PER_S):
+        for piece in split_into_blocks(voice(1.2, level=0.05), [320] * 60, 2 * NS_PER_S):
             pipeline.process_audio(piece)
-        for frame in frames((face_picture(i + 40) for i in range(18)), start_ns=2 * NS_PER_S):
+        for frame in frames((face_frame(i + 40) for i in range(18)), start_ns=2 * NS_PER_S):
             pipeline.process_frame(frame)
         pipeline.search_new_faces(frame)
-        return [to_document(pipeline.tick(round(t * NS_PER_S), BOTH))["data"] for t in (2.15, 2.25, 3.1, 3.2)]
+        return [to_document(pipeline.tick(round(t * NS_PER_S), DEVICES_OK))["data"] for t in (2.15, 2.25, 3.1, 3.2)]
 
     pipeline = make_pipeline(tiny_bundle)
     show_faces(pipeline, 2.0)
@@ -254,7 +254,7 @@ def test_a_stream_that_changes_its_picture_size_goes_on(tiny_bundle: Path):
     pipeline = make_pipeline(tiny_bundle)
     show_faces(pipeline, 1.0)
     for index in range(15):
-        pipeline.process_frame(VideoFrame(face_picture(index, 80, 60), NS_PER_S + index * NS_PER_S // 15, index))
+        pipeline.process_frame(VideoFrame(face_frame(index, 80, 60), NS_PER_S + index * NS_PER_S // 15, index))
     tick(pipeline, 2.0)
 
 
@@ -288,7 +288,7 @@ def test_a_face_that_the_branch_does_not_believe_in_is_soon_no_face_any_more(tmp
 
 def test_a_face_unfit_to_be_read_does_not_speak_and_is_counted(tiny_bundle):
     pipeline = make_pipeline(tiny_bundle, Config(face=FaceConfig(min_quality=0.9)))
-    dim = [cv2.convertScaleAbs(cv2.GaussianBlur(face_picture(i), (0, 0), 3), alpha=0.4, beta=60) for i in range(20)]
+    dim = [cv2.convertScaleAbs(cv2.GaussianBlur(face_frame(i), (0, 0), 3), alpha=0.4, beta=60) for i in range(20)]
     for frame in frames(dim):
         pipeline.process_frame(frame)
         pipeline.search_new_faces(frame)
@@ -302,7 +302,7 @@ def test_a_face_unfit_to_be_read_does_not_speak_and_is_counted(tiny_bundle):
 
 def test_boxes_are_published_in_pixels_of_what_was_captured(tiny_bundle):
     whole, shrunk = make_pipeline(tiny_bundle), make_pipeline(tiny_bundle)
-    for frame in frames(face_picture(i) for i in range(10)):
+    for frame in frames(face_frame(i) for i in range(10)):
         whole.process_frame(frame)
         shrunk.process_frame(dataclasses.replace(frame, reduction=4))
     (face,), (large,) = tick(whole, 0.6).faces, tick(shrunk, 0.6).faces

@@ -90,8 +90,8 @@ def test_files_are_held_against_the_checksums_beside_them(tmp_path: Path):
 
 
 @pytest.mark.data
-def test_the_action_units_at_hand_are_whole(data_part):
-    folder = data_part("ravdess_au").parent
+def test_the_action_units_at_hand_are_whole(data_path):
+    folder = data_path("ravdess_au").parent
     finding = next(each for each in verify_only_tables(folder) if each.name == "RAVDESS action units")
     assert finding.verdict == "whole"
     assert finding.notes == ("1200 recordings",)

@@ -10,7 +10,7 @@ import pytest
 
 from moodring.cli import main
 from tests.support.recordings import write_recording
-from tests.support.signals import face_picture, voice
+from tests.support.signals import face_frame, voice
 
 CODES = {"ANG": "05", "DIS": "07", "FEA": "06", "HAP": "03", "NEU": "01", "SAD": "04"}
 
@@ -26,8 +26,8 @@ def named(folder: Path, code: str, actor: int = 1) -> Path:
 
 
 @pytest.mark.data
-def test_true_pairs_are_read_from_videos(data_part, tmp_path: Path):
-    for clip in sorted(data_part("crema_d_sample/clips").iterdir()):
+def test_true_pairs_are_read_from_videos(data_path, tmp_path: Path):
+    for clip in sorted(data_path("crema_d_sample/clips").iterdir()):
         shutil.copy(clip, named(tmp_path, CODES[clip.stem.split("_")[2]]))
     assert evaluate(tmp_path, tmp_path / "out.json") == 0
     figures = json.loads((tmp_path / "out.json").read_text())
@@ -41,7 +41,7 @@ def test_true_pairs_are_read_from_videos(data_part, tmp_path: Path):
 
 
 def test_a_video_without_a_face_or_a_voice_still_counts_for_the_other(tmp_path: Path, tiny_bundle: Path):
-    write_recording(named(tmp_path, "03"), pictures=[face_picture(i) for i in range(50)])
+    write_recording(named(tmp_path, "03"), video_frames=[face_frame(i) for i in range(50)])
     write_recording(named(tmp_path, "04", 2), sound=voice(2.0))
     assert evaluate(tmp_path, tmp_path / "out.json", "--bundle", str(tiny_bundle), "--actors", "1") == 1
     assert not (tmp_path / "out.json").exists()

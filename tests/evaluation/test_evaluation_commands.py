@@ -21,12 +21,12 @@ from moodring.cli import main
 from moodring.evaluation.data.readers import FERPLUS_COLUMNS
 from moodring.evaluation.face import ferplus_majority
 from moodring.evaluation.pairs import draw_others, draw_pairs
-from moodring.evaluation.sound_corruption import SOUND_DISTURBANCES
-from moodring.evaluation.speech import clip_mean, mixed
+from moodring.evaluation.sound_corruption import SOUND_CORRUPTIONS
+from moodring.evaluation.speech import clip_mean, mix_noise
 from moodring.labels import CALM, INDEX, LABELS, NEUTRAL
 from moodring.types import BranchOutput
 from tests.support.recordings import write_recording
-from tests.support.signals import empty_picture, face_picture, noise, voice
+from tests.support.signals import empty_frame, face_frame, noise, voice
 from tests.support.tiny_bundle import read_document, write_document
 
 REQUIRED = {
@@ -52,7 +52,7 @@ def check_figures(figures: dict[str, Any], n: int) -> None:
 @pytest.fixture(scope="module")
 def pictures() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
-    return [cv2.resize(face_picture(i), (48, 48)) // 2 + rng.integers(0, 128, (48, 48), np.uint8) for i in range(20)]
+    return [cv2.resize(face_frame(i), (48, 48)) // 2 + rng.integers(0, 128, (48, 48), np.uint8) for i in range(20)]
 
 
 @pytest.fixture(scope="module")
@@ -139,10 +139,10 @@ def test_face_of_training_itself_has_no_copies_to_leave_out(evaluate, fer2013: P
 def test_photographs_go_through_detection_and_all_count(evaluate, tmp_path: Path):
     for folder in ("happy", "anger", "contempt"):
         (tmp_path / "photos" / folder).mkdir(parents=True)
-    cv2.imwrite(str(tmp_path / "photos/happy/one.png"), face_picture(0))
-    cv2.imwrite(str(tmp_path / "photos/anger/two.jpg"), face_picture(5))
-    cv2.imwrite(str(tmp_path / "photos/anger/nobody.png"), empty_picture(0))
-    cv2.imwrite(str(tmp_path / "photos/contempt/three.png"), face_picture(9))
+    cv2.imwrite(str(tmp_path / "photos/happy/one.png"), face_frame(0))
+    cv2.imwrite(str(tmp_path / "photos/anger/two.jpg"), face_frame(5))
+    cv2.imwrite(str(tmp_path / "photos/anger/nobody.png"), empty_frame(0))
+    cv2.imwrite(str(tmp_path / "photos/contempt/three.png"), face_frame(9))
     figures = evaluate("face", "--images", tmp_path / "photos")
     check_figures(figures, 3)
     assert figures["detection_rate"] == pytest.approx(2 / 3)
@@ -200,8 +200,8 @@ def test_speech_in_noise_is_given_by_recording_and_level(evaluate, ravdess: Path
 
 def test_speech_is_evaluated_under_every_disturbance(evaluate, ravdess: Path):
     figures = evaluate("speech", "--ravdess", ravdess, "--actors", "1", "--robustness")
-    assert set(figures["by_disturbance"]) == set(SOUND_DISTURBANCES)
-    for name, kind in SOUND_DISTURBANCES.items():
+    assert set(figures["by_disturbance"]) == set(SOUND_CORRUPTIONS)
+    for name, kind in SOUND_CORRUPTIONS.items():
         found = figures["by_disturbance"][name]["by_strength"]
         assert list(found) == [f"{strength:g}" for strength in kind.strengths]
         assert all(0.0 <= at["voice"] <= 1.0 for at in found.values())
@@ -219,13 +219,13 @@ def test_tess_is_evaluated_by_speaker(evaluate, tmp_path: Path):
     assert figures["per_class"]["surprise"]["n"] == 2
 
 
-@pytest.mark.parametrize("name", SOUND_DISTURBANCES)
+@pytest.mark.parametrize("name", SOUND_CORRUPTIONS)
 def test_a_disturbance_changes_a_copy_and_no_more_than_it_says(name: str):
     sound = voice(2.5)
     kept = sound.copy()
-    for strength in SOUND_DISTURBANCES[name].strengths:
-        changed = SOUND_DISTURBANCES[name].change(sound, strength, np.random.default_rng(1))
-        again = SOUND_DISTURBANCES[name].change(sound, strength, np.random.default_rng(1))
+    for strength in SOUND_CORRUPTIONS[name].strengths:
+        changed = SOUND_CORRUPTIONS[name].apply(sound, strength, np.random.default_rng(1))
+        again = SOUND_CORRUPTIONS[name].apply(sound, strength, np.random.default_rng(1))
         np.testing.assert_array_equal(changed, again)
         assert changed.dtype == np.float32
         assert np.isfinite(changed).all()
@@ -235,7 +235,7 @@ def test_a_disturbance_changes_a_copy_and_no_more_than_it_says(name: str):
 
 def test_a_shorter_window_holds_the_loudest_stretch():
     sound = np.concatenate([np.zeros(8_000, np.float32), voice(1.0), np.zeros(24_000, np.float32)])
-    kept = SOUND_DISTURBANCES["less to hear"].change(sound, 1.0, np.random.default_rng(0))
+    kept = SOUND_CORRUPTIONS["less to hear"].apply(sound, 1.0, np.random.default_rng(0))
     assert np.sum(kept**2) == pytest.approx(np.sum(sound**2), rel=1e-6)
 
 
@@ -251,12 +251,12 @@ def test_a_clip_is_answered_by_its_fullest_windows():
 def test_noise_is_mixed_at_the_level_asked_for_and_alike_twice():
     sounds, hum = [voice(1.0), voice(1.5, level=0.05)], noise(0.4, 0.2)
     for snr_db in (20.0, 0.0):
-        noisy = mixed(sounds, hum, snr_db)
+        noisy = mix_noise(sounds, hum, snr_db)
         for clean, loud in zip(sounds, noisy, strict=True):
             assert loud.dtype == np.float32
             measured = 10 * np.log10(np.mean(clean**2) / np.mean((loud - clean) ** 2))
             assert measured == pytest.approx(snr_db, abs=0.5)
-        for one, other in zip(noisy, mixed(sounds, hum, snr_db), strict=True):
+        for one, other in zip(noisy, mix_noise(sounds, hum, snr_db), strict=True):
             np.testing.assert_array_equal(one, other)
 
 
@@ -383,10 +383,10 @@ sys.exit(main(["evaluate", *{arguments!r}]))
 
 
 @pytest.mark.data
-def test_real_clips_are_read_alike_as_clip_and_as_stream(evaluate, data_part, tmp_path: Path):
+def test_real_clips_are_read_alike_as_clip_and_as_stream(evaluate, data_path, tmp_path: Path):
     """The clip's windows and the daemon's are the same, so the same clips are answered."""
     (tmp_path / "Actor_01").mkdir()
-    for path in sorted(data_part("ravdess/Actor_01").glob("*-01-01-01.flac"))[:6]:
+    for path in sorted(data_path("ravdess/Actor_01").glob("*-01-01-01.flac"))[:6]:
         (tmp_path / "Actor_01" / path.name).symlink_to(path)
     clip = evaluate("speech", "--ravdess", tmp_path)
     stream = evaluate("stream", "--ravdess", tmp_path)

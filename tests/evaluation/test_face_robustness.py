@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moodring import cli
-from moodring.evaluation.corruption import DISTURBANCES, hide_square, move
-from moodring.evaluation.nonfaces import SMALLEST, careless_cascades, finds, squares
+from moodring.evaluation.corruption import CORRUPTIONS, occlude_square, warp_affine
+from moodring.evaluation.nonfaces import MIN_SIDE_PX, detect_unmerged, load_cascades, random_squares
 
 
 @pytest.fixture
@@ -21,11 +21,11 @@ def faces() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (6, 48, 48)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", DISTURBANCES)
+@pytest.mark.parametrize("name", CORRUPTIONS)
 def test_a_disturbance_changes_copies_repeatably(name: str, faces: np.ndarray) -> None:
-    disturbance, before = DISTURBANCES[name], faces.copy()
-    for strength in disturbance.strengths:
-        one, again = (disturbance.change(faces, strength, np.random.default_rng(3)) for _ in range(2))
+    corruption, before = CORRUPTIONS[name], faces.copy()
+    for strength in corruption.strengths:
+        one, again = (corruption.apply(faces, strength, np.random.default_rng(3)) for _ in range(2))
         assert one.shape == faces.shape
         assert one.dtype == np.uint8
         assert (one == again).all()
@@ -36,28 +36,28 @@ def test_a_disturbance_changes_copies_repeatably(name: str, faces: np.ndarray) -
 @given(st.floats(0.02, 0.9))
 def test_a_hidden_square_has_the_area_it_says(share: float) -> None:
     white = np.full((2, 48, 48), 255, np.uint8)
-    hidden = (hide_square(white, share, np.random.default_rng(1)) == 128).sum(axis=(1, 2))
+    hidden = (occlude_square(white, share, np.random.default_rng(1)) == 128).sum(axis=(1, 2))
     assert hidden == pytest.approx(share * 48 * 48, rel=0.1, abs=60)
 
 
 def test_a_crop_shifted_by_nothing_is_itself(faces: np.ndarray) -> None:
-    assert (move(faces, np.random.default_rng(0)) == faces).all()
+    assert (warp_affine(faces, np.random.default_rng(0)) == faces).all()
 
 
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_squares_lie_inside(height: int, width: int) -> None:
-    drawn = squares(np.zeros((height, width), np.uint8), np.random.default_rng(0))
-    assert bool(drawn) == (min(height, width) >= SMALLEST)
+    drawn = random_squares(np.zeros((height, width), np.uint8), np.random.default_rng(0))
+    assert bool(drawn) == (min(height, width) >= MIN_SIDE_PX)
     assert all(x >= 0 and y >= 0 and x + w <= width and y + h <= height and w == h for x, y, w, h in drawn)
 
 
 def test_what_haar_finds_comes_in_one_order() -> None:
     grain = np.random.default_rng(0).integers(0, 256, (60, 80)).astype(np.uint8)
     grey = np.asarray(cv2.resize(grain, (640, 480), interpolation=cv2.INTER_CUBIC), np.uint8)
-    frontal = careless_cascades()[0]
-    found = finds(frontal, grey, 1.02)
+    frontal = load_cascades()[0]
+    found = detect_unmerged(frontal, grey, 1.02)
     assert len(found) > 1
-    assert all(finds(frontal, grey, 1.02) == found for _ in range(5))
+    assert all(detect_unmerged(frontal, grey, 1.02) == found for _ in range(5))
 
 
 def test_pictures_of_nobody_are_refused(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_ferplus_gives_votes_and_which_pictures_it_kept(tmp_path: Path) -> None:
     path.write_text(PLUS_HEADER + "Training,fer0000000.png,4,0,0,1,3,2,0,0,0,0\nTraining,,0,0,0,0,0,0,0,0,0,10\n")
     plus = readers.read_ferplus(path, 2)
     assert plus.votes.tolist() == [[4, 0, 0, 1, 3, 2, 0, 0, 0, 0], [0] * 9 + [10]]
-    assert plus.named.tolist() == [True, False]
+    assert plus.has_image.tolist() == [True, False]
     with pytest.raises(DataError, match=r"has 2 rows where fer2013\.csv has 3: they do not belong together"):
         readers.read_ferplus(path, 3)
     path.write_text(PLUS_HEADER + "Training,fer0000000.png,4,0,0,1,3,2,0,many,0,0\n")
@@ -123,10 +123,10 @@ def test_ravdess_is_read_from_names_alone(tmp_path: Path) -> None:
     first, second = readers.list_ravdess(tmp_path)
     assert (first.actor, first.label, first.intensity, first.statement, first.repetition) == (1, INDEX["surprise"], 2, 2, 1)
     assert first.path.suffix == ".flac"
-    assert first.male
-    assert (second.actor, second.label, second.male) == (2, INDEX["calm"], False)
+    assert first.is_male
+    assert (second.actor, second.label, second.is_male) == (2, INDEX["calm"], False)
     (video,) = readers.list_ravdess(tmp_path, "video")
-    assert video.pair_key == first.pair_key
+    assert video.recording_key == first.recording_key
 
 
 def test_ravdess_refuses_what_it_does_not_have(tmp_path: Path) -> None:

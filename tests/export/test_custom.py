@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from moodring import cli
 from moodring.errors import BundleError, ExportError, UsageError
 from moodring.export import run
-from moodring.export.custom import read_own
-from moodring.features.face.crop import normalise_crops
+from moodring.export.custom import read_custom_models
+from moodring.features.face.crop import normalize_crops
 from moodring.inference.bundle import load
 from moodring.publish.schema import emotion_schema
 
@@ -84,7 +84,7 @@ def bundle_dir(folder: Path) -> Path:
 
 
 def test_a_bundle_of_five_classes_is_what_the_runtime_reads(bundle_dir: Path):
-    bundle = load(bundle_dir, needed=())
+    bundle = load(bundle_dir, required=())
     assert bundle.name == "moods"
     assert bundle.labels == tuple(MOODS)
     assert bundle.spec.face.size == 64
@@ -160,9 +160,9 @@ face:
 def test_an_onnx_file_of_others_answers_as_before(folder: Path, tmp_path: Path, batch: int | str):
     path = own_onnx(folder / "theirs.onnx", batch=batch)
     assert run.export(described(folder, THEIRS), tmp_path / "bundle", None) == 0
-    bundle = load(tmp_path / "bundle", needed=())
+    bundle = load(tmp_path / "bundle", required=())
     assert bundle.models["face"].precisions("onnx") == ["fp32"]
-    crop = normalise_crops(np.random.default_rng(1).integers(0, 256, (1, 64, 64), np.uint8))
+    crop = normalize_crops(np.random.default_rng(1).integers(0, 256, (1, 64, 64), np.uint8))
     import onnxruntime as ort  # noqa: PLC0415
 
     expected = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(["probs"], {"image": crop})[0]
@@ -227,7 +227,7 @@ def test_an_onnx_file_that_cannot_be_used_is_refused(folder: Path, tmp_path: Pat
 )
 def test_a_description_that_cannot_be_used_says_why(folder: Path, text: str, error: type[Exception], message: str):
     with pytest.raises(error, match=message):
-        read_own(described(folder, text, "wrong.yaml"))
+        read_custom_models(described(folder, text, "wrong.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_calibration_set_that_cannot_be_used_leaves_fp32_and_fails(
     path = described(folder, FACE.replace("training.npz", "few.npz"), "few.yaml")
     assert run.export(path, tmp_path / "bundle", None) == 1
     assert message in capsys.readouterr().err
-    assert load(tmp_path / "bundle", needed=()).models["face"].precisions("onnx") == ["fp32"]
+    assert load(tmp_path / "bundle", required=()).models["face"].precisions("onnx") == ["fp32"]
 
 
 def test_a_network_whose_weights_are_not_finite_is_refused(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -260,7 +260,7 @@ def test_a_network_whose_weights_are_not_finite_is_refused(folder: Path, tmp_pat
 
 
 def test_a_table_of_ones_own(folder: Path, bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
-    monkeypatch.setattr(run, "PACED", 2)
+    monkeypatch.setattr(run, "PACED_CALLS", 2)
     options = run.Options(max_drop_pp=100.0, methods=("minmax",), table=tmp_path / "table")
     assert run.export(described(folder, FACE), tmp_path / "bundle", None, options) == 0
     table = json.loads((tmp_path / "table" / "forms.json").read_text())

@@ -20,16 +20,16 @@ from moodring.errors import BundleError, DataError, ExportError, UsageError
 from moodring.evaluation.record import record_accuracy
 from moodring.export import run, write
 from moodring.export.networks import Network, load_network, load_networks
-from moodring.export.quantization.data import Material
-from moodring.export.quantization.quantize import _starts, agreement, answers, to_int8
+from moodring.export.quantization.data import QuantizationData
+from moodring.export.quantization.quantize import _initial_float_layers, agreement, predict_probabilities, to_int8
 from moodring.export.to_onnx import OPSET, to_onnx
 from moodring.export.to_openvino import to_int8_ir, to_ir
-from moodring.export.verify import answer, real_inputs, verify, verify_ir
+from moodring.export.verify import real_inputs, run_torch, verify, verify_ir
 from moodring.features.spec import PreprocessSpec
 from moodring.inference import bundle as reader
 from moodring.train.models.face import FaceNet
 from moodring.train.models.fusion import FusionNet
-from moodring.train.models.speech import SpeechNet, join
+from moodring.train.models.speech import SpeechNet, build_ensemble
 from moodring.train.run_folder import read_card, save_weights
 
 SPEC = PreprocessSpec()
@@ -76,7 +76,7 @@ def test_usable_is_a_half_where_its_card_draws_the_line(checkpoints: Path, tmp_p
     (tmp_path / "speech.json").write_text(json.dumps(card | {"usable_line": 2.5}))
     plain, drawn = (load_network(folder, "speech", SPEC) for folder in (checkpoints, tmp_path))
     for inputs in some_inputs(plain):
-        assert answer(drawn, inputs)["usable"] == pytest.approx(answer(plain, inputs)["usable"] - 2.5, abs=1e-5)
+        assert run_torch(drawn, inputs)["usable"] == pytest.approx(run_torch(plain, inputs)["usable"] - 2.5, abs=1e-5)
 
 
 def some_inputs(network: Network, count: int = 3) -> list[dict[str, np.ndarray]]:
@@ -106,7 +106,7 @@ def test_members_are_pooled_together(networks: dict[str, Network]) -> None:
     for single in singles:
         single.standardise.running_mean += torch.randn(42)
         single.standardise.running_var *= 1 + torch.rand(42)
-    module = join(singles)
+    module = build_ensemble(singles)
     wide = {**networks["speech"].outputs, "embedding": (1, 256)}
     network = replace(networks["speech"], module=module, outputs=wide)
     done = verify(network, to_onnx(network), some_inputs(network))
@@ -114,7 +114,7 @@ def test_members_are_pooled_together(networks: dict[str, Network]) -> None:
     operators = [node.op_type for node in onnx.load_from_string(done.onnx).graph.node]
     assert operators.count("Softmax") == 1
     assert operators.count("ReduceSum") == 2
-    assert _starts(done.onnx) == [()]  # each member has a first layer: one alone in float32 changes little
+    assert _initial_float_layers(done.onnx) == [()]  # each member has a first layer: one alone in float32 changes little
 
 
 @pytest.mark.parametrize("value", [1e-2, float("nan")])
@@ -142,7 +142,7 @@ def test_absence_counts_as_zeros(networks: dict[str, Network]) -> None:
     one["presence"] = np.array([[1.0, 0.0]], np.float32)
     silent = {**one, "speech_embedding": np.zeros_like(one["speech_embedding"])}
     for head in HEADS:
-        assert np.array_equal(answer(networks["fusion"], one)[head], answer(networks["fusion"], silent)[head])
+        assert np.array_equal(run_torch(networks["fusion"], one)[head], run_torch(networks["fusion"], silent)[head])
 
 
 def small_fusion(prior: torch.Tensor, shares: torch.Tensor) -> tuple[FusionNet, torch.nn.Linear, torch.nn.Linear]:
@@ -150,9 +150,9 @@ def small_fusion(prior: torch.Tensor, shares: torch.Tensor) -> tuple[FusionNet, 
     torch.manual_seed(0)
     face, speech = FaceNet(width=4).official, SpeechNet(members=[(8, 16)]).logits
     net = FusionNet().eval()
-    net.read_by(dict.fromkeys(HEADS, (face.weight, face.bias)), (speech.weight, speech.bias))
+    net.set_heads(dict.fromkeys(HEADS, (face.weight, face.bias)), (speech.weight, speech.bias))
     for joint in net.joint.values():
-        joint.start_from(prior, shares)  # type: ignore[operator]
+        joint.initialise_from_priors(prior, shares)  # type: ignore[operator]
         joint.wrong.data.fill_(-30.0)  # type: ignore[operator, union-attr]
     return net, face, speech
 
@@ -187,8 +187,8 @@ def test_trust_moves_the_answer_from_one_witness_to_the_other() -> None:
 def written(tmp_path: Path, networks: dict[str, Network], exported: dict[str, bytes]) -> Path:
     files = {kind: {"fp32": data} for kind, data in exported.items()}
     out = tmp_path / "bundle"
-    forms = write.Forms(files)
-    write.write_bundle(out, write.describe(networks, forms, SPEC, "toy"), forms)
+    variants = write.ModelVariants(files)
+    write.write_bundle(out, write.describe(networks, variants, SPEC, "toy"), variants)
     return out
 
 
@@ -208,7 +208,7 @@ def test_a_bundle_is_what_the_runtime_reads(tmp_path: Path, networks: dict[str, 
     for kind in ("face", "speech", "fusion"):
         model = bundle.open(kind)
         inputs = some_inputs(networks[kind], 1)[0]
-        for name, value in answer(networks[kind], inputs).items():
+        for name, value in run_torch(networks[kind], inputs).items():
             assert np.allclose(model.run(inputs)[name], value, atol=1e-4)
 
 
@@ -249,7 +249,7 @@ from moodring.export.networks import load_networks
 
 networks = load_networks(pathlib.Path(sys.argv[1]), PreprocessSpec())
 data = {kind: pathlib.Path(sys.argv[2], f"{kind}.onnx").read_bytes() for kind in networks}
-files = write.Forms({kind: {"fp32": exported} for kind, exported in data.items()})
+files = write.ModelVariants({kind: {"fp32": exported} for kind, exported in data.items()})
 document = write.describe(networks, files, PreprocessSpec(), "toy")
 place = pathlib.Path(sys.argv[3])
 write.write_bundle(place / "bundle", document, files)
@@ -365,7 +365,7 @@ def test_export_on_real_inputs(
 ) -> None:
     real = real_folder(tmp_path, data_dir, fer2013_csv)
     # The networks are untrained: what int8 costs them means nothing.
-    options = run.Options(("onnx", "batch"), max_drop_pp=100.0, samples=64, least_same_label=0.5, methods=("minmax",))
+    options = run.Options(("onnx", "batch"), max_drop_pp=100.0, samples=64, min_agreement=0.5, methods=("minmax",))
     assert run.export(checkpoints, tmp_path / "out", real, options, tmp_path / "export.json") == 0
     assert "real inputs" in capsys.readouterr().out
     measured = json.loads((tmp_path / "export.json").read_text())
@@ -394,9 +394,9 @@ def test_openvinos_own_format_says_the_same_and_is_reproducible(
     assert verify_ir(networks[kind], exported[kind], irs[kind]["fp32"], inputs) <= 1e-4
     with pytest.raises(ExportError, match="in OpenVINO an output differs"):
         verify_ir(networks[kind], exported[kind], irs[kind]["fp32"], inputs, tolerance=-1.0)
-    forms = write.Forms({kind: {"fp32": exported[kind]}}, irs)
-    write.write_bundle(tmp_path / "out", write.describe({kind: networks[kind]}, forms, SPEC, "toy"), forms)
-    bundle = reader.load(tmp_path / "out", needed=(kind,))
+    variants = write.ModelVariants({kind: {"fp32": exported[kind]}}, irs)
+    write.write_bundle(tmp_path / "out", write.describe({kind: networks[kind]}, variants, SPEC, "toy"), variants)
+    bundle = reader.load(tmp_path / "out", required=(kind,))
     assert bundle.models[kind].precisions("onnx") == ["fp32"]
     assert bundle.models[kind].precisions("openvino") == ["fp16", "fp32"]
     half = bundle.open(kind, "fp16", "openvino").run(inputs[0])
@@ -404,19 +404,19 @@ def test_openvinos_own_format_says_the_same_and_is_reproducible(
     weights = tmp_path / "out" / f"{kind}.fp16.bin"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(BundleError, match=r"speech\.fp16\.bin is not the file the bundle was made with"):
-        reader.load(tmp_path / "out", needed=(kind,))
+        reader.load(tmp_path / "out", required=(kind,))
 
 
 def test_int8_by_nncf_is_small_and_reproducible(networks: dict[str, Network], exported: dict[str, bytes]) -> None:
     pytest.importorskip("nncf", reason="the extra export is not installed as a whole")
     inputs = some_inputs(networks["fusion"], 40)
-    labels = answers(exported["fusion"], inputs, "official").argmax(axis=1)
-    material = Material(inputs[:20], inputs[20:], labels[20:], "official")
-    ir = to_int8_ir("fusion", exported["fusion"], material, 100.0)
-    assert ir == to_int8_ir("fusion", exported["fusion"], material, 100.0)
+    labels = predict_probabilities(exported["fusion"], inputs, "official").argmax(axis=1)
+    quantization_data = QuantizationData(inputs[:20], inputs[20:], labels[20:], "official")
+    ir = to_int8_ir("fusion", exported["fusion"], quantization_data, 100.0)
+    assert ir == to_int8_ir("fusion", exported["fusion"], quantization_data, 100.0)
     assert len(ir.weights) < len(to_ir(exported["fusion"]).weights)
     with pytest.raises(ExportError, match="int8 by NNCF loses"):
-        to_int8_ir("fusion", exported["fusion"], material, -50.0)
+        to_int8_ir("fusion", exported["fusion"], quantization_data, -50.0)
 
 
 @pytest.mark.data
@@ -439,11 +439,11 @@ def test_nothing_is_written_where_outputs_differ(
 
 def test_int8_answers_nearly_as_float32(networks: dict[str, Network], exported: dict[str, bytes]) -> None:
     inputs = some_inputs(networks["speech"], 20)
-    quantised = to_int8(exported["speech"], inputs)
-    assert quantised == to_int8(exported["speech"], inputs)
-    nodes = [node.op_type for node in onnx.load_from_string(quantised).graph.node]
+    quantized = to_int8(exported["speech"], inputs)
+    assert quantized == to_int8(exported["speech"], inputs)
+    nodes = [node.op_type for node in onnx.load_from_string(quantized).graph.node]
     assert "QuantizeLinear" in nodes
     assert "BatchNormalization" not in nodes  # the input's own is a product and a sum; all others went into the convolutions
-    found = agreement(exported["speech"], quantised, inputs)
+    found = agreement(exported["speech"], quantized, inputs)
     assert found["windows"] == 20
     assert found["max_difference"] < 0.05

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from moodring.export.merge_ensemble import LANES, side_by_side
-from moodring.train.models.speech import SpeechNet, join
+from moodring.export.merge_ensemble import LANES, merge_ensemble
+from moodring.train.models.speech import SpeechNet, build_ensemble
 
 
 def network(seed: int, early: int, width: int) -> SpeechNet:
@@ -24,9 +24,9 @@ def network(seed: int, early: int, width: int) -> SpeechNet:
 @pytest.mark.parametrize("sizes", [((16, 24),), ((16, 24), (8, 20))])
 @torch.no_grad()
 def test_it_answers_as_it_was_trained(sizes: tuple[tuple[int, int], ...]) -> None:
-    trained = join([network(seed, *size) for seed, size in enumerate(sizes)])
+    trained = build_ensemble([network(seed, *size) for seed, size in enumerate(sizes)])
     state = {name: value.clone() for name, value in trained.state_dict().items()}
-    run = side_by_side(trained)
+    run = merge_ensemble(trained)
     window = torch.randn(5, 300, trained.columns) * 3
     for one, other in zip(trained(window), run(window), strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)

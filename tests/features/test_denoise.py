@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from moodring.features.audio.denoise import NoiseReduction
 from moodring.features.audio.mfcc import Mfcc
-from moodring.features.audio.window import open_mfcc, open_noise_reduction
+from moodring.features.audio.window import make_mfcc, make_noise_reduction
 from moodring.features.spec import MfccSpec, SpeechSpec
 from tests.support.signals import noise, voice
 
@@ -28,7 +28,7 @@ def energies_of(sound: np.ndarray) -> np.ndarray:
 
 def reduced(energies: np.ndarray, tracker: NoiseReduction | None = None) -> tuple[np.ndarray, np.ndarray]:
     energies, likelihood = energies.copy(), np.zeros(energies.shape[:-1])
-    (tracker or open_noise_reduction(SPEC)).apply(energies, likelihood)
+    (tracker or make_noise_reduction(SPEC)).apply(energies, likelihood)
     return energies, likelihood
 
 
@@ -83,7 +83,7 @@ def test_the_likelihood_is_high_on_voice_and_low_on_noise():
 
 
 def test_where_it_is_not_to_reduce_it_only_listens():
-    listener = open_noise_reduction(SpeechSpec(noise_reduction="none"))
+    listener = make_noise_reduction(SpeechSpec(noise_reduction="none"))
     untouched, heard = reduced(ENERGIES, listener)
     np.testing.assert_array_equal(untouched, ENERGIES)
     np.testing.assert_array_equal(heard, reduced(ENERGIES)[1])
@@ -91,7 +91,7 @@ def test_where_it_is_not_to_reduce_it_only_listens():
 
 def test_many_streams_at_once_are_each_one_by_itself():
     streams = [ENERGIES[:300], energies_of(noise(3.1, 0.05))[:300], energies_of(voice(3.1))[:300]]
-    together, likelihoods = reduced(np.stack(streams, axis=1), open_noise_reduction(SPEC, (3,)))
+    together, likelihoods = reduced(np.stack(streams, axis=1), make_noise_reduction(SPEC, (3,)))
     for index, stream in enumerate(streams):
         alone, likelihood = reduced(stream)
         np.testing.assert_array_equal(together[:, index], alone)
@@ -101,7 +101,7 @@ def test_many_streams_at_once_are_each_one_by_itself():
 @given(sizes=st.lists(st.integers(0, 120), max_size=30))
 @settings(max_examples=15)
 def test_any_chunking_gives_the_same_bits(sizes: list[int]):
-    tracker = open_noise_reduction(SPEC)
+    tracker = make_noise_reduction(SPEC)
     pieces, position = [], 0
     for size in (*sizes, len(ENERGIES)):
         pieces.append(reduced(ENERGIES[position : position + size], tracker))
@@ -111,7 +111,7 @@ def test_any_chunking_gives_the_same_bits(sizes: list[int]):
 
 
 def test_reset_forgets_the_noise_and_forgetting_it_shows():
-    tracker = open_noise_reduction(SPEC)
+    tracker = make_noise_reduction(SPEC)
     loud, quiet = energies_of(noise(2.0, 0.2)), energies_of(noise(1.0, 0.01))
     first = reduced(quiet, tracker)
     tracker.reset()
@@ -129,7 +129,7 @@ def test_reset_forgets_the_noise_and_forgetting_it_shows():
 def test_digital_silence_and_what_follows_give_numbers_and_no_warnings(kernel: str, noise_reduction: str):
     silence = np.zeros(48_000, np.float32)
     square = np.sign(tone(1.0)).astype(np.float32)
-    mfcc = open_mfcc(SpeechSpec(noise_reduction=noise_reduction), kernel)
+    mfcc = make_mfcc(SpeechSpec(noise_reduction=noise_reduction), kernel)
     with np.errstate(all="raise", under="ignore"):  # what decays to nothing is meant to
         for sound in (
             silence,
@@ -147,6 +147,6 @@ def test_digital_silence_and_what_follows_give_numbers_and_no_warnings(kernel: s
 
 
 def test_no_frames_change_nothing():
-    tracker = open_noise_reduction(SPEC)
+    tracker = make_noise_reduction(SPEC)
     tracker.apply(np.zeros((0, 40), np.float32), np.zeros(0))
     np.testing.assert_array_equal(reduced(ENERGIES, tracker)[0], reduced(ENERGIES)[0])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodring.features.face.crop import crop_face, normalise_crops, resize_crop
+from moodring.features.face.crop import crop_face, normalize_crops, resize_crop
 from moodring.features.spec import FaceSpec
 
 
@@ -68,7 +68,7 @@ def test_a_resized_crop_is_never_the_same_memory():
 def test_normalised_pictures_have_no_level_and_no_contrast_of_their_own():
     pixels = np.random.default_rng(1).integers(0, 256, (3, 48, 48), np.uint8)
     pixels[1] //= 8
-    normal = normalise_crops(pixels)
+    normal = normalize_crops(pixels)
     assert normal.shape == (3, 1, 48, 48)
     assert normal.dtype == np.float32
     np.testing.assert_allclose(normal.mean(axis=(2, 3)), 0, atol=1e-5)
@@ -77,8 +77,8 @@ def test_normalised_pictures_have_no_level_and_no_contrast_of_their_own():
 
 def test_each_picture_is_normalised_by_itself():
     pixels = np.random.default_rng(1).integers(0, 256, (3, 48, 48), np.uint8)
-    np.testing.assert_array_equal(normalise_crops(pixels)[1:2], normalise_crops(pixels[1:2]))
+    np.testing.assert_array_equal(normalize_crops(pixels)[1:2], normalize_crops(pixels[1:2]))
 
 
 def test_a_flat_picture_gives_zeros_not_noise():
-    assert not normalise_crops(np.full((1, 48, 48), 9, np.uint8)).any()
+    assert not normalize_crops(np.full((1, 48, 48), 9, np.uint8)).any()

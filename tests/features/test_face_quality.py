@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from moodring.features.face.haar import Box
-from moodring.features.face.quality import face_clarity, frontality
-from tests.support.signals import face_picture
+from moodring.features.face.quality import face_image_quality, frontal_pose_score
+from tests.support.signals import face_frame
 
 FACE = Box(160, 120, 92)
-SHARP = face_picture(0)
+SHARP = face_frame(0)
 
 
 def face_quality(grey: np.ndarray, box: Box, neighbours: float) -> float:
-    return face_clarity(grey, box) * frontality(neighbours)
+    return face_image_quality(grey, box) * frontal_pose_score(neighbours)
 
 
 def test_a_good_face_has_full_quality():

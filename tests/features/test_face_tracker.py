@@ -10,12 +10,12 @@ from moodring.capture.media import VideoFile
 from moodring.clock import NS_PER_S
 from moodring.features.face import tracker as face_tracker
 from moodring.features.face.crop import crop_face
-from moodring.features.face.haar import Box, FaceDetector, Hit, plan_scan
-from moodring.features.face.search import DUE_BESIDE, DUE_SLICES, LIKELY_NEIGHBOURS, SCENE_SLICES
-from moodring.features.face.tracker import CLARITY_NS, HaarTracker, TrackerSettings
+from moodring.features.face.haar import Box, Detection, FaceDetector, plan_scan
+from moodring.features.face.search import EARLY_STOP_NEIGHBOURS, NEW_SCENE_SLICES, RESCAN_SLICES, RESCAN_SLICES_WHILE_TRACKING
+from moodring.features.face.tracker import QUALITY_INTERVAL_NS, HaarTracker, TrackerSettings
 from moodring.features.spec import FaceSpec
 from moodring.types import Face, VideoFrame
-from tests.support.signals import empty_picture, face_picture, frames
+from tests.support.signals import empty_frame, face_frame, frames
 
 
 def track(tracker: HaarTracker, pictures, fps: float = 15.0, start_ns: int = 0) -> list[tuple[Face, ...]]:
@@ -23,11 +23,11 @@ def track(tracker: HaarTracker, pictures, fps: float = 15.0, start_ns: int = 0) 
 
 
 def faces_of(count: int) -> list[np.ndarray]:
-    return [face_picture(i) for i in range(count)]
+    return [face_frame(i) for i in range(count)]
 
 
 def empties(count: int) -> list[np.ndarray]:
-    return [empty_picture(i) for i in range(count)]
+    return [empty_frame(i) for i in range(count)]
 
 
 def test_a_face_speaks_once_it_is_confirmed_and_keeps_its_id():
@@ -39,7 +39,7 @@ def test_a_face_speaks_once_it_is_confirmed_and_keeps_its_id():
 
 
 def test_a_face_that_both_cascades_are_sure_of_speaks_at_once_but_is_not_held_on_that_alone():
-    seen = track(HaarTracker(), [face_picture(0), *empties(5)])
+    seen = track(HaarTracker(), [face_frame(0), *empties(5)])
     assert [len(faces) for faces in seen[:1]] == [1]
     assert not any(seen[2:])
 
@@ -47,7 +47,7 @@ def test_a_face_that_both_cascades_are_sure_of_speaks_at_once_but_is_not_held_on
 @pytest.mark.parametrize("height", [110, 160, 220])
 def test_a_face_is_seen_in_the_first_frames_of_a_new_scene(height: int):
     """Large faces in the first frame after a cut, smaller ones in the next two."""
-    head = cv2.resize(face_picture(0), (height * 4 // 3, height), interpolation=cv2.INTER_AREA)
+    head = cv2.resize(face_frame(0), (height * 4 // 3, height), interpolation=cv2.INTER_AREA)
     dark, scene = np.full((360, 640), 20, np.uint8), np.full((360, 640), 120, np.uint8)
     scene[130 : 130 + height, 300 : 300 + head.shape[1]] = head
     seen = track(HaarTracker(), [*[dark] * 20, *[scene] * 5])
@@ -62,7 +62,7 @@ def test_a_whole_new_scene_is_scanned_by_both_cascades_in_bounded_shares(monkeyp
     for frame in frames([np.full((360, 640), 120, np.uint8)] * 12):
         shares.append([])
         tracker.update(frame)
-    assert max(len(share) for share in shares) <= SCENE_SLICES + DUE_SLICES  # which are due now and then
+    assert max(len(share) for share in shares) <= NEW_SCENE_SLICES + RESCAN_SLICES  # which are due now and then
     assert sum(not checking for share in shares for checking in share) >= total
     assert sum(checking for share in shares for checking in share) >= total
 
@@ -82,9 +82,9 @@ def test_a_frame_that_shows_a_likely_face_pays_for_no_further_search_and_a_follo
         asked.append([])
         tracker.update(frame)
     first, *later = asked
-    assert len(first) < SCENE_SLICES
-    assert first[-1][1] >= LIKELY_NEIGHBOURS
-    assert all(neighbours < LIKELY_NEIGHBOURS for _, neighbours in first[:-1])
+    assert len(first) < NEW_SCENE_SLICES
+    assert first[-1][1] >= EARLY_STOP_NEIGHBOURS
+    assert all(neighbours < EARLY_STOP_NEIGHBOURS for _, neighbours in first[:-1])
     assert sum(len(slices) for slices in later) >= 2 * len(plan_scan((240, 320), 0.12 * 240))
     assert all(part == (1, 0) for slices in later for part in slices)
 
@@ -102,49 +102,49 @@ def test_the_search_for_more_faces_waits_until_what_is_known_has_been_read(monke
     tracker, later = HaarTracker(TrackerSettings(rescan_s=0.1)), 0
     for index, frame in enumerate(frames(faces_of(12))):
         before = scans
-        faces = tracker.follow(frame)
+        faces = tracker.track_faces(frame)
         assert len(faces) == 1
         assert (scans > before) == (index == 0)  # nobody was known yet
         before = scans
-        tracker.explore(frame)
+        tracker.search_new_faces(frame)
         later += scans - before
-        tracker.explore(frame)
-        assert scans - before <= DUE_BESIDE  # once of each frame
+        tracker.search_new_faces(frame)
+        assert scans - before <= RESCAN_SLICES_WHILE_TRACKING  # once of each frame
     assert later > 12
 
 
 def test_how_clear_a_face_is_is_judged_now_and_then_and_how_it_is_turned_always(monkeypatch):
     judged = []
-    monkeypatch.setattr(face_tracker, "face_clarity", lambda _grey, box: judged.append(box) or 0.8)
-    monkeypatch.setattr(face_tracker, "frontality", lambda neighbours: neighbours)
+    monkeypatch.setattr(face_tracker, "face_image_quality", lambda _grey, box: judged.append(box) or 0.8)
+    monkeypatch.setattr(face_tracker, "frontal_pose_score", lambda neighbours: neighbours)
     seldom = TrackerSettings(rescan_s=60.0)  # with a search, or where that is too seldom by the clock
     seen = [faces[0].quality for faces in track(HaarTracker(seldom), faces_of(60), fps=15.0) if faces]
-    assert len(seen) / 15 / (CLARITY_NS / NS_PER_S) <= len(judged) < len(seen) / 3
+    assert len(seen) / 15 / (QUALITY_INTERVAL_NS / NS_PER_S) <= len(judged) < len(seen) / 3
     assert len(set(seen)) > len(judged)
 
 
 def test_how_clear_a_face_is_is_judged_after_its_answer(monkeypatch):
     judged = []
-    monkeypatch.setattr(face_tracker, "face_clarity", lambda _grey, box: judged.append(box) or 0.8)
+    monkeypatch.setattr(face_tracker, "face_image_quality", lambda _grey, box: judged.append(box) or 0.8)
     tracker = HaarTracker()
     for index, frame in enumerate(frames(faces_of(30))):
         before = len(judged)
-        tracker.follow(frame)
+        tracker.track_faces(frame)
         assert len(judged) == before or index == 0
-        tracker.explore(frame)
+        tracker.search_new_faces(frame)
     assert len(judged) > 2
 
 
 def test_a_face_that_comes_back_is_judged_before_it_is_answered(monkeypatch):
-    clarity = 0.9
-    monkeypatch.setattr(face_tracker, "face_clarity", lambda _grey, _box: clarity)
-    monkeypatch.setattr(face_tracker, "frontality", lambda _neighbours: 1.0)
+    image_quality = 0.9
+    monkeypatch.setattr(face_tracker, "face_image_quality", lambda _grey, _box: image_quality)
+    monkeypatch.setattr(face_tracker, "frontal_pose_score", lambda _neighbours: 1.0)
     tracker, pictures = HaarTracker(), [*faces_of(20), *empties(3), *faces_of(5)]
     answers = []
     for index, frame in enumerate(frames(pictures)):
-        clarity = 0.9 if index < 20 else 0.3  # what comes back is blurred
-        answers.append([face.quality for face in tracker.follow(frame) if not face.age_ns])
-        tracker.explore(frame)
+        image_quality = 0.9 if index < 20 else 0.3  # what comes back is blurred
+        answers.append([face.quality for face in tracker.track_faces(frame) if not face.age_ns])
+        tracker.search_new_faces(frame)
     assert answers[19] == [0.9]
     assert answers[20:23] == [[], [], []]
     assert answers[23] == [0.3]
@@ -162,9 +162,9 @@ def test_a_frame_that_was_not_followed_is_not_explored(monkeypatch):
     *_, followed, other = frames(faces_of(12))
     for frame in frames(faces_of(10)):
         tracker.update(frame)
-    tracker.follow(followed)
+    tracker.track_faces(followed)
     monkeypatch.setattr(tracker, "search", lambda *_: pytest.fail("searched"))
-    tracker.explore(other)
+    tracker.search_new_faces(other)
 
 
 def test_the_box_lies_on_the_face():
@@ -201,14 +201,14 @@ def test_a_face_that_comes_back_within_the_hold_keeps_its_id_and_later_gets_anot
 
 def test_an_unconfirmed_face_is_not_held():
     tracker = HaarTracker(TrackerSettings(confirm_hits=6))
-    seen = track(tracker, [face_picture(0), *empties(2), face_picture(1), *empties(2), face_picture(2)])
+    seen = track(tracker, [face_frame(0), *empties(2), face_frame(1), *empties(2), face_frame(2)])
     assert not any(seen)
 
 
 def test_two_faces_come_largest_first_with_ids_of_their_own():
     def pair(i: int) -> np.ndarray:
-        small = cv2.copyMakeBorder(face_picture(i, 240, 180), 30, 30, 40, 40, cv2.BORDER_REPLICATE)
-        return np.hstack([small, face_picture(i)])
+        small = cv2.copyMakeBorder(face_frame(i, 240, 180), 30, 30, 40, 40, cv2.BORDER_REPLICATE)
+        return np.hstack([small, face_frame(i)])
 
     seen = track(HaarTracker(), [pair(i) for i in range(30)])
     first, second = seen[-1]
@@ -218,7 +218,7 @@ def test_two_faces_come_largest_first_with_ids_of_their_own():
 
 @pytest.mark.parametrize("speed", [5, 8, 12, 16])
 def test_when_two_cross_and_one_goes_one_is_left(speed: int):
-    head = face_picture(0)[40:220, 80:240]
+    head = face_frame(0)[40:220, 80:240]
 
     def crossing(i: int) -> np.ndarray:
         scene = np.full((240, 480), 120, np.uint8)
@@ -233,7 +233,7 @@ def test_when_two_cross_and_one_goes_one_is_left(speed: int):
 
 
 def test_of_two_alike_the_primary_stays_the_same():
-    head = face_picture(0)[40:220, 80:240]
+    head = face_frame(0)[40:220, 80:240]
 
     def pair(i: int) -> np.ndarray:
         scene = np.full((240, 480), 120, np.uint8)
@@ -248,7 +248,7 @@ def test_of_two_alike_the_primary_stays_the_same():
 
 
 def test_a_face_that_is_much_larger_becomes_the_primary_one():
-    head = face_picture(0)[40:220, 80:240]
+    head = face_frame(0)[40:220, 80:240]
 
     def approaching(i: int) -> np.ndarray:
         scene = np.full((360, 640), 120, np.uint8)
@@ -283,13 +283,13 @@ def test_pictures_of_any_size_are_read(shape: tuple[int, int]):
 
 def test_a_stream_that_changes_its_size_goes_on():
     tracker = HaarTracker()
-    assert track(tracker, [face_picture(i, 640, 480) for i in range(8)])[-1]
-    small = track(tracker, [face_picture(i, 160, 120) for i in range(8)], start_ns=8 * NS_PER_S // 15)
+    assert track(tracker, [face_frame(i, 640, 480) for i in range(8)])[-1]
+    small = track(tracker, [face_frame(i, 160, 120) for i in range(8)], start_ns=8 * NS_PER_S // 15)
     for faces in small:
         for face in faces:
-            crop_face(empty_picture(0, 160, 120), face.box_xywh, FaceSpec())  # refuses a box outside the picture
+            crop_face(empty_frame(0, 160, 120), face.box_xywh, FaceSpec())  # refuses a box outside the picture
     assert small[-1][0].box_xywh[2] < 120
-    tiny = track(tracker, [face_picture(i, 32, 24) for i in range(8)], start_ns=16 * NS_PER_S // 15)
+    tiny = track(tracker, [face_frame(i, 32, 24) for i in range(8)], start_ns=16 * NS_PER_S // 15)
     assert not any(tiny)
 
 
@@ -300,23 +300,23 @@ def test_a_picture_with_noise_in_it_is_no_reason_to_fail():
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["pyfeat_single_face.mp4", "fer_woman2.mp4"])
-def test_a_real_face_is_followed(data_part, name: str):
+def test_a_real_face_is_followed(data_path, name: str):
     tracker = HaarTracker()
-    with VideoFile(str(data_part(f"video/{name}"))) as video:
+    with VideoFile(str(data_path(f"video/{name}"))) as video:
         seen = [len(tracker.update(frame)) for frame, _ in zip(video, range(60), strict=False)]
     assert np.mean(np.array(seen) > 0) > 0.7
 
 
 @pytest.mark.data
-def test_where_nobody_is_nobody_is_seen(data_part):
+def test_where_nobody_is_nobody_is_seen(data_path):
     tracker = HaarTracker()
-    with VideoFile(str(data_part("video/pyfeat_no_face.mp4"))) as video:
+    with VideoFile(str(data_path("video/pyfeat_no_face.mp4"))) as video:
         seen = [len(tracker.update(frame)) for frame, _ in zip(video, range(60), strict=False)]
     assert np.mean(np.array(seen) > 0) < 0.1
 
 
 def test_a_frame_is_not_changed():
-    picture = face_picture(0)
+    picture = face_frame(0)
     kept = picture.copy()
     HaarTracker().update(VideoFrame(picture, 0, 0))
     np.testing.assert_array_equal(picture, kept)
@@ -324,7 +324,7 @@ def test_a_frame_is_not_changed():
 
 def pair_of_heads(first_x: int, second_x: int | None = None) -> np.ndarray:
     """The astronaut's head once or twice before plain grey, uint8 [240, 640]."""
-    head = face_picture(0)[40:220, 80:240]
+    head = face_frame(0)[40:220, 80:240]
     scene = np.full((240, 640), 120, np.uint8)
     for x in (first_x, second_x):
         if x is not None:
@@ -368,7 +368,7 @@ def test_a_face_that_nobody_believes_in_is_closed_and_left_alone_for_a_while():
     for frame in frames(faces_of(60)):
         seen.append(tracker.update(frame))
         for face in seen[-1]:
-            tracker.believe(face.id, 0.05)
+            tracker.update_confidence(face.id, 0.05)
     shown = [bool(faces) for faces in seen]
     assert sum(shown[:30]) == 3
     assert any(shown[30:])  # after two seconds it is looked at again, with a new id
@@ -379,8 +379,8 @@ def test_a_hand_before_a_face_for_a_moment_closes_nothing():
     tracker = HaarTracker()
     for index, frame in enumerate(frames(faces_of(40))):
         for face in tracker.update(frame):
-            tracker.believe(face.id, 0.1 if 25 <= index < 30 else 0.95)
-    assert [face.id for face in tracker.update(next(frames([face_picture(40)], start_ns=40 * NS_PER_S // 15)))] == [1]
+            tracker.update_confidence(face.id, 0.1 if 25 <= index < 30 else 0.95)
+    assert [face.id for face in tracker.update(next(frames([face_frame(40)], start_ns=40 * NS_PER_S // 15)))] == [1]
 
 
 def test_the_central_face_is_primary_where_that_is_wanted():
@@ -398,7 +398,7 @@ def test_a_picture_in_which_nothing_moves_is_not_searched_over_and_over(monkeypa
     scan = FaceDetector.scan
     monkeypatch.setattr(FaceDetector, "scan", lambda self, *asked: searched.append(0) or scan(self, *asked))
     rng = np.random.default_rng(0)
-    wall = [np.clip(empty_picture(0) + rng.normal(0, 2, (240, 320)), 0, 255).astype(np.uint8) for _ in range(60)]
+    wall = [np.clip(empty_frame(0) + rng.normal(0, 2, (240, 320)), 0, 255).astype(np.uint8) for _ in range(60)]
     at_rest, moving = [], []
     for counts, pictures in ((at_rest, wall), (moving, empties(60))):
         tracker = HaarTracker()
@@ -413,7 +413,7 @@ def test_a_picture_in_which_nothing_moves_is_not_searched_over_and_over(monkeypa
 
 
 def test_an_eye_of_a_face_is_no_face():
-    scene = cv2.resize(face_picture(0), (1280, 960), interpolation=cv2.INTER_CUBIC)
+    scene = cv2.resize(face_frame(0), (1280, 960), interpolation=cv2.INTER_CUBIC)
     seen = track(HaarTracker(TrackerSettings(smallest_face=0.1)), [scene] * 20)
     assert all(len(faces) <= 1 for faces in seen)
     assert seen[-1][0].box_xywh[2] > 300
@@ -423,10 +423,10 @@ def test_a_face_that_turns_aside_stays_the_same_face_but_is_hardly_fit_to_be_rea
     """The profile cascade is the only one to see it: the frontal ones are made blind, for want of a free recording."""
     tracker = HaarTracker()
     track(tracker, faces_of(10))
-    box = tracker.update(next(frames([face_picture(10)], start_ns=10 * NS_PER_S // 15)))[0].box_xywh
+    box = tracker.update(next(frames([face_frame(10)], start_ns=10 * NS_PER_S // 15)))[0].box_xywh
     centre = Box(box[0] + box[2] / 2, box[1] + box[3] / 2, box[2])
     monkeypatch.setattr(FaceDetector, "search", lambda *_: [])
-    monkeypatch.setattr(FaceDetector, "search_profile", lambda *_: [Hit(centre, 0)])
+    monkeypatch.setattr(FaceDetector, "search_profile", lambda *_: [Detection(centre, 0)])
     turned = track(tracker, faces_of(20), start_ns=11 * NS_PER_S // 15)
     assert {face.id for faces in turned for face in faces} == {1}
     assert not any(face.held for faces in turned for face in faces)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from moodring.errors import BackendError
 from moodring.features.face import haar
 from moodring.features.face.haar import (
-    CLOSE_LOOK,
-    LEVEL_FACTOR,
-    QUICK_LOOK,
+    CLOSE_SEARCH,
+    PYRAMID_FACTOR,
+    QUICK_SEARCH,
     SEARCH_SIDE,
     SLICE_WINDOWS,
     SMALLEST_SIDE,
@@ -25,7 +25,7 @@ from moodring.features.face.haar import (
     load_cascade,
     plan_scan,
 )
-from tests.support.signals import empty_picture, face_picture
+from tests.support.signals import empty_frame, face_frame
 
 
 @given(st.integers(1, 1200), st.integers(1, 1200), st.floats(0.05, 0.9))
@@ -39,10 +39,10 @@ def test_the_slices_of_a_scan_cover_every_place_of_every_size_once(height: int, 
         assert rows[-1][1] == pytest.approx(height - side)
         assert all(above[1] == below[0] for above, below in itertools.pairwise(rows))
     sides = sorted({strip.side for strip in strips})
-    assert all(b / a == pytest.approx(LEVEL_FACTOR) for a, b in itertools.pairwise(sides))
+    assert all(b / a == pytest.approx(PYRAMID_FACTOR) for a, b in itertools.pairwise(sides))
     if min(height, width) >= max(SMALLEST_SIDE, smallest):
         assert sides[0] == max(SMALLEST_SIDE, smallest)
-        assert sides[-1] * LEVEL_FACTOR > min(height, width)
+        assert sides[-1] * PYRAMID_FACTOR > min(height, width)
     else:
         assert slices == []
 
@@ -58,16 +58,18 @@ def test_no_slice_costs_much_more_than_another():
 @pytest.mark.parametrize("height", [120, 200, 330, 480, 700])
 def test_a_face_of_any_size_is_found_by_either_scan_and_by_the_searches(height: int, checking: bool):
     scene = np.full((720, 960), 120, np.uint8)
-    head = face_picture(0, height * 4 // 3, height)
+    head = face_frame(0, height * 4 // 3, height)
     scene[10 : 10 + height, 15 : 15 + head.shape[1]] = head
     detector = FaceDetector()
-    hits = [hit for part in plan_scan(scene.shape, 0.06 * 720) for hit in detector.scan(scene, part, checking)]
+    detections = [
+        detection for part in plan_scan(scene.shape, 0.06 * 720) for detection in detector.scan(scene, part, checking)
+    ]
     expected = Box(15 + head.shape[1] / 2, 10 + height / 2, 0.4 * height)  # the head fills the middle of its picture
-    near = [hit for hit in hits if hit.box.overlap(expected) > 0.3]
+    near = [detection for detection in detections if detection.box.iou(expected) > 0.3]
     assert near
-    best = max(near, key=lambda hit: hit.neighbours).box
+    best = max(near, key=lambda detection: detection.neighbours).box
     for look_again in (detector.search, detector.check):
-        assert max(hit.box.overlap(best) for hit in look_again(scene, best, CLOSE_LOOK)) > 0.6
+        assert max(detection.box.iou(best) for detection in look_again(scene, best, CLOSE_SEARCH)) > 0.6
 
 
 def test_a_missing_cascade_is_an_error_that_says_what_to_install(monkeypatch):
@@ -80,18 +82,18 @@ def test_a_missing_cascade_is_an_error_that_says_what_to_install(monkeypatch):
 
 def test_nothing_is_found_where_there_is_nothing():
     detector = FaceDetector()
-    picture = empty_picture(0)
+    picture = empty_frame(0)
     for checking in (False, True):
-        assert not [hit for part in plan_scan(picture.shape, 30) for hit in detector.scan(picture, part, checking)]
-    assert detector.check(picture, Box(100, 100, 60), CLOSE_LOOK) == []
-    assert detector.search(picture, Box(100, 100, 60), CLOSE_LOOK) == []
-    assert detector.search(picture, Box(-500, 100, 60), QUICK_LOOK) == []  # wholly outside
+        assert not [detection for part in plan_scan(picture.shape, 30) for detection in detector.scan(picture, part, checking)]
+    assert detector.check(picture, Box(100, 100, 60), CLOSE_SEARCH) == []
+    assert detector.search(picture, Box(100, 100, 60), CLOSE_SEARCH) == []
+    assert detector.search(picture, Box(-500, 100, 60), QUICK_SEARCH) == []  # wholly outside
 
 
 @pytest.mark.parametrize("size", [(48, 48), (96, 128), (1200, 1600)])
 def test_a_face_in_a_still_is_found_at_any_size(size: tuple[int, int]):
     height, width = size
-    found = FaceDetector().still(cv2.resize(face_picture(0), (width, height), interpolation=cv2.INTER_AREA))
+    found = FaceDetector().detect_in_image(cv2.resize(face_frame(0), (width, height), interpolation=cv2.INTER_AREA))
     assert found
     x, y, w, h = found[0].xywh
     assert x < width / 2 < x + w
@@ -99,12 +101,12 @@ def test_a_face_in_a_still_is_found_at_any_size(size: tuple[int, int]):
 
 
 @pytest.mark.data
-def test_photographs_hold_faces_where_their_manifest_counts_some(data_part):
-    folder = data_part("face_images")
+def test_photographs_hold_faces_where_their_manifest_counts_some(data_path):
+    folder = data_path("face_images")
     with (folder / "manifest.csv").open(newline="") as handle:
         listed = {row["file"]: int(row["haar_faces"]) > 0 for row in csv.DictReader(handle)}
     detector = FaceDetector()
-    found = {name: bool(detector.still(cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE))) for name in listed}
+    found = {name: bool(detector.detect_in_image(cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE))) for name in listed}
     assert len(listed) >= 15
     assert {name for name in listed if listed[name] and not found[name]} == set()
     assert not found["pyfeat_noface_mountain.jpg"]

@@ -16,7 +16,7 @@ from python_speech_features import mfcc as reference_mfcc
 from moodring.evaluation.data.readers import read_sound
 from moodring.features.audio.filterbank import band_edges_hz, hz_to_mel, mel_filters, mel_to_hz
 from moodring.features.audio.mfcc import CHUNK_FRAMES, Mfcc
-from moodring.features.audio.window import open_noise_reduction
+from moodring.features.audio.window import make_noise_reduction
 from moodring.features.spec import MfccSpec, SpeechSpec
 from tests.support.signals import noise, voice
 
@@ -30,7 +30,7 @@ SPEECH_SPEC = MfccSpec(filters=26, cepstra=13, low_hz=0.0)  # python_speech_feat
 
 def every_way(test):
     """Run a test with both kernels in both precisions."""
-    test = pytest.mark.parametrize("precision", list(TOLERANCES), ids=lambda precision: precision.__name__)(test)
+    test = pytest.mark.parametrize("dtype", list(TOLERANCES), ids=lambda dtype: dtype.__name__)(test)
     return pytest.mark.parametrize("kernel", KERNELS)(test)
 
 
@@ -74,12 +74,12 @@ SOUNDS = {
 @every_way
 @pytest.mark.parametrize("spec", [MfccSpec(), SPEECH_SPEC], ids=["default", "26-13"])
 @pytest.mark.parametrize("sound", SOUNDS)
-def test_cepstra_are_those_of_the_reference(sound: str, spec: MfccSpec, kernel: str, precision: type):
-    cepstra = Mfcc(spec, precision=precision, kernel=kernel).push(SOUNDS[sound])
+def test_cepstra_are_those_of_the_reference(sound: str, spec: MfccSpec, kernel: str, dtype: type):
+    cepstra = Mfcc(spec, dtype=dtype, kernel=kernel).push(SOUNDS[sound])
     expected = reference(SOUNDS[sound], spec)
     assert cepstra.shape == expected.shape == (98, spec.cepstra)
-    assert cepstra.dtype == precision
-    np.testing.assert_allclose(cepstra, expected, rtol=0, atol=TOLERANCES[precision])
+    assert cepstra.dtype == dtype
+    np.testing.assert_allclose(cepstra, expected, rtol=0, atol=TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize(
@@ -100,15 +100,15 @@ def test_cepstra_are_those_of_the_reference(sound: str, spec: MfccSpec, kernel: 
 )
 def test_every_setting_means_what_it_means_in_the_reference(spec: MfccSpec):
     expected = reference(SOUNDS["noise"], spec)
-    for precision, tolerance in TOLERANCES.items():
-        np.testing.assert_allclose(Mfcc(spec, precision=precision).push(SOUNDS["noise"]), expected, rtol=0, atol=tolerance)
+    for dtype, tolerance in TOLERANCES.items():
+        np.testing.assert_allclose(Mfcc(spec, dtype=dtype).push(SOUNDS["noise"]), expected, rtol=0, atol=tolerance)
 
 
 def test_log_mel_output_is_that_of_the_reference():
     spec = MfccSpec(output="log_mel", low_hz=0.0)
     scaled = SOUNDS["noise"].astype(np.float64) * 32768  # the reference's own mel energies know no window function
     expected = reference_logfbank(scaled, RATE_HZ, nfilt=40, nfft=512)[:98]
-    mfcc = Mfcc(MfccSpec(output="log_mel", low_hz=0.0, window="rectangular"), precision=np.float64)
+    mfcc = Mfcc(MfccSpec(output="log_mel", low_hz=0.0, window="rectangular"), dtype=np.float64)
     np.testing.assert_allclose(mfcc.push(SOUNDS["noise"]), expected, rtol=0, atol=1e-9)
     windowed = Mfcc(spec)
     np.testing.assert_array_equal(windowed.push(SOUNDS["noise"]), windowed.log_mel)
@@ -138,10 +138,10 @@ def test_int16_and_float_give_the_same():
 
 @pytest.mark.data
 @pytest.mark.parametrize("spec", [MfccSpec(), SPEECH_SPEC], ids=["default", "26-13"])
-def test_all_that_an_actor_says_gives_the_cepstra_of_the_reference(data_part, spec: MfccSpec):
-    paths = sorted(data_part("ravdess/Actor_01").iterdir())
+def test_all_that_an_actor_says_gives_the_cepstra_of_the_reference(data_path, spec: MfccSpec):
+    paths = sorted(data_path("ravdess/Actor_01").iterdir())
     assert len(paths) >= 4
-    ways = [(Mfcc(spec, precision=p, kernel=k), tolerance) for p, tolerance in TOLERANCES.items() for k in KERNELS]
+    ways = [(Mfcc(spec, dtype=p, kernel=k), tolerance) for p, tolerance in TOLERANCES.items() for k in KERNELS]
     for path in paths:
         samples = read_sound(path)
         assert samples.size > RATE_HZ
@@ -164,7 +164,7 @@ def test_a_flush_pads_the_last_frame_as_the_reference_does(size: int, window: st
 
 
 def test_a_flush_starts_a_new_signal_and_keeps_its_log_mel():
-    mfcc = Mfcc(MfccSpec(), noise=open_noise_reduction(SpeechSpec()))
+    mfcc = Mfcc(MfccSpec(), noise=make_noise_reduction(SpeechSpec()))
     first = mfcc.push(SOUNDS["voice"][:5000]).copy()
     assert len(mfcc.flush()) == len(mfcc.log_mel) == len(mfcc.likelihood) == 1
     np.testing.assert_array_equal(mfcc.push(SOUNDS["voice"][:5000]), first)
@@ -196,10 +196,10 @@ def in_pieces(mfcc: Mfcc, signal: np.ndarray, sizes: list[int]) -> list[np.ndarr
 @pytest.mark.parametrize("noise_reduction", [None, "none", "wiener"])
 @settings(max_examples=12)
 @given(signal=signals, sizes=cuts)
-def test_any_chunking_gives_the_same_bits(kernel, precision, noise_reduction, signal: np.ndarray, sizes: list[int]):
+def test_any_chunking_gives_the_same_bits(kernel, dtype, noise_reduction, signal: np.ndarray, sizes: list[int]):
     def make() -> Mfcc:
-        tracker = noise_reduction and open_noise_reduction(SpeechSpec(noise_reduction=noise_reduction))
-        return Mfcc(MfccSpec(), noise=tracker, precision=precision, kernel=kernel)
+        tracker = noise_reduction and make_noise_reduction(SpeechSpec(noise_reduction=noise_reduction))
+        return Mfcc(MfccSpec(), noise=tracker, dtype=dtype, kernel=kernel)
 
     for cut, whole in zip(in_pieces(make(), signal, sizes), in_pieces(make(), signal, []), strict=True):
         np.testing.assert_array_equal(cut, whole)
@@ -226,9 +226,9 @@ def test_any_chunking_gives_the_same_bits_whatever_the_spec(spec: MfccSpec, sign
 @pytest.mark.parametrize("sound", SOUNDS)
 @pytest.mark.parametrize("noise_reduction", [None, "wiener"])
 def test_both_kernels_agree(sound: str, noise_reduction: str | None):
-    for precision, tolerance in TOLERANCES.items():
+    for dtype, tolerance in TOLERANCES.items():
         one, other = (
-            Mfcc(MfccSpec(), noise=noise_reduction and open_noise_reduction(SpeechSpec()), precision=precision, kernel=kernel)
+            Mfcc(MfccSpec(), noise=noise_reduction and make_noise_reduction(SpeechSpec()), dtype=dtype, kernel=kernel)
             .push(SOUNDS[sound])
             .copy()
             for kernel in KERNELS
@@ -255,7 +255,7 @@ def test_one_sample_at_a_time_gives_the_same_bits():
 
 @pytest.mark.parametrize("noise_reduction", [None, "wiener"])
 def test_reset_starts_a_new_signal_and_forgetting_it_shows(noise_reduction: str | None):
-    mfcc = Mfcc(MfccSpec(), noise=noise_reduction and open_noise_reduction(SpeechSpec()))
+    mfcc = Mfcc(MfccSpec(), noise=noise_reduction and make_noise_reduction(SpeechSpec()))
     first = mfcc.push(SOUNDS["voice"][:5000]).copy()
     mfcc.reset()
     np.testing.assert_array_equal(mfcc.push(SOUNDS["voice"][:5000]), first)
@@ -264,7 +264,7 @@ def test_reset_starts_a_new_signal_and_forgetting_it_shows(noise_reduction: str 
 
 
 def test_reset_forgets_the_noise():
-    mfcc = Mfcc(MfccSpec(), noise=open_noise_reduction(SpeechSpec()))
+    mfcc = Mfcc(MfccSpec(), noise=make_noise_reduction(SpeechSpec()))
     first = mfcc.push(SOUNDS["voice"]).copy()
     mfcc.reset()
     mfcc.push(noise(2.0, 0.3))  # leaves 320 samples: two hops
@@ -300,7 +300,7 @@ def test_what_is_not_sound_is_refused_and_leaves_no_trace(wrong: np.ndarray, mes
     signal = SOUNDS["voice"]
     for noise_reduction in ("none", "wiener"):
         mfcc, whole = (
-            Mfcc(MfccSpec(), noise=open_noise_reduction(SpeechSpec(noise_reduction=noise_reduction))) for _ in range(2)
+            Mfcc(MfccSpec(), noise=make_noise_reduction(SpeechSpec(noise_reduction=noise_reduction))) for _ in range(2)
         )
         before = mfcc.push(signal[:3000]).copy()
         with pytest.raises(ValueError, match=message):
@@ -310,7 +310,7 @@ def test_what_is_not_sound_is_refused_and_leaves_no_trace(wrong: np.ndarray, mes
 
 
 def test_the_loudest_sound_that_is_taken_stays_finite():
-    mfcc = Mfcc(MfccSpec(), noise=open_noise_reduction(SpeechSpec()))
+    mfcc = Mfcc(MfccSpec(), noise=make_noise_reduction(SpeechSpec()))
     loud = np.zeros(2000, np.float32)
     loud[700] = 9e5
     with np.errstate(all="raise", under="ignore"):
@@ -384,7 +384,7 @@ def test_a_spec_that_cannot_be_is_refused(wrong: dict[str, object], message: str
 @pytest.mark.parametrize("noise_reduction", [None, "wiener"])
 @pytest.mark.parametrize("dtype", [np.float32, np.int16])
 def test_a_live_stream_allocates_nothing_that_stays_and_little_that_goes(kernel: str, noise_reduction: str | None, dtype: type):
-    mfcc = Mfcc(MfccSpec(), noise=noise_reduction and open_noise_reduction(SpeechSpec()), kernel=kernel)
+    mfcc = Mfcc(MfccSpec(), noise=noise_reduction and make_noise_reduction(SpeechSpec()), kernel=kernel)
     block = noise(0.05) if dtype is np.float32 else (noise(0.05) * 32767).astype(np.int16)
     for _ in range(200):  # every place a minimum, a plan or a view may be made in
         mfcc.push(block)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moodring.features.audio.filterbank import mel_filters
-from moodring.features.audio.spectrum import Cv2Kernel, NumpyKernel, fastest, make_kernel
+from moodring.features.audio.spectrum import Cv2Kernel, NumpyKernel, fastest_kernel, make_kernel
 from moodring.features.spec import MfccSpec
 
 KERNELS = {"cv2": Cv2Kernel, "numpy": NumpyKernel}
@@ -58,9 +58,9 @@ def test_any_number_of_frames_gives_the_same_bits_and_leaves_the_others_alone(na
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_the_measurement_chooses_one_of_them_and_remembers(precision: str):
-    assert fastest(512, precision) in KERNELS
-    assert fastest(512, precision) == fastest(512, precision)
-    assert isinstance(make_kernel("auto", 512, 4, np.dtype(precision).type), KERNELS[fastest(512, precision)])
+    assert fastest_kernel(512, precision) in KERNELS
+    assert fastest_kernel(512, precision) == fastest_kernel(512, precision)
+    assert isinstance(make_kernel("auto", 512, 4, np.dtype(precision).type), KERNELS[fastest_kernel(512, precision)])
 
 
 @pytest.mark.parametrize("scale", ["htk", "slaney"])

@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 
 from moodring.evaluation.data.readers import read_sound
 from moodring.features.audio.mfcc import Mfcc
-from moodring.features.audio.voice_activity import HANGOVER_FRAMES, VoiceActivity
-from moodring.features.audio.window import open_mfcc
+from moodring.features.audio.voice_activity import HANGOVER_FRAMES, VoiceActivityDetector
+from moodring.features.audio.window import make_mfcc
 from moodring.features.spec import MfccSpec, SpeechSpec
 from tests.support.signals import noise, voice
 
 
 def heard_in(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What voice activity is told: log mel energies and likelihoods."""
-    mfcc = open_mfcc(SpeechSpec())
+    mfcc = make_mfcc(SpeechSpec())
     mfcc.push(samples)
     return mfcc.log_mel.copy(), mfcc.likelihood.copy()
 
 
 def voiced_of(samples: np.ndarray) -> np.ndarray:
-    return VoiceActivity(MfccSpec()).update(*heard_in(samples))
+    return VoiceActivityDetector(MfccSpec()).update(*heard_in(samples))
 
 
 MIXED = np.concatenate([np.zeros(16_000, np.float32), voice(2.0), noise(2.0, 0.001), voice(1.0), np.zeros(32_000, np.float32)])
@@ -59,27 +59,27 @@ def test_voice_above_noise_is_voiced():
 
 
 @pytest.mark.data
-def test_real_speech_is_voiced(data_part):
-    for path in sorted(data_part("ravdess/Actor_01").glob("*.flac"))[:10]:
+def test_real_speech_is_voiced(data_path):
+    for path in sorted(data_path("ravdess/Actor_01").glob("*.flac"))[:10]:
         assert voiced_of(read_sound(path)).sum() >= 40, path.name
 
 
 @given(sizes=st.lists(st.integers(0, 120), max_size=30))
 @settings(max_examples=50)
 def test_any_chunking_gives_the_same(sizes: list[int]):
-    stream = VoiceActivity(MfccSpec())
+    stream = VoiceActivityDetector(MfccSpec())
     pieces, position = [], 0
     for size in (*sizes, len(MIXED_MEL)):
         pieces.append(stream.update(MIXED_MEL[position : position + size], MIXED_LIKELIHOOD[position : position + size]))
         position += size
-    whole = VoiceActivity(MfccSpec())
+    whole = VoiceActivityDetector(MfccSpec())
     np.testing.assert_array_equal(np.concatenate(pieces), whole.update(MIXED_MEL, MIXED_LIKELIHOOD))
     assert stream.level_dbfs == whole.level_dbfs
 
 
 def test_reset_forgets_that_somebody_just_spoke_and_forgetting_it_shows():
     spoken, silence = heard_in(voice(1.0)[:14_000]), (np.full((50, 40), -36.0, np.float32), np.zeros(50))
-    activity = VoiceActivity(MfccSpec())
+    activity = VoiceActivityDetector(MfccSpec())
     assert activity.update(*spoken)[-1]
     assert activity.update(*silence).any()
     activity.update(*spoken)
@@ -93,7 +93,7 @@ def test_what_is_too_quiet_is_never_speech():
 
 
 def test_the_level_is_relative_to_a_full_scale_sine():
-    activity = VoiceActivity(MfccSpec(pre_emphasis=0.0))
+    activity = VoiceActivityDetector(MfccSpec(pre_emphasis=0.0))
     mfcc = Mfcc(MfccSpec(pre_emphasis=0.0))
     t = np.arange(16_000) / 16_000
     mfcc.push(np.sin(2 * np.pi * 1000 * t).astype(np.float32))
@@ -102,7 +102,7 @@ def test_the_level_is_relative_to_a_full_scale_sine():
 
 
 def test_no_frames_no_answers_and_no_change():
-    activity = VoiceActivity(MfccSpec())
+    activity = VoiceActivityDetector(MfccSpec())
     assert activity.update(np.zeros((0, 40), np.float32), np.zeros(0)).shape == (0,)
     assert activity.level_dbfs == -np.inf
 

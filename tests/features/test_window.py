@@ -10,10 +10,10 @@ from python_speech_features import delta as reference_delta
 
 from moodring.clock import NS_PER_MS, NS_PER_S
 from moodring.evaluation.data.readers import read_sound
-from moodring.features.audio.window import SpeechFrontEnd, deltas, fit_window, open_mfcc
+from moodring.features.audio.window import SpeechFrontEnd, deltas, make_mfcc, make_window_input
 from moodring.features.spec import MfccSpec, SpeechSpec
 from moodring.types import AudioBlock, FeatureWindow
-from tests.support.signals import in_blocks, noise, voice
+from tests.support.signals import noise, split_into_blocks, voice
 
 SPEC = SpeechSpec()
 HOP_MS, WINDOW_MS = 500, 25
@@ -21,7 +21,7 @@ HOP_MS, WINDOW_MS = 500, 25
 
 def windows_of(samples: np.ndarray, sizes=(), start_ns: int = 0, spec: SpeechSpec = SPEC) -> list[FeatureWindow]:
     front_end = SpeechFrontEnd(spec)
-    return [window for block in in_blocks(samples, sizes, start_ns) for window in front_end.push(block)]
+    return [window for block in split_into_blocks(samples, sizes, start_ns) for window in front_end.push(block)]
 
 
 def same(a: list[FeatureWindow], b: list[FeatureWindow]) -> bool:
@@ -78,8 +78,8 @@ def test_deltas_are_those_of_the_reference(width: int, count: int):
 
 def test_deltas_stand_beside_the_features_they_are_of():
     features = np.random.default_rng(0).normal(0, 20, (120, 42)).astype(np.float32)
-    plain = fit_window(features, SPEC)
-    whole = fit_window(features, SpeechSpec(deltas=2))
+    plain = make_window_input(features, SPEC)
+    whole = make_window_input(features, SpeechSpec(deltas=2))
     assert whole.shape == (300, 122)
     np.testing.assert_array_equal(whole[:, :40], plain[:, :40])
     np.testing.assert_array_equal(whole[-120:, 40:80], deltas(plain[-120:, :40]))
@@ -89,7 +89,7 @@ def test_deltas_stand_beside_the_features_they_are_of():
 
 def test_what_training_and_runtime_put_sound_through_reduces_noise_where_the_spec_says_so():
     sound = noise(4.0, 0.03)
-    without, reduced = (open_mfcc(SpeechSpec(noise_reduction=way)) for way in ("none", "wiener"))
+    without, reduced = (make_mfcc(SpeechSpec(noise_reduction=way)) for way in ("none", "wiener"))
     without.push(sound)
     reduced.push(sound)
     assert (without.log_mel[200:] - reduced.log_mel[200:]).mean() > np.log(10.0)
@@ -108,8 +108,8 @@ def test_what_is_not_sound_is_refused_and_leaves_no_trace(wrong: np.ndarray):
 
 
 @pytest.mark.data
-def test_real_speech_gives_the_same_windows_as_stream_and_clip(data_part):
-    path = next(iter(sorted(data_part("ravdess/Actor_01").iterdir())))
+def test_real_speech_gives_the_same_windows_as_stream_and_clip(data_path):
+    path = next(iter(sorted(data_path("ravdess/Actor_01").iterdir())))
     samples = read_sound(path)
     whole = windows_of(samples)
     assert whole
@@ -169,7 +169,7 @@ def test_reset_forgets_everything(before: np.ndarray, after: np.ndarray):
     front_end = SpeechFrontEnd(SPEC)
     list(front_end.push(AudioBlock(before, 0)))
     front_end.reset()
-    assert not front_end.speaking
+    assert not front_end.is_speech_active
     assert front_end.last_window(0) is None
     assert same(list(front_end.push(AudioBlock(after, 0))), windows_of(after))
 
@@ -201,7 +201,7 @@ def test_the_last_window_is_there_even_where_nobody_speaks():
 @settings(max_examples=30)
 def test_a_short_window_repeats_itself_with_the_newest_frame_last(count: int):
     cepstra = np.random.default_rng(count).normal(size=(count, 40)).astype(np.float32)
-    window = fit_window(cepstra, SPEC)
+    window = make_window_input(cepstra, SPEC)
     assert window.shape == (300, 40)
     np.testing.assert_array_equal(window[-count:, 1:], cepstra[:, 1:])
     for row in range(0, 300 - count, 37):
@@ -214,15 +214,15 @@ def test_a_short_window_repeats_itself_with_the_newest_frame_last(count: int):
 @pytest.mark.parametrize("count", [0, 301])
 def test_a_window_of_the_wrong_length_is_refused(count: int):
     with pytest.raises(ValueError, match=r"a window holds 1\.\.300 frames"):
-        fit_window(np.zeros((count, 40), np.float32), SPEC)
+        make_window_input(np.zeros((count, 40), np.float32), SPEC)
 
 
 def test_a_window_is_made_as_soon_as_its_sound_is_there_when_only_what_is_due_is_pushed():
     sound, rate_hz = voice(4.0, SPEC.mfcc.rate_hz), SPEC.mfcc.rate_hz
     front_end = SpeechFrontEnd(SPEC)
     pushed, found = 0, []
-    while pushed + front_end.samples_due <= sound.size:
-        block = sound[pushed : pushed + front_end.samples_due]
+    while pushed + front_end.samples_to_next_batch <= sound.size:
+        block = sound[pushed : pushed + front_end.samples_to_next_batch]
         windows = list(front_end.push(AudioBlock(block, pushed * NS_PER_S // rate_hz)))
         pushed += block.size
         assert all(window.capture_time_ns == pushed * NS_PER_S // rate_hz for window in windows)

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodring.features.audio.window import fit_window
+from moodring.features.audio.window import make_window_input
 from moodring.inference.branches import FaceBranch, SpeechBranch, sigmoid, softmax
 from moodring.inference.bundle import ModelInfo, load
 from moodring.labels import CALM, CLASSES, FACE_CLASSES
 from moodring.types import FaceCrop, FeatureWindow
-from tests.support.signals import face_picture
+from tests.support.signals import face_frame
 
 
 class FixedModel:
@@ -72,7 +72,7 @@ def face_model() -> FixedModel:
 
 
 def crop() -> FaceCrop:
-    return FaceCrop(face_picture(0)[:48, :48].copy(), 123, 0.7)
+    return FaceCrop(face_frame(0)[:48, :48].copy(), 123, 0.7)
 
 
 def test_the_face_branch_answers_with_the_published_head_and_never_calm():
@@ -115,7 +115,7 @@ def test_a_bundles_networks_drive_the_branches_and_answer_alike_twice(tiny_bundl
     face = FaceBranch(bundle.open("face"), bundle.models["face"])
     speech = SpeechBranch(bundle.open("speech"), bundle.models["speech"])
     cepstra = np.random.default_rng(0).normal(size=(120, 42)).astype(np.float32)
-    window = FeatureWindow(fit_window(cepstra, bundle.spec.speech), 0, 1.0)
+    window = FeatureWindow(make_window_input(cepstra, bundle.spec.speech), 0, 1.0)
     for branch, datum in ((face, crop()), (speech, window)):
         one, other = branch.run(datum), branch.run(datum)
         np.testing.assert_array_equal(one.probabilities, other.probabilities)

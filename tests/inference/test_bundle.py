@@ -13,9 +13,9 @@ import pytest
 
 from moodring.errors import BackendError, BundleError
 from moodring.features.spec import PreprocessSpec
-from moodring.inference.bundle import DEFAULT, MODELS, Bundle, bundle_id, load, resolve, seal
+from moodring.inference.bundle import DEFAULT, MODELS, Bundle, add_hashes, bundle_id, load, resolve
 from moodring.labels import LABELS
-from tests.support.tiny_bundle import INPUTS, OUTPUTS, network, read_document, write_document
+from tests.support.tiny_bundle import INPUTS, OUTPUTS, build_network, read_document, write_document
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_missing_part_is_refused(copied: Path, key: str):
     document = read_document(copied)
     del document[key]
     if key != "id":
-        seal(document)
+        add_hashes(document)
     (copied / "bundle.json").write_text(json.dumps(document))
     with pytest.raises(BundleError, match=r"incomplete|was changed"):
         load(copied)
@@ -239,7 +239,7 @@ def test_a_file_that_is_no_network_is_refused_by_the_engine(copied: Path):
 
 
 def test_another_network_in_the_place_of_one_is_refused(copied: Path):
-    data = network("speech")
+    data = build_network("speech")
     (copied / "face.fp32.onnx").write_bytes(data)
     changed(copied, "models/face/files/fp32/sha256", hashlib.sha256(data).hexdigest())
     with pytest.raises(BackendError, match="inputs are"):

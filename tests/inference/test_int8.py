@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from moodring.inference.bundle import DEFAULT, MODELS, load
-from moodring.inference.measure import some_input
+from moodring.inference.measure import random_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADS = {"face": "official", "speech": "logits", "fusion": "official"}
@@ -31,7 +31,7 @@ def test_int8_is_what_its_file_says(kind: str):
     differences = []
     rng = np.random.default_rng(0)
     for _ in range(INPUTS):
-        one = {name: value + rng.standard_normal(value.shape, np.float32) for name, value in some_input(info.inputs).items()}
+        one = {name: value + rng.standard_normal(value.shape, np.float32) for name, value in random_inputs(info.inputs).items()}
         (wanted,) = plain.run([HEADS[kind]], one)
         differences.append(np.abs(model.run(one)[HEADS[kind]] - wanted).mean())
     assert np.mean(differences) < 0.01

@@ -13,7 +13,7 @@ from moodring import cli
 from moodring.config import parse
 from moodring.errors import BundleError, UsageError
 from moodring.inference import signature
-from moodring.inference.bundle import DOCUMENT, load, load_configured
+from moodring.inference.bundle import BUNDLE_FILE, load, load_configured
 from tests.support.tiny_bundle import write_tiny_bundle
 
 pytest.importorskip("cryptography", reason="the extra signed is not installed")
@@ -49,7 +49,7 @@ def test_a_signed_bundle_is_taken_with_its_key_and_without(signed: Path, keys: t
 
 
 def test_openssl_agrees(signed: Path, keys: tuple[Path, Path]):
-    command = ["openssl", "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", keys[1], "-in", signed / DOCUMENT]
+    command = ["openssl", "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", keys[1], "-in", signed / BUNDLE_FILE]
     done = subprocess.run([*command, "-sigfile", signed / signature.SIGNATURE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Verified Successfully" in done.stdout
@@ -65,7 +65,7 @@ def test_another_makers_bundle_and_a_changed_one_are_refused(tmp_path: Path, sig
     _, stranger = make_keys(tmp_path, "stranger")
     with pytest.raises(BundleError, match="changed after it was signed, or signed with another key"):
         load(signed, key=stranger)
-    file = signed / DOCUMENT
+    file = signed / BUNDLE_FILE
     file.write_text(json.dumps(json.loads(file.read_text())), encoding="utf-8")  # the same, written otherwise
     load(signed)
     with pytest.raises(BundleError, match="changed after it was signed"):
@@ -92,7 +92,7 @@ def test_what_is_no_such_key_says_so(tmp_path: Path, signed: Path, keys: tuple[P
     with pytest.raises(UsageError, match="holds no Ed25519PublicKey in PEM"):
         load(signed, key=keys[0])
     with pytest.raises(UsageError, match="holds no Ed25519PrivateKey in PEM"):
-        signature.sign(signed, DOCUMENT, keys[1])
+        signature.sign(signed, BUNDLE_FILE, keys[1])
     with pytest.raises(UsageError, match="holds another kind of key; make one with"):
         load(signed, key=make_keys(tmp_path, "other", "x25519")[1])
 

@@ -14,14 +14,21 @@ from moodring.diagnostics import doctor
 from moodring.inference import processor, tuning
 from moodring.inference import variants as forms
 from moodring.inference.bundle import DEFAULT, load
-from moodring.inference.measure import measure, some_input
-from moodring.inference.variants import SAFE, Form, Paced, choose, forms_of, pinned
+from moodring.inference.measure import measure, random_inputs
+from moodring.inference.variants import (
+    DEFAULT_VARIANT,
+    NetworkVariant,
+    PacedTimings,
+    available_variants,
+    fastest_plan,
+    fixed_plan,
+)
 from moodring.run import session
 from moodring.types import F32
 
-FP32, INT8 = Form("onnx", "fp32"), Form("onnx", "int8")
-OV32, OV8 = Form("openvino", "fp32"), Form("openvino", "int8")
-MEASURED: Paced = {
+FP32, INT8 = NetworkVariant("onnx", "fp32"), NetworkVariant("onnx", "int8")
+OV32, OV8 = NetworkVariant("openvino", "fp32"), NetworkVariant("openvino", "int8")
+MEASURED: PacedTimings = {
     "face": {FP32: 1.0, INT8: 0.5, OV32: 0.9, OV8: 0.7},
     "speech": {FP32: 1.0, INT8: 0.6, OV32: 0.9, OV8: 0.9},
     "fusion": {FP32: 0.1, INT8: 0.2, OV32: 0.3, OV8: 0.3},
@@ -36,32 +43,32 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_each_network_gets_its_fastest_form():
-    assert choose(MEASURED, "auto", "auto") == {"face": INT8, "speech": INT8, "fusion": FP32}
+    assert fastest_plan(MEASURED, "auto", "auto") == {"face": INT8, "speech": INT8, "fusion": FP32}
 
 
 def test_a_pin_leaves_only_what_it_allows():
-    assert choose(MEASURED, "openvino", "auto") == {"face": OV8, "speech": OV32, "fusion": OV32}
-    assert choose(MEASURED, "auto", "fp32") == dict.fromkeys(MEASURED, FP32)
-    assert choose(MEASURED, "auto", "fp16") is None
+    assert fastest_plan(MEASURED, "openvino", "auto") == {"face": OV8, "speech": OV32, "fusion": OV32}
+    assert fastest_plan(MEASURED, "auto", "fp32") == dict.fromkeys(MEASURED, FP32)
+    assert fastest_plan(MEASURED, "auto", "fp16") is None
 
 
 @pytest.mark.parametrize(("gain", "engine"), [(0.97, "onnx"), (0.9, "openvino")])
 def test_openvino_must_be_worth_its_memory(gain: float, engine: str):
     measured = {name: {FP32: 1.0, OV32: gain} for name in MEASURED}
-    chosen = choose(measured, "auto", "auto")
+    chosen = fastest_plan(measured, "auto", "auto")
     assert chosen is not None
-    assert {form.backend for form in chosen.values()} == {engine}
+    assert {variant.backend for variant in chosen.values()} == {engine}
 
 
 def test_all_networks_run_in_one_engine():
     measured = {"face": {FP32: 1.0, OV32: 0.2}, "fusion": {FP32: 0.1, OV32: 0.3}}
-    assert choose(measured, "auto", "auto") == {"face": OV32, "fusion": OV32}
+    assert fastest_plan(measured, "auto", "auto") == {"face": OV32, "fusion": OV32}
 
 
 def test_what_is_pinned_needs_no_measurement(tiny_bundle: Path):
     bundle = load(tiny_bundle)
-    assert pinned(bundle, "auto", "auto") == dict.fromkeys(bundle.models, SAFE)
-    assert pinned(bundle, "openvino", "auto")["face"] == OV32
+    assert fixed_plan(bundle, "auto", "auto") == dict.fromkeys(bundle.models, DEFAULT_VARIANT)
+    assert fixed_plan(bundle, "openvino", "auto")["face"] == OV32
     assert tuning.plan(bundle, "onnx", "int8") == (dict.fromkeys(bundle.models, INT8), "pinned by the configuration")
 
 
@@ -72,12 +79,12 @@ def test_untuned_is_int8_where_the_processor_has_it_and_says_how_to_tune(
     monkeypatch.setattr(forms, "int8_is_native", lambda: native)
     bundle, without = load(DEFAULT), load(tiny_bundle)
     plan, why = tuning.plan(bundle, "auto", "auto")
-    branch = INT8 if native else SAFE
-    assert plan == {"face": branch, "speech": branch, "fusion": SAFE}
-    assert tuning.plan(without, "auto", "auto")[0] == dict.fromkeys(without.models, SAFE)
+    branch = INT8 if native else DEFAULT_VARIANT
+    assert plan == {"face": branch, "speech": branch, "fusion": DEFAULT_VARIANT}
+    assert tuning.plan(without, "auto", "auto")[0] == dict.fromkeys(without.models, DEFAULT_VARIANT)
     assert "moodring doctor --tune" in why
     assert not cache.exists()
-    assert tuning.plan(bundle, "auto", "fp32")[0] == dict.fromkeys(plan, SAFE)
+    assert tuning.plan(bundle, "auto", "fp32")[0] == dict.fromkeys(plan, DEFAULT_VARIANT)
     assert tuning.plan(bundle, "openvino", "auto")[0] == dict.fromkeys(plan, OV32)
 
 
@@ -86,17 +93,17 @@ def test_a_measurement_is_remembered_for_this_bundle_and_machine_alone(
 ):
     bundle = load(tiny_bundle)
     timings = tuning.tune(bundle)
-    assert set(timings["face"]) == set(forms_of(bundle, "face"))
-    tuned = tuning.recall(bundle)
+    assert set(timings["face"]) == set(available_variants(bundle, "face"))
+    tuned = tuning.load_result(bundle)
     assert tuned is not None
-    assert tuned.paced_ms["face"][SAFE] == timings["face"][SAFE].paced_ms.p50
+    assert tuned.paced_ms["face"][DEFAULT_VARIANT] == timings["face"][DEFAULT_VARIANT].paced_ms.p50
     plan, why = tuning.plan(bundle, "auto", "auto")
-    assert plan == choose(tuned.paced_ms, "auto", "auto")
+    assert plan == fastest_plan(tuned.paced_ms, "auto", "auto")
     assert "the fastest here" in why
-    assert tuning.recall(dataclasses.replace(bundle, id="0" * 16)) is None
-    assert tuning.recall(bundle, threads=2) is None
+    assert tuning.load_result(dataclasses.replace(bundle, id="0" * 16)) is None
+    assert tuning.load_result(bundle, threads=2) is None
     monkeypatch.setattr(tuning, "processor", lambda: "another")
-    assert tuning.recall(bundle) is None
+    assert tuning.load_result(bundle) is None
     assert [path.suffix for path in cache.iterdir()] == [".json"]
 
 
@@ -106,7 +113,7 @@ def test_a_damaged_memory_counts_as_none(tiny_bundle: Path, cache: Path, content
     tuning.tune(bundle)
     (file,) = cache.iterdir()
     file.write_text(content)
-    assert tuning.recall(bundle) is None
+    assert tuning.load_result(bundle) is None
 
 
 def test_the_doctor_tunes_and_then_shows_what_it_chose(tiny_bundle: Path, cache: Path, capsys: pytest.CaptureFixture[str]):
@@ -141,7 +148,7 @@ class Counting:
 
 def test_forms_are_measured_against_each_other_on_the_same_input():
     shapes = {"x": (1, 3)}
-    assert (some_input(shapes)["x"] == some_input(shapes)["x"]).all()
+    assert (random_inputs(shapes)["x"] == random_inputs(shapes)["x"]).all()
     models = {"one": Counting(), "other": Counting()}
     timings = measure(models, shapes, samples=3)
     assert models["one"].calls == models["other"].calls

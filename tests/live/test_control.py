@@ -18,8 +18,8 @@ from moodring.capture.camera import open_camera
 from moodring.run.control import Systemd
 from tests.support.devices.mjpeg import SoftwareCamera
 from tests.support.events import check_lines
-from tests.support.signals import face_picture
-from tests.support.watched import watching
+from tests.support.signals import face_frame
+from tests.support.watched import monitored_run
 
 pytestmark = pytest.mark.live
 
@@ -31,7 +31,7 @@ def command(bundle: Path, folder: Path, **environment: str) -> Iterator[tuple[su
     """`moodring run` before a software camera, and what waits until its events hold a text that they did not before."""
     config, events = folder / "config.yaml", folder / "events.jsonl"
     config.write_text(f"bundle: {bundle}\n")
-    with SoftwareCamera(face_picture) as camera:
+    with SoftwareCamera(face_frame) as camera:
         start = [sys.executable, "-m", "moodring.cli", "run", "--config", str(config), "--video", camera.url, "--audio", "none"]
         running = subprocess.Popen(
             [*start, "--events", str(events)],
@@ -77,7 +77,7 @@ def test_sigusr1_mutes_the_picture_and_lets_it_in_again(tiny_bundle: Path, tmp_p
 
 
 def test_a_muted_camera_is_told_apart_from_a_lost_one_and_comes_back(tiny_bundle: Path):
-    with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, open_camera(camera.url)) as run:
+    with SoftwareCamera(face_frame) as camera, monitored_run(tiny_bundle, open_camera(camera.url)) as run:
         run.wait_for(lambda e: e.modalities == ("face",), 10)
         assert run.live.toggle_mute("camera")
         assert not run.live.toggle_mute("microphone")  # there is none
@@ -102,7 +102,7 @@ def test_systemd_is_told_that_the_run_is_ready_and_lives(tiny_bundle: Path, tmp_
 def test_a_hung_reader_gets_no_sign_of_life(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     address = tmp_path / "notify.sock"
     monkeypatch.setenv("NOTIFY_SOCKET", str(address))
-    with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, open_camera(camera.url)) as run:
+    with SoftwareCamera(face_frame) as camera, monitored_run(tiny_bundle, open_camera(camera.url)) as run:
         event = run.wait_for(lambda e: e.modalities == ("face",), 10)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
             systemd.bind(str(address))

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.devices import faults
-from tests.support.devices.microphone import REASON, SoftwareMicrophone, available
+from tests.support.devices.microphone import SKIP_REASON, SoftwareMicrophone, is_available
 from tests.support.signals import voice
 
-pytestmark = [pytest.mark.live, pytest.mark.skipif(not available(), reason=REASON)]
+pytestmark = [pytest.mark.live, pytest.mark.skipif(not is_available(), reason=SKIP_REASON)]
 
 
 NAMES = ("both killed", "camera frozen", "camera sends garbage", "camera changes resolution", "seeing raises")
@@ -23,9 +23,9 @@ def test_a_fault_shows_passes_and_is_accounted_for(
     with SoftwareMicrophone(tmp_path_factory.mktemp("pulse"), voice(3.0)) as microphone:
         for key, value in microphone.environment.items():
             monkeypatch.setenv(key, value)
-        with faults.bench(tiny_bundle, microphone) as bench:
+        with faults.rig(tiny_bundle, microphone) as rig:
             for fault in faults.faults():
-                found = faults.inject(bench, fault)
-                assert found.wrong == (), found
-    assert faults.unaccounted(bench.run) == {"frames": 0, "samples": 0}
-    assert bench.run.stream.captured["stage_failures"] >= 1
+                found = faults.inject(rig, fault)
+                assert found.violations == (), found
+    assert faults.unaccounted(rig.run) == {"frames": 0, "samples": 0}
+    assert rig.run.stream.captured["stage_failures"] >= 1

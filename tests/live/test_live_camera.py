@@ -17,8 +17,8 @@ from moodring.errors import DeviceError
 from moodring.types import EmotionEvent
 from tests.support.devices.mjpeg import SoftwareCamera
 from tests.support.events import check_lines
-from tests.support.signals import empty_picture, face_picture
-from tests.support.watched import watching
+from tests.support.signals import empty_frame, face_frame
+from tests.support.watched import monitored_run
 
 pytestmark = pytest.mark.live
 
@@ -34,8 +34,8 @@ def lost(event: EmotionEvent) -> bool:
 
 
 def test_frames_come_at_the_cameras_rate_with_rising_times():
-    with SoftwareCamera(face_picture) as camera, NetworkCamera(camera.url) as reader:
-        frames = [reader.read().decoded() for _ in range(30)]
+    with SoftwareCamera(face_frame) as camera, NetworkCamera(camera.url) as reader:
+        frames = [reader.read().decode_frame() for _ in range(30)]
     times = [frame.capture_time_ns for frame in frames]
     assert times == sorted(set(times))
     assert [frame.seq for frame in frames] == list(range(30))
@@ -54,20 +54,20 @@ def test_a_camera_that_is_not_there_says_so():
 
 
 def test_a_camera_that_stops_fails_and_is_well_again_once_reopened():
-    with SoftwareCamera(face_picture) as camera, NetworkCamera(camera.url) as reader:
+    with SoftwareCamera(face_frame) as camera, NetworkCamera(camera.url) as reader:
         reader.read()
         camera.unplug()
         with pytest.raises(DeviceError, match="gives no more frames"):
             [reader.read() for _ in range(100)]
         camera.plug_in()
         reader.open()
-        assert reader.read().decoded().grey.shape == (240, 320)
+        assert reader.read().decode_frame().grey.shape == (240, 320)
         reader.close()
         reader.close()
 
 
 def test_a_face_is_seen_lost_with_its_camera_and_seen_again(tiny_bundle: Path):
-    with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, open_camera(camera.url)) as run:
+    with SoftwareCamera(face_frame) as camera, monitored_run(tiny_bundle, open_camera(camera.url)) as run:
         event = run.wait_for(seen, 10)
         assert 0 <= event.latency_ms < 1000
         assert len(event.faces) == 1
@@ -77,21 +77,21 @@ def test_a_face_is_seen_lost_with_its_camera_and_seen_again(tiny_bundle: Path):
         assert (event.state, event.label, event.modalities) == ("no_signal", None, ())
         camera.plug_in()
         run.wait_for(seen, 5)
-        assert any("gives no more frames" in message for message in run.logged)
-        assert any(message.endswith(": back") for message in run.logged)
+        assert any("gives no more frames" in message for message in run.log_lines)
+        assert any(message.endswith(": back") for message in run.log_lines)
 
 
 def test_a_camera_that_comes_later_is_taken(tiny_bundle: Path):
-    with SoftwareCamera(face_picture) as camera:
+    with SoftwareCamera(face_frame) as camera:
         camera.unplug()
-        with watching(tiny_bundle, open_camera(camera.url)) as run:
+        with monitored_run(tiny_bundle, open_camera(camera.url)) as run:
             assert run.wait_for(lost, 5).state == "no_signal"
             camera.plug_in()
             run.wait_for(seen, 5)
 
 
 def test_a_camera_that_sees_nobody_is_ok_all_the_same(tiny_bundle: Path):
-    with SoftwareCamera(empty_picture) as camera, watching(tiny_bundle, open_camera(camera.url)) as run:
+    with SoftwareCamera(empty_frame) as camera, monitored_run(tiny_bundle, open_camera(camera.url)) as run:
         event = run.wait_for(lambda e: e.devices["camera"] == "ok", 10)
         assert (event.state, event.faces) == ("no_face", ())
 
@@ -109,7 +109,7 @@ def command(bundle: Path, folder: Path, url: str, *arguments: str) -> list[str]:
 
 
 def test_the_command_watches_a_camera_for_so_many_seconds(tiny_bundle: Path, tmp_path: Path):
-    with SoftwareCamera(face_picture) as camera:
+    with SoftwareCamera(face_frame) as camera:
         done = subprocess.run(
             command(tiny_bundle, tmp_path, camera.url, "--seconds", "3"),
             capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False,
@@ -127,7 +127,7 @@ def test_the_command_watches_a_camera_for_so_many_seconds(tiny_bundle: Path, tmp
 
 
 def test_the_command_ends_cleanly_when_interrupted_even_while_its_camera_is_gone(tiny_bundle: Path, tmp_path: Path):
-    with SoftwareCamera(face_picture) as camera:
+    with SoftwareCamera(face_frame) as camera:
         running = subprocess.Popen(
             command(tiny_bundle, tmp_path, camera.url),
             stdout=subprocess.PIPE,

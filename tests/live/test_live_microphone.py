@@ -15,12 +15,12 @@ from moodring.capture.microphone import BLOCK_S, Microphone, default_microphone
 from moodring.clock import NS_PER_S
 from moodring.errors import DeviceError
 from moodring.types import EmotionEvent
-from tests.support.devices.microphone import REASON, SoftwareMicrophone, available
+from tests.support.devices.microphone import SKIP_REASON, SoftwareMicrophone, is_available
 from tests.support.devices.mjpeg import SoftwareCamera
-from tests.support.signals import face_picture, voice
-from tests.support.watched import watching
+from tests.support.signals import face_frame, voice
+from tests.support.watched import monitored_run
 
-pytestmark = [pytest.mark.live, pytest.mark.skipif(not available(), reason=REASON)]
+pytestmark = [pytest.mark.live, pytest.mark.skipif(not is_available(), reason=SKIP_REASON)]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_what_nobody_reads_in_time_is_counted(plugged_in: SoftwareMicrophone):
     with Microphone() as microphone:
         microphone.read()
         deadline = time.monotonic() + 10
-        while not microphone.blocks_lost:
+        while not microphone.blocks_dropped:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         assert microphone.read()[0].size
@@ -78,7 +78,7 @@ def test_what_nobody_reads_in_time_is_counted(plugged_in: SoftwareMicrophone):
 def test_a_microphone_that_goes_is_named_at_once_and_taken_again_when_it_is_back(
     plugged_in: SoftwareMicrophone, tiny_bundle: Path, fault: str
 ):
-    with watching(tiny_bundle, microphone=Microphone()) as run:
+    with monitored_run(tiny_bundle, microphone=Microphone()) as run:
         run.wait_for(heard, 15)
         if fault == "killed":
             plugged_in.kill()
@@ -91,11 +91,11 @@ def test_a_microphone_that_goes_is_named_at_once_and_taken_again_when_it_is_back
         if fault == "killed":
             plugged_in.start()
         else:
-            plugged_in.thaw()
+            plugged_in.unfreeze()
         run.wait_for(lambda e: e.devices["microphone"] == "ok", 5)
         run.wait_for(heard, 5)
-        assert any("gives no more sound" in message for message in run.logged)
-        assert any(message.endswith(": back") for message in run.logged)
+        assert any("gives no more sound" in message for message in run.log_lines)
+        assert any(message.endswith(": back") for message in run.log_lines)
         assert [thread.name for thread in threading.enumerate()].count("record default") == 1  # the one before has ended
 
 
@@ -105,7 +105,7 @@ def test_nobody_waits_for_a_sound_server_that_hangs(plugged_in: SoftwareMicropho
     for _ in range(2):  # the second attempt finds the first one still waiting
         with pytest.raises(DeviceError, match="the sound server does not answer"):
             microphone.open()
-    plugged_in.thaw()
+    plugged_in.unfreeze()
     deadline = time.monotonic() + 10
     while True:
         try:
@@ -118,7 +118,7 @@ def test_nobody_waits_for_a_sound_server_that_hangs(plugged_in: SoftwareMicropho
 
 
 def test_a_face_goes_on_speaking_while_the_microphone_is_gone(plugged_in: SoftwareMicrophone, tiny_bundle: Path):
-    with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, open_camera(camera.url), Microphone()) as run:
+    with SoftwareCamera(face_frame) as camera, monitored_run(tiny_bundle, open_camera(camera.url), Microphone()) as run:
         both = run.wait_for(lambda e: e.modalities == ("face", "speech"), 15)
         assert both.latency_ms is not None
         plugged_in.kill()

@@ -70,7 +70,7 @@ def numbered(*numbers: int) -> Iterator[object]:
 
 
 def numbers(subscriber: Subscriber) -> list[int]:
-    return [json.loads(body)["data"]["seq"] for body in subscriber.of("events")]
+    return [json.loads(body)["data"]["seq"] for body in subscriber.payloads("events")]
 
 
 def without_repeats(values: list[int]) -> list[int]:
@@ -86,18 +86,18 @@ def test_events_state_status_and_availability_arrive(tmp_path: Path, protocol: s
                     mqtt.publish(event)
                 mqtt.publish(SILENT)
                 mqtt.publish(STATUS)
-                subscriber.wait_for(lambda s: len(s.of("events")) == 4 and s.of("status"))
-                assert subscriber.of("availability") == ["online"]
-            subscriber.wait_for(lambda s: s.of("availability") == ["online", "offline"])
-            assert subscriber.of("events") == [to_json(event) for event in (*numbered(0, 1, 2), SILENT)]
-            for body in subscriber.of("events"):
+                subscriber.wait_for(lambda s: len(s.payloads("events")) == 4 and s.payloads("status"))
+                assert subscriber.payloads("availability") == ["online"]
+            subscriber.wait_for(lambda s: s.payloads("availability") == ["online", "offline"])
+            assert subscriber.payloads("events") == [to_json(event) for event in (*numbered(0, 1, 2), SILENT)]
+            for body in subscriber.payloads("events"):
                 check_event(json.loads(body))
-            check_status(json.loads(subscriber.of("status")[0]))
+            check_status(json.loads(subscriber.payloads("status")[0]))
         with Subscriber(broker.port, f"{TOPIC}/#") as late:
-            late.wait_for(lambda s: s.of("state") and s.of("availability"))
-            assert late.of("events") == []
-            assert late.of("state") == [to_json(SILENT)]
-            assert late.of("availability") == ["offline"]
+            late.wait_for(lambda s: s.payloads("state") and s.payloads("availability"))
+            assert late.payloads("events") == []
+            assert late.payloads("state") == [to_json(SILENT)]
+            assert late.payloads("availability") == ["offline"]
             assert all(retained for _, _, retained in late.messages)
 
 
@@ -107,7 +107,7 @@ def test_what_is_published_while_the_broker_is_away_comes_when_it_is_back(tmp_pa
         with sink(broker.port, tmp_path, log) as mqtt:
             for event in numbered(*range(100)):
                 mqtt.publish(event)
-            subscriber.wait_for(lambda s: len(s.of("events")) == 100)
+            subscriber.wait_for(lambda s: len(s.payloads("events")) == 100)
             broker.save()
             broker.kill()
             log.wait_for("trying again", "events wait")
@@ -119,8 +119,8 @@ def test_what_is_published_while_the_broker_is_away_comes_when_it_is_back(tmp_pa
             subscriber.wait_for(lambda s: without_repeats(numbers(s)) == list(range(300)), 30)
             log.wait_for("connected")
         assert mqtt.spooled == 0
-    bodies = {json.loads(body)["id"]: set() for body in subscriber.of("events")}
-    for body in subscriber.of("events"):
+    bodies = {json.loads(body)["id"]: set() for body in subscriber.payloads("events")}
+    for body in subscriber.payloads("events"):
         bodies[json.loads(body)["id"]].add(body)
     assert {len(same) for same in bodies.values()} == {1}  # sent again is the same event, byte for byte
 
@@ -162,11 +162,11 @@ def test_kill_9_loses_no_event_and_turns_the_stream_offline(tmp_path: Path):
             [sys.executable, "-c", PUBLISHER, str(broker.port), str(tmp_path)],
             stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
-        subscriber.wait_for(lambda s: len(s.of("events")) > 50 and s.of("availability") == ["online"], 30)
+        subscriber.wait_for(lambda s: len(s.payloads("events")) > 50 and s.payloads("availability") == ["online"], 30)
         publisher.send_signal(signal.SIGKILL)
         reported = [int(line) for line in publisher.stdout.read().splitlines()]
         publisher.wait()
-        subscriber.wait_for(lambda s: s.of("availability") == ["online", "offline"])
+        subscriber.wait_for(lambda s: s.payloads("availability") == ["online", "offline"])
         with sink(broker.port, tmp_path, Log()):
             subscriber.wait_for(lambda s: set(reported) <= set(numbers(s)), 60)
         assert without_repeats(numbers(subscriber))[: len(reported)] == reported
@@ -306,18 +306,18 @@ def test_a_topic_that_may_not_be_written_is_said_and_the_event_kept(tmp_path: Pa
 def test_sensors_that_are_no_longer_wanted_are_withdrawn(tmp_path: Path):
     with Broker(tmp_path) as broker, Subscriber(broker.port, "#") as subscriber:
         with sink(broker.port, tmp_path, Log(), discovery_prefix="homeassistant"):
-            subscriber.wait_for(lambda s: len(s.of("config")) == 6)
+            subscriber.wait_for(lambda s: len(s.payloads("config")) == 6)
         with sink(broker.port, tmp_path, Log(), discovery_prefix="elsewhere"):
-            subscriber.wait_for(lambda s: len(s.of("config")) == 6 + 6 + 6)
+            subscriber.wait_for(lambda s: len(s.payloads("config")) == 6 + 6 + 6)
         with sink(broker.port, tmp_path, Log()):
-            subscriber.wait_for(lambda s: len(s.of("config")) == 6 + 6 + 6 + 6)
+            subscriber.wait_for(lambda s: len(s.payloads("config")) == 6 + 6 + 6 + 6)
         with Subscriber(broker.port, "#") as late:
-            late.wait_for(lambda s: s.of("availability"))
-            assert late.of("config") == []
+            late.wait_for(lambda s: s.payloads("availability"))
+            assert late.payloads("config") == []
         with sink(broker.port, tmp_path, Log()) as mqtt:  # nothing is left to withdraw
             mqtt.publish(EVENT)
-            subscriber.wait_for(lambda s: s.of("events"))
-            assert len(subscriber.of("config")) == 24
+            subscriber.wait_for(lambda s: s.payloads("events"))
+            assert len(subscriber.payloads("config")) == 24
 
 
 @pytest.mark.parametrize("limit", ["max_packet_size 700", "message_size_limit 700"])
@@ -335,12 +335,12 @@ def test_an_event_that_the_broker_will_never_take_is_dropped_and_counted(
     ):
         for event in (EVENT, small, EVENT, small):
             mqtt.publish(event)
-        subscriber.wait_for(lambda s: len(s.of("events")) >= 2)
+        subscriber.wait_for(lambda s: len(s.payloads("events")) >= 2)
         log.wait_for("does not take an event for its size")
         deadline = time.monotonic() + 20
         while mqtt.spooled and time.monotonic() < deadline:
             mqtt._stopping.wait(0.02)
-    assert set(subscriber.of("events")) == {to_json(small)}
+    assert set(subscriber.payloads("events")) == {to_json(small)}
     with Spool(tmp_path / "events.spool", max_bytes=10_000_000, max_age_s=1e6) as spool:
         assert sum(spool.dropped.values()) == 2
         assert spool.waiting == 0

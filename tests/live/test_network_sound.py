@@ -12,7 +12,7 @@ from moodring.errors import DeviceError
 from moodring.run.sources import open_microphone
 from tests.support.devices.sound_stream import SoundStream
 from tests.support.signals import voice
-from tests.support.watched import watching
+from tests.support.watched import monitored_run
 
 pytestmark = pytest.mark.live
 
@@ -32,7 +32,7 @@ def test_a_stream_of_another_rate_is_heard_at_ours():
 
 def test_a_voice_from_the_network_speaks_in_the_events_and_is_lost_with_its_stream(tiny_bundle: Path):
     stream = SoundStream(voice(2.0, 48_000), 48_000)
-    with stream, watching(tiny_bundle, microphone=open_microphone(stream.url)) as run:
+    with stream, monitored_run(tiny_bundle, microphone=open_microphone(stream.url)) as run:
         event = run.wait_for(lambda e: e.modalities == ("speech",), 20)
         assert event.devices == {"camera": "absent", "microphone": "ok"}
         stream.unplug()

@@ -10,7 +10,7 @@ from moodring.capture.network import NetworkCamera, NetworkMicrophone
 from moodring.errors import DeviceError
 from moodring.types import EmotionEvent
 from tests.support.devices.transport_stream import RtspCamera, UdpCamera
-from tests.support.watched import watching
+from tests.support.watched import monitored_run
 
 pytestmark = pytest.mark.live
 
@@ -21,19 +21,19 @@ def seen(event: EmotionEvent) -> bool:
 
 @pytest.mark.parametrize("make", [RtspCamera, UdpCamera])
 def test_a_face_is_seen_lost_with_its_stream_and_seen_again(tiny_bundle: Path, make: type[RtspCamera | UdpCamera]):
-    with make() as camera, watching(tiny_bundle, NetworkCamera(camera.url)) as run:
+    with make() as camera, monitored_run(tiny_bundle, NetworkCamera(camera.url)) as run:
         assert run.wait_for(seen, 20).frame_wh == (320, 240)
         camera.unplug()
         run.wait_for(lambda e: e.devices["camera"] == "lost" and e.state == "no_signal", 5)
         camera.plug_in()
         run.wait_for(seen, 20)
-        assert any(message.endswith(": back") for message in run.logged)
+        assert any(message.endswith(": back") for message in run.log_lines)
 
 
 def test_one_address_gives_picture_and_sound(tiny_bundle: Path):
     with (
         RtspCamera() as camera,
-        watching(tiny_bundle, NetworkCamera(camera.url), NetworkMicrophone(camera.url)) as run,
+        monitored_run(tiny_bundle, NetworkCamera(camera.url), NetworkMicrophone(camera.url)) as run,
     ):
         event = run.wait_for(lambda e: e.modalities == ("face", "speech"), 20)
     assert set(event.devices.values()) == {"ok"}

@@ -25,9 +25,9 @@ from moodring.publish.cloudevents import to_json
 from moodring.run.preview import Preview
 from moodring.run.sources import SAMPLE_CLIP
 from tests.support import browser as browsers
-from tests.support.page import SOURCE, STREAM, Page, event, serving, status
+from tests.support.page import SOURCE, STREAM, DashboardHarness, event, serve_dashboard, status
 
-pytestmark = [pytest.mark.live, pytest.mark.skipif(not browsers.available(), reason=browsers.REASON)]
+pytestmark = [pytest.mark.live, pytest.mark.skipif(not browsers.is_available(), reason=browsers.SKIP_REASON)]
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHER = "/moodring/host/door/fedcba987654"
@@ -41,12 +41,12 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture
-def page() -> Iterator[Page]:
-    with serving() as served:
+def page() -> Iterator[DashboardHarness]:
+    with serve_dashboard() as served:
         yield served
 
 
-def opened(page: Page, tab: Any) -> Any:
+def opened(page: DashboardHarness, tab: Any) -> Any:
     tab.goto(page.server.address)
     return tab
 
@@ -80,7 +80,7 @@ def coloured(tab: Any) -> int:
     }""")
 
 
-def test_label_bars_and_timeline_follow_the_events(page: Page, chromium: Any):
+def test_label_bars_and_timeline_follow_the_events(page: DashboardHarness, chromium: Any):
     with browsers.tab(chromium) as tab:
         opened(page, tab)
         page.publish(*["happy"] * 50)
@@ -103,7 +103,7 @@ def test_label_bars_and_timeline_follow_the_events(page: Page, chromium: Any):
         assert bar(tab, "sad") == 0
 
 
-def test_who_opens_it_late_sees_the_last_two_minutes(page: Page, chromium: Any):
+def test_who_opens_it_late_sees_the_last_two_minutes(page: DashboardHarness, chromium: Any):
     page.publish(*["happy"] * 600)
     with browsers.tab(chromium) as tab:
         opened(page, tab)
@@ -122,7 +122,7 @@ def test_who_opens_it_late_sees_the_last_two_minutes(page: Page, chromium: Any):
         ("ok", "ok", "answers come late"),
     ],
 )
-def test_what_is_wrong_is_said_in_words(page: Page, chromium: Any, camera: str, microphone: str, words: str):
+def test_what_is_wrong_is_said_in_words(page: DashboardHarness, chromium: Any, camera: str, microphone: str, words: str):
     with browsers.tab(chromium) as tab:
         opened(page, tab)
         if words == "answers come late":
@@ -133,7 +133,7 @@ def test_what_is_wrong_is_said_in_words(page: Page, chromium: Any, camera: str, 
         wait(tab, part("trouble"), words)
 
 
-def test_figures_and_losses_are_told(page: Page, chromium: Any):
+def test_figures_and_losses_are_told(page: DashboardHarness, chromium: Any):
     with browsers.tab(chromium) as tab:
         opened(page, tab)
         wait(tab, "#connection-text", "waiting for events")
@@ -147,7 +147,7 @@ def test_figures_and_losses_are_told(page: Page, chromium: Any):
         wait(tab, part("cpu"), "% of a core")
 
 
-def test_the_buttons_mute_and_say_so(page: Page, chromium: Any):
+def test_the_buttons_mute_and_say_so(page: DashboardHarness, chromium: Any):
     with browsers.tab(chromium) as tab:
         opened(page, tab)
         page.publish("happy")
@@ -169,7 +169,7 @@ def test_the_buttons_mute_and_say_so(page: Page, chromium: Any):
 
 
 def test_a_recording_has_no_button_to_press(chromium: Any):
-    with serving(mode="recording") as page, browsers.tab(chromium) as tab:
+    with serve_dashboard(mode="recording") as page, browsers.tab(chromium) as tab:
         opened(page, tab)
         page.publish("happy")
         wait(tab, part("label"), "happy")
@@ -177,7 +177,7 @@ def test_a_recording_has_no_button_to_press(chromium: Any):
         wait(tab, "#title", "a recording: test")
 
 
-def test_several_streams_each_have_their_card(page: Page, chromium: Any):
+def test_several_streams_each_have_their_card(page: DashboardHarness, chromium: Any):
     with browsers.tab(chromium, viewport={"width": 1800, "height": 900}) as tab:
         opened(page, tab)
         page.server.publish(event(0, "happy"))
@@ -190,7 +190,7 @@ def test_several_streams_each_have_their_card(page: Page, chromium: Any):
         assert one["y"] == other["y"]
 
 
-def test_old_data_is_called_old(page: Page, chromium: Any):
+def test_old_data_is_called_old(page: DashboardHarness, chromium: Any):
     with browsers.tab(chromium) as tab:
         opened(page, tab)
         page.publish("happy")
@@ -205,14 +205,14 @@ def test_old_data_is_called_old(page: Page, chromium: Any):
 
 
 def test_it_outlives_a_restart_of_the_daemon(chromium: Any):
-    with browsers.tab(chromium, refused=True) as tab:
-        with serving() as page:
+    with browsers.tab(chromium, expect_refused=True) as tab:
+        with serve_dashboard() as page:
             port = page.port
             opened(page, tab)
             page.publish("happy")
             wait(tab, part("label"), "happy")
         wait(tab, "#connection-text", "no connection; trying again")
-        with serving(port=port) as page:
+        with serve_dashboard(port=port) as page:
             page.server.publish(event(0, "calm", source="/moodring/host/live/another-run"))
             wait(tab, part("label"), "calm")
             wait(tab, "#connection-text", "^live$")
@@ -224,7 +224,7 @@ def test_it_outlives_a_restart_of_the_daemon(chromium: Any):
 
 def test_off_loopback_it_asks_for_the_token_once(chromium: Any, tmp_path: Path):
     guard = guard_for("0.0.0.0", "none", str(tmp_path / "token"))  # noqa: S104  what it asks, not what it binds
-    with serving(guard=guard) as page, browsers.tab(chromium, refused=True) as tab:
+    with serve_dashboard(guard=guard) as page, browsers.tab(chromium, expect_refused=True) as tab:
         opened(page, tab)
         page.publish("happy")
         tab.get_by_label("Token").fill("not the token at all")
@@ -239,7 +239,7 @@ def test_off_loopback_it_asks_for_the_token_once(chromium: Any, tmp_path: Path):
         wait(tab, part("label"), "happy")
 
 
-def test_a_picture_is_shown_only_with_its_mark(page: Page, chromium: Any):
+def test_a_picture_is_shown_only_with_its_mark(page: DashboardHarness, chromium: Any):
     with VideoFile(str(SAMPLE_CLIP)) as video:
         frame = next(iter(video))
     preview = Preview()
@@ -250,7 +250,7 @@ def test_a_picture_is_shown_only_with_its_mark(page: Page, chromium: Any):
         wait(tab, part("label"), "happy")
         assert tab.locator("#preview-mark").is_hidden()
         assert tab.locator(part("picture")).is_hidden()
-    with serving(previews={STREAM: preview.jpeg}) as shown, browsers.tab(chromium) as tab:
+    with serve_dashboard(previews={STREAM: preview.jpeg}) as shown, browsers.tab(chromium) as tab:
         opened(shown, tab)
         while tab.locator(f"{part('picture')}:not([hidden])").count() == 0:  # a picture is shown only while it is fresh
             preview.on_frame(frame)
@@ -260,7 +260,7 @@ def test_a_picture_is_shown_only_with_its_mark(page: Page, chromium: Any):
         assert tab.locator(part("picture")).evaluate("canvas => canvas.width") == 320
 
 
-def test_a_name_that_is_markup_stays_text(page: Page, chromium: Any):
+def test_a_name_that_is_markup_stays_text(page: DashboardHarness, chromium: Any):
     with browsers.tab(chromium) as tab:
         opened(page, tab)
         page.server.publish(event(0, source="/moodring/<img src=x onerror=alert(1)>/<b>/1"))
@@ -268,7 +268,7 @@ def test_a_name_that_is_markup_stays_text(page: Page, chromium: Any):
         assert tab.locator("article img, article b").count() == 0
 
 
-def test_axe_finds_no_fault(page: Page, chromium: Any):
+def test_axe_finds_no_fault(page: DashboardHarness, chromium: Any):
     """Light and dark, phone to wall screen, one stream and two, all well and not."""
     from axe_playwright_python.sync_playwright import Axe  # noqa: PLC0415
 
@@ -291,7 +291,7 @@ def test_axe_finds_no_fault(page: Page, chromium: Any):
             assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"at {width} it scrolls sideways"
 
 
-def test_nothing_moves_when_asked_not_to_and_bars_show_without_colours(page: Page, chromium: Any):
+def test_nothing_moves_when_asked_not_to_and_bars_show_without_colours(page: DashboardHarness, chromium: Any):
     with browsers.tab(chromium, reduced_motion="reduce", forced_colors="active") as tab:
         opened(page, tab)
         page.publish("happy")
@@ -306,7 +306,7 @@ def test_nothing_moves_when_asked_not_to_and_bars_show_without_colours(page: Pag
 
 
 @pytest.mark.parametrize("width", [390, 900, 1280])
-def test_no_box_moves_as_events_come_and_devices_go(page: Page, chromium: Any, width: int):
+def test_no_box_moves_as_events_come_and_devices_go(page: DashboardHarness, chromium: Any, width: int):
     """From before the first event on nothing is pushed up or down: only words within boxes change."""
     boxes = """() => [...document.querySelectorAll("header, footer, article, article *")]
         .filter((one) => !one.closest("svg > *, .track, .meter, .label > *, .mutes span, details") && one.checkVisibility())
@@ -375,7 +375,7 @@ def test_a_live_run_on_the_bundled_clip(chromium: Any, tmp_path: Path):
     with VideoFile(str(SAMPLE_CLIP)) as video:
         pictures = [cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR) for frame in itertools.islice(video, 120)]
     events, config, port = tmp_path / "events.jsonl", tmp_path / "config.yaml", free_port()
-    with SoftwareCamera(lambda i: pictures[i], len(pictures)) as camera, browsers.tab(chromium, refused=True) as tab:
+    with SoftwareCamera(lambda i: pictures[i], len(pictures)) as camera, browsers.tab(chromium, expect_refused=True) as tab:
         config.write_text(
             f"video: {{source: '{camera.url}'}}\naudio: {{source: none}}\nevents: {{path: {events}}}\npage: {{port: {port}}}\n"
         )

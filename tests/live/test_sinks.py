@@ -17,7 +17,7 @@ import pytest
 from tests.support.broker import Broker, Subscriber, free_port
 from tests.support.devices.mjpeg import SoftwareCamera
 from tests.support.events import check_event, check_lines, check_status
-from tests.support.signals import face_picture
+from tests.support.signals import face_frame
 
 pytestmark = pytest.mark.live
 
@@ -53,29 +53,29 @@ def running(config: Path, url: str) -> Iterator[subprocess.Popen[str]]:
 def test_a_live_run_tells_all_its_sinks_the_same(tiny_bundle: Path, tmp_path: Path):
     pytest.importorskip("prometheus_client", reason="no prometheus_client: pip install 'moodring[metrics]'")
     lines, port = tmp_path / "events.jsonl", free_port()
-    with Broker(tmp_path) as broker, Subscriber(broker.port, "#") as subscriber, SoftwareCamera(face_picture) as camera:
+    with Broker(tmp_path) as broker, Subscriber(broker.port, "#") as subscriber, SoftwareCamera(face_frame) as camera:
         config = configured(
             tiny_bundle, tmp_path, f"events: {{path: {lines}, status: false}}", mqtt_lines(broker.port, tmp_path),
             f"metrics: {{enabled: true, port: {port}}}",
         )  # fmt: skip
         with running(config, camera.url) as run:
-            subscriber.wait_for(lambda s: len(s.of("events")) >= 15 and len(s.of("status")) >= 2, 60)
-            subscriber.wait_for(lambda s: any(json.loads(body)["data"]["modalities"] for body in s.of("state")))
+            subscriber.wait_for(lambda s: len(s.payloads("events")) >= 15 and len(s.payloads("status")) >= 2, 60)
+            subscriber.wait_for(lambda s: any(json.loads(body)["data"]["modalities"] for body in s.payloads("state")))
             assert urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").read() == b"ok\n"
             metrics = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
             run.send_signal(signal.SIGINT)
             assert run.wait(20) == 130
             said = run.stderr.read()
-        subscriber.wait_for(lambda s: s.of("availability") == ["online", "offline"])
+        subscriber.wait_for(lambda s: s.payloads("availability") == ["online", "offline"])
     assert "Traceback" not in said
     published = check_lines(lines.read_text())
-    arrived = [json.loads(body) for body in subscriber.of("events")]
+    arrived = [json.loads(body) for body in subscriber.payloads("events")]
     assert arrived == published
-    for body in subscriber.of("state"):
+    for body in subscriber.payloads("state"):
         check_event(json.loads(body))
-    for body in subscriber.of("status"):
+    for body in subscriber.payloads("status"):
         check_status(json.loads(body))
-    status = json.loads(subscriber.of("status")[-1])["data"]
+    status = json.loads(subscriber.payloads("status")[-1])["data"]
     assert {"see", "fuse", "publish"} <= set(status["latency"])
     assert status["sinks"]["mqtt"]["connected"] is True
     counted = status["counters"]
@@ -91,19 +91,19 @@ def test_kill_9_leaves_nothing_behind_but_what_the_next_run_delivers(tiny_bundle
     with (
         Broker(tmp_path) as broker,
         Subscriber(broker.port, f"{TOPIC}/#") as subscriber,
-        SoftwareCamera(face_picture) as camera,
+        SoftwareCamera(face_frame) as camera,
     ):
         config = configured(tiny_bundle, tmp_path, f"events: {{path: {lines}}}", mqtt_lines(broker.port, tmp_path))
         with running(config, camera.url) as run:
-            subscriber.wait_for(lambda s: len(s.of("events")) >= 5, 60)
+            subscriber.wait_for(lambda s: len(s.payloads("events")) >= 5, 60)
             run.send_signal(signal.SIGKILL)
             run.wait()
-            subscriber.wait_for(lambda s: s.of("availability") == ["online", "offline"])
+            subscriber.wait_for(lambda s: s.payloads("availability") == ["online", "offline"])
         with running(config, camera.url):
-            subscriber.wait_for(lambda s: s.of("availability") == ["online", "offline", "online"], 60)
-            subscriber.wait_for(lambda s: len({json.loads(body)["source"] for body in s.of("events")}) == 2, 30)
+            subscriber.wait_for(lambda s: s.payloads("availability") == ["online", "offline", "online"], 60)
+            subscriber.wait_for(lambda s: len({json.loads(body)["source"] for body in s.payloads("events")}) == 2, 30)
     by_source: dict[str, list[int]] = {}
-    for event in map(json.loads, subscriber.of("events")):
+    for event in map(json.loads, subscriber.payloads("events")):
         by_source.setdefault(event["source"], []).append(event["data"]["seq"])
     for numbers in by_source.values():
         assert list(dict.fromkeys(numbers)) == list(range(len(set(numbers))))
@@ -114,16 +114,16 @@ def test_a_reader_that_does_not_read_holds_the_run_up_no_more_than_the_others(ti
     with (
         Broker(tmp_path) as broker,
         Subscriber(broker.port, f"{TOPIC}/#") as subscriber,
-        SoftwareCamera(face_picture) as camera,
+        SoftwareCamera(face_frame) as camera,
     ):
         config = configured(tiny_bundle, tmp_path, "fusion: {rate_hz: 50.0}", mqtt_lines(broker.port, tmp_path))
         command = [*COMMAND, str(config), "--video", camera.url, "--audio", "none"]
         run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
-        subscriber.wait_for(lambda s: len(s.of("events")) >= 300, 60)  # the pipe holds 64 KiB: far fewer
+        subscriber.wait_for(lambda s: len(s.payloads("events")) >= 300, 60)  # the pipe holds 64 KiB: far fewer
         run.kill()
         run.stdout.close()
         run.wait()
-    numbers = [json.loads(body)["data"]["seq"] for body in subscriber.of("events")]
+    numbers = [json.loads(body)["data"]["seq"] for body in subscriber.payloads("events")]
     assert list(dict.fromkeys(numbers)) == list(range(len(set(numbers))))
 
 
@@ -137,8 +137,8 @@ def test_a_recording_goes_to_the_broker_whole_and_with_the_same_ids(tiny_bundle:
         for count in (1, 2):
             done = once(tiny_bundle, tmp_path, talking_face, mqtt_lines(broker.port, tmp_path))
             assert done.returncode == 0, done.stderr
-            subscriber.wait_for(lambda s, n=15 * count: len(s.of("events")) == n)
-    bodies = subscriber.of("events")
+            subscriber.wait_for(lambda s, n=15 * count: len(s.payloads("events")) == n)
+    bodies = subscriber.payloads("events")
     assert bodies[:15] == bodies[15:]
 
 

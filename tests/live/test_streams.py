@@ -19,7 +19,7 @@ import yaml
 
 from tests.support.devices.mjpeg import SoftwareCamera
 from tests.support.events import check_event, check_status
-from tests.support.signals import empty_picture, face_picture
+from tests.support.signals import empty_frame, face_frame
 
 pytestmark = pytest.mark.live
 
@@ -109,7 +109,7 @@ def by_stream(told: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 def test_two_streams_speak_for_themselves_and_one_lost_camera_is_one_lost_camera(tiny_bundle: Path, tmp_path: Path):
     daemon = Daemon(tiny_bundle, tmp_path)
-    with SoftwareCamera(face_picture) as hall, SoftwareCamera(empty_picture) as door:
+    with SoftwareCamera(face_frame) as hall, SoftwareCamera(empty_frame) as door:
         daemon.configure(streams={"hall": {"video": {"source": hall.url}}, "door": {"video": {"source": door.url}}})
         with daemon.running():
             daemon.wait_for_event("hall", sees)
@@ -132,7 +132,7 @@ def test_two_streams_speak_for_themselves_and_one_lost_camera_is_one_lost_camera
 def test_a_reload_changes_what_changed_and_loses_no_event(tiny_bundle: Path, tmp_path: Path):
     daemon = Daemon(tiny_bundle, tmp_path)
     elsewhere = tmp_path / "elsewhere.jsonl"
-    with SoftwareCamera(face_picture) as hall, SoftwareCamera(face_picture) as door:
+    with SoftwareCamera(face_frame) as hall, SoftwareCamera(face_frame) as door:
         streams = {"hall": {"video": {"source": hall.url}}}
         daemon.configure(streams=streams)
         with daemon.running():
@@ -182,19 +182,19 @@ def test_a_reload_changes_what_changed_and_loses_no_event(tiny_bundle: Path, tmp
 def test_a_schedule_mutes_from_the_start_and_until_it_is_changed(tiny_bundle: Path, tmp_path: Path):
     daemon = Daemon(tiny_bundle, tmp_path)
     always, never = {"camera": "00:00-24:00"}, {"camera": "none"}
-    with SoftwareCamera(face_picture) as hall, SoftwareCamera(face_picture) as door:
+    with SoftwareCamera(face_frame) as hall, SoftwareCamera(face_frame) as door:
         streams = {"hall": {"video": {"source": hall.url}}}
         daemon.configure(streams=streams, mute=always)
         with daemon.running():
             daemon.wait_for(lambda: len(daemon.told()) > 10, "no events")
             assert {one["data"]["devices"]["camera"] for one in daemon.told() if is_emotion(one)} == {"muted"}
-            assert hall.asked == 0, "it was opened"
+            assert hall.request_count == 0, "it was opened"
             assert "the camera is muted, as its schedule says" in daemon.said
 
             daemon.configure(streams=streams | {"door": {"video": {"source": door.url}}})  # what is new is muted as well
             daemon.reload()
             daemon.wait_for_event("door", lambda data: data["devices"]["camera"] == "muted")
-            assert door.asked == 0
+            assert door.request_count == 0
 
             daemon.configure(mute=never)
             daemon.reload()

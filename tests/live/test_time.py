@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 
 from moodring.capture import microphone as microphones
-from moodring.capture.base import Undecoded
+from moodring.capture.base import CapturedFrame
 from moodring.capture.microphone import Microphone
 from moodring.capture.network import NetworkCamera
 from moodring.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from moodring.run.stream import Stream
 from moodring.types import AudioBlock, VideoFrame
-from tests.support.devices.microphone import REASON, SoftwareMicrophone, available
+from tests.support.devices.microphone import SKIP_REASON, SoftwareMicrophone, is_available
 from tests.support.devices.mjpeg import SoftwareCamera
-from tests.support.signals import face_picture
-from tests.support.watched import watching
+from tests.support.signals import face_frame
+from tests.support.watched import monitored_run
 
-pytestmark = [pytest.mark.live, pytest.mark.skipif(not available(), reason=REASON)]
+pytestmark = [pytest.mark.live, pytest.mark.skipif(not is_available(), reason=SKIP_REASON)]
 
 CLAPS = 5
 ALIGNED_MS = 40
@@ -44,8 +44,8 @@ class Clapper:
     def is_face_due(self, _: int) -> bool:
         return True
 
-    def decode(self, captured: Undecoded) -> VideoFrame | None:
-        return captured.decoded()
+    def decode(self, captured: CapturedFrame) -> VideoFrame | None:
+        return captured.decode_frame()
 
     def process_frame(self, frame: VideoFrame) -> None:
         bright = bool(frame.grey.mean() > 128)
@@ -55,7 +55,7 @@ class Clapper:
 
     def search_new_faces(self, _: VideoFrame) -> None: ...
 
-    def samples_due(self) -> int:
+    def samples_to_next_batch(self) -> int:
         return 1
 
     def process_audio(self, block: AudioBlock) -> None:
@@ -87,11 +87,11 @@ def test_a_clap_is_seen_and_heard_at_one_time(
 ):
     """Also where the thread that listens was held up by a busy processor before, and sound had piled up meanwhile."""
     held_up = itertools.chain(itertools.repeat(held_up_s, 5), itertools.repeat(0.0))
-    read = microphones._Recording._read
-    monkeypatch.setattr(microphones._Recording, "_read", lambda *about: time.sleep(next(held_up)) or read(*about))
+    read = microphones._CaptureThread._read_block
+    monkeypatch.setattr(microphones._CaptureThread, "_read_block", lambda *about: time.sleep(next(held_up)) or read(*about))
     dark, white = (cv2.imencode(".jpg", np.full((240, 320), level, np.uint8))[1].tobytes() for level in (0, 255))
     clapper = Clapper()
-    with SoftwareMicrophone(tmp_path_factory.mktemp("pulse")) as microphone, SoftwareCamera.of([dark], 0) as camera:
+    with SoftwareMicrophone(tmp_path_factory.mktemp("pulse")) as microphone, SoftwareCamera.from_jpegs([dark], 0) as camera:
         for key, value in microphone.environment.items():
             monkeypatch.setenv(key, value)
         stream = Stream(clapper, NetworkCamera(camera.url), Microphone(), MonotonicClock(), lambda _: None)
@@ -122,13 +122,13 @@ def test_a_wall_clock_that_jumps_changes_nothing(tiny_bundle: Path, monkeypatch:
     real_s, real_ns = time.time, time.time_ns
     monkeypatch.setattr(time, "time", lambda: real_s() + jumped_s)
     monkeypatch.setattr(time, "time_ns", lambda: real_ns() + jumped_s * NS_PER_S)
-    with SoftwareCamera(face_picture) as camera, watching(tiny_bundle, NetworkCamera(camera.url)) as run:
+    with SoftwareCamera(face_frame) as camera, monitored_run(tiny_bundle, NetworkCamera(camera.url)) as run:
         run.wait_for(lambda e: e.modalities == ("face",), 10)
         begun = time.monotonic()
         for jumped_s in (3600, -3600, 0):  # noqa: B007  the closures above read it
             for _ in range(5):
                 run.wait_for(lambda e: e.modalities == ("face",) and e.face.age_ms < 500, 10)
-        after: list[Any] = [event for _, event in run.since(begun)]
+        after: list[Any] = [event for _, event in run.events_since(begun)]
     times = [event.time_utc for event in after]
     assert times == sorted(times)
     assert max(age for event in after if event.face for age in [event.face.age_ms]) <= 500

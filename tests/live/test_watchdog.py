@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.devices.mjpeg import SoftwareCamera
-from tests.support.signals import face_picture
+from tests.support.signals import face_frame
 from tests.support.systemd import Supervisor
 
 pytestmark = pytest.mark.live
@@ -29,7 +29,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def test_a_daemon_that_hangs_is_started_again_and_goes_on(tiny_bundle: Path, tmp_path: Path):
     config, events = tmp_path / "config.yaml", tmp_path / "events.jsonl"
-    with SoftwareCamera(face_picture) as camera:
+    with SoftwareCamera(face_frame) as camera:
         config.write_text(
             f"bundle: {tiny_bundle}\nvideo: {{source: '{camera.url}'}}\naudio: {{source: none}}\nevents: {{path: {events}}}\n"
         )

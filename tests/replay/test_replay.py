@@ -22,7 +22,7 @@ from moodring.run.replay import replay
 from moodring.types import AudioBlock, EmotionEvent, VideoFrame
 from tests.support.events import check_event, check_lines, make_pipeline
 from tests.support.recordings import write_recording, write_talking_face
-from tests.support.signals import empty_picture, face_picture, frames, in_blocks, voice
+from tests.support.signals import empty_frame, face_frame, frames, split_into_blocks, voice
 
 TICK_NS = 200 * NS_PER_MS
 
@@ -147,8 +147,8 @@ def test_what_a_recording_lacks_is_absent(video: bool, audio: bool, devices: dic
     recorder = Recorder()
     replay(
         recorder,
-        list(frames(empty_picture(i) for i in range(10))) if video else None,
-        list(in_blocks(voice(0.5), [320] * 20)) if audio else None,
+        list(frames(empty_frame(i) for i in range(10))) if video else None,
+        list(split_into_blocks(voice(0.5), [320] * 20)) if audio else None,
         lambda _: None,
         tick_ns=TICK_NS,
     )
@@ -163,7 +163,7 @@ def test_at_real_time_nothing_comes_before_its_time(tiny_bundle: Path):
         def process_frame(self, frame: VideoFrame) -> None:
             came.append((clock.now_ns() - 5 * NS_PER_S, frame.capture_time_ns))
 
-    replay(Watching(), list(frames(empty_picture(i) for i in range(20))), None, lambda _: None, tick_ns=TICK_NS, pace=clock)
+    replay(Watching(), list(frames(empty_frame(i) for i in range(20))), None, lambda _: None, tick_ns=TICK_NS, pace=clock)
     assert all(now_ns == time_ns for now_ns, time_ns in came)
     assert len(came) == 20
 
@@ -195,14 +195,14 @@ def test_a_voice_of_any_rate_and_channels_is_heard(tiny_bundle: Path, tmp_path: 
 
 def test_a_face_at_a_variable_rate_is_seen(tiny_bundle: Path, tmp_path: Path):
     times_ms = [0, 40, 50, 90, 200, 210, 250, 330, 500, 510, 520, 700, 900, 1000]
-    path = write_recording(tmp_path / "face.mkv", pictures=[face_picture(i) for i in range(len(times_ms))], times_ms=times_ms)
+    path = write_recording(tmp_path / "face.mkv", video_frames=[face_frame(i) for i in range(len(times_ms))], times_ms=times_ms)
     events = events_of(tiny_bundle, path, video=True, audio=False)
     assert [event.modalities for event in events[-2:]] == [("face",)] * 2
 
 
 def test_sound_that_starts_late_is_heard_late(tiny_bundle: Path, tmp_path: Path):
     path = write_recording(
-        tmp_path / "late.mkv", pictures=[face_picture(i) for i in range(75)], sound=voice(1.5), sound_starts_ms=1400
+        tmp_path / "late.mkv", video_frames=[face_frame(i) for i in range(75)], sound=voice(1.5), sound_start_ms=1400
     )
     events = events_of(tiny_bundle, path, video=True, audio=True)
     heard_ms = [event.seq * 200 + 200 for event in events if "speech" in event.modalities]
@@ -223,8 +223,8 @@ GRID = 11
 
 
 @pytest.mark.data
-def test_every_grid_clip_gives_valid_events_that_use_both(data_part, replayed):
-    clips = sorted(data_part("av_clips").glob("grid_*.mpg"))
+def test_every_grid_clip_gives_valid_events_that_use_both(data_path, replayed):
+    clips = sorted(data_path("av_clips").glob("grid_*.mpg"))
     assert len(clips) == GRID
     without = []
     for clip in clips:
@@ -236,14 +236,14 @@ def test_every_grid_clip_gives_valid_events_that_use_both(data_part, replayed):
 
 
 @pytest.mark.data
-def test_a_grid_clip_gives_the_same_bytes_twice(data_part, replayed):
-    clip = data_part("av_clips/grid_bbaf2n.mpg")
+def test_a_grid_clip_gives_the_same_bytes_twice(data_path, replayed):
+    clip = data_path("av_clips/grid_bbaf2n.mpg")
     assert replayed(clip, "--pace", "max") == replayed(clip, "--pace", "max")
 
 
 @pytest.mark.data
-def test_crema_d_clips_give_events_that_use_both(data_part, replayed):
-    clips = sorted(data_part("crema_d_sample/clips").iterdir())
+def test_crema_d_clips_give_events_that_use_both(data_path, replayed):
+    clips = sorted(data_path("crema_d_sample/clips").iterdir())
     assert len(clips) == 6
     for clip in clips:
         events = check_lines(replayed(clip, "--pace", "max").decode())
@@ -252,16 +252,16 @@ def test_crema_d_clips_give_events_that_use_both(data_part, replayed):
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["pyfeat_no_face.mp4", "intel_bottle-detection.mp4"])
-def test_where_no_face_is_none_is_read(data_part, replayed, name: str):
-    events = check_lines(replayed(data_part(f"video/{name}"), "--pace", "max", "--seconds", "6").decode())
+def test_where_no_face_is_none_is_read(data_path, replayed, name: str):
+    events = check_lines(replayed(data_path(f"video/{name}"), "--pace", "max", "--seconds", "6").decode())
     assert len(events) >= 19
     assert not any(event["data"]["face"] or event["data"]["faces"] for event in events)
 
 
 @pytest.mark.data
 @pytest.mark.parametrize(("name", "there_first"), [("pyfeat_face_noface.mov", True), ("pyfeat_noface_face.mov", False)])
-def test_a_face_is_spoken_of_only_while_it_is_there(data_part, replayed, name: str, there_first: bool):
-    events = check_lines(replayed(data_part(f"video/{name}"), "--pace", "max").decode())
+def test_a_face_is_spoken_of_only_while_it_is_there(data_path, replayed, name: str, there_first: bool):
+    events = check_lines(replayed(data_path(f"video/{name}"), "--pace", "max").decode())
     seen = ["face" in event["data"]["modalities"] for event in events]
     assert len(seen) == 31
     first, last = np.mean(seen[:10]), np.mean(seen[-8:])
@@ -269,8 +269,8 @@ def test_a_face_is_spoken_of_only_while_it_is_there(data_part, replayed, name: s
 
 
 @pytest.mark.data
-def test_what_ships_uses_face_and_voice_of_every_grid_clip(data_part, replayed):
-    for clip in sorted(data_part("av_clips").glob("grid_*.mpg")):
+def test_what_ships_uses_face_and_voice_of_every_grid_clip(data_path, replayed):
+    for clip in sorted(data_path("av_clips").glob("grid_*.mpg")):
         events = check_lines(replayed(clip, "--pace", "max", bundle=DEFAULT).decode())
         assert sum(len(event["data"]["modalities"]) == 2 for event in events) >= 1, clip.name
         assert replayed(clip, "--pace", "max", bundle=DEFAULT)

@@ -28,7 +28,7 @@ class Device:
     """Gives what the test puts into it: data, and exceptions to raise. Without more it fails, or hangs while `hangs` is set."""
 
     name = "device"
-    blocks_lost = 0
+    blocks_dropped = 0
 
     def __init__(self, refuse: int = 0) -> None:
         self.data: queue.Queue = queue.Queue()
@@ -83,7 +83,7 @@ class Listening:
     def reset_smoothing(self) -> None:
         self.forgotten.append("said")
 
-    def samples_due(self) -> int:
+    def samples_to_next_batch(self) -> int:
         return 1
 
     def process_audio(self, block: AudioBlock) -> None:
@@ -331,7 +331,7 @@ class PacedMicrophone:
     """Gives a voice 20 ms at a time, as late as a busy machine would, and is lost after a while."""
 
     name = "paced"
-    blocks_lost = 0
+    blocks_dropped = 0
 
     def __init__(self, seconds: float) -> None:
         self._sound = voice(seconds)

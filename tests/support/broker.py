@@ -33,9 +33,9 @@ class Broker:
         self.port = free_port()
         self._folder = folder
         self._config = folder / "mosquitto.conf"
-        said = lines or ("allow_anonymous true",)
+        access_lines = lines or ("allow_anonymous true",)
         stored = ["persistence true", f"persistence_location {folder}/", "autosave_interval 1"]
-        self._config.write_text("\n".join([f"listener {self.port} 127.0.0.1", "user root", *stored, *said, ""]))
+        self._config.write_text("\n".join([f"listener {self.port} 127.0.0.1", "user root", *stored, *access_lines, ""]))
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -76,9 +76,9 @@ class Broker:
         file = self._folder / "mosquitto.db"
         return file.stat().st_mtime_ns if file.exists() else 0
 
-    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
+    def kill(self, sig: signal.Signals = signal.SIGKILL) -> None:
         if self._process is not None:
-            self._process.send_signal(how)
+            self._process.send_signal(sig)
             self._process.wait()
             self._process = None
 
@@ -101,7 +101,7 @@ class Subscriber:
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_disconnect = lambda *_: self._subscribed.clear()
-        self._client.on_message = self._note
+        self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", port, keepalive=5)
 
     def __enter__(self) -> Self:
@@ -117,12 +117,12 @@ class Subscriber:
         """Wait for the subscription to hold (again)."""
         assert self._subscribed.wait(30)
 
-    def _note(self, _client: object, _userdata: object, message: object) -> None:
+    def _on_message(self, _client: object, _userdata: object, message: object) -> None:
         with self._changed:
             self.messages.append((message.topic, message.payload, message.retain))
             self._changed.notify_all()
 
-    def of(self, topic: str) -> list[str]:
+    def payloads(self, topic: str) -> list[str]:
         """Return the payloads that arrived under a topic's last part."""
         return [payload.decode() for name, payload, _ in list(self.messages) if name.endswith("/" + topic)]
 

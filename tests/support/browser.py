@@ -8,15 +8,15 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-REASON = "Chromium or Playwright is not installed (Debian: chromium; pip install playwright axe-playwright-python)"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+SKIP_REASON = "Chromium or Playwright is not installed (Debian: chromium; pip install playwright axe-playwright-python)"
+EXECUTABLE_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def executable() -> str | None:
-    return next(filter(None, map(shutil.which, NAMES)), None)
+    return next(filter(None, map(shutil.which, EXECUTABLE_NAMES)), None)
 
 
-def available() -> bool:
+def is_available() -> bool:
     try:
         import axe_playwright_python  # noqa: F401, PLC0415
         import playwright  # noqa: F401, PLC0415
@@ -40,7 +40,7 @@ def chromium() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def tab(browser: Any, *, refused: bool = False, **options: Any) -> Iterator[Any]:
+def tab(browser: Any, *, expect_refused: bool = False, **options: Any) -> Iterator[Any]:
     """Open a tab and hold it, at its end, to having logged nothing and to having asked one host alone.
 
     The browser logs every request that is refused: `refused` expects them. It also has an opinion on how tests read pixels.
@@ -48,14 +48,14 @@ def tab(browser: Any, *, refused: bool = False, **options: Any) -> Iterator[Any]
     context = browser.new_context(**({"viewport": {"width": 1280, "height": 860}} | options))
     opened = context.new_page()
     logged: list[str] = []
-    asked: set[str] = set()
+    hosts: set[str] = set()
     opened.on("console", lambda message: logged.append(message.text))
     opened.on("pageerror", lambda error: logged.append(str(error)))
-    opened.on("request", lambda request: asked.add(request.url.split("/")[2]))
+    opened.on("request", lambda request: hosts.add(request.url.split("/")[2]))
     try:
         yield opened
     finally:
         context.close()
-    expected = ("Canvas2D: Multiple readback", *(("Failed to load resource", "WebSocket connection") if refused else ()))
+    expected = ("Canvas2D: Multiple readback", *(("Failed to load resource", "WebSocket connection") if expect_refused else ()))
     assert not [line for line in logged if not line.startswith(expected)], logged
-    assert len(asked) <= 1, asked
+    assert len(hosts) <= 1, hosts

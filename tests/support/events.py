@@ -17,7 +17,7 @@ from moodring.pipeline import EventIdentity, Pipeline
 
 SCHEMAS = Path(moodring.__file__).parent / "publish" / "schemas"
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-BOTH = {"camera": "ok", "microphone": "ok"}
+DEVICES_OK = {"camera": "ok", "microphone": "ok"}
 
 
 def make_pipeline(bundle: Path, config: Config | None = None, **options: Any) -> Pipeline:
@@ -38,7 +38,7 @@ def check_event(event: dict[str, Any]) -> None:
     data = event["data"]
     assert dt.datetime.fromisoformat(event["time"]).tzinfo is not None
     assert event["id"] == f"{event['source']}/{data['seq']}"
-    said = (data["label"], data["confidence"], data["probabilities"])
+    published = (data["label"], data["confidence"], data["probabilities"])
     if data["state"] == "ok":
         assert data["modalities"]
         assert data["label"] in data["probabilities"]
@@ -47,7 +47,7 @@ def check_event(event: dict[str, Any]) -> None:
         for modality in data["modalities"]:
             assert data[modality] is not None
     else:
-        assert said == (None, None, None)
+        assert published == (None, None, None)
         assert data["modalities"] == []
 
 
@@ -63,7 +63,7 @@ def check_status(status: dict[str, Any]) -> None:
 def check_lines(text: str) -> list[dict[str, Any]]:
     """Return the events of JSON lines, each checked, their numbers without a gap from 0."""
     assert not text or text.endswith("\n")
-    events = [json.loads(line, parse_constant=_refuse) for line in text.splitlines()]
+    events = [json.loads(line, parse_constant=_reject_constant) for line in text.splitlines()]
     for event in events:
         check_event(event)
     assert [event["data"]["seq"] for event in events] == list(range(len(events)))
@@ -71,5 +71,5 @@ def check_lines(text: str) -> list[dict[str, Any]]:
     return events
 
 
-def _refuse(constant: str) -> None:
+def _reject_constant(constant: str) -> None:
     raise AssertionError(f"{constant} is no JSON")

@@ -58,7 +58,7 @@ def status(**changes: Any) -> Any:
     return dataclasses.replace(STATUS, **({"source": SOURCE} | changes))
 
 
-class Muted:
+class FakeMuteControl:
     """Stands for a run: remembers what was muted."""
 
     def __init__(self, *devices: str) -> None:
@@ -72,12 +72,12 @@ class Muted:
 
 
 @dataclass
-class Page:
+class DashboardHarness:
     """A server that listens on a free port of loopback."""
 
     server: PageServer
     guard: Guard
-    run: Muted
+    run: FakeMuteControl
     said: list[str]
     seq: Iterator[int] = field(default_factory=itertools.count)
 
@@ -89,37 +89,37 @@ class Page:
         for label in labels:
             self.server.publish(event(next(self.seq), label))
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    def send_request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers (names in lower case) and body."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        headers_by_name = {name.replace("_", "-"): value for name, value in headers.items()}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         with contextlib.closing(connection):
-            connection.request(method, path, body, {"Host": f"127.0.0.1:{self.port}"} | named)
+            connection.request(method, path, body, {"Host": f"127.0.0.1:{self.port}"} | headers_by_name)
             answer = connection.getresponse()
             return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
 
     def mute(self, device: str = "camera", muted: Any = True, stream: str = STREAM, **headers: str) -> int:
         """Ask as the page does, but for the headers given; return the status."""
-        named = {"Content-Type": "application/json", ANTI_FORGERY: self.guard.anti_forgery} | headers
+        headers_by_name = {"Content-Type": "application/json", ANTI_FORGERY: self.guard.anti_forgery} | headers
         body = json.dumps({"stream": stream, "device": device, "muted": muted})
-        return self.ask("POST", "/api/v1/mute", body, **named)[0]
+        return self.send_request("POST", "/api/v1/mute", body, **headers_by_name)[0]
 
 
 @contextlib.contextmanager
-def serving(
+def serve_dashboard(
     *,
     guard: Guard | None = None,
     port: int = 0,
     previews: dict[str, Callable[[], bytes | None]] | None = None,
     mode: str = "live",
-) -> Iterator[Page]:
+) -> Iterator[DashboardHarness]:
     guard = guard or guard_for("127.0.0.1", "none", "default")
-    run, said = Muted("camera", "microphone"), []
+    run, said = FakeMuteControl("camera", "microphone"), []
     shown = Shown(mode, "test", lambda: -31.25, {STREAM: run} if mode == "live" else {}, previews or {})
     server = PageServer("127.0.0.1", port, guard, shown, said.append)
     server.open()
     try:
-        yield Page(server, guard, run, said)
+        yield DashboardHarness(server, guard, run, said)
     finally:
         server.close()
     assert not [line for line in said if "bug" in line], said

@@ -26,7 +26,7 @@ def noise(seconds: float, level: float = 0.1, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, level, round(seconds * RATE_HZ)).clip(-1, 1).astype(np.float32)
 
 
-def in_blocks(samples: np.ndarray, sizes: Iterable[int], start_ns: int = 0) -> Iterator[AudioBlock]:
+def split_into_blocks(samples: np.ndarray, sizes: Iterable[int], start_ns: int = 0) -> Iterator[AudioBlock]:
     """Cut a signal into blocks of the given sizes, the rest being the last one."""
     position = 0
     for size in (*sizes, samples.size):
@@ -42,7 +42,7 @@ def _portrait() -> np.ndarray:
     return cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2GRAY)
 
 
-def face_picture(index: int, width: int = 320, height: int = 240) -> np.ndarray:
+def face_frame(index: int, width: int = 320, height: int = 240) -> np.ndarray:
     """The astronaut's head (public domain), drifting a little with `index`, uint8 [height, width]."""
     dx, dy = 12 * np.sin(index / 9), 6 * np.cos(index / 7)
     scale = height / 260
@@ -50,11 +50,11 @@ def face_picture(index: int, width: int = 320, height: int = 240) -> np.ndarray:
     return cv2.warpAffine(_portrait(), shift, (width, height), borderMode=cv2.BORDER_REFLECT)
 
 
-def empty_picture(index: int, width: int = 320, height: int = 240) -> np.ndarray:
+def empty_frame(index: int, width: int = 320, height: int = 240) -> np.ndarray:
     """A slope of grey without a face, moving with `index`."""
     return np.asarray((np.add.outer(np.arange(height), np.arange(width)) // 3 + index) % 256, np.uint8)
 
 
-def frames(pictures: Iterable[np.ndarray], fps: float = 15.0, start_ns: int = 0) -> Iterator[VideoFrame]:
-    for index, picture in enumerate(pictures):
-        yield VideoFrame(picture, start_ns + round(index * NS_PER_S / fps), index)
+def frames(images: Iterable[np.ndarray], fps: float = 15.0, start_ns: int = 0) -> Iterator[VideoFrame]:
+    for index, image in enumerate(images):
+        yield VideoFrame(image, start_ns + round(index * NS_PER_S / fps), index)

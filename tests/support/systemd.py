@@ -34,18 +34,18 @@ class Supervisor:
             self._watch(self.process)
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
-        alive_s: float | None = None  # none before it is ready: starting has a limit of its own
+        last_keepalive_s: float | None = None  # none before it is ready: starting has a limit of its own
         while not self._stopping.is_set() and process.poll() is None:
             try:
-                said = self._channel.recv(4096).decode().splitlines()
+                notifications = self._channel.recv(4096).decode().splitlines()
             except TimeoutError:
-                said = []
+                notifications = []
             now_s = time.monotonic()
-            if "READY=1" in said:
+            if "READY=1" in notifications:
                 self.ready.append(process.pid)
-            if said:
-                alive_s = now_s
-            elif alive_s is not None and now_s - alive_s > self._watchdog_s:
+            if notifications:
+                last_keepalive_s = now_s
+            elif last_keepalive_s is not None and now_s - last_keepalive_s > self._watchdog_s:
                 self.hung.append(process.pid)
                 process.send_signal(signal.SIGABRT)
                 process.send_signal(signal.SIGCONT)  # as systemd does: what was stopped could not end

@@ -16,11 +16,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from moodring.features.spec import PreprocessSpec
-from moodring.inference.bundle import SCHEMA, seal
+from moodring.inference.bundle import SCHEMA_VERSION, add_hashes
 from moodring.labels import CLASSES, FACE_CLASSES, LABELS
 
 EMBEDDING = 8
-SURE = 6.0  # logit of a `usable` that is always above the threshold
+USABLE_LOGIT = 6.0  # logit of a `usable` that is always above the threshold
 
 INPUTS = {
     "face": {"crop": (1, 1, 48, 48)},
@@ -39,7 +39,7 @@ OUTPUTS = {
 }
 
 
-def network(kind: str, usable_logit: float = SURE) -> bytes:
+def build_network(kind: str, usable_logit: float = USABLE_LOGIT) -> bytes:
     """Return an ONNX file: every output is a random linear map of the flattened inputs."""
     rng = np.random.default_rng(len(kind))
     inputs, outputs = INPUTS[kind], OUTPUTS[kind]
@@ -69,7 +69,7 @@ def _values(shapes: dict[str, tuple[int, ...]]) -> list[Any]:
     return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
 
 
-def describe(files: dict[str, bytes]) -> dict[str, Any]:
+def bundle_document(files: dict[str, bytes]) -> dict[str, Any]:
     """Return the bundle.json that belongs to these networks."""
     models: dict[str, Any] = {}
     for kind, data in files.items():
@@ -89,7 +89,7 @@ def describe(files: dict[str, bytes]) -> dict[str, Any]:
     }
     spec = PreprocessSpec()
     return {
-        "schema": SCHEMA,
+        "schema": SCHEMA_VERSION,
         "name": "tiny",
         "labels": list(LABELS),
         "spec": spec.to_dict(),
@@ -103,16 +103,16 @@ def describe(files: dict[str, bytes]) -> dict[str, Any]:
 def write_tiny_bundle(folder: Path, **usable_logits: float) -> Path:
     """Write the bundle; `face=-6.0` makes a face branch that calls nothing a face."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {kind: network(kind, usable_logits.get(kind, SURE)) for kind in INPUTS}
+    files = {kind: build_network(kind, usable_logits.get(kind, USABLE_LOGIT)) for kind in INPUTS}
     for kind, data in files.items():
         (folder / f"{kind}.fp32.onnx").write_bytes(data)
-    write_document(folder, describe(files))
+    write_document(folder, bundle_document(files))
     return folder
 
 
 def write_document(folder: Path, document: dict[str, Any]) -> None:
     """Write bundle.json with the id that belongs to it."""
-    document = seal(copy.deepcopy(document))
+    document = add_hashes(copy.deepcopy(document))
     (folder / "bundle.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

@@ -12,14 +12,14 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import CloseConnection, Ping, RejectConnection, RejectData, Request, TextMessage
 
 
-class Watcher:
+class WebSocketClient:
     """One browser's connection to a page. `status` is what the upgrade was answered with."""
 
     def __init__(self, port: int, **headers: str) -> None:
         self.status: int | None = None
         self.is_open = False
         self.messages: list[dict[str, Any]] = []
-        self.closed_with: int | None = None
+        self.close_code: int | None = None
         self._text = ""
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         self._websocket = WSConnection(ConnectionType.CLIENT)
@@ -46,18 +46,18 @@ class Watcher:
             elif isinstance(event, Ping):
                 self.socket.sendall(self._websocket.send(event.response()))
             elif isinstance(event, CloseConnection):
-                self.closed_with = event.code
+                self.close_code = event.code
             elif isinstance(event, RejectConnection):
                 self.status = event.status_code
             elif not isinstance(event, RejectData):
                 self.status, self.is_open = 101, True
 
-    def wait_for(self, fits: Callable[[dict[str, Any]], bool], seconds: float = 10) -> dict[str, Any]:
+    def wait_for(self, predicate: Callable[[dict[str, Any]], bool], seconds: float = 10) -> dict[str, Any]:
         """Return the first message that fits, of those that came and those to come."""
         end, seen = time.monotonic() + seconds, 0
         while True:
             for message in self.messages[seen:]:
-                if fits(message):
+                if predicate(message):
                     return message
             seen = len(self.messages)
             assert time.monotonic() < end, f"no such message; there were {[m['type'] for m in self.messages]}"
@@ -67,7 +67,7 @@ class Watcher:
     def wait_for_type(self, kind: str) -> dict[str, Any]:
         return self.wait_for(lambda message: message["type"] == kind)
 
-    def say(self, text: str) -> None:
+    def send_text(self, text: str) -> None:
         self.socket.sendall(self._websocket.send(TextMessage(data=text)))
 
     def __enter__(self) -> Self:

@@ -8,12 +8,12 @@ import pytest
 from moodring.errors import DataError
 from moodring.evaluation.data.readers import Fer2013, FerPlus
 from moodring.evaluation.speech import clip_windows
-from moodring.features.audio.window import FRAMES_AT_ONCE
+from moodring.features.audio.window import BATCH_FRAMES
 from moodring.features.spec import SpeechSpec
 from moodring.labels import FERPLUS_COLUMNS, INDEX
 from moodring.train.data.faces import ferplus_targets, find_fer2013, load_faces, official_targets, prepare_faces, scene_crops
-from moodring.train.data.splits import picture_hashes
-from moodring.train.data.voices import find_ravdess, load_noises, load_voices, window_ends
+from moodring.train.data.splits import image_hashes
+from moodring.train.data.voices import find_ravdess, load_noises, load_utterances, window_ends
 
 
 def votes(**given: int) -> np.ndarray:
@@ -36,7 +36,7 @@ def test_votes_become_shares_over_our_classes() -> None:
 
 def test_copies_with_different_labels_share_them() -> None:
     faces = np.stack([np.full((48, 48), value, np.uint8) for value in (1, 1, 2, 1)])
-    targets = official_targets(np.array([0, 3, 5, 3]), picture_hashes(faces))
+    targets = official_targets(np.array([0, 3, 5, 3]), image_hashes(faces))
     assert targets[0, 0] == pytest.approx(1 / 3)
     assert targets[0, 3] == pytest.approx(2 / 3)
     assert targets[2, 5] == 1.0
@@ -87,7 +87,7 @@ def test_faces_load_once_and_then_from_the_cache(fer2013_csv: Path, tmp_path: Pa
 @pytest.mark.data
 def test_voices_count_exact_copies_once(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "Actor_07").symlink_to(data_dir / "ravdess" / "Actor_07")
-    voices = load_voices(tmp_path, SpeechSpec())
+    voices = load_utterances(tmp_path, SpeechSpec())
     assert len(voices) == 59  # Actor_07's 03-01-03-01-02-01-07 and -02-07 are the same bytes
     for voice in voices[::10]:
         assert len(voice.ends) > 50
@@ -98,12 +98,12 @@ def test_voices_count_exact_copies_once(data_dir: Path, tmp_path: Path) -> None:
 def test_training_windows_end_where_the_runtime_would_look(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "Actor_01").symlink_to(data_dir / "ravdess" / "Actor_01")
     spec = SpeechSpec()
-    for voice in load_voices(tmp_path, spec)[::20]:
+    for voice in load_utterances(tmp_path, spec)[::20]:
         (ends,) = window_ends([voice.samples], spec)
         times = [window.capture_time_ns for window in clip_windows(voice.samples, spec)]
         looked = [(ns * 16_000 // 10**9 - spec.mfcc.window_samples) // spec.mfcc.hop_samples + 1 for ns in times]
         assert set(looked) <= set(ends.tolist())
-        assert looked[0] == ends[ends % FRAMES_AT_ONCE == 0][0]
+        assert looked[0] == ends[ends % BATCH_FRAMES == 0][0]
 
 
 @pytest.mark.data

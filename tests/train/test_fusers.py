@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.experiments.true_pairs import other_people, read_action_units, read_faces
+from benchmarks.experiments.true_pairs import draw_other_actors, predict_from_action_units, read_action_units
 from moodring.errors import DataError
 from moodring.evaluation.data.readers import RavdessClip
 from moodring.fusion import Voting, WeightedAverage
-from moodring.train.data.branch_outputs import Voices, fold_of, majority, whole_pairs, without_fold
-from moodring.train.decision import TEMPERATURES, confident_from, decision_weight, surest, vote
+from moodring.train.data.branch_outputs import SpeechOutputs, draw_clip_pairs, exclude_fold, fold_of, majority_labels
+from moodring.train.decision import TEMPERATURES, confidence_threshold, fit_face_weight, select_temperature, vote
 from moodring.types import BranchOutput
 
 
@@ -33,30 +33,30 @@ def clip(actor: int, label: int = 3) -> RavdessClip:
 
 def test_a_clip_is_paired_whole():
     lengths, labels = np.array([3, 1, 4]), np.array([0, 3, 7])
-    voices = Voices(distributions(8, 0), np.repeat(np.arange(3), lengths), labels)
-    pairs = whole_pairs(np.array([0, 3, 6, -1]), voices, 50, seed=0)
+    voices = SpeechOutputs(distributions(8, 0), np.repeat(np.arange(3), lengths), labels)
+    pairs = draw_clip_pairs(np.array([0, 3, 6, -1]), voices, 50, seed=0)
     for row in range(50):
-        hops = pairs.hops[pairs.pair == row]
-        (own,) = set(voices.clip[hops])
-        assert len(hops) == lengths[own]
-        assert labels[own] == pairs.truth[row]
-        assert pairs.pictures[row] == {0: 0, 3: 1, 7: 2}[int(labels[own])]
-    mean = pairs.mean(voices.answers[pairs.hops])
+        windows = pairs.windows[pairs.pair_index == row]
+        (clip_row,) = set(voices.clip[windows])
+        assert len(windows) == lengths[clip_row]
+        assert labels[clip_row] == pairs.truth[row]
+        assert pairs.face_rows[row] == {0: 0, 3: 1, 7: 2}[int(labels[clip_row])]
+    mean = pairs.mean(voices.posteriors[pairs.windows])
     np.testing.assert_allclose(mean.sum(axis=1), 1.0, atol=1e-5)
 
 
 def test_a_voice_is_read_by_the_fold_that_never_heard_it_and_a_fold_keeps_its_own_out():
     assert [fold_of(actor) for actor in (1, 4, 5, 20, 21, 24)] == [0, 0, 1, 4, 0, 0]
     clips = [clip(actor) for actor in (1, 5, 20, 21)]
-    assert [each.actor for each in without_fold(clips, 0)] == [5, 20, 21]
-    assert without_fold(clips, None) == clips
+    assert [each.actor for each in exclude_fold(clips, 0)] == [5, 20, 21]
+    assert exclude_fold(clips, None) == clips
     with pytest.raises(DataError, match="none are left"):
-        without_fold(clips[:1], 0)
+        exclude_fold(clips[:1], 0)
 
 
 def test_a_tie_is_no_majority():
     targets = np.array([[0.5, 0.5, 0, 0, 0, 0, 0], [0, 0.6, 0.4, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0]], np.float32)
-    assert majority(targets).tolist() == [-1, 1, -1]
+    assert majority_labels(targets).tolist() == [-1, 1, -1]
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -71,8 +71,8 @@ def test_the_learnt_weight_goes_to_who_knows_more():
     guess = np.full((400, 8), 0.125, np.float32)
     knows = np.full((400, 8), 0.04, np.float32)
     knows[np.arange(400), truth] = 0.72
-    assert decision_weight(knows, guess, truth) == pytest.approx(0.95)
-    assert decision_weight(guess, knows, truth) == pytest.approx(0.05)
+    assert fit_face_weight(knows, guess, truth) == pytest.approx(0.95)
+    assert fit_face_weight(guess, knows, truth) == pytest.approx(0.05)
     mixed = WeightedAverage(0.95, 0.05).fuse(output("face", knows[0]), output("speech", guess[0]))
     assert mixed.argmax() == truth[0]
 
@@ -82,7 +82,7 @@ def test_the_temperature_makes_answers_as_sure_as_they_are_right():
     logits = rng.standard_normal((3000, 8)) * 2
     truth = np.array([rng.choice(8, p=p) for p in np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)])
     said = [np.exp(3 * logits / t) / np.exp(3 * logits / t).sum(axis=1, keepdims=True) for t in TEMPERATURES]
-    assert surest(said, truth) == pytest.approx(3.0, rel=0.15)
+    assert select_temperature(said, truth) == pytest.approx(3.0, rel=0.15)
 
 
 def test_confident_answers_are_right_as_often_as_is_said():
@@ -90,18 +90,18 @@ def test_confident_answers_are_right_as_often_as_is_said():
     sure = rng.uniform(0.3, 1.0, 20_000)
     truth = np.where(rng.random(20_000) < sure, 0, 1)
     said = np.concatenate([sure[:, None], (1 - sure[:, None]) * np.array([[0.4] + [0.1] * 6])], axis=1)
-    found = confident_from(said, truth, right=0.9)
+    found = confidence_threshold(said, truth, precision=0.9)
     above = sure >= found["threshold"]
     assert (truth[above] == 0).mean() == pytest.approx(0.9, abs=0.01)
     assert above.mean() == pytest.approx(found["coverage"], abs=0.01)
-    assert confident_from(said, np.ones(20_000, int), right=0.9)["coverage"] == pytest.approx(0.055, abs=0.01)
+    assert confidence_threshold(said, np.ones(20_000, int), precision=0.9)["coverage"] == pytest.approx(0.055, abs=0.01)
 
 
 def test_other_people_show_the_same_and_are_others():
     rng = np.random.default_rng(0)
     labels, actors = rng.integers(0, 8, 400), np.repeat(np.arange(1, 21), 20)
     folds = np.array([fold_of(actor) for actor in actors])
-    rows = other_people(labels, actors, folds, rng)
+    rows = draw_other_actors(labels, actors, folds, rng)
     seen = np.where(labels == 7, 6, labels)
     assert (seen[rows] == seen).all()
     assert (actors[rows] != actors).all()
@@ -112,11 +112,11 @@ def test_action_units_are_read_by_who_never_saw_the_actor():
     rng = np.random.default_rng(0)
     labels, folds = np.tile(np.arange(8), 50), np.repeat(np.arange(5), 80)
     units = np.eye(8)[labels] + 0.1 * rng.standard_normal((400, 8))
-    answers = read_faces(units, labels, folds)
+    posteriors = predict_from_action_units(units, labels, folds)
     seen = np.where(labels == 7, 6, labels)
-    assert (answers.argmax(axis=1) == seen).mean() > 0.95
-    assert (answers[:, 7] == 0).all()
-    shuffled = read_faces(units, rng.permutation(labels), folds)
+    assert (posteriors.argmax(axis=1) == seen).mean() > 0.95
+    assert (posteriors[:, 7] == 0).all()
+    shuffled = predict_from_action_units(units, rng.permutation(labels), folds)
     assert (shuffled.argmax(axis=1) == seen).mean() < 0.5
 
 

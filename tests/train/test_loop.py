@@ -10,8 +10,8 @@ from torch import nn
 
 from moodring.errors import ConfigError, MoodringError
 from moodring.train import loop
-from moodring.train.loop import CHECKPOINT, Task, average_into, fit, learning_rate
-from moodring.train.recipe import Recipe, read_before, read_recipe
+from moodring.train.loop import CHECKPOINT, TrainingTask, fit, learning_rate, update_ema
+from moodring.train.recipe import Recipe, read_ancestor_recipes, read_recipe
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "train"
 
@@ -24,7 +24,7 @@ def recipe(epochs: int = 4, **changes: object) -> Recipe:
     return Recipe(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def toy(stop_at: int | None = None, error: type[BaseException] = KeyboardInterrupt) -> Task:
+def toy(stop_at: int | None = None, error: type[BaseException] = KeyboardInterrupt) -> TrainingTask:
     """Build a tiny network with dropout and batch statistics; `stop_at` raises in the middle of that epoch."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 2))
@@ -45,7 +45,7 @@ def toy(stop_at: int | None = None, error: type[BaseException] = KeyboardInterru
         with torch.no_grad():
             return {"score": -float(net(torch.ones(2, 4))[:, 0].sum())}
 
-    return Task(model, 5, batches, loss, validate)
+    return TrainingTask(model, 5, batches, loss, validate)
 
 
 def test_a_run_killed_and_resumed_is_the_run_unbroken(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_another_recipe_does_not_go_on(tmp_path: Path) -> None:
     with pytest.raises(MoodringError, match="another recipe"):
         fit(toy(), recipe(2), tmp_path)
     with pytest.raises(MoodringError, match="preprocessing or branch"):
-        fit(dataclasses.replace(toy(), basis="another branch"), recipe(1), tmp_path)
+        fit(dataclasses.replace(toy(), parent_weights="another branch"), recipe(1), tmp_path)
 
 
 def test_a_loss_that_is_no_number_stops(tmp_path: Path) -> None:
@@ -102,11 +102,11 @@ def test_rate_warms_up_and_falls_to_nothing() -> None:
 
 
 def test_averaged_weights_follow(tmp_path: Path) -> None:
-    model, averaged = nn.Linear(1, 1), nn.Linear(1, 1)
+    model, ema_model = nn.Linear(1, 1), nn.Linear(1, 1)
     nn.init.ones_(model.weight)
-    nn.init.zeros_(averaged.weight)
-    average_into(averaged, model, 1000, 0.9)
-    assert averaged.weight.item() == pytest.approx(0.1)
+    nn.init.zeros_(ema_model.weight)
+    update_ema(ema_model, model, 1000, 0.9)
+    assert ema_model.weight.item() == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("kind", ["face", "speech", "fusion"])
@@ -138,11 +138,11 @@ def test_a_wrong_recipe_is_one_clear_error(tmp_path: Path, change: str, says: st
 def test_recipes_trained_before_are_found_the_latest_first_and_none_comes_after_itself(tmp_path: Path) -> None:
     path = CONFIGS / "face.yaml"
     recipe = read_recipe(path, "face")
-    chain = [recipe, *read_before(recipe, path)]
+    chain = [recipe, *read_ancestor_recipes(recipe, path)]
     assert [one.after for one in chain] == ["face_third.yaml", "face_second.yaml", "face_first.yaml", ""]
-    assert read_before(chain[-1], path) == []
+    assert read_ancestor_recipes(chain[-1], path) == []
     for name in ("face", "face_third", "face_second", "face_first"):
         text = (CONFIGS / f"{name}.yaml").read_text().replace('after: ""', "after: face.yaml")
         (tmp_path / f"{name}.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"face\.yaml: comes after itself"):
-        read_before(recipe, tmp_path / "face.yaml")
+        read_ancestor_recipes(recipe, tmp_path / "face.yaml")

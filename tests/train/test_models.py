@@ -11,10 +11,10 @@ from moodring.features.audio.window import SpeechFrontEnd
 from moodring.features.spec import SpeechSpec
 from moodring.train.data import augment_images as augment
 from moodring.train.data.augment_mel import MelAugmenter
-from moodring.train.data.augment_sound import SoundAugmenter, coloured_noise, echo, limit_band, resample
-from moodring.train.data.voices import hear
+from moodring.train.data.augment_sound import SoundAugmenter, add_reverberation, colored_noise, limit_band, resample
+from moodring.train.data.voices import run_front_end
 from moodring.train.models.face import FaceNet
-from moodring.train.models.speech import SpeechNet, join
+from moodring.train.models.speech import SpeechNet, build_ensemble
 from moodring.train.recipe import FaceRecipe, SpeechRecipe, read_recipe
 from moodring.train.run_folder import fit_temperature, softmax
 from moodring.types import AudioBlock
@@ -35,7 +35,7 @@ def test_joined_networks_answer_with_their_mean() -> None:
         network.standardise.running_mean += 0.02 * torch.randn(42)
         network.standardise.running_var *= 1 + 0.02 * torch.randn(42)
     window = torch.randn(3, 300, 42)
-    joined = join(networks)
+    joined = build_ensemble(networks)
     assert joined(window)[0].shape == (3, 256)
     for place in (1, 2):
         mean = torch.stack([network(window)[place] for network in networks]).mean(dim=0)
@@ -81,7 +81,7 @@ def test_shuffled_patches_hold_the_same_pixels() -> None:
 
 def test_mixing_keeps_targets_distributions() -> None:
     rng = np.random.default_rng(0)
-    x, y = augment.mix((torch.randn(16, 1, 4, 4), torch.eye(8)[torch.arange(16) % 8]), rng, 0.3)
+    x, y = augment.apply_mixup((torch.randn(16, 1, 4, 4), torch.eye(8)[torch.arange(16) % 8]), rng, 0.3)
     assert x.shape == (16, 1, 4, 4)
     assert torch.allclose(y.sum(dim=1), torch.ones(16))
     assert (y.max(dim=1).values < 1).any()
@@ -93,7 +93,7 @@ def recipe_with(**changes: object) -> SpeechRecipe:
 
 def test_sounds_that_are_no_speech_make_finite_windows() -> None:
     augmenter, rng = SoundAugmenter(recipe_with(), SpeechSpec(), []), np.random.default_rng(0)
-    mels = hear([augmenter.nonspeech(rng) for _ in range(20)], SpeechSpec())[0]
+    mels = run_front_end([augmenter.nonspeech(rng) for _ in range(20)], SpeechSpec())[0]
     windows = MelAugmenter(recipe_with(), SpeechSpec()).windows([mel[:300] for mel in mels], rng)
     assert windows.shape == (20, 300, 42)
     assert windows.dtype == np.float32
@@ -110,7 +110,7 @@ def test_a_window_that_chance_leaves_alone_is_the_one_the_runtime_sees(reduction
     sounds = [(0.1 * rng.standard_normal(count)).astype(np.float32) for count in (30_000, 48_240)]
     changed = [SoundAugmenter(recipe, spec, []).voice(sound, rng) for sound in sounds]
     assert [speed for _, speed in changed] == [1.0, 1.0]
-    mels = hear([samples for samples, _ in changed], spec)[0]
+    mels = run_front_end([samples for samples, _ in changed], spec)[0]
     windows = augmenter.windows([mel[-300:] for mel in mels], rng)
     for sound, window in zip(sounds, windows, strict=True):
         front_end = SpeechFrontEnd(spec)
@@ -139,7 +139,7 @@ def test_a_band_limit_takes_the_ends_of_the_spectrum_and_leaves_the_middle() -> 
 def test_a_room_is_heard_after_the_sound() -> None:
     click = np.zeros(16_000, np.float32)
     click[1000] = 1.0
-    heard = echo(click, 16_000, np.random.default_rng(0))
+    heard = add_reverberation(click, 16_000, np.random.default_rng(0))
     assert np.abs(heard[:1000]).max() < 1e-6
     assert heard[1000] == pytest.approx(1.0, abs=0.5)
     assert 0 < np.abs(heard[1100:2000]).max() < 1.0
@@ -153,7 +153,7 @@ def test_resampling_raises_the_pitch() -> None:
 
 
 def test_noise_has_the_wanted_colour() -> None:
-    power = np.abs(np.fft.rfft(coloured_noise(1 << 16, 1.0, np.random.default_rng(0)))) ** 2
+    power = np.abs(np.fft.rfft(colored_noise(1 << 16, 1.0, np.random.default_rng(0)))) ** 2
     low, high = power[100:200].mean(), power[10_000:20_000].mean()
     assert low / high == pytest.approx(100, rel=0.3)
 

@@ -7,7 +7,7 @@ import pytest
 
 from moodring.errors import DataError, UsageError
 from moodring.evaluation.data.readers import list_ravdess, read_fer2013
-from moodring.train.data.splits import FOLDS, fold_actors, picture_hashes, split_actors, split_pictures
+from moodring.train.data.splits import FOLDS, fold_actors, image_hashes, split_actors, split_images
 
 ACTORS = tuple(range(1, 21))
 
@@ -48,8 +48,8 @@ def test_pictures_of_the_same_bytes_stay_together_and_out_of_the_test_parts() ->
     pictures = rng.integers(0, 256, (400, 48, 48), dtype=np.uint8)
     faces = np.concatenate([pictures[:300], pictures[:50], pictures[300:], pictures[40:60]])
     usage = np.array(["Training"] * 350 + ["PublicTest"] * 120)
-    hashes = picture_hashes(faces)
-    split = split_pictures(hashes, usage)
+    hashes = image_hashes(faces)
+    split = split_images(hashes, usage)
     train, validation, test = (set(hashes[rows]) for rows in (split.train, split.validation, split.test))
     assert not train & validation
     assert not (train | validation) & test
@@ -58,14 +58,14 @@ def test_pictures_of_the_same_bytes_stay_together_and_out_of_the_test_parts() ->
     assert set(hashes[split.dropped]) == set(hashes[40:60])
     assert 10 <= len(split.validation) <= 50
     shuffled = rng.permutation(len(faces))
-    again = split_pictures(hashes[shuffled], usage[shuffled])
+    again = split_images(hashes[shuffled], usage[shuffled])
     assert set(hashes[shuffled][again.validation]) == validation  # no order moves anyone
 
 
 @pytest.mark.data
 def test_no_public_test_picture_is_trained_on(fer2013_csv: Path) -> None:
     data = read_fer2013(fer2013_csv)
-    split = split_pictures(picture_hashes(data.faces), data.usage)
+    split = split_images(image_hashes(data.faces), data.usage)
     used = {face.tobytes() for face in data.faces[np.concatenate([split.train, split.validation])]}
     public = {face.tobytes() for face in data.faces[data.usage == "PublicTest"]}
     assert not used & public

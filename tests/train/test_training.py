@@ -23,7 +23,7 @@ from moodring.train.data import pool
 from moodring.train.data.augment_images import erase_patches
 from moodring.train.data.faces import load_faces
 from moodring.train.data.splits import split_actors
-from moodring.train.face import lend, summarise
+from moodring.train.face import blend_heads, summarize
 from moodring.train.models.face import FaceNet
 from moodring.train.recipe import FaceRecipe
 from moodring.train.run import train
@@ -225,7 +225,7 @@ def test_what_the_official_head_lends_is_its_share_of_both_calibrated_answers() 
     faces = torch.randn(5, 1, 48, 48, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         _, official, ferplus, usable = model(faces)
-        lend(model, {"official": 2.0, "ferplus": 0.5}, 0.2)
+        blend_heads(model, {"official": 2.0, "ferplus": 0.5}, 0.2)
         _, official_after, published, usable_after = model(faces)
     torch.testing.assert_close(published, 0.8 * ferplus / 0.5 + 0.2 * official / 2.0)
     assert torch.equal(official, official_after)
@@ -245,7 +245,7 @@ def test_the_published_head_is_lent_its_share_once_and_the_whole_where_nobody_vo
     written = (out / "face.safetensors").read_bytes()
     expected = FaceNet(width=4).eval()
     expected.load_state_dict(torch.load(out / "face" / "best.pt", weights_only=True))
-    lend(expected, summarise(expected, load_faces(data, out / "cache"))["temperature"], share)
+    blend_heads(expected, summarize(expected, load_faces(data, out / "cache"))["temperature"], share)
     torch.testing.assert_close(load_file(out / "face.safetensors"), dict(expected.state_dict()))
     assert train("face", recipe, data, out) == 0  # it finds every epoch done
     assert (out / "face.safetensors").read_bytes() == written

@@ -18,7 +18,7 @@ from moodring.train.recipe import FaceRecipe
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
-Pictures = TypeVar("Pictures", U8, F32)
+Images = TypeVar("Images", U8, F32)
 
 
 def warp_faces(faces: U8, rng: np.random.Generator, recipe: FaceRecipe) -> U8:
@@ -31,15 +31,15 @@ def warp_faces(faces: U8, rng: np.random.Generator, recipe: FaceRecipe) -> U8:
     theta[:, 0, 0], theta[:, 0, 1] = flip * scale * np.cos(angle), -scale * np.sin(angle)
     theta[:, 1, 0], theta[:, 1, 1] = flip * scale * np.sin(angle), scale * np.cos(angle)
     theta[:, :, 2] = 2 * rng.uniform(-recipe.shift, recipe.shift, (count, 2))
-    pictures = torch.from_numpy(faces).float()[:, None]  # [B, 1, S, S]
-    grid = functional.affine_grid(torch.from_numpy(theta), list(pictures.shape), align_corners=False)
-    moved = functional.grid_sample(pictures, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    images = torch.from_numpy(faces).float()[:, None]  # [B, 1, S, S]
+    grid = functional.affine_grid(torch.from_numpy(theta), list(images.shape), align_corners=False)
+    moved = functional.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     gamma = torch.from_numpy(np.exp(rng.uniform(-recipe.light, recipe.light, (count, 1, 1, 1))).astype(np.float32))
     lit = (moved.clamp(0, 255) / 255.0).pow(gamma) * 255.0
     return lit.round().clamp(0, 255).to(torch.uint8)[:, 0].numpy()
 
 
-def soften_faces(faces: U8, rng: np.random.Generator, share: float = 0.2) -> U8:
+def blur_faces(faces: U8, rng: np.random.Generator, share: float = 0.2) -> U8:
     """Give a share of the pictures the blur of a small or far face: down to 20..40 pixels and up again."""
     for index in np.flatnonzero(rng.random(len(faces)) < share):
         side = int(rng.integers(20, 40))
@@ -48,22 +48,22 @@ def soften_faces(faces: U8, rng: np.random.Generator, share: float = 0.2) -> U8:
     return faces
 
 
-def erase_patches(pictures: Pictures, rng: np.random.Generator, recipe: FaceRecipe) -> Pictures:
+def erase_patches(images: Images, rng: np.random.Generator, recipe: FaceRecipe) -> Images:
     """Fill a random rectangle with noise or one grey, in place: uint8 [B, S, S], or normalised float32 [B, 1, S, S]."""
-    side = pictures.shape[-1]
-    for index in np.flatnonzero(rng.random(len(pictures)) < recipe.erase):
+    side = images.shape[-1]
+    for index in np.flatnonzero(rng.random(len(images)) < recipe.erase):
         height, width = rng.integers(side // 6, round(side * recipe.erase_side), 2)
         top, left = rng.integers(0, side - height), rng.integers(0, side - width)
         is_noise = rng.random() < 0.5
-        if pictures.dtype == np.uint8:
+        if images.dtype == np.uint8:
             patch = rng.integers(0, 256, (height, width) if is_noise else (1, 1), np.uint8)
         else:
             patch = rng.standard_normal((height, width), np.float32) if is_noise else np.array(rng.normal())
-        pictures[index, ..., top : top + height, left : left + width] = patch
-    return pictures
+        images[index, ..., top : top + height, left : left + width] = patch
+    return images
 
 
-def mix(parts: tuple[Tensor, ...], rng: np.random.Generator, alpha: float) -> tuple[Tensor, ...]:
+def apply_mixup(parts: tuple[Tensor, ...], rng: np.random.Generator, alpha: float) -> tuple[Tensor, ...]:
     """Blend every row with another by the same weight in every part (Zhang et al. 2018)."""
     if alpha <= 0:
         return parts
@@ -72,8 +72,8 @@ def mix(parts: tuple[Tensor, ...], rng: np.random.Generator, alpha: float) -> tu
     weight = torch.from_numpy(rng.beta(alpha, alpha, count).astype(np.float32))
     mixed = []
     for part in parts:
-        own = weight.view(-1, *([1] * (part.ndim - 1)))
-        mixed.append(part * own + part[order] * (1 - own))
+        row_weight = weight.view(-1, *([1] * (part.ndim - 1)))
+        mixed.append(part * row_weight + part[order] * (1 - row_weight))
     return tuple(mixed)
 
 

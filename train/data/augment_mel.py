@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moodring.features.audio.filterbank import cepstral_transform
-from moodring.features.audio.window import fit_window
+from moodring.features.audio.window import make_window_input
 from moodring.features.spec import SpeechSpec
 from moodring.train.recipe import SpeechRecipe
 
@@ -28,9 +28,9 @@ class MelAugmenter:
 
     def windows(self, mels: Sequence[F32], rng: np.random.Generator) -> F32:
         """Draw one window of each, float32 [N, window_frames, columns]."""
-        return np.stack([self._changed(mel, rng) for mel in mels])
+        return np.stack([self._augment(mel, rng) for mel in mels])
 
-    def _changed(self, mel: F32, rng: np.random.Generator) -> F32:
+    def _augment(self, mel: F32, rng: np.random.Generator) -> F32:
         tempo = np.float32(np.exp(rng.uniform(-self.recipe.tempo, self.recipe.tempo)))
         frames = len(mel)
         count = min(self.spec.window_frames, max(1, round(frames * float(tempo))))
@@ -48,7 +48,7 @@ class MelAugmenter:
         transform = self._warp(rng) @ self._to_features
         filters = self.spec.mfcc.filters
         features = stretched[:, :filters] @ transform + self._channel(rng) @ self._to_features
-        return fit_window(np.concatenate([features, stretched[:, filters:]], axis=1), self.spec)
+        return make_window_input(np.concatenate([features, stretched[:, filters:]], axis=1), self.spec)
 
     def _warp(self, rng: np.random.Generator) -> F32:
         """Scale and shift the mel axis, as a longer or shorter vocal tract does: [filters, filters], columns summing to 1."""

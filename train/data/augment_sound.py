@@ -11,8 +11,8 @@ from moodring.train.recipe import SpeechRecipe
 F32 = NDArray[np.float32]
 
 NONSPEECH_S = 5.0
-ROOM_S = (0.1, 0.7)  # until the echo is 60 dB down
-DIRECT_TO_ECHO_DB = (-3.0, 15.0)
+RT60_S = (0.1, 0.7)  # until the echo is 60 dB down
+DIRECT_TO_REVERBERANT_DB = (-3.0, 15.0)
 
 
 def resample(samples: F32, count: int) -> F32:
@@ -20,7 +20,7 @@ def resample(samples: F32, count: int) -> F32:
     return np.interp(np.linspace(0, len(samples) - 1, count), np.arange(len(samples)), samples).astype(np.float32)
 
 
-def coloured_noise(count: int, exponent: float, rng: np.random.Generator) -> F32:
+def colored_noise(count: int, exponent: float, rng: np.random.Generator) -> F32:
     """Make noise of unit level whose power falls with frequency to the power `exponent` (0 white, 1 pink, 2 brown)."""
     spectrum = np.fft.rfft(rng.standard_normal(count, dtype=np.float32))
     spectrum /= np.maximum(np.arange(len(spectrum)), 1.0) ** (exponent / 2)
@@ -28,7 +28,7 @@ def coloured_noise(count: int, exponent: float, rng: np.random.Generator) -> F32
     return (noise / max(1e-9, float(noise.std()))).astype(np.float32)
 
 
-def excerpt(samples: F32, count: int, rng: np.random.Generator) -> F32:
+def random_excerpt(samples: F32, count: int, rng: np.random.Generator) -> F32:
     """Cut `count` samples from a random place; a short recording repeats."""
     if len(samples) < count:
         samples = np.tile(samples, -(-count // len(samples)))
@@ -36,12 +36,12 @@ def excerpt(samples: F32, count: int, rng: np.random.Generator) -> F32:
     return samples[start : start + count]
 
 
-def echo(samples: F32, rate_hz: int, rng: np.random.Generator) -> F32:
+def add_reverberation(samples: F32, rate_hz: int, rng: np.random.Generator) -> F32:
     """Put samples into a room: the direct sound, then noise that dies away exponentially (Polack 1988)."""
-    decay_s = rng.uniform(*ROOM_S)
+    decay_s = rng.uniform(*RT60_S)
     count = int(decay_s * rate_hz)
     tail = rng.standard_normal(count) * 10.0 ** (-3.0 * np.arange(count) / count)
-    tail *= 10.0 ** (-rng.uniform(*DIRECT_TO_ECHO_DB) / 20.0) / np.sqrt(np.sum(tail**2))
+    tail *= 10.0 ** (-rng.uniform(*DIRECT_TO_REVERBERANT_DB) / 20.0) / np.sqrt(np.sum(tail**2))
     tail[0] += 1.0
     size = 1 << (len(samples) + count - 1).bit_length()
     return np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(tail, size), size)[: len(samples)].astype(np.float32)
@@ -68,28 +68,28 @@ class SoundAugmenter:
         """Change a recording as the recipe allows; return it with its speed, relative to the original's."""
         recipe = self.recipe
         speed = float(np.exp(rng.uniform(-recipe.speed, recipe.speed)))
-        changed = resample(samples, round(len(samples) / speed))
+        augmented = resample(samples, round(len(samples) / speed))
         if rng.random() < recipe.room:
-            changed = echo(changed, self._rate_hz, rng)
+            augmented = add_reverberation(augmented, self._rate_hz, rng)
         if rng.random() < recipe.noise:
-            changed = changed + self._noise_for(changed, rng)
+            augmented = augmented + self._noise_for(augmented, rng)
         if rng.random() < recipe.band_limit:
-            changed = limit_band(changed, self._rate_hz, rng)
+            augmented = limit_band(augmented, self._rate_hz, rng)
         gain = 10.0 ** (rng.uniform(-recipe.gain_db, recipe.gain_db) / 20.0)
-        return np.clip(changed * gain, -1.0, 1.0).astype(np.float32), speed
+        return np.clip(augmented * gain, -1.0, 1.0).astype(np.float32), speed
 
     def nonspeech(self, rng: np.random.Generator) -> F32:
         """Draw silence, noise, a recorded sound or music-like tones."""
         count = int(NONSPEECH_S * self._rate_hz)
         kind = rng.integers(4)
         if kind == 0 and self.noises:
-            sound = excerpt(self.noises[int(rng.integers(len(self.noises)))], count, rng)
+            sound = random_excerpt(self.noises[int(rng.integers(len(self.noises)))], count, rng)
         elif kind == 1:
             sound = self._tones(count, rng)
         elif kind == 2:
             sound = np.zeros(count, np.float32)
         else:
-            sound = coloured_noise(count, rng.uniform(0, 2), rng)
+            sound = colored_noise(count, rng.uniform(0, 2), rng)
         level = 10.0 ** (rng.uniform(-60, -6) / 20.0)
         sound = sound * (level / max(1e-6, float(np.abs(sound).max())))
         sound = sound + rng.standard_normal(count, dtype=np.float32) * 10.0 ** (rng.uniform(-100, -70) / 20.0)
@@ -98,9 +98,9 @@ class SoundAugmenter:
     def _noise_for(self, samples: F32, rng: np.random.Generator) -> F32:
         """Return noise as long as `samples`, at a drawn ratio to their level."""
         if self.noises and rng.random() < 0.6:
-            noise = excerpt(self.noises[int(rng.integers(len(self.noises)))], len(samples), rng)
+            noise = random_excerpt(self.noises[int(rng.integers(len(self.noises)))], len(samples), rng)
         else:
-            noise = coloured_noise(len(samples), rng.uniform(0, 2), rng)
+            noise = colored_noise(len(samples), rng.uniform(0, 2), rng)
         ratio_db = rng.uniform(*self.recipe.snr_db)
         level = float(samples.std()) * 10.0 ** (-ratio_db / 20.0)
         return (noise * (level / max(1e-9, float(noise.std())))).astype(np.float32)

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from moodring.errors import DataError
 from moodring.evaluation.data.readers import FER_SIDE, Fer2013, FerPlus, read_fer2013, read_ferplus
-from moodring.evaluation.nonfaces import SMALLEST, careless_cascades, finds
+from moodring.evaluation.nonfaces import MIN_SIDE_PX, detect_unmerged, load_cascades
 from moodring.features.face.crop import crop_face, resize_crop
 from moodring.features.spec import FaceSpec
 from moodring.labels import FACE_CLASSES, FERPLUS, FERPLUS_COLUMNS
 from moodring.train.data.augment_images import shuffle_patches, textures
-from moodring.train.data.splits import PictureSplit, picture_hashes, split_pictures
+from moodring.train.data.splits import ImageSplit, image_hashes, split_images
 from moodring.train.loop import write_atomically
 
 F32 = NDArray[np.float32]
@@ -55,7 +55,7 @@ class FaceData:
     official: F32  # [N, 7]: the labels of all exact copies, averaged; zero for a removed picture
     ferplus: F32  # [N, 7]: votes over our classes; zero without votes or where another class won
     usable: F32  # [N]: 0 for what the voters or its flatness say is no face
-    split: PictureSplit
+    split: ImageSplit
 
 
 def official_targets(labels: NDArray[np.int64], hashes: NDArray[np.str_]) -> F32:
@@ -70,18 +70,18 @@ def official_targets(labels: NDArray[np.int64], hashes: NDArray[np.str_]) -> F32
 
 def ferplus_targets(votes: U8, named: NDArray[np.bool_]) -> F32:
     """Return vote shares over our seven classes, [N, 7]; zero where contempt, unknown or not-a-face won, or no vote is."""
-    ours = np.array([index for index, label in enumerate(FERPLUS) if label is not None])
+    class_columns = np.array([index for index, label in enumerate(FERPLUS) if label is not None])
     targets = np.zeros((len(votes), FACE_CLASSES), np.float32)
-    targets[:, [FERPLUS[index] for index in ours]] = votes[:, ours]
-    others = np.delete(votes, ours, axis=1).max(axis=1)
+    targets[:, [FERPLUS[index] for index in class_columns]] = votes[:, class_columns]
+    others = np.delete(votes, class_columns, axis=1).max(axis=1)
     valid = named & (targets.max(axis=1) > 0) & (targets.max(axis=1) >= others)
     shares = targets / np.maximum(targets.sum(axis=1, keepdims=True), 1.0)
     return np.where(valid[:, None], shares, 0.0).astype(np.float32)
 
 
 def prepare_faces(fer: Fer2013, plus: FerPlus | None) -> FaceData:
-    hashes = picture_hashes(fer.faces)
-    split = split_pictures(hashes, fer.usage)
+    hashes = image_hashes(fer.faces)
+    split = split_images(hashes, fer.usage)
     training = fer.usage == "Training"  # the labels of the test parts touch nothing
     official = np.zeros((len(fer.labels), FACE_CLASSES), np.float32)
     official[training] = official_targets(fer.labels[training], hashes[training])
@@ -128,8 +128,8 @@ def scene_frames(data_dir: Path, count: int, rng: np.random.Generator) -> Iterat
             if not capture.grab():
                 break
             if number in taken:
-                _, picture = capture.retrieve()
-                yield np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+                _, frame = capture.retrieve()
+                yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8)
         capture.release()
 
 
@@ -141,14 +141,14 @@ def scene_crops(data_dir: Path, count: int, rng: np.random.Generator) -> U8:
     squares: list[U8] = []
     found: list[U8] = []
     spec = FaceSpec()
-    cascades = careless_cascades()
+    cascades = load_cascades()
     for grey in scene_frames(data_dir, SCENE_FRAMES, rng):
         for _ in range(-(-count // (SCENE_FRAMES * len(SCENES)))):
-            side = int(rng.integers(SMALLEST, min(grey.shape)))
+            side = int(rng.integers(MIN_SIDE_PX, min(grey.shape)))
             top, left = rng.integers(0, grey.shape[0] - side), rng.integers(0, grey.shape[1] - side)
             squares.append(resize_crop(grey[top : top + side, left : left + side], FER_SIDE))
         for cascade in cascades:
-            found += [crop_face(grey, box, spec) for box in finds(cascade, grey, SCENE_FACTOR)]
+            found += [crop_face(grey, box, spec) for box in detect_unmerged(cascade, grey, SCENE_FACTOR)]
     repeated = [found[index % len(found)] for index in range(count if found else 0)]
     return np.array(squares[:count] + repeated, np.uint8).reshape(-1, FER_SIDE, FER_SIDE)
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from moodring.errors import DataError, UsageError
 
 FOLDS = 5
-ACTORS_A_FOLD = 4
-VALIDATION_TENTH = 10  # one group in so many validates
+ACTORS_PER_FOLD = 4
+VALIDATION_DIVISOR = 10  # one group in so many validates
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def fold_actors(fold: int) -> tuple[int, ...]:
     """Return the four test actors of a fold, two of each sex (odd numbers are men)."""
     if not 0 <= fold < FOLDS:
         raise UsageError(f"fold must lie in 0..{FOLDS - 1}, got {fold}")
-    return tuple(range(ACTORS_A_FOLD * fold + 1, ACTORS_A_FOLD * fold + ACTORS_A_FOLD + 1))
+    return tuple(range(ACTORS_PER_FOLD * fold + 1, ACTORS_PER_FOLD * fold + ACTORS_PER_FOLD + 1))
 
 
 def split_actors(actors: Sequence[int], fold: int | None) -> ActorSplit:
@@ -49,13 +49,13 @@ def split_actors(actors: Sequence[int], fold: int | None) -> ActorSplit:
     return ActorSplit(train, validation, test)
 
 
-def picture_hashes(faces: NDArray[np.uint8]) -> NDArray[np.str_]:
+def image_hashes(faces: NDArray[np.uint8]) -> NDArray[np.str_]:
     """Return the SHA-256 of each picture's bytes, [N] of 64 hexadecimal digits: equal hash, equal picture."""
     return np.array([hashlib.sha256(face.tobytes()).hexdigest() for face in faces], dtype="<U64")
 
 
 @dataclass(frozen=True, slots=True)
-class PictureSplit:
+class ImageSplit:
     """Row numbers of FER2013, int64. One row stands for each distinct training picture."""
 
     train: NDArray[np.int64]
@@ -64,12 +64,12 @@ class PictureSplit:
     dropped: NDArray[np.int64]  # training rows that also stand in a test part
 
 
-def split_pictures(hashes: NDArray[np.str_], usage: NDArray[np.str_]) -> PictureSplit:
+def split_images(hashes: NDArray[np.str_], usage: NDArray[np.str_]) -> ImageSplit:
     """Split FER2013 rows; validation is chosen by the picture's own hash, so that no order or seed moves it."""
     training = usage == "Training"
     leaked = training & np.isin(hashes, hashes[~training])
     usable = np.flatnonzero(training & ~leaked)
     _, first = np.unique(hashes[usable], return_index=True)
     rows = np.sort(usable[first])
-    validates = np.array([int(digest[:8], 16) % VALIDATION_TENTH == 0 for digest in hashes[rows]], dtype=bool)
-    return PictureSplit(rows[~validates], rows[validates], np.flatnonzero(~training), np.flatnonzero(leaked))
+    is_validation = np.array([int(digest[:8], 16) % VALIDATION_DIVISOR == 0 for digest in hashes[rows]], dtype=bool)
+    return ImageSplit(rows[~is_validation], rows[is_validation], np.flatnonzero(~training), np.flatnonzero(leaked))

@@ -13,18 +13,18 @@ from moodring.errors import DataError
 from moodring.evaluation import speech
 from moodring.evaluation.data.readers import RavdessClip, list_ravdess, read_sound
 from moodring.features.audio.mfcc import Mfcc
-from moodring.features.audio.voice_activity import VoiceActivity
-from moodring.features.audio.window import RECENT_FRAMES, RECENT_VOICED_FRAMES, VOICED_FRAMES, open_noise_reduction
+from moodring.features.audio.voice_activity import VoiceActivityDetector
+from moodring.features.audio.window import MIN_RECENT_VOICED_FRAMES, MIN_VOICED_FRAMES, RECENT_FRAMES, make_noise_reduction
 from moodring.features.spec import SpeechSpec
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
-TOGETHER = 64  # sounds whose noise is followed at once
+DENOISE_BATCH = 64  # sounds whose noise is followed at once
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class Utterance:
     """One recording: `samples` float32 [N] at 16 kHz; `ends` are the frame counts at which a window may end."""
 
     clip: RavdessClip
@@ -41,22 +41,22 @@ def find_ravdess(data_dir: Path) -> Path:
 
 def window_ends(sounds: Sequence[F32], spec: SpeechSpec) -> list[I64]:
     """Return for each sound every frame count at which the runtime would see speech; the whole sound where it never would."""
-    mels, likelihoods = hear(sounds, spec)
-    return [_ends(mel, likelihood, spec) for mel, likelihood in zip(mels, likelihoods, strict=True)]
+    mels, likelihoods = run_front_end(sounds, spec)
+    return [_window_ends(mel, likelihood, spec) for mel, likelihood in zip(mels, likelihoods, strict=True)]
 
 
-def _ends(log_mel: F32, likelihood: NDArray[np.float64], spec: SpeechSpec) -> I64:
+def _window_ends(log_mel: F32, likelihood: NDArray[np.float64], spec: SpeechSpec) -> I64:
     frames = len(log_mel)
-    voiced = VoiceActivity(spec.mfcc).update(log_mel[:, : spec.mfcc.filters], likelihood)
+    voiced = VoiceActivityDetector(spec.mfcc).update(log_mel[:, : spec.mfcc.filters], likelihood)
     sums = np.concatenate([[0], np.cumsum(voiced)])
     counts = np.arange(1, frames + 1)
     recent = sums[counts] - sums[np.maximum(counts - RECENT_FRAMES, 0)]
     within = sums[counts] - sums[np.maximum(counts - spec.window_frames, 0)]
-    ends = counts[(recent >= RECENT_VOICED_FRAMES) & (within >= VOICED_FRAMES) & (counts >= spec.min_frames)]
+    ends = counts[(recent >= MIN_RECENT_VOICED_FRAMES) & (within >= MIN_VOICED_FRAMES) & (counts >= spec.min_frames)]
     return ends if len(ends) else np.array([frames])
 
 
-def hear(sounds: Sequence[F32], spec: SpeechSpec) -> tuple[list[F32], list[NDArray[np.float64]]]:
+def run_front_end(sounds: Sequence[F32], spec: SpeechSpec) -> tuple[list[F32], list[NDArray[np.float64]]]:
     """Put sounds through the runtime's front end: log mel energies [frames, filters] and likelihoods of speech [frames].
 
     Pitch and voicing stand behind the energies where the spec wants them, [frames, filters + 2].
@@ -75,7 +75,7 @@ def hear(sounds: Sequence[F32], spec: SpeechSpec) -> tuple[list[F32], list[NDArr
     for stream, mel in enumerate(mels):
         energies[: len(mel), stream] = np.exp(mel)
     likelihood = np.zeros((longest, len(mels)))
-    open_noise_reduction(spec, (len(mels),)).apply(energies, likelihood)
+    make_noise_reduction(spec, (len(mels),)).apply(energies, likelihood)
     epsilon = float(np.finfo(np.float64).eps)
     cleaned = [np.log(np.maximum(energies[: len(mel), stream], epsilon)) for stream, mel in enumerate(mels)]
     if spec.pitch:
@@ -83,7 +83,7 @@ def hear(sounds: Sequence[F32], spec: SpeechSpec) -> tuple[list[F32], list[NDArr
     return cleaned, [likelihood[: len(mel), stream] for stream, mel in enumerate(mels)]
 
 
-def load_voices(data_dir: Path, spec: SpeechSpec) -> list[Voice]:
+def load_utterances(data_dir: Path, spec: SpeechSpec) -> list[Utterance]:
     """Read every RAVDESS recording once; exact copies (Actor_07 has one) count once."""
     found: list[tuple[RavdessClip, F32]] = []
     seen: set[tuple[int, bytes]] = set()
@@ -95,11 +95,11 @@ def load_voices(data_dir: Path, spec: SpeechSpec) -> list[Voice]:
         if key not in seen:
             seen.add(key)
             found.append((clip, samples))
-    voices: list[Voice] = []
-    for start in range(0, len(found), TOGETHER):
-        group = found[start : start + TOGETHER]
+    voices: list[Utterance] = []
+    for start in range(0, len(found), DENOISE_BATCH):
+        group = found[start : start + DENOISE_BATCH]
         ends = window_ends([samples for _, samples in group], spec)
-        voices += [Voice(clip, samples, own) for (clip, samples), own in zip(group, ends, strict=True)]
+        voices += [Utterance(clip, samples, clip_ends) for (clip, samples), clip_ends in zip(group, ends, strict=True)]
     return voices
 
 

@@ -21,13 +21,13 @@ from moodring.labels import CLASSES, FACE_CLASSES, NEUTRAL
 
 EMBEDDING = 128
 OUTPUTS = ("official", "ferplus")
-ROWS = [*range(FACE_CLASSES), NEUTRAL]  # a calm voice goes with a neutral face: calm takes neutral's row
-CALM_UNHEARD = 1e-4  # without a voice nothing is calm
-WRONG = -3.5  # logit of how often a trusted witness is wrong, before training
-SMALLEST = 1e-6
+FACE_CLASS_INDICES = [*range(FACE_CLASSES), NEUTRAL]  # a calm voice goes with a neutral face: calm takes neutral's row
+CALM_WITHOUT_VOICE = 1e-4  # without a voice nothing is calm
+INITIAL_ERROR_LOGIT = -3.5  # logit of how often a trusted witness is wrong, before training
+MIN_PROBABILITY = 1e-6
 
 
-class Joint(nn.Module):
+class FusionHead(nn.Module):
     """Joins what two heads said, for one label set: face [B, 7] and voice [B, 8] logits, presence [B, 2] to logits [B, 8]."""
 
     prior: Tensor
@@ -40,25 +40,25 @@ class Joint(nn.Module):
         self.scale = nn.Parameter(torch.ones(2))
         self.shift_face = nn.Parameter(torch.zeros(CLASSES))
         self.shift_voice = nn.Parameter(torch.zeros(CLASSES))
-        self.wrong = nn.Parameter(torch.full((2,), WRONG))
+        self.wrong = nn.Parameter(torch.full((2,), INITIAL_ERROR_LOGIT))
 
     def forward(self, face: Tensor, voice: Tensor, presence: Tensor) -> Tensor:
         wrong = torch.sigmoid(self.wrong)
-        seen = torch.softmax(self.scale[0] * face[:, ROWS] + self.shift_face, dim=1) / self.shares
-        heard = torch.softmax(self.scale[1] * voice + self.shift_voice, dim=1)
+        face_likelihood = torch.softmax(self.scale[0] * face[:, FACE_CLASS_INDICES] + self.shift_face, dim=1) / self.shares
+        voice_posterior = torch.softmax(self.scale[1] * voice + self.shift_voice, dim=1)
         trust_face, trust_voice = presence[:, 0:1], presence[:, 1:2]
-        likely = trust_face * ((1 - wrong[0]) * seen + wrong[0]) + (1 - trust_face)
-        said = trust_voice * ((1 - wrong[1]) * heard + wrong[1] * self.shares) + (1 - trust_voice) * self.prior
-        return torch.log(torch.clamp(likely, min=SMALLEST)) + torch.log(torch.clamp(said, min=SMALLEST))
+        face_term = trust_face * ((1 - wrong[0]) * face_likelihood + wrong[0]) + (1 - trust_face)
+        voice_term = trust_voice * ((1 - wrong[1]) * voice_posterior + wrong[1] * self.shares) + (1 - trust_voice) * self.prior
+        return torch.log(torch.clamp(face_term, min=MIN_PROBABILITY)) + torch.log(torch.clamp(voice_term, min=MIN_PROBABILITY))
 
     @torch.no_grad()
-    def start_from(self, prior: Tensor, shares: Tensor) -> None:
+    def initialise_from_priors(self, prior: Tensor, shares: Tensor) -> None:
         """Begin as the product of both answers, the face's class shares `prior` [7] divided out; `shares` [8] of the pairs."""
-        whole = torch.cat([prior.float(), torch.tensor([CALM_UNHEARD])])
-        whole = torch.clamp(whole, min=CALM_UNHEARD)
+        whole = torch.cat([prior.float(), torch.tensor([CALM_WITHOUT_VOICE])])
+        whole = torch.clamp(whole, min=CALM_WITHOUT_VOICE)
         self.prior.copy_(whole / whole.sum())
         self.shares.copy_(shares)
-        self.shift_face.copy_(torch.log(self.shares) - torch.log(self.prior[ROWS]))
+        self.shift_face.copy_(torch.log(self.shares) - torch.log(self.prior[FACE_CLASS_INDICES]))
 
 
 class FusionNet(nn.Module):
@@ -68,7 +68,7 @@ class FusionNet(nn.Module):
         super().__init__()
         self.face = nn.ModuleDict({name: nn.Linear(EMBEDDING, FACE_CLASSES) for name in OUTPUTS})
         self.voice = nn.Linear(voice, CLASSES)
-        self.joint = nn.ModuleDict({name: Joint() for name in OUTPUTS})
+        self.joint = nn.ModuleDict({name: FusionHead() for name in OUTPUTS})
         self.face.requires_grad_(requires_grad=False)
         self.voice.requires_grad_(requires_grad=False)
 
@@ -78,7 +78,7 @@ class FusionNet(nn.Module):
         return official, ferplus
 
     @torch.no_grad()
-    def read_by(self, face: dict[str, tuple[Tensor, Tensor]], voice: tuple[Tensor, Tensor]) -> None:
+    def set_heads(self, face: dict[str, tuple[Tensor, Tensor]], voice: tuple[Tensor, Tensor]) -> None:
         """Read the embeddings as these heads do: weights and bias of each face head and of the voice's, temperature applied."""
         self.voice = nn.Linear(voice[0].shape[1], CLASSES).requires_grad_(requires_grad=False)
         for head, (weight, bias) in [*((self.face[name], face[name]) for name in OUTPUTS), (self.voice, voice)]:
@@ -86,7 +86,7 @@ class FusionNet(nn.Module):
             head.bias.copy_(bias)
 
 
-def shares_of(labels: Tensor) -> Tensor:
+def class_frequencies(labels: Tensor) -> Tensor:
     """Return how often each class occurs, float32 [8], none of them never."""
     counts = torch.bincount(labels, minlength=CLASSES).float() + 1.0
     return counts / counts.sum()

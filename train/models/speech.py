@@ -69,7 +69,7 @@ class Member(nn.Module):
         self.statistics = AttentiveStatistics(width)
         self.project = nn.Linear(2 * width, EMBEDDING)
 
-    def over_time(self, x: Tensor) -> Tensor:
+    def frame_features(self, x: Tensor) -> Tensor:
         """Return what is pooled, [B, w, 75]."""
         x = self.early(torch.relu(self.stem(x)))  # [B, e, 150]
         x = torch.relu(self.widen(x))
@@ -78,7 +78,7 @@ class Member(nn.Module):
         return x
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.project(self.statistics(self.over_time(x))))
+        return torch.relu(self.project(self.statistics(self.frame_features(x))))
 
 
 class SpeechNet(nn.Module):
@@ -103,7 +103,7 @@ class SpeechNet(nn.Module):
 
 
 @torch.no_grad()
-def join(networks: Sequence[SpeechNet]) -> SpeechNet:
+def build_ensemble(networks: Sequence[SpeechNet]) -> SpeechNet:
     """Return one network of the members of several, whose logits are the mean of theirs.
 
     Its windows are standardised as the first network's are, and the other members' first layers set right for that. What they
@@ -115,7 +115,7 @@ def join(networks: Sequence[SpeechNet]) -> SpeechNet:
     for network in networks:
         for member in network.members:
             members.append(copy.deepcopy(member))
-            _standardised_by(joined.standardise, network.standardise, members[-1])
+            _rebase_standardisation(joined.standardise, network.standardise, members[-1])
     joined.members = nn.ModuleList(members)
     for name in ("logits", "usable"):
         head, heads = getattr(joined, name), [getattr(network, name) for network in networks]
@@ -124,9 +124,12 @@ def join(networks: Sequence[SpeechNet]) -> SpeechNet:
     return joined.eval()
 
 
-def _standardised_by(other: nn.BatchNorm1d, own: nn.BatchNorm1d, member: Member) -> None:
+def _rebase_standardisation(target: nn.BatchNorm1d, source: nn.BatchNorm1d, member: Member) -> None:
     """Set a member's first layer so that it answers to windows standardised by `other` as it did to those by its `own`."""
-    (there, here), stem = ((torch.sqrt(each.running_var + each.eps) for each in (other, own)), member.stem)
-    scale, shift = there / here, (other.running_mean - own.running_mean) / here  # own = scale * other + shift
+    (target_std, source_std), stem = ((torch.sqrt(each.running_var + each.eps) for each in (target, source)), member.stem)
+    scale, shift = (
+        target_std / source_std,
+        (target.running_mean - source.running_mean) / source_std,
+    )  # own = scale * other + shift
     stem[1].running_mean -= (stem[0].weight * shift[:, None]).sum(dim=(1, 2))
     stem[0].weight *= scale[:, None]

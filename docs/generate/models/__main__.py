@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from docs.generate.models import readme
-from docs.generate.models.blocks import Block, markdown, page
+from docs.generate.models.blocks import Block, render_html, render_markdown
 from docs.generate.models.card import card
-from docs.generate.models.evidence import read
+from docs.generate.models.evidence import read_evaluations
 from docs.generate.models.report import report
 from moodring.errors import MoodringError
 
@@ -19,8 +19,8 @@ NOTE = "Written by `make report` from the JSON files beside it: change those, or
 
 
 def write(out: Path, stem: str, html_stem: str, blocks: list[Block], title: str) -> None:
-    (out / f"{stem}.md").write_text(markdown(blocks, NOTE), encoding="utf-8")
-    (out / f"{html_stem}.html").write_text(page(blocks, NOTE, title), encoding="utf-8")
+    (out / f"{stem}.md").write_text(render_markdown(blocks, NOTE), encoding="utf-8")
+    (out / f"{html_stem}.html").write_text(render_html(blocks, NOTE, title), encoding="utf-8")
 
 
 def main(arguments: list[str]) -> int:
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         return 2
     out, shipped, folds, start = map(Path, arguments)
     try:
-        evidence = read(out)
+        evidence = read_evaluations(out)
         write(out, "README", "index", report(evidence, out), "moodring: how good the models are")
         readme.write(start, evidence)
         write(out, "card", "card", card(evidence, shipped, sorted(folds.glob("fold*"))), "moodring: model card")

@@ -54,11 +54,11 @@ class Figure:
 Block = Heading | Text | Table | Figure
 
 
-def markdown(blocks: Sequence[Block], note: str) -> str:
-    return f"<!-- {note} -->\n\n" + blocks_as_markdown(blocks)
+def render_markdown(blocks: Sequence[Block], note: str) -> str:
+    return f"<!-- {note} -->\n\n" + blocks_to_markdown(blocks)
 
 
-def blocks_as_markdown(blocks: Sequence[Block]) -> str:
+def blocks_to_markdown(blocks: Sequence[Block]) -> str:
     parts: list[str] = []
     for block in blocks:
         if isinstance(block, Heading):
@@ -77,7 +77,7 @@ def blocks_as_markdown(blocks: Sequence[Block]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def page(blocks: Sequence[Block], note: str, title: str) -> str:
+def render_html(blocks: Sequence[Block], note: str, title: str) -> str:
     body = "\n".join(_html(block) for block in blocks)
     return (
         f'<!doctype html>\n<!-- {note} -->\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -111,9 +111,9 @@ def _inline(text: str) -> str:
     text = html.escape(text, quote=False)
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
     text = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text)
-    return re.sub(r"\[([^\]]+)\]\(([^)]+)\)", lambda m: f'<a href="{_as_page(m[2])}">{m[1]}</a>', text)
+    return re.sub(r"\[([^\]]+)\]\(([^)]+)\)", lambda m: f'<a href="{_html_link(m[2])}">{m[1]}</a>', text)
 
 
-def _as_page(link: str) -> str:
+def _html_link(link: str) -> str:
     """A link to a generated page leads from HTML to HTML."""
     return {"README.md": "index.html", "card.md": "card.html"}.get(link, link)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from docs.generate.models.blocks import Block, Heading, Table, Text
-from docs.generate.models.evidence import SETS, Evidence, methods_of, percent
-from moodring.evaluation.pairs import EASIER, PAIRING
+from docs.generate.models.evidence import LABEL_SETS, Evidence, methods_of, percent
+from moodring.evaluation.pairs import PAIRING, PAIRING_CAVEAT
 
 
 def card(evidence: Evidence, shipped: Path, folds: list[Path]) -> list[Block]:
@@ -73,18 +73,18 @@ def _purpose() -> list[Block]:
 
 def _figures(evidence: Evidence, document: dict[str, Any]) -> list[Block]:
     rows = [
-        (f"face, {SETS[head]}", percent(part["accuracy"]), percent(part["ece"]))
+        (f"face, {LABEL_SETS[head]}", percent(part["accuracy"]), percent(part["ece"]))
         for head, part in evidence["face"]["by_label_set"].items()
     ]
     pooled, confident = evidence["speech_folds"]["pooled"], document["models"]["fusion"]["confident"]["ferplus"]
     rows.append(("voice, five folds", percent(pooled["accuracy"]), percent(pooled["ece"])))
-    for head, name in SETS.items():
+    for head, name in LABEL_SETS.items():
         fused = methods_of(evidence, head)["feature"]
         rows.append((f"both, {name}, {PAIRING}", percent(fused["accuracy"]), percent(fused["ece"])))
     return [
         Heading("How good it is"),
         Text(
-            f"On people that the network under test never saw or heard; of the pairs, {EASIER}. The voice that ships was "
+            f"On people that the network under test never saw or heard; of the pairs, {PAIRING_CAVEAT}. The voice that ships was "
             "trained on every actor, by the recipe of five networks that each left four of them out: the figures of voice and "
             "pairs are theirs, and what to expect of it. [The whole report](README.md)."
         ),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from docs.generate.models import figures
 from docs.generate.models.blocks import Block, Figure, Heading, Table, Text
-from docs.generate.models.evidence import Evidence, face_seeds, percent, spread_of
-from moodring.evaluation.pairs import EASIER, PAIRING
+from docs.generate.models.evidence import Evidence, describe_face_seeds, describe_spread, percent
+from moodring.evaluation.pairs import PAIRING, PAIRING_CAVEAT
 
 PUBLISHED = (
     ("faces: people, FER2013", "about 65 %", "[Goodfellow et al. 2013](https://arxiv.org/abs/1307.0414)"),
@@ -26,7 +26,7 @@ PUBLISHED = (
 )
 
 
-def inflated(evidence: Evidence, out: Path) -> list[Block]:
+def split_comparison(evidence: Evidence, out: Path) -> list[Block]:
     del out
     folds = evidence["speech_folds"]
     copies = evidence["face"].get("without_training_copies")
@@ -64,10 +64,10 @@ def curves(evidence: Evidence, out: Path) -> list[Block]:
     ]
 
 
-def sheet(evidence: Evidence, out: Path) -> list[Block]:
+def instants_sheet(evidence: Evidence, out: Path) -> list[Block]:
     if "sample_events" not in evidence:
         return []
-    figures.sheet(out / "sheet.png", evidence["sample_events"]["instants"])
+    figures.instants_sheet(out / "sheet.png", evidence["sample_events"]["instants"])
     return [
         Heading("Figure 1: what it says, moment by moment"),
         Text(
@@ -98,7 +98,7 @@ def limits(evidence: Evidence) -> list[Block]:
         Text(
             "",
             (
-                f"Pairs are {PAIRING}: {EASIER}. No figure here is of people filmed and recorded in life.",
+                f"Pairs are {PAIRING}: {PAIRING_CAVEAT}. No figure here is of people filmed and recorded in life.",
                 f"Voices differ: over the folds the voice's figure goes from {percent(min(spread['by_fold']))} to "
                 f"{percent(max(spread['by_fold']))}. The voice network that ships heard all twenty actors; the folds' figures "
                 "are what to expect of it.",
@@ -123,14 +123,14 @@ def _seeds(evidence: Evidence) -> str:
     if "speech_seeds" in evidence:
         voice = (
             f"The five voice networks were trained {len(evidence['speech_seeds']['runs'])} times, with other seeds: "
-            f"{spread_of(evidence, 'speech_seeds', 'accuracy')} pooled ([speech_seeds.json](speech_seeds.json))."
+            f"{describe_spread(evidence, 'speech_seeds', 'accuracy')} pooled ([speech_seeds.json](speech_seeds.json))."
         )
-    return f"{voice} {face_seeds(evidence)}"
+    return f"{voice} {describe_face_seeds(evidence)}"
 
 
-def made(evidence: Evidence) -> list[Block]:
+def provenance(evidence: Evidence) -> list[Block]:
     return [
         Heading("Where the figures come from"),
         Text("Every figure above is read from one of these files. `moodring evaluate` computes them again without PyTorch."),
-        Table(("file", "made by", "commit", "seed", "bundle"), evidence.made()),
+        Table(("file", "made by", "commit", "seed", "bundle"), evidence.provenance()),
     ]

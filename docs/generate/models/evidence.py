@@ -16,8 +16,8 @@ METHODS = {
     "voting": "decision: voting",
     "product, untrained": "product of both answers, nothing learnt",
 }
-SETS = {"official": "FER2013's own labels", "ferplus": "FER+ majority"}
-NEEDED = ("face", "speech_folds", "fusion_folds")
+LABEL_SETS = {"official": "FER2013's own labels", "ferplus": "FER+ majority"}
+REQUIRED = ("face", "speech_folds", "fusion_folds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Evidence:
         """Say which files figures are from; how those were made stands at the end of the report."""
         return "From " + ", ".join(f"[{name}.json]({name}.json)" for name in names)
 
-    def made(self) -> list[tuple[str, ...]]:
+    def provenance(self) -> list[tuple[str, ...]]:
         """Return each file's name with the command, commit and seed that made it, and the bundle that was measured."""
         rows = []
         for name, file in self.files.items():
@@ -53,7 +53,7 @@ class Evidence:
         return rows
 
 
-def read(folder: Path) -> Evidence:
+def read_evaluations(folder: Path) -> Evidence:
     """Read every evaluation in a folder; raise DataError where one that the report rests on is absent or unreadable."""
     files: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*.json")):
@@ -63,7 +63,7 @@ def read(folder: Path) -> Evidence:
             raise DataError(f"{path}: cannot be read as JSON ({error}); evaluate again or restore it") from error
         if isinstance(document, dict):
             files[path.stem] = document
-    missing = [name for name in NEEDED if name not in files]
+    missing = [name for name in REQUIRED if name not in files]
     if missing:
         raise DataError(
             f"{folder}: lacks {', '.join(f'{name}.json' for name in missing)}; `make evaluate`, `make folds` and "
@@ -76,7 +76,7 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
-def points(value: float) -> str:
+def percentage_points(value: float) -> str:
     return f"{100 * value:+.1f}"
 
 
@@ -85,24 +85,26 @@ def methods_of(evidence: Evidence, head: str) -> Mapping[str, Any]:
     return found
 
 
-def spread_of(evidence: Evidence, name: str, figure: str) -> str:
+def describe_spread(evidence: Evidence, name: str, figure: str) -> str:
     """Say what came out of each training with another seed, and how far that lies apart."""
     seeds = evidence[name]
     runs = ", ".join(percent(run[figure]) for run in seeds["runs"])
-    apart = points(seeds[figure]["deviation"]).lstrip("+")
-    return f"{runs} (mean {percent(seeds[figure]['mean'])}, deviation {apart} points)"
+    deviation = percentage_points(seeds[figure]["deviation"]).lstrip("+")
+    return f"{runs} (mean {percent(seeds[figure]['mean'])}, deviation {deviation} points)"
 
 
-def face_seeds(evidence: Evidence) -> str:
+def describe_face_seeds(evidence: Evidence) -> str:
     """Say how often the face network was trained, what came out, and what a cover over 30 % of each picture costs."""
     if "face_seeds" not in evidence:
         return "The face network was trained once, with one seed."
     seeds = evidence["face_seeds"]
     sets = []
-    for head, name in SETS.items():
+    for head, name in LABEL_SETS.items():
         if head in seeds:
-            cost = points(seeds[f"{head}_covered"]["mean"] - seeds[head]["mean"])
-            sets.append(f"{spread_of(evidence, 'face_seeds', head)} on {name}, {cost} points with 30 % of each picture covered")
+            cost = percentage_points(seeds[f"{head}_covered"]["mean"] - seeds[head]["mean"])
+            sets.append(
+                f"{describe_spread(evidence, 'face_seeds', head)} on {name}, {cost} points with 30 % of each picture covered"
+            )
     if seeds["parts"] == "all":
         return f"The face network was trained {len(seeds['runs'])} times, with other seeds: {'; '.join(sets)}."
     return (

@@ -25,15 +25,15 @@ def save(figure: Any, path: Path) -> None:
     plt.close(figure)
 
 
-def bars(path: Path, groups: Mapping[str, Mapping[str, float]], colours: Mapping[str, str], title: str) -> None:
+def bar_chart(path: Path, groups: Mapping[str, Mapping[str, float]], colors: Mapping[str, str], title: str) -> None:
     """Draw groups of bars, fractions in [0, 1], each bar with its figure in per cent."""
     names = list(next(iter(groups.values())))
     figure, axis = plt.subplots(figsize=(9, 4), layout="constrained")
     width = 0.8 / len(names)
     for index, name in enumerate(names):
-        places = np.arange(len(groups)) + (index - (len(names) - 1) / 2) * width
+        positions = np.arange(len(groups)) + (index - (len(names) - 1) / 2) * width
         values = [100 * group[name] for group in groups.values()]
-        drawn = axis.bar(places, values, width * 0.92, label=name, color=colours.get(name, PALE))
+        drawn = axis.bar(positions, values, width * 0.92, label=name, color=colors.get(name, PALE))
         axis.bar_label(drawn, fmt="%.1f", fontsize=8)
     axis.set(xticks=range(len(groups)), xticklabels=list(groups), ylim=(0, 100), ylabel="per cent right", title=title)
     axis.legend(ncols=len(names), loc="upper center", bbox_to_anchor=(0.5, -0.08), frameon=False)
@@ -41,7 +41,7 @@ def bars(path: Path, groups: Mapping[str, Mapping[str, float]], colours: Mapping
     save(figure, path)
 
 
-def confusions(path: Path, matrices: Mapping[str, Sequence[Sequence[int]]]) -> None:
+def confusion_matrices(path: Path, matrices: Mapping[str, Sequence[Sequence[int]]]) -> None:
     """Draw confusion matrices side by side, each row in shares of the true class."""
     figure, axes = plt.subplots(1, len(matrices), figsize=(5.2 * len(matrices), 5.4), layout="constrained")
     for axis, (title, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
@@ -53,12 +53,12 @@ def confusions(path: Path, matrices: Mapping[str, Sequence[Sequence[int]]]) -> N
         axis.set_yticklabels(LABELS)
         for (row, column), share in np.ndenumerate(shares):
             if counts[row].sum():
-                colour = "white" if share > 50 else "black"
-                axis.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour, fontsize=8)
+                line_color = "white" if share > 50 else "black"
+                axis.text(column, row, f"{share:.0f}", ha="center", va="center", color=line_color, fontsize=8)
     save(figure, path)
 
 
-def reliabilities(path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+def reliability_diagrams(path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
     """Draw how often answers are right against how sure they are; the size of a dot is its share of the answers."""
     figure, axes = plt.subplots(1, len(curves), figsize=(3.9 * len(curves), 3.9), layout="constrained", sharey=True)
     for axis, (title, bins) in zip(np.atleast_1d(axes), curves.items(), strict=True):
@@ -79,9 +79,9 @@ def reliabilities(path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]
 def risk_coverage(path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
     """Draw how often answers are right when only the surest share of them is given."""
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    for (title, points), colour in zip(curves.items(), (BOTH, FACE, VOICE, "#7d5ba6"), strict=False):
+    for (title, points), line_color in zip(curves.items(), (BOTH, FACE, VOICE, "#7d5ba6"), strict=False):
         coverage, right = ([100 * point[key] for point in points] for key in ("coverage", "accuracy"))
-        axis.plot(coverage, right, label=title, color=colour)
+        axis.plot(coverage, right, label=title, color=line_color)
     axis.axhline(90, color=PALE, linewidth=1)
     axis.set(
         xlim=(0, 100), ylim=(50, 100), xlabel="share of pairs answered, the surest first, per cent", ylabel="right, per cent"
@@ -112,7 +112,7 @@ def curves(path: Path, histories: Mapping[str, Sequence[Mapping[str, float]]]) -
     save(figure, path)
 
 
-def lines(path: Path, groups: Mapping[str, Mapping[str, Sequence[tuple[str, float]]]], ylabel: str) -> None:
+def line_panels(path: Path, groups: Mapping[str, Mapping[str, Sequence[tuple[str, float]]]], ylabel: str) -> None:
     """Draw a panel for each group, and in it a line over named strengths for each series, in per cent."""
     columns = min(4, len(groups))
     rows = -(-len(groups) // columns)
@@ -124,7 +124,7 @@ def lines(path: Path, groups: Mapping[str, Mapping[str, Sequence[tuple[str, floa
     for axis, (title, series) in zip(axes.flat, groups.items(), strict=False):
         for name, points in series.items():
             axis.plot(
-                [place for place, _ in points], [100 * value for _, value in points], marker="o", markersize=3, label=name
+                [strength for strength, _ in points], [100 * value for _, value in points], marker="o", markersize=3, label=name
             )
         axis.set(title=title)
         axis.grid(alpha=0.3)
@@ -134,20 +134,20 @@ def lines(path: Path, groups: Mapping[str, Mapping[str, Sequence[tuple[str, floa
     save(figure, path)
 
 
-def sheet(path: Path, instants: Sequence[Mapping[str, Any]]) -> None:
+def instants_sheet(path: Path, instants: Sequence[Mapping[str, Any]]) -> None:
     """Draw what the daemon said at some instants: bars for the face, the voice and both together. No picture is in it."""
     figure, axes = plt.subplots(
         3, len(instants), figsize=(2.3 * len(instants), 6.2), layout="constrained", sharey="row", sharex=True
     )
     kinds = (("face", FACE), ("speech", VOICE), ("fused", BOTH))
     for column, instant in enumerate(instants):
-        for row, (kind, colour) in enumerate(kinds):
+        for row, (kind, line_color) in enumerate(kinds):
             axis = axes[row, column]
-            said = instant[kind]
-            if said is None:
+            probabilities = instant[kind]
+            if probabilities is None:
                 axis.text(0.5, 0.5, "nothing", transform=axis.transAxes, ha="center", va="center", color="#57606a")
             else:
-                axis.barh(range(len(LABELS)), [100 * said.get(label, 0.0) for label in LABELS], color=colour)
+                axis.barh(range(len(LABELS)), [100 * probabilities.get(label, 0.0) for label in LABELS], color=line_color)
             axis.set(xlim=(0, 100), yticks=range(len(LABELS)))
             axis.set_yticklabels(LABELS, fontsize=7)
             axis.invert_yaxis() if column == 0 else None

@@ -20,22 +20,22 @@ INSTANTS = 6
 
 def history(run_dir: Path, kind: str) -> dict[str, Any]:
     """Return how the training went whose card and run folder are in `run_dir`, epoch by epoch."""
-    card, metrics = _json(run_dir / f"{kind}.json"), _json(run_dir / kind / "metrics.json")
+    card, metrics = _read_json(run_dir / f"{kind}.json"), _read_json(run_dir / kind / "metrics.json")
     rows = [{name: round(value, 5) for name, value in row.items()} for row in metrics["history"]]
     made = {"command": f"moodring train {kind}", "commit": card["commit"], "seed": card["recipe"]["seed"]}
     return {"what": f"training of {kind}, by epoch", **made, "sha256": card["sha256"], "history": rows}
 
 
-def instants(events: Path) -> dict[str, Any]:
+def sample_instants(events: Path) -> dict[str, Any]:
     """Return what was said of face, voice and both at some instants of a run, evenly spread over its events."""
     try:
         lines = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise DataError(f"{events}: cannot be read as events ({error})") from error
-    said = [line["data"] for line in lines if line["type"] == "moodring.emotion.v1" and line["data"]["state"] == "ok"]
-    if not said:
+    emotion_events = [line["data"] for line in lines if line["type"] == "moodring.emotion.v1" and line["data"]["state"] == "ok"]
+    if not emotion_events:
         raise DataError(f"{events}: nothing was said in any event")
-    chosen = [said[(2 * index + 1) * len(said) // (2 * INSTANTS)] for index in range(INSTANTS)]
+    chosen = [emotion_events[(2 * index + 1) * len(emotion_events) // (2 * INSTANTS)] for index in range(INSTANTS)]
     return {
         "what": "the bundled clip as the daemon reads it",
         "command": "moodring run edge/samples/clip.mp4 --pace max --events FILE",
@@ -57,7 +57,7 @@ def _rounded(view: dict[str, Any] | None) -> dict[str, float] | None:
     return None if view is None else {label: round(p, 4) for label, p in view["probabilities"].items()}
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
     source, out = Path(arguments[1]), Path(arguments[2])
     try:
         if arguments[0] == "events":
-            _write(out / "sample_events.json", instants(source))
+            _write(out / "sample_events.json", sample_instants(source))
         for kind in KINDS if arguments[0] == "history" else ():
             if (source / kind / "metrics.json").is_file():
                 _write(out / f"{kind}_history.json", history(source, kind))

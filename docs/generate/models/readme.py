@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs.generate.models.blocks import Block, Table, Text, blocks_as_markdown
-from docs.generate.models.evidence import Evidence, face_seeds, methods_of, percent, spread_of
+from docs.generate.models.blocks import Block, Table, Text, blocks_to_markdown
+from docs.generate.models.evidence import Evidence, describe_face_seeds, describe_spread, methods_of, percent
 from moodring.errors import DataError
-from moodring.evaluation.pairs import EASIER, PAIRING
+from moodring.evaluation.pairs import PAIRING, PAIRING_CAVEAT
 
 BEGIN, END = "<!-- figures: written by `make report` from docs/models/*.json -->", "<!-- end of figures -->"
-HOME = "docs/models"
+MODELS_FOLDER = "docs/models"
 
 
 def write(readme: Path, evidence: Evidence) -> None:
@@ -24,7 +24,7 @@ def write(readme: Path, evidence: Evidence) -> None:
 
 
 def section(evidence: Evidence) -> str:
-    return blocks_as_markdown([*_table(evidence), *_notes(evidence)])
+    return blocks_to_markdown([*_table(evidence), *_notes(evidence)])
 
 
 def _table(evidence: Evidence) -> list[Block]:
@@ -32,7 +32,7 @@ def _table(evidence: Evidence) -> list[Block]:
     official, ferplus = (methods_of(evidence, head)["feature"] for head in ("official", "ferplus"))
 
     def row(what: str, name: str, data: str, found: dict[str, float]) -> tuple[str, ...]:
-        link = f"[{what}]({HOME}/{name}.json)" if name else what
+        link = f"[{what}]({MODELS_FOLDER}/{name}.json)" if name else what
         return (link, data, str(found["n"]), percent(found["accuracy"]), percent(found["macro_f1"]), percent(found["ece"]))
 
     rows = [row("face", "face", f"FER2013 {face['split']}, official labels", face)]
@@ -57,7 +57,7 @@ def _notes(evidence: Evidence) -> list[Block]:
     part = evidence["fusion_folds"]["by_label_set"]["ferplus"]
     confident = part["confident"]
     notes = [
-        f"The pairs are **{PAIRING}**: a picture and a recording that carry the same label, not one person filmed; {EASIER}.",
+        f"The pairs are **{PAIRING}**: a picture and a recording that carry the same label, not one person filmed; {PAIRING_CAVEAT}.",
         f"Feature fusion {percent(methods['feature']['accuracy'])}, weighted average "
         f"{percent(methods['weighted']['accuracy'])}, "
         f"voting {percent(methods['voting']['accuracy'])} (FER+ labels; `fusion.method` chooses). Calm counted as "
@@ -77,9 +77,9 @@ def _notes(evidence: Evidence) -> list[Block]:
         f"{percent(folds['random_split_that_mixes_actors']['accuracy'])}: **inflated**.",
     ]
     if "speech_seeds" in evidence:
-        count, pooled = len(evidence["speech_seeds"]["runs"]), spread_of(evidence, "speech_seeds", "accuracy")
+        count, pooled = len(evidence["speech_seeds"]["runs"]), describe_spread(evidence, "speech_seeds", "accuracy")
         notes.append(f"The folds were trained {count} times, with other seeds: {pooled} pooled.")
-    notes.append(face_seeds(evidence))
+    notes.append(describe_face_seeds(evidence))
     if "by_noise" in folds:
         noisy = [part["10"] for part in folds["by_noise"].values()]
         notes.append(

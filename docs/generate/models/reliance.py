@@ -6,21 +6,21 @@ from pathlib import Path
 
 from docs.generate.models import figures
 from docs.generate.models.blocks import Block, Figure, Heading, Table, Text
-from docs.generate.models.evidence import METHODS, SETS, Evidence, methods_of, percent, points
+from docs.generate.models.evidence import LABEL_SETS, METHODS, Evidence, methods_of, percent, percentage_points
 from moodring.labels import LABELS
 
 
-def trust(evidence: Evidence, out: Path) -> list[Block]:
-    named = {f"both, {SETS[head]}": methods_of(evidence, head)["feature"] for head in SETS}
+def calibration(evidence: Evidence, out: Path) -> list[Block]:
+    named = {f"both, {LABEL_SETS[head]}": methods_of(evidence, head)["feature"] for head in LABEL_SETS}
     bins = {name: found["reliability"] for name, found in named.items()}
     face = evidence["face"]["by_label_set"]
-    bins |= {f"face, {SETS[head]}": face[head]["reliability"] for head in face if "reliability" in face[head]}
+    bins |= {f"face, {LABEL_SETS[head]}": face[head]["reliability"] for head in face if "reliability" in face[head]}
     if "reliability" in evidence["speech_folds"]["pooled"]:
         bins["voice, five folds"] = evidence["speech_folds"]["pooled"]["reliability"]
-    figures.reliabilities(out / "reliability.png", bins)
+    figures.reliability_diagrams(out / "reliability.png", bins)
     figures.risk_coverage(out / "risk_coverage.png", {name: found["risk_coverage"] for name, found in named.items()})
     rows = []
-    for head, name in SETS.items():
+    for head, name in LABEL_SETS.items():
         found = evidence["fusion_folds"]["by_label_set"][head]["confident"]
         lowest, highest = min(p["threshold"] for p in found["by_fold"]), max(p["threshold"] for p in found["by_fold"])
         rows.append(
@@ -52,10 +52,10 @@ def trust(evidence: Evidence, out: Path) -> list[Block]:
     ]
 
 
-def missing(evidence: Evidence, out: Path) -> list[Block]:
+def missing_modality(evidence: Evidence, out: Path) -> list[Block]:
     del out
     rows, wrong_rows = [], []
-    for head, name in SETS.items():
+    for head, name in LABEL_SETS.items():
         found = methods_of(evidence, head)["feature"]
         rows += [
             (f"no voice, {name}", percent(found["speech_missing"]["accuracy"]), percent(found["face_alone"]["accuracy"])),
@@ -111,8 +111,8 @@ def true_pairs(evidence: Evidence, out: Path) -> list[Block]:
             METHODS[rule],
             percent(kinds["true"]["accuracy"]),
             percent(kinds["by_class"]["accuracy"]),
-            points(kinds["true"]["accuracy"] - kinds["by_class"]["accuracy"]),
-            points(kinds["true"]["merged_calm"]["accuracy"] - kinds["by_class"]["merged_calm"]["accuracy"]),
+            percentage_points(kinds["true"]["accuracy"] - kinds["by_class"]["accuracy"]),
+            percentage_points(kinds["true"]["merged_calm"]["accuracy"] - kinds["by_class"]["merged_calm"]["accuracy"]),
         )
         for rule, kinds in found["rules"].items()
     ]
@@ -140,7 +140,7 @@ def true_pairs(evidence: Evidence, out: Path) -> list[Block]:
     ]
 
 
-def strange_faces(evidence: Evidence) -> list[Block]:
+def out_of_domain_faces(evidence: Evidence) -> list[Block]:
     """Say how faces of another corpus are read, and what is said of pictures in which nobody is."""
     blocks: list[Block] = []
     if "face_ck48" in evidence:
@@ -178,7 +178,7 @@ def robustness(evidence: Evidence, out: Path) -> list[Block]:
                 name.removeprefix("sc_").replace("_", " "): list(by_snr.items()) for name, by_snr in by_noise.items()
             }
         }
-        figures.lines(out / "robustness_voice.png", voices, "right, per cent")
+        figures.line_panels(out / "robustness_voice.png", voices, "right, per cent")
         source = evidence.source("speech_folds")
         blocks.append(Figure("robustness_voice.png", "Voice accuracy by noise and its level, five folds", source))
     for name in evidence.files:
@@ -187,16 +187,16 @@ def robustness(evidence: Evidence, out: Path) -> list[Block]:
                 f"{kind}, {part['unit']}".rstrip(", "): {
                     head: [(strength, at[head]) for strength, at in part["by_strength"].items()]
                     for head in next(iter(part["by_strength"].values()))
-                    if head in (*SETS, "voice")
+                    if head in (*LABEL_SETS, "voice")
                 }
                 for kind, part in evidence[name]["by_disturbance"].items()
             }
             what = "voice" if name == "speech_folds" else "face"
-            picture = "robustness_face.png" if what == "face" else "disturbed_voice.png"
-            figures.lines(out / picture, groups, "right, per cent")
+            figure_file = "robustness_face.png" if what == "face" else "disturbed_voice.png"
+            figures.line_panels(out / figure_file, groups, "right, per cent")
             caption = f"{what.capitalize()} accuracy by disturbance and its strength"
-            blocks.append(Figure(picture, caption, evidence.source(name)))
-    blocks += strange_faces(evidence)
+            blocks.append(Figure(figure_file, caption, evidence.source(name)))
+    blocks += out_of_domain_faces(evidence)
     if tess := folds.get("tess"):
         speakers = ", ".join(f"{name} {percent(share)}" for name, share in tess["by_speaker"].items())
         blocks.append(

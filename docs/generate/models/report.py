@@ -8,26 +8,39 @@ from typing import Any
 
 from docs.generate.models import figures
 from docs.generate.models.blocks import Block, Figure, Heading, Table, Text
-from docs.generate.models.context import curves, inflated, limits, made, references, sheet
-from docs.generate.models.evidence import METHODS, SETS, Evidence, methods_of, percent, points
-from docs.generate.models.reliance import missing, robustness, true_pairs, trust
-from moodring.evaluation.pairs import EASIER, PAIRING
+from docs.generate.models.context import curves, instants_sheet, limits, provenance, references, split_comparison
+from docs.generate.models.evidence import LABEL_SETS, METHODS, Evidence, methods_of, percent, percentage_points
+from docs.generate.models.reliance import calibration, missing_modality, robustness, true_pairs
+from moodring.evaluation.pairs import PAIRING, PAIRING_CAVEAT
 from moodring.labels import LABELS
 
 
 def report(evidence: Evidence, out: Path) -> list[Block]:
     """Return the page's blocks; its pictures are written beside it."""
-    sections = (summary, data, results, fusing, confusion, trust, missing, true_pairs, robustness, inflated, curves, sheet)
+    sections = (
+        summary,
+        data,
+        results,
+        fusion_methods,
+        confusion,
+        calibration,
+        missing_modality,
+        true_pairs,
+        robustness,
+        split_comparison,
+        curves,
+        instants_sheet,
+    )
     blocks: list[Block] = [Heading("How good the models are", 1)]
     for section in sections:
         blocks += section(evidence, out)
-    return [*blocks, *references(), *limits(evidence), *made(evidence)]
+    return [*blocks, *references(), *limits(evidence), *provenance(evidence)]
 
 
 def summary(evidence: Evidence, out: Path) -> list[Block]:
     folds, face = evidence["speech_folds"]["pooled"], evidence["face"]["by_label_set"]
     rows = []
-    for head, name in SETS.items():
+    for head, name in LABEL_SETS.items():
         fused = methods_of(evidence, head)["feature"]
         seen = face.get(head)
         rows.append(
@@ -43,7 +56,7 @@ def summary(evidence: Evidence, out: Path) -> list[Block]:
         )
     fused = methods_of(evidence, "ferplus")["feature"]
     worst = sorted(LABELS, key=lambda label: fused["per_class"][label]["recall"])[:3]
-    figures.bars(
+    figures.bar_chart(
         out / "summary.png",
         {
             name: {
@@ -51,12 +64,12 @@ def summary(evidence: Evidence, out: Path) -> list[Block]:
                 "voice alone": methods_of(evidence, head)["feature"]["speech_alone"]["accuracy"],
                 "both": methods_of(evidence, head)["feature"]["accuracy"],
             }
-            for head, name in SETS.items()
+            for head, name in LABEL_SETS.items()
         },
         {"face alone": figures.FACE, "voice alone": figures.VOICE, "both": figures.BOTH},
         f"eight classes, {PAIRING}",
     )
-    seldom = ", ".join(f"{label} ({percent(fused['per_class'][label]['recall'])} found)" for label in worst)
+    lowest_recall = ", ".join(f"{label} ({percent(fused['per_class'][label]['recall'])} found)" for label in worst)
     wrong = evidence["fusion_folds"]["by_label_set"]["ferplus"]["wrong"]
     return [
         Text(
@@ -87,11 +100,11 @@ def summary(evidence: Evidence, out: Path) -> list[Block]:
             (
                 f"**Pairs** are {PAIRING}: a picture of FER2013 and a recording of RAVDESS that carry the same label. "
                 "Nobody was "
-                f"filmed and recorded at once: {EASIER}.",
+                f"filmed and recorded at once: {PAIRING_CAVEAT}.",
                 "**On whom**: faces found by web search, grey, 48 pixels a side; twenty North American actors in a "
                 "studio. How the "
                 "figures differ with age, skin colour, culture or disability has not been measured.",
-                f"**Where it fails**: {seldom} are found least often. When one side shows another class than the other, "
+                f"**Where it fails**: {lowest_recall} are found least often. When one side shows another class than the other, "
                 "the fused answer follows the wrong side "
                 f"often: with a wrong face it is right in {percent(wrong['face']['fused_by_freshness']['1'])}, with a "
                 "wrong voice in "
@@ -107,10 +120,10 @@ def summary(evidence: Evidence, out: Path) -> list[Block]:
 def data(evidence: Evidence, out: Path) -> list[Block]:
     del out
     face, voices = evidence["face"]["by_label_set"], evidence["speech_folds"]["pooled"]["per_class"]
-    heads = [head for head in SETS if head in face]
+    heads = [head for head in LABEL_SETS if head in face]
     rows = [(label, *(str(face[head]["per_class"][label]["n"]) for head in heads), str(voices[label]["n"])) for label in LABELS]
     total = ("**all**", *(str(face[head]["n"]) for head in heads), str(evidence["speech_folds"]["pooled"]["n"]))
-    header = ("class", *(f"pictures, {SETS[head]}" for head in heads), "voice clips")
+    header = ("class", *(f"pictures, {LABEL_SETS[head]}" for head in heads), "voice clips")
     return [
         Heading("Table 1: the data tested on"),
         Text(
@@ -131,9 +144,9 @@ def row_of(name: str, figures_of: Mapping[str, Any]) -> tuple[str, ...]:
 
 def results(evidence: Evidence, out: Path) -> list[Block]:
     del out
-    rows = [row_of(f"face, {SETS[head]}", part) for head, part in evidence["face"]["by_label_set"].items()]
+    rows = [row_of(f"face, {LABEL_SETS[head]}", part) for head, part in evidence["face"]["by_label_set"].items()]
     rows += [row_of("voice, five folds", evidence["speech_folds"]["pooled"])]
-    for head, name in SETS.items():
+    for head, name in LABEL_SETS.items():
         fused = methods_of(evidence, head)["feature"]
         rows += [
             row_of(f"both, {name}", fused),
@@ -145,7 +158,7 @@ def results(evidence: Evidence, out: Path) -> list[Block]:
     return [
         Heading("Table 2: face, voice and both"),
         Text(
-            f"Precision, recall and F are means over the classes that occur. The pairs are {PAIRING}; {EASIER}. The "
+            f"Precision, recall and F are means over the classes that occur. The pairs are {PAIRING}; {PAIRING_CAVEAT}. The "
             "face never answers "
             "calm, which is one clip in seven or eight: on pairs in eight classes it cannot be right there."
         ),
@@ -158,9 +171,9 @@ def results(evidence: Evidence, out: Path) -> list[Block]:
     ]
 
 
-def fusing(evidence: Evidence, out: Path) -> list[Block]:
+def fusion_methods(evidence: Evidence, out: Path) -> list[Block]:
     rows = []
-    for head, name in SETS.items():
+    for head, name in LABEL_SETS.items():
         for method, title in METHODS.items():
             found = methods_of(evidence, head)[method]
             rows.append(
@@ -169,23 +182,23 @@ def fusing(evidence: Evidence, out: Path) -> list[Block]:
                     percent(found["accuracy"]),
                     percent(found["macro_f1"]),
                     percent(found["merged_calm"]["accuracy"]),
-                    points(found["over_the_better_branch"]),
+                    percentage_points(found["over_the_better_branch"]),
                     percent(found["ece"]),
                 )
             )
     groups = {
         name: {METHODS[method]: methods_of(evidence, head)[method]["accuracy"] for method in ("feature", "weighted", "voting")}
-        for head, name in SETS.items()
+        for head, name in LABEL_SETS.items()
     }
-    colours = dict(zip(groups[SETS["official"]], (figures.BOTH, figures.FACE, figures.VOICE), strict=True))
-    figures.bars(out / "fusion_methods.png", groups, colours, f"feature against decision fusion, {PAIRING}")
+    colors = dict(zip(groups[LABEL_SETS["official"]], (figures.BOTH, figures.FACE, figures.VOICE), strict=True))
+    figures.bar_chart(out / "fusion_methods.png", groups, colors, f"feature against decision fusion, {PAIRING}")
     gap = {
         head: methods_of(evidence, head)["feature"]["accuracy"] - methods_of(evidence, head)["product, untrained"]["accuracy"]
-        for head in SETS
+        for head in LABEL_SETS
     }
     return [
         Heading("Table 3 and Figure 3: feature against decision fusion"),
-        Text(f"One protocol for all: {evidence['fusion_folds']['protocol']}. The pairs are {PAIRING}; {EASIER}."),
+        Text(f"One protocol for all: {evidence['fusion_folds']['protocol']}. The pairs are {PAIRING}; {PAIRING_CAVEAT}."),
         Table(
             ("way of fusing", "accuracy", "F", "calm as neutral", "points over the better branch", "ECE"),
             rows,
@@ -203,8 +216,8 @@ def fusing(evidence: Evidence, out: Path) -> list[Block]:
             "other once the "
             "class is given, for which the product is the best rule there is: that is why an average falls behind "
             "here, and why "
-            f"learning adds little to the bare product ({points(gap['official'])} points by FER2013's labels, "
-            f"{points(gap['ferplus'])} by FER+). In life the two sides do depend on each other: see true pairs below."
+            f"learning adds little to the bare product ({percentage_points(gap['official'])} points by FER2013's labels, "
+            f"{percentage_points(gap['ferplus'])} by FER+). In life the two sides do depend on each other: see true pairs below."
         ),
     ]
 
@@ -212,7 +225,7 @@ def fusing(evidence: Evidence, out: Path) -> list[Block]:
 def confusion(evidence: Evidence, out: Path) -> list[Block]:
     fused = methods_of(evidence, "ferplus")["feature"]
     face = evidence["face"]["by_label_set"].get("ferplus", evidence["face"])
-    figures.confusions(
+    figures.confusion_matrices(
         out / "confusion.png",
         {
             "face (FER+ majority)": face["confusion"],

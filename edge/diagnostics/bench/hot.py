@@ -141,7 +141,7 @@ def _pass(measured: Measured, floor: Floor, recording: Recording, publisher: Pub
     heard = ticks = 0
     for index, jpeg in enumerate(recording.jpegs):
         now_ns = int(index * NS_PER_S / recording.fps)
-        while (end := heard + pipeline.samples_due()) <= min(recording.sound.size, now_ns * RATE_HZ // NS_PER_S):
+        while (end := heard + pipeline.samples_to_next_batch()) <= min(recording.sound.size, now_ns * RATE_HZ // NS_PER_S):
             windows = pipeline.counters.windows_read
             pipeline.process_audio(AudioBlock(recording.sound[heard:end], heard * NS_PER_S // RATE_HZ))
             floor.block(end - heard)

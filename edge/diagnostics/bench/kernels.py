@@ -18,11 +18,11 @@ from moodring.diagnostics.bench.timing import Stage
 from moodring.features.audio.filterbank import mel_filters
 from moodring.features.audio.mfcc import CHUNK_FRAMES
 from moodring.features.audio.spectrum import make_kernel
-from moodring.features.face.crop import crop_face, normalise_crops
-from moodring.features.face.haar import QUICK_LOOK, REGION_FACTOR, SEARCH_BOX_GAIN, SEARCH_CASCADE, load_cascade
+from moodring.features.face.crop import crop_face, normalize_crops
+from moodring.features.face.haar import QUICK_SEARCH, REGION_SCALE_FACTOR, SEARCH_BOX_GAIN, SEARCH_CASCADE, load_cascade
 from moodring.features.spec import PreprocessSpec
 from moodring.inference.bundle import Bundle
-from moodring.inference.variants import Form, Plan
+from moodring.inference.variants import NetworkVariant, VariantPlan
 from moodring.types import U8
 
 KERNELS = ("decode", "detect", "face", "mfcc", "speech")
@@ -31,7 +31,7 @@ KERNELS = ("decode", "detect", "face", "mfcc", "speech")
 class Floor:
     """Runs the bare kernels and takes their times."""
 
-    def __init__(self, bundle: Bundle, plan: Plan, reduction: int) -> None:
+    def __init__(self, bundle: Bundle, plan: VariantPlan, reduction: int) -> None:
         self.stages = {name: Stage() for name in KERNELS}
         self._spec = bundle.spec
         self._reduction = reduction
@@ -47,8 +47,8 @@ class Floor:
         region, sides = _region(grey, box_xywh)
         search = self.stages["detect"].timed(self._cascade.detectMultiScale2)
         low, high = sides
-        search(region, REGION_FACTOR, QUICK_LOOK.neighbours, 0, (low, low), (high, high))
-        crop = {"crop": normalise_crops(crop_face(grey, box_xywh, self._spec.face)[None])}
+        search(region, REGION_SCALE_FACTOR, QUICK_SEARCH.neighbours, 0, (low, low), (high, high))
+        crop = {"crop": normalize_crops(crop_face(grey, box_xywh, self._spec.face)[None])}
         self.stages["face"].timed(self._sessions["face"])(crop)
 
     def block(self, samples: int) -> None:
@@ -63,15 +63,15 @@ class Floor:
             self.stages["speech"].timed(self._sessions["speech"])(self._window)
 
 
-def _session(bundle: Bundle, name: str, form: Form) -> Callable[[dict[str, Any]], Any]:
+def _session(bundle: Bundle, name: str, variant: NetworkVariant) -> Callable[[dict[str, Any]], Any]:
     """Return the engine's own call, without anything of ours round it where the engine is ONNX Runtime."""
-    if form.backend != "onnx":
-        return bundle.open(name, form.precision, form.backend).run
+    if variant.backend != "onnx":
+        return bundle.open(name, variant.precision, variant.backend).run
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
-        str(bundle.models[name].files[form.precision]), options, providers=["CPUExecutionProvider"]
+        str(bundle.models[name].files[variant.precision]), options, providers=["CPUExecutionProvider"]
     )
     return lambda inputs: session.run(None, inputs)
 
@@ -94,11 +94,11 @@ def _mel(spec: PreprocessSpec) -> Callable[[int], None]:
 def _region(grey: U8, box_xywh: tuple[int, int, int, int]) -> tuple[U8, tuple[int, int]]:
     """Cut out and scale what the cascade looks at, as the detector does; return it and the sides of the faces looked for."""
     x, y, side, _ = box_xywh
-    reach = side * (0.5 + QUICK_LOOK.pad)
+    reach = side * (0.5 + QUICK_SEARCH.pad)
     left, top = max(0, int(x + side / 2 - reach)), max(0, int(y + side / 2 - reach))
     region = grey[top : int(y + side / 2 + reach), left : int(x + side / 2 + reach)]
-    scale = QUICK_LOOK.face_side / side
+    scale = QUICK_SEARCH.face_side / side
     size = (round(region.shape[1] * scale), round(region.shape[0] * scale))
-    wanted = QUICK_LOOK.face_side * SEARCH_BOX_GAIN
+    wanted = QUICK_SEARCH.face_side * SEARCH_BOX_GAIN
     scaled = np.asarray(cv2.resize(region, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-    return scaled, (round(QUICK_LOOK.sizes[0] * wanted), round(QUICK_LOOK.sizes[1] * wanted))
+    return scaled, (round(QUICK_SEARCH.sizes[0] * wanted), round(QUICK_SEARCH.sizes[1] * wanted))

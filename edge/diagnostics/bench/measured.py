@@ -34,7 +34,7 @@ class StageRecorder(StageTimer):
         self.stages = {name: Stage() for name in (*STAGES, "see")}
         self.answers_ns: list[int] = []
         self.clock_ns: Callable[[], int] | None = None
-        self.taken_ns: Callable[[VideoFrame], int] = lambda frame: frame.capture_time_ns
+        self.captured_at_ns: Callable[[VideoFrame], int] = lambda frame: frame.capture_time_ns
         self._timed = {*FRAME_STAGES, *AUDIO_STAGES, "detect", "search", "face", "fusion"} if inner else {*FRAME_STAGES}
         self._newest: VideoFrame | None = None
         self._is_tracked = self._is_read = self._is_searched = self._is_searched_at_once = False  # the newest frame
@@ -80,7 +80,7 @@ class StageRecorder(StageTimer):
         if not self._is_read:
             return
         if self.clock_ns is not None and self._newest is not None:
-            self.answers_ns.append(self.clock_ns() - self.taken_ns(self._newest))
+            self.answers_ns.append(self.clock_ns() - self.captured_at_ns(self._newest))
         for name in ("see", "crop"):
             self.stages[name].record(wall_ns, cpu_ns)
         self._is_searched_at_once = self._is_searched

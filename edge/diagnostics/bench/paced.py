@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from moodring.capture.base import LiveAudio, LiveVideo, Undecoded
+from moodring.capture.base import CapturedFrame, LiveAudioSource, LiveVideoSource
 from moodring.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from moodring.diagnostics.bench.machine import Look, memory_mb, troubles
 from moodring.diagnostics.bench.measured import STAGES, Measured, StageRecorder
@@ -41,7 +41,7 @@ class PlayedCamera:
     def open(self) -> None:
         self._due_ns = time.monotonic_ns()
 
-    def read(self) -> Undecoded:
+    def read(self) -> CapturedFrame:
         self._due_ns += int(NS_PER_S / self._recording.fps)
         MonotonicClock().sleep_until_ns(self._due_ns)
         self._next += 1
@@ -54,7 +54,7 @@ class PlayedCamera:
 class PlayedMicrophone:
     """Gives a recording's sound in blocks of 20 ms at its pace, for ever."""
 
-    blocks_lost = 0
+    blocks_dropped = 0
 
     def __init__(self, recording: Recording) -> None:
         self.name = recording.name
@@ -76,7 +76,7 @@ class PlayedMicrophone:
         """Nothing is held."""
 
 
-Devices = tuple[LiveVideo, LiveAudio | None]
+Devices = tuple[LiveVideoSource, LiveAudioSource | None]
 
 
 def played(recording: Recording, first: int = 0) -> Devices:

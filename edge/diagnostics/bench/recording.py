@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from moodring.capture.base import Undecoded
-from moodring.capture.grey import decode_jpeg, reduction_for
+from moodring.capture.base import CapturedFrame
+from moodring.capture.grey import decode_jpeg, reduction_factor
 from moodring.capture.media import AudioFile, VideoFile, probe
 from moodring.clock import NS_PER_S
 from moodring.errors import MediaError
@@ -33,11 +33,11 @@ class Recording:
     @property
     def reduction(self) -> int:
         """By how much a camera of this size shrinks its pictures when it decodes them."""
-        return reduction_for(self.size[1])
+        return reduction_factor(self.size[1])
 
-    def captured(self, index: int, time_ns: int) -> Undecoded:
+    def captured(self, index: int, time_ns: int) -> CapturedFrame:
         """Return a picture as a network camera hands it over."""
-        return Undecoded(self.jpegs[index % len(self.jpegs)], time_ns, index, self._decoded)
+        return CapturedFrame(self.jpegs[index % len(self.jpegs)], time_ns, index, self._decoded)
 
     def _decoded(self, jpeg: U8) -> tuple[U8, int] | None:
         grey = decode_jpeg(jpeg, self.reduction)

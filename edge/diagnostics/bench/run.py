@@ -26,7 +26,7 @@ from moodring.errors import MoodringError, UsageError
 from moodring.inference import bundle as bundles
 from moodring.inference import tuning
 from moodring.inference.bundle import Bundle
-from moodring.inference.variants import Plan
+from moodring.inference.variants import VariantPlan
 from moodring.pipeline import open_networks
 from moodring.publish.jsonl import JsonLines
 from moodring.run.session import log
@@ -35,7 +35,7 @@ from moodring.run.sources import SAMPLE_CLIP
 SCHEMA = 2
 STARTS = 3
 
-Peers = Callable[[recording.Recording, Bundle, Plan, dict[str, Any]], dict[str, Any]]
+Peers = Callable[[recording.Recording, Bundle, VariantPlan, dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def bench(options: BenchOptions, peers: Peers | None = None) -> int:
         "schema": SCHEMA,
         "machine": machine.describe(),
         "bundle": bundle.id,
-        "networks": {name: str(form) for name, form in plan.items()},
+        "networks": {name: str(variant) for name, variant in plan.items()},
         "networks_chosen": why,
         "recording": {"name": Path(played.name).name, "size": played.size, "fps": played.fps, "seconds": played.seconds},
         "devices": "live" if options.live else "played",

@@ -27,18 +27,18 @@ from moodring.clock import NS_PER_S
 from moodring.diagnostics.bench.recording import JPEG_QUALITY, RATE_HZ, Recording
 from moodring.types import U8
 
-MARK_BITS, MARK_SIDE = 12, 12  # squares, and their pixels
-SEND_BUFFER = 262_144  # bytes: four or five pictures
+MARK_BITS, MARK_SIDE_PX = 12, 12  # squares, and their pixels
+SEND_BUFFER_BYTES = 262_144  # bytes: four or five pictures
 SOUND_BLOCK_S = 0.04
 
 
 @dataclass(frozen=True, slots=True)
-class Cameras:
+class CameraEndpoints:
     """Where the cameras are: `pictures` different ones are sent over and over, picture 0 first at `start_ns`."""
 
     port: int
     start_ns: int
-    pictures: int
+    frame_count: int
 
     def video(self, fps: float, first: int = 0) -> str:
         """The address of a camera of this rate; `first` lets each of several be at another picture."""
@@ -48,70 +48,70 @@ class Cameras:
         return f"http://127.0.0.1:{self.port}/sound"
 
 
-class Ruler:
+class CaptureTimeDecoder:
     """Says when a camera took a picture, by its mark. Pictures must come in their order; some may be missing."""
 
-    def __init__(self, cameras: Cameras, fps: float, first: int = 0) -> None:
+    def __init__(self, cameras: CameraEndpoints, fps: float, first: int = 0) -> None:
         self._cameras, self._fps, self._first = cameras, fps, first
         self._number: int | None = None
 
-    def taken_ns(self, grey: U8, reduction: int = 1) -> int:
+    def captured_at_ns(self, grey: U8, reduction: int = 1) -> int:
         """Return when it was taken, in ns of the monotonic clock; uint8 [H, W], at 1/`reduction` of what was sent."""
-        beyond = read_mark(grey, MARK_SIDE // reduction) - self._first
+        offset = read_mark(grey, MARK_SIDE_PX // reduction) - self._first
         if self._number is None:  # the newest that it can be
             newest = int((time.monotonic_ns() - self._cameras.start_ns) * self._fps / NS_PER_S)
-            self._number = newest - (newest - beyond) % self._cameras.pictures
-        self._number += (beyond - self._number) % self._cameras.pictures
+            self._number = newest - (newest - offset) % self._cameras.frame_count
+        self._number += (offset - self._number) % self._cameras.frame_count
         return self._cameras.start_ns + int(self._number * NS_PER_S / self._fps)
 
 
-def marked(grey: U8, number: int) -> U8:
+def draw_mark(grey: U8, number: int) -> U8:
     """Return a copy with the number in its lower left corner."""
     bits = [255 * (number >> bit & 1) for bit in range(MARK_BITS)]
-    with_mark = grey.copy()
-    with_mark[-MARK_SIDE:, : MARK_BITS * MARK_SIDE] = np.repeat(np.array(bits, np.uint8), MARK_SIDE)
-    return with_mark
+    marked_frame = grey.copy()
+    marked_frame[-MARK_SIDE_PX:, : MARK_BITS * MARK_SIDE_PX] = np.repeat(np.array(bits, np.uint8), MARK_SIDE_PX)
+    return marked_frame
 
 
-def read_mark(grey: U8, side: int = MARK_SIDE) -> int:
+def read_mark(grey: U8, side: int = MARK_SIDE_PX) -> int:
     """Return the number of a marked picture whose squares have `side` pixels."""
     row = grey[-(side // 2), side // 2 : MARK_BITS * side : side]
     return sum(1 << bit for bit, level in enumerate(row.tolist()) if level > 127)
 
 
 @contextlib.contextmanager
-def serving(recording: Recording) -> Iterator[Cameras]:
+def serve_recording(recording: Recording) -> Iterator[CameraEndpoints]:
     """Serve a recording from a process of its own, to as many as ask."""
-    with beside(_serve, recording.jpegs, recording.sound) as cameras:
+    with run_in_process(_serve, recording.jpegs, recording.sound) as cameras:
         yield cameras
 
 
 @contextlib.contextmanager
-def beside(serve: Callable[..., None], *given: object) -> Iterator[Any]:
+def run_in_process(serve: Callable[..., None], *arguments: object) -> Iterator[Any]:
     """Run `serve(*given, told, stop)` in a process of its own until the block ends; yield what it puts into `told`."""
     context = multiprocessing.get_context("spawn")
-    told: Any = context.SimpleQueue()
+    results: Any = context.SimpleQueue()
     stop = context.Event()
-    process = context.Process(target=serve, args=(*given, told, stop), daemon=True)
+    process = context.Process(target=serve, args=(*arguments, results, stop), daemon=True)
     process.start()
     try:
-        yield told.get()
+        yield results.get()
     finally:
         stop.set()
         process.join(10)
 
 
-def _serve(jpegs: list[U8], sound: np.ndarray, told: Any, stop: Event) -> None:
+def _serve(jpegs: list[U8], sound: np.ndarray, results: Any, stop: Event) -> None:
     cv2.setNumThreads(1)
-    pictures = [marked(decode_jpeg(jpeg, 1), number) for number, jpeg in enumerate(jpegs)]
+    frame_count = [draw_mark(decode_jpeg(jpeg, 1), number) for number, jpeg in enumerate(jpegs)]
     server = _Server(("127.0.0.1", 0), _Handler)
     encoded = (
-        cv2.imencode(".jpg", cv2.cvtColor(p, cv2.COLOR_GRAY2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]) for p in pictures
+        cv2.imencode(".jpg", cv2.cvtColor(p, cv2.COLOR_GRAY2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]) for p in frame_count
     )
     server.jpegs = [jpeg.tobytes() for _, jpeg in encoded]
     server.pcm = (np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes()
     server.start_ns = time.monotonic_ns()
-    told.put(Cameras(server.server_address[1], server.start_ns, len(jpegs)))
+    results.put(CameraEndpoints(server.server_address[1], server.start_ns, len(jpegs)))
     server.timeout = 0.05
     while not stop.is_set():
         server.handle_request()
@@ -130,16 +130,16 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        asked = {name: float(values[0]) for name, values in parse_qs(urlsplit(self.path).query).items()}
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        query = {name: float(values[0]) for name, values in parse_qs(urlsplit(self.path).query).items()}
         with contextlib.suppress(OSError):  # the reader has gone
             if self.path.startswith("/video"):
-                self._video(asked["fps"], int(asked["first"]))
+                self._video(query["fps"], int(query["first"]))
             else:
                 self._sound()
 
     def _video(self, fps: float, first: int) -> None:
-        self._head("multipart/x-mixed-replace; boundary=frame")
+        self._send_headers("multipart/x-mixed-replace; boundary=frame")
         start_ns, jpegs = self.server.start_ns, self.server.jpegs
         number = 0
         while True:
@@ -150,10 +150,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (len(jpeg), jpeg))
 
     def _sound(self) -> None:
-        self._head("audio/wav")
+        self._send_headers("audio/wav")
         endless = 0x7FFF_FF00
-        form = struct.pack("<IHHIIHH", 16, 1, 1, RATE_HZ, 2 * RATE_HZ, 2, 16)
-        self.wfile.write(b"RIFF" + struct.pack("<I", endless) + b"WAVEfmt " + form + b"data" + struct.pack("<I", endless - 36))
+        fmt_chunk = struct.pack("<IHHIIHH", 16, 1, 1, RATE_HZ, 2 * RATE_HZ, 2, 16)
+        self.wfile.write(
+            b"RIFF" + struct.pack("<I", endless) + b"WAVEfmt " + fmt_chunk + b"data" + struct.pack("<I", endless - 36)
+        )
         size, pcm = 2 * round(RATE_HZ * SOUND_BLOCK_S), self.server.pcm
         due_s, position = time.monotonic(), 0
         while True:
@@ -162,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
             due_s += SOUND_BLOCK_S
             time.sleep(max(0.0, due_s - time.monotonic()))
 
-    def _head(self, kind: str) -> None:
+    def _send_headers(self, kind: str) -> None:
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.end_headers()

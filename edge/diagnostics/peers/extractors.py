@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ ROUNDS = 25
 Call = Callable[[], object]
 
 
-def speech_like(seconds: float) -> np.ndarray:
+def synthetic_speech(seconds: float) -> np.ndarray:
     """A voiced-sounding signal: harmonics under a syllable-rate envelope, and a little noise, float32 in [-1, 1]."""
     rng = np.random.default_rng(0)
     t = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
@@ -38,28 +39,28 @@ def cpu_ns(call: Call, repeat: int) -> float:
     return (time.thread_time_ns() - start) / repeat
 
 
-def interleaved(calls: dict[str, tuple[Call, int]]) -> dict[str, dict[str, float]]:
+def time_interleaved(calls: dict[str, tuple[Call, int]]) -> dict[str, dict[str, float]]:
     """Time all calls in turn, `ROUNDS` times, after one round of warm-up; return min, median and max in microseconds."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(ROUNDS + 1):
         for name, (call, repeat) in calls.items():
-            taken = cpu_ns(call, repeat) / 1000.0
+            elapsed_us = cpu_ns(call, repeat) / 1000.0
             if round_:
-                times[name].append(taken)
+                times[name].append(elapsed_us)
     return {n: {"min_us": min(v), "median_us": statistics.median(v), "max_us": max(v)} for n, v in times.items()}
 
 
 def clip_calls(samples: np.ndarray) -> dict[str, tuple[Call, int]]:
     """One call computes the cepstra of a whole clip."""
     ours = Mfcc(SPEC, kernel="auto")
-    as_int16 = (samples * 32767).astype(np.int16)
+    samples_int16 = (samples * 32767).astype(np.int16)
     calls: dict[str, tuple[Call, int]] = {"moodring": (lambda: (ours.reset(), ours.push(samples)), 20)}
-    calls["floor"] = (floor_call(samples), 20)
-    calls |= peers_of_clip(samples, as_int16)
+    calls["floor"] = (kernel_baseline_call(samples), 20)
+    calls |= peer_clip_calls(samples, samples_int16)
     return calls
 
 
-def floor_call(samples: np.ndarray) -> Call:
+def kernel_baseline_call(samples: np.ndarray) -> Call:
     """The FFT and the mel product alone, of as many frames: what cannot be avoided."""
     kernel = Cv2Kernel(SPEC.fft_size, CHUNK_FRAMES, np.float32)
     kernel.frames[:] = np.random.default_rng(0).standard_normal(kernel.frames.shape)
@@ -78,7 +79,7 @@ def floor_call(samples: np.ndarray) -> Call:
     return run
 
 
-def peers_of_clip(samples: np.ndarray, as_int16: np.ndarray) -> dict[str, tuple[Call, int]]:
+def peer_clip_calls(samples: np.ndarray, samples_int16: np.ndarray) -> dict[str, tuple[Call, int]]:
     """The peers that are installed (extra `bench`)."""
     import kaldi_native_fbank as knf
     import librosa
@@ -91,7 +92,7 @@ def peers_of_clip(samples: np.ndarray, as_int16: np.ndarray) -> dict[str, tuple[
         return [online.get_frame(i) for i in range(online.num_frames_ready)]
 
     return {
-        "python_speech_features": (lambda: psf.mfcc(as_int16, RATE_HZ, nfft=512, winfunc=np.hamming), 2),
+        "python_speech_features": (lambda: psf.mfcc(samples_int16, RATE_HZ, nfft=512, winfunc=np.hamming), 2),
         "librosa": (
             lambda: librosa.feature.mfcc(
                 y=samples, sr=RATE_HZ, n_mfcc=13, n_fft=512, hop_length=HOP, win_length=400, n_mels=26, window="hamming",

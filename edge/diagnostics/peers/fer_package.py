@@ -14,21 +14,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-WARM = 3
+WARM_UP_FRAMES = 3
 
 
 def main(folder: Path) -> None:
-    begun_s = time.perf_counter()
+    import_start_s = time.perf_counter()
     from fer.fer import FER
 
     detector = FER()
-    start_s = time.perf_counter() - begun_s
+    start_s = time.perf_counter() - import_start_s
     wall_ms, cpu_ms, faces = [], [], 0
     for index, path in enumerate(sorted(folder.glob("*.jpg"))):
         jpeg = path.read_bytes()
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         found = detector.detect_emotions(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR))
-        if index >= WARM:
+        if index >= WARM_UP_FRAMES:
             cpu_ms.append(1000 * (time.process_time() - cpu_s))
             wall_ms.append(1000 * (time.perf_counter() - wall_s))
             faces += bool(found)

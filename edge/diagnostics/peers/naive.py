@@ -29,19 +29,19 @@ import numpy as np
 from moodring.clock import NS_PER_S
 from moodring.diagnostics.bench.recording import RATE_HZ, Recording
 from moodring.diagnostics.bench.timing import NS_PER_US, quantiles_us
-from moodring.diagnostics.peers.cameras import Cameras, Ruler
-from moodring.features.face.crop import normalise_crops
+from moodring.diagnostics.peers.cameras import CameraEndpoints, CaptureTimeDecoder
+from moodring.features.face.crop import normalize_crops
 from moodring.features.face.haar import load_cascade
 from moodring.inference import bundle as bundles
 from moodring.inference.bundle import Bundle
 
 WINDOW_S = 3
 WARM_UP_S = 3.0
-MEMORY_FRAMES, MEMORY_WARM = 24, 4
-WAYS = ("in_order", "newest")
+MEMORY_FRAMES, MEMORY_WARM_UP_FRAMES = 24, 4
+FEED_MODES = ("in_order", "newest")
 
 
-class Naive:
+class NaivePipeline:
     """The chain, frame by frame."""
 
     def __init__(self, bundle: Bundle, sound: np.ndarray) -> None:
@@ -56,54 +56,56 @@ class Naive:
         self._cascade = load_cascade()
         self._sound = np.resize((sound * 32767).astype(np.int16), WINDOW_S * RATE_HZ)
 
-    def answer(self, colour: np.ndarray) -> np.ndarray:
+    def process_frame(self, bgr: np.ndarray) -> np.ndarray:
         """Return the picture in grey, when both networks have answered."""
         import python_speech_features as psf
 
-        grey = np.asarray(cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY), np.uint8)
+        grey = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), np.uint8)
         found = self._cascade.detectMultiScale(grey)
         x, y, w, h = max(found, key=lambda box: box[2]) if len(found) else (0, 0, *grey.shape[::-1])
         crop = np.asarray(cv2.resize(grey[y : y + h, x : x + w], (self._size, self._size)), np.uint8)
-        self._face.run(None, {"crop": normalise_crops(crop[None])})
+        self._face.run(None, {"crop": normalize_crops(crop[None])})
         cepstra = psf.mfcc(self._sound, RATE_HZ, nfft=512)
         self._speech.run(None, {"window": np.resize(cepstra.astype(np.float32), self._window_shape)})
         return grey
 
 
-def by_itself(recording: Recording, bundle: Bundle) -> dict[str, Any]:
+def measure_from_memory(recording: Recording, bundle: Bundle) -> dict[str, Any]:
     """CPU of the process and wall time from a frame's JPEG to its answer, frame by frame, from memory."""
-    chain = Naive(bundle, recording.sound)
+    pipeline = NaivePipeline(bundle, recording.sound)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(os.cpu_count() or 1)
     wall_ns: list[int] = []
-    cpu_s = begun_s = 0.0
+    cpu_s = start_s = 0.0
     try:
-        for index in range(MEMORY_WARM + MEMORY_FRAMES):
-            if index == MEMORY_WARM:
-                cpu_s, begun_s = time.process_time(), time.perf_counter()
+        for index in range(MEMORY_WARM_UP_FRAMES + MEMORY_FRAMES):
+            if index == MEMORY_WARM_UP_FRAMES:
+                cpu_s, start_s = time.process_time(), time.perf_counter()
             frame_ns = time.perf_counter_ns()
-            jpeg = recording.jpegs[index * (len(recording.jpegs) // (MEMORY_WARM + MEMORY_FRAMES))]
-            chain.answer(cv2.imdecode(jpeg, cv2.IMREAD_COLOR))
-            if index >= MEMORY_WARM:
+            jpeg = recording.jpegs[index * (len(recording.jpegs) // (MEMORY_WARM_UP_FRAMES + MEMORY_FRAMES))]
+            pipeline.process_frame(cv2.imdecode(jpeg, cv2.IMREAD_COLOR))
+            if index >= MEMORY_WARM_UP_FRAMES:
                 wall_ns.append(time.perf_counter_ns() - frame_ns)
-        cpu_s, taken_s = time.process_time() - cpu_s, time.perf_counter() - begun_s
+        cpu_s, taken_s = time.process_time() - cpu_s, time.perf_counter() - start_s
     finally:
         cv2.setNumThreads(threads)
     return {
         "frames": MEMORY_FRAMES,
         "fps": MEMORY_FRAMES / taken_s,
         "cpu_ms_per_frame": 1000 * cpu_s / MEMORY_FRAMES,
-        "answer_ms": _ms(wall_ns),
+        "answer_ms": _quantiles_ms(wall_ns),
     }
 
 
-def live(cameras: Cameras, fps: float, recording: Recording, bundle: Bundle, *, way: str, seconds: float) -> dict[str, Any]:
+def live(
+    cameras: CameraEndpoints, fps: float, recording: Recording, bundle: Bundle, *, feed_mode: str, seconds: float
+) -> dict[str, Any]:
     """Run it in a process of its own on a camera for some seconds after a warm-up."""
     with tempfile.TemporaryDirectory(prefix="moodring-") as folder:
         np.save(Path(folder) / "sound.npy", recording.sound)
         command = [
-            sys.executable, "-m", "moodring.diagnostics.peers.naive", str(bundle.path), folder, way, str(seconds), str(fps),
-            str(cameras.port), str(cameras.start_ns), str(cameras.pictures),
+            sys.executable, "-m", "moodring.diagnostics.peers.naive", str(bundle.path), folder, feed_mode, str(seconds), str(fps),
+            str(cameras.port), str(cameras.start_ns), str(cameras.frame_count),
         ]  # fmt: skip
         run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
@@ -116,45 +118,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("way", choices=WAYS)
+    parser.add_argument("feed_mode", choices=FEED_MODES)
     parser.add_argument("seconds", type=float)
     parser.add_argument("fps", type=float)
-    for name in ("port", "start_ns", "pictures"):
+    for name in ("port", "start_ns", "frame_count"):
         parser.add_argument(name, type=int)
-    asked = parser.parse_args()
-    cameras = Cameras(asked.port, asked.start_ns, asked.pictures)
-    chain = Naive(bundles.load(bundles.resolve(asked.bundle)), np.load(asked.folder / "sound.npy"))
-    capture = cv2.VideoCapture(cameras.video(asked.fps))
-    frames = _in_order(capture) if asked.way == "in_order" else _newest(capture)
-    print(json.dumps(_watch(frames, chain, Ruler(cameras, asked.fps), asked.seconds, asked.fps)))
+    arguments = parser.parse_args()
+    cameras = CameraEndpoints(arguments.port, arguments.start_ns, arguments.frame_count)
+    pipeline = NaivePipeline(bundles.load(bundles.resolve(arguments.bundle)), np.load(arguments.folder / "sound.npy"))
+    capture = cv2.VideoCapture(cameras.video(arguments.fps))
+    frames = _read_in_order(capture) if arguments.feed_mode == "in_order" else _read_newest(capture)
+    print(
+        json.dumps(
+            _measure_answers(frames, pipeline, CaptureTimeDecoder(cameras, arguments.fps), arguments.seconds, arguments.fps)
+        )
+    )
 
 
-def _watch(frames: Iterator[np.ndarray], chain: Naive, ruler: Ruler, seconds: float, fps: float) -> dict[str, Any]:
+def _measure_answers(
+    frames: Iterator[np.ndarray], pipeline: NaivePipeline, decoder: CaptureTimeDecoder, seconds: float, fps: float
+) -> dict[str, Any]:
     """The first frames are answered too, and count as what waited when the time that counts began."""
-    ages_ns, at_s = [], []
-    begun_s = time.monotonic()
-    cpu_s, warm_s, before = 0.0, 0.0, 0
-    while (now_s := time.monotonic()) < begun_s + WARM_UP_S + seconds:
-        if not warm_s and now_s >= begun_s + WARM_UP_S:
-            cpu_s, warm_s, before = time.process_time(), now_s, len(ages_ns)
-        grey = chain.answer(next(frames))
+    latencies_ns, at_s = [], []
+    start_s = time.monotonic()
+    cpu_s, measure_start_s, before = 0.0, 0.0, 0
+    while (now_s := time.monotonic()) < start_s + WARM_UP_S + seconds:
+        if not measure_start_s and now_s >= start_s + WARM_UP_S:
+            cpu_s, measure_start_s, before = time.process_time(), now_s, len(latencies_ns)
+        grey = pipeline.process_frame(next(frames))
         answered_ns = time.monotonic_ns()
-        ages_ns.append(answered_ns - ruler.taken_ns(grey))
-        at_s.append(answered_ns / NS_PER_S - begun_s)
-    taken_s, cpu_s = time.monotonic() - warm_s, time.process_time() - cpu_s
-    answered = len(ages_ns) - before
+        latencies_ns.append(answered_ns - decoder.captured_at_ns(grey))
+        at_s.append(answered_ns / NS_PER_S - start_s)
+    taken_s, cpu_s = time.monotonic() - measure_start_s, time.process_time() - cpu_s
+    answered = len(latencies_ns) - before
     return {
         "answered": answered,
         "fps": answered / taken_s,
         "cpu_ms_per_frame": 1000 * cpu_s / answered,
         "cpu_ms_per_camera_frame": 1000 * cpu_s / (taken_s * fps),
         "core_percent": 100 * cpu_s / taken_s,
-        "answer_ms": _ms(ages_ns[before:]),
-        "answer_ms_at_s": [[round(s, 2), round(ns / 1e6, 1)] for s, ns in zip(at_s, ages_ns, strict=True)],
+        "answer_ms": _quantiles_ms(latencies_ns[before:]),
+        "answer_ms_at_s": [[round(s, 2), round(ns / 1e6, 1)] for s, ns in zip(at_s, latencies_ns, strict=True)],
     }
 
 
-def _in_order(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
+def _read_in_order(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
     while True:
         ok, frame = capture.read()
         if not ok:
@@ -162,25 +170,25 @@ def _in_order(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
         yield frame
 
 
-def _newest(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
+def _read_newest(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
     ready = threading.Condition()
-    held: list[np.ndarray] = []
+    newest: list[np.ndarray] = []
 
-    def keep_reading() -> None:
-        for frame in _in_order(capture):
+    def read_frames() -> None:
+        for frame in _read_in_order(capture):
             with ready:
-                held[:] = [frame]
+                newest[:] = [frame]
                 ready.notify()
 
-    threading.Thread(target=keep_reading, daemon=True).start()
+    threading.Thread(target=read_frames, daemon=True).start()
     while True:
         with ready:
-            ready.wait_for(lambda: held, 5)
-            frame = held.pop()
+            ready.wait_for(lambda: newest, 5)
+            frame = newest.pop()
         yield frame
 
 
-def _ms(durations_ns: list[int]) -> dict[str, float]:
+def _quantiles_ms(durations_ns: list[int]) -> dict[str, float]:
     return {name: us * NS_PER_US / 1e6 for name, us in quantiles_us(durations_ns).items()}
 
 

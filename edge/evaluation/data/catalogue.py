@@ -11,13 +11,13 @@ class DataSet:
 
     name: str
     folder: str
-    what: str
+    description: str
     used_for: str
     licence: str
     commercial: str
     source: str
     layout: str
-    count: str
+    size: str
     md5: tuple[tuple[str, str], ...] = ()
 
 
@@ -25,69 +25,69 @@ CATALOGUE = (
     DataSet(
         name="FER2013",
         folder="fer2013",
-        what="grey faces from the web, 48 x 48, seven classes",
+        description="grey faces from the web, 48 x 48, seven classes",
         used_for="training and testing the face network",
         licence="Kaggle challenge 2013: research use",
         commercial="no",
         source="https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge",
         layout="fer2013/fer2013.csv (emotion,pixels,Usage)",
-        count="35,887 pictures: 28,709 Training, 3,589 PublicTest, 3,589 PrivateTest",
+        size="35,887 pictures: 28,709 Training, 3,589 PublicTest, 3,589 PrivateTest",
         md5=(("fer2013.csv", "f8428a1edbd21e88f42c73edd2a14f95"),),
     ),
     DataSet(
         name="FER+",
         folder="fer2013",
-        what="the votes of ten people on every picture of FER2013",
+        description="the votes of ten people on every picture of FER2013",
         used_for="the second head of the face network, which is the one published",
         licence="MIT",
         commercial="yes, with pictures you may use",
         source="https://github.com/microsoft/FERPlus",
         layout="fer2013/fer2013new.csv beside fer2013.csv",
-        count="35,887 rows",
+        size="35,887 rows",
     ),
     DataSet(
         name="RAVDESS speech",
         folder="ravdess",
-        what="24 actors, two sentences, eight expressions at two intensities",
+        description="24 actors, two sentences, eight expressions at two intensities",
         used_for="training and testing the speech network",
         licence="CC BY-NC-SA 4.0",
         commercial="no; its authors sell licences",
         source="https://doi.org/10.5281/zenodo.1188976",
         layout="ravdess/Actor_NN/03-01-EE-II-SS-RR-AA.wav or .flac",
-        count="1,440 recordings, 60 of each actor",
+        size="1,440 recordings, 60 of each actor",
         md5=(("Audio_Speech_Actors_01-24.zip", "bc696df654c87fed845eb13823edef8a"),),
     ),
     DataSet(
         name="RAVDESS video",
         folder="ravdess_video",
-        what="the same recordings with the actor's face",
+        description="the same recordings with the actor's face",
         used_for="evaluating both on true pairs, where you have it",
         licence="CC BY-NC-SA 4.0",
         commercial="no; its authors sell licences",
         source="https://doi.org/10.5281/zenodo.1188976",
         layout="ravdess_video/Actor_NN/01-01-EE-II-SS-RR-AA.mp4",
-        count="1,440 recordings, 60 of each actor",
+        size="1,440 recordings, 60 of each actor",
     ),
     DataSet(
         name="RAVDESS action units",
         folder="ravdess_au",
-        what="facial action units of each RAVDESS video (OpenFace), as numbers",
+        description="facial action units of each RAVDESS video (OpenFace), as numbers",
         used_for="comparing true pairs with pairs by class",
         licence="CC BY-NC-SA 4.0",
         commercial="no",
         source="https://doi.org/10.5281/zenodo.3255102",
         layout="ravdess_au/manifest.csv: clip, AU01_r ... AU45_c, means over the clip",
-        count="a row a recording",
+        size="a row a recording",
     ),
     DataSet(
         name="ESC-10 and long noises",
         folder="noise",
-        what="sounds that are no speech",
+        description="sounds that are no speech",
         used_for="noise in training, and tests in noise",
         licence="CC BY 3.0 (ESC-10), CC BY 4.0",
         commercial="yes, with credit",
         source="https://github.com/karolpiczak/ESC-50",
         layout="noise/*.flac or .wav (tests), noise/esc10/CLASS/FOLD-*.flac (training)",
-        count="400 clips of 5 s in ESC-10",
+        size="400 clips of 5 s in ESC-10",
     ),
 )

@@ -10,21 +10,21 @@ from rich.table import Table
 from moodring.evaluation.data.catalogue import CATALOGUE
 from moodring.evaluation.data.verify import verify
 
-SHOWN_NOTES = 6
+MAX_NOTES = 6
 
 
-def list_sets() -> int:
+def list_datasets() -> int:
     """Print every data set that moodring reads; return the exit code."""
     console = Console()
-    for each in CATALOGUE:
-        console.print(f"[bold]{each.name}[/bold]: {each.what}", highlight=False)
+    for data_set in CATALOGUE:
+        console.print(f"[bold]{data_set.name}[/bold]: {data_set.description}", highlight=False)
         rows = [
-            ("for", each.used_for),
-            ("licence", f"{each.licence} (commercial use: {each.commercial})"),
-            ("from", each.source),
-            ("layout", each.layout),
-            ("holds", each.count),
-            *((f"md5 {name}", digest) for name, digest in each.md5),
+            ("for", data_set.used_for),
+            ("licence", f"{data_set.licence} (commercial use: {data_set.commercial})"),
+            ("from", data_set.source),
+            ("layout", data_set.layout),
+            ("holds", data_set.size),
+            *((f"md5 {name}", digest) for name, digest in data_set.md5),
         ]
         for key, value in rows:
             console.print(f"  {key}: {value}", highlight=False, soft_wrap=True, markup=False)
@@ -36,9 +36,9 @@ def verify_folder(folder: Path) -> int:
     findings = verify(folder)
     table = Table("data set", "verdict", "what was found")
     for finding in findings:
-        notes = list(finding.notes[:SHOWN_NOTES])
-        if len(finding.notes) > SHOWN_NOTES:
-            notes.append(f"and {len(finding.notes) - SHOWN_NOTES} more")
+        notes = list(finding.notes[:MAX_NOTES])
+        if len(finding.notes) > MAX_NOTES:
+            notes.append(f"and {len(finding.notes) - MAX_NOTES} more")
         table.add_row(finding.name, finding.verdict, "\n".join(notes))
     Console(soft_wrap=False).print(table)
     broken = any(finding.verdict == "broken" for finding in findings)

@@ -45,7 +45,7 @@ class FerPlus:
     """FER+'s votes, row by row beside FER2013's: `votes` uint8 [N, 10], `named` bool [N]: False where it was removed."""
 
     votes: U8
-    named: Bool
+    has_image: Bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,11 @@ class RavdessClip:
     actor: int
 
     @property
-    def male(self) -> bool:
+    def is_male(self) -> bool:
         return self.actor % 2 == 1
 
     @property
-    def pair_key(self) -> str:
+    def recording_key(self) -> str:
         """What the sound and the video of one recording share: the name without its modality."""
         return self.path.stem.split("-", 1)[1]
 
@@ -88,7 +88,7 @@ class TessClip:
     speaker: str
 
 
-def _rows(path: Path, header: tuple[str, ...]) -> list[list[str]]:
+def _read_rows(path: Path, header: tuple[str, ...]) -> list[list[str]]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     try:
@@ -105,13 +105,13 @@ def _rows(path: Path, header: tuple[str, ...]) -> list[list[str]]:
     return rows
 
 
-def _integer(path: Path, row: int, cell: str, name: str, below: int) -> int:
-    if not cell.isdecimal() or int(cell) >= below:
-        raise DataError(f"{path}: row {row}: {name} must be a whole number in 0..{below - 1}, found {cell[:20]!r}")
+def _parse_integer(path: Path, row: int, cell: str, name: str, upper_bound: int) -> int:
+    if not cell.isdecimal() or int(cell) >= upper_bound:
+        raise DataError(f"{path}: row {row}: {name} must be a whole number in 0..{upper_bound - 1}, found {cell[:20]!r}")
     return int(cell)
 
 
-def _pixels(path: Path, row: int, text: str) -> NDArray[np.int64]:
+def _parse_pixels(path: Path, row: int, text: str) -> NDArray[np.int64]:
     try:
         with warnings.catch_warnings():  # older NumPy only warns where text is no number
             warnings.simplefilter("error")
@@ -127,7 +127,7 @@ def _pixels(path: Path, row: int, text: str) -> NDArray[np.int64]:
 
 def read_fer2013(path: Path) -> Fer2013:
     """Read the published fer2013.csv (emotion,pixels,Usage). Rows are numbered from 1, the header left out."""
-    rows = _rows(path, ("emotion", "pixels", "Usage"))
+    rows = _read_rows(path, ("emotion", "pixels", "Usage"))
     faces = np.empty((len(rows), FER_SIDE, FER_SIDE), np.uint8)
     labels = np.empty(len(rows), np.int64)
     usage: list[str] = []
@@ -135,8 +135,8 @@ def read_fer2013(path: Path) -> Fer2013:
         row = index + 1
         if len(cells) != 3:
             raise DataError(f"{path}: row {row}: expected 3 columns, found {len(cells)}; it may be a partial download")
-        labels[index] = _integer(path, row, cells[0], "emotion", FACE_CLASSES)
-        faces[index] = _pixels(path, row, cells[1]).reshape(FER_SIDE, FER_SIDE)
+        labels[index] = _parse_integer(path, row, cells[0], "emotion", FACE_CLASSES)
+        faces[index] = _parse_pixels(path, row, cells[1]).reshape(FER_SIDE, FER_SIDE)
         if cells[2] not in FER_USAGES:
             raise DataError(f"{path}: row {row}: Usage must be one of {', '.join(FER_USAGES)}, found {cells[2][:20]!r}")
         usage.append(cells[2])
@@ -145,19 +145,19 @@ def read_fer2013(path: Path) -> Fer2013:
 
 def read_ferplus(path: Path, expected_rows: int | None = None) -> FerPlus:
     """Read FER+'s fer2013new.csv; row i belongs to row i of fer2013.csv, which must have `expected_rows` of them."""
-    rows = _rows(path, ("Usage", "Image name", *FERPLUS_COLUMNS))
+    rows = _read_rows(path, ("Usage", "Image name", *FERPLUS_COLUMNS))
     if expected_rows is not None and len(rows) != expected_rows:
         raise DataError(f"{path}: has {len(rows)} rows where fer2013.csv has {expected_rows}: they do not belong together")
     votes = np.empty((len(rows), len(FERPLUS_COLUMNS)), np.uint8)
-    named = np.empty(len(rows), np.bool_)
+    has_image = np.empty(len(rows), np.bool_)
     for index, cells in enumerate(rows):
         row = index + 1
         if len(cells) != 2 + len(FERPLUS_COLUMNS):
             raise DataError(f"{path}: row {row}: expected {2 + len(FERPLUS_COLUMNS)} columns, found {len(cells)}")
-        named[index] = bool(cells[1].strip())
+        has_image[index] = bool(cells[1].strip())
         for column, cell in enumerate(cells[2:]):
-            votes[index, column] = _integer(path, row, cell, FERPLUS_COLUMNS[column], 256)
-    return FerPlus(votes, named)
+            votes[index, column] = _parse_integer(path, row, cell, FERPLUS_COLUMNS[column], 256)
+    return FerPlus(votes, has_image)
 
 
 def list_class_folders(folder: Path) -> LabelledImages:
@@ -186,10 +186,10 @@ def read_grey(path: Path) -> U8:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    picture = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
-    if picture is None:
+    image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
+    if image is None:
         raise DataError(f"{path}: is no picture that can be decoded; it may be truncated")
-    return np.asarray(picture, np.uint8)
+    return np.asarray(image, np.uint8)
 
 
 def parse_ravdess_name(path: Path) -> RavdessClip | None:
@@ -225,7 +225,7 @@ def list_ravdess(folder: Path, kind: Literal["sound", "video"] = "sound") -> tup
             continue
         if path.parent.name != f"Actor_{clip.actor:02d}":
             raise DataError(f"{path}: the name says actor {clip.actor}, the folder {path.parent.name}")
-        clips.setdefault((clip.actor, clip.pair_key), clip)
+        clips.setdefault((clip.actor, clip.recording_key), clip)
     if not clips:
         wanted = "03-01-EE-II-SS-RR-AA.wav or .flac" if kind == "sound" else "01-01-EE-II-SS-RR-AA.mp4"
         raise DataError(f"{folder}: holds no RAVDESS recordings (Actor_NN/{wanted})")

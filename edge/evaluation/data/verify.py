@@ -26,10 +26,10 @@ from moodring.evaluation.data.readers import (
 
 Verdict = Literal["whole", "part", "absent", "broken"]
 FER_COUNTS = {"Training": 28_709, "PublicTest": 3_589, "PrivateTest": 3_589}
-CLIPS_AN_ACTOR = 60
-ACTORS = 24
-SHORTEST_S = 1.0
-SUMS = "SHA256SUMS"
+CLIPS_PER_ACTOR = 60
+ACTOR_COUNT = 24
+MIN_DURATION_S = 1.0
+CHECKSUM_FILE = "SHA256SUMS"
 CHUNK = 1 << 20
 
 
@@ -46,21 +46,23 @@ def verify(folder: Path) -> list[Finding]:
     """Look for every data set in a folder. Raises DataError where there is no such folder."""
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder")
-    fer = next((place for place in (folder / "fer2013", folder) if (place / "fer2013.csv").is_file()), folder / "fer2013")
+    fer = next(
+        (candidate for candidate in (folder / "fer2013", folder) if (candidate / "fer2013.csv").is_file()), folder / "fer2013"
+    )
     speech = folder / "ravdess" if (folder / "ravdess").is_dir() else folder
     video = folder / "ravdess_video" if (folder / "ravdess_video").is_dir() else folder
     return [
-        _pictures(fer / "fer2013.csv"),
-        _votes(fer / "fer2013new.csv", fer / "fer2013.csv"),
-        _recordings("RAVDESS speech", speech, "sound"),
-        _recordings("RAVDESS video", video, "video"),
-        _table("RAVDESS action units", folder / "ravdess_au" / "manifest.csv"),
-        _noise(folder / "noise"),
-        *_sums(folder),
+        _verify_fer2013(fer / "fer2013.csv"),
+        _verify_ferplus(fer / "fer2013new.csv", fer / "fer2013.csv"),
+        _verify_ravdess("RAVDESS speech", speech, "sound"),
+        _verify_ravdess("RAVDESS video", video, "video"),
+        _verify_action_units("RAVDESS action units", folder / "ravdess_au" / "manifest.csv"),
+        _verify_noise(folder / "noise"),
+        *_verify_checksums(folder),
     ]
 
 
-def _pictures(path: Path) -> Finding:
+def _verify_fer2013(path: Path) -> Finding:
     if not path.is_file():
         return _absent("FER2013", f"{path} is not there")
     try:
@@ -68,56 +70,58 @@ def _pictures(path: Path) -> Finding:
     except DataError as error:
         return Finding("FER2013", "broken", (str(error),))
     notes = [", ".join(f"{counts[usage]} {usage}" for usage in FER_USAGES)]
-    whole = all(counts[usage] == count for usage, count in FER_COUNTS.items())
-    published = dict(md5 for each in CATALOGUE for md5 in each.md5)[path.name]
-    if whole:
+    is_complete = all(counts[usage] == count for usage, count in FER_COUNTS.items())
+    published = dict(md5 for data_set in CATALOGUE for md5 in data_set.md5)[path.name]
+    if is_complete:
         same = _digest(path, "md5") == published
         notes.append("the published file, by its MD5" if same else "as many rows as published, but other bytes")
-    return Finding("FER2013", "whole" if whole else "part", tuple(notes))
+    return Finding("FER2013", "whole" if is_complete else "part", tuple(notes))
 
 
-def _votes(path: Path, pictures: Path) -> Finding:
+def _verify_ferplus(path: Path, fer2013_csv: Path) -> Finding:
     if not path.is_file():
         return _absent("FER+", f"{path} is not there; the face network then learns FER2013's labels alone")
     try:
-        rows = sum(1 for _ in pictures.open(encoding="ascii")) - 1 if pictures.is_file() else None
+        rows = sum(1 for _ in fer2013_csv.open(encoding="ascii")) - 1 if fer2013_csv.is_file() else None
         votes = read_ferplus(path, rows)
     except (DataError, UnicodeDecodeError) as error:
         return Finding("FER+", "broken", (str(error),))
-    whole = len(votes.votes) == sum(FER_COUNTS.values())
-    return Finding("FER+", "whole" if whole else "part", (f"{len(votes.votes)} rows",))
+    is_complete = len(votes.votes) == sum(FER_COUNTS.values())
+    return Finding("FER+", "whole" if is_complete else "part", (f"{len(votes.votes)} rows",))
 
 
-def _recordings(name: str, folder: Path, kind: Literal["sound", "video"]) -> Finding:
+def _verify_ravdess(name: str, folder: Path, kind: Literal["sound", "video"]) -> Finding:
     try:
         clips = list_ravdess(folder, kind)
     except DataError as error:
         return _absent(name, str(error))
     actors = Counter(clip.actor for clip in clips)
-    faults = list(_faults(clips))
-    notes = [f"{len(clips)} recordings of {len(actors)} actors", *faults]
-    short = [f"actor {actor}: {count} of {CLIPS_AN_ACTOR}" for actor, count in sorted(actors.items()) if count < CLIPS_AN_ACTOR]
+    decode_errors = list(_decode_errors(clips))
+    notes = [f"{len(clips)} recordings of {len(actors)} actors", *decode_errors]
+    short = [
+        f"actor {actor}: {count} of {CLIPS_PER_ACTOR}" for actor, count in sorted(actors.items()) if count < CLIPS_PER_ACTOR
+    ]
     notes += short
-    if faults:
+    if decode_errors:
         return Finding(name, "broken", tuple(notes))
-    return Finding(name, "whole" if len(actors) == ACTORS and not short else "part", tuple(notes))
+    return Finding(name, "whole" if len(actors) == ACTOR_COUNT and not short else "part", tuple(notes))
 
 
-def _faults(clips: Sequence[RavdessClip]) -> Iterator[str]:
+def _decode_errors(clips: Sequence[RavdessClip]) -> Iterator[str]:
     """Yield what is wrong with recordings: those that do not decode or are too short."""
     for clip in clips:
         try:
             seconds = read_sound(clip.path).size / 16_000
             if clip.kind == "video":
-                _has_picture(clip.path)
+                _check_video_frame(clip.path)
         except DataError as error:
             yield str(error)
             continue
-        if seconds < SHORTEST_S:
+        if seconds < MIN_DURATION_S:
             yield f"{clip.path} lasts {seconds:.2f} s; it may be truncated"
 
 
-def _has_picture(path: Path) -> None:
+def _check_video_frame(path: Path) -> None:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video or next(container.decode(video=0), None) is None:
@@ -126,7 +130,7 @@ def _has_picture(path: Path) -> None:
         raise DataError(f"{path}: its picture cannot be decoded ({error})") from error
 
 
-def _table(name: str, path: Path) -> Finding:
+def _verify_action_units(name: str, path: Path) -> Finding:
     if not path.is_file():
         return _absent(name, f"{path} is not there")
     rows = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -135,7 +139,7 @@ def _table(name: str, path: Path) -> Finding:
     return Finding(name, "whole", (f"{len(rows) - 1} recordings",))
 
 
-def _noise(folder: Path) -> Finding:
+def _verify_noise(folder: Path) -> Finding:
     name = "ESC-10 and long noises"
     long = [path for path in folder.glob("*") if path.suffix.lower() in SOUND_SUFFIXES]
     short = [path for path in folder.glob("esc10/*/*") if path.suffix.lower() in SOUND_SUFFIXES]
@@ -144,22 +148,22 @@ def _noise(folder: Path) -> Finding:
     return Finding(name, "whole" if long and short else "part", (f"{len(long)} to test in, {len(short)} to train with",))
 
 
-def _sums(folder: Path) -> list[Finding]:
+def _verify_checksums(folder: Path) -> list[Finding]:
     """Check the files that a SHA256SUMS in the folder names, in the format of sha256sum."""
-    listed = folder / SUMS
+    listed = folder / CHECKSUM_FILE
     if not listed.is_file():
         return []
     wrong = []
     lines = [line.split(maxsplit=1) for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
     for parts in lines:
         if len(parts) != 2:
-            return [Finding(SUMS, "broken", (f"{listed}: each line must hold a hash and a name",))]
+            return [Finding(CHECKSUM_FILE, "broken", (f"{listed}: each line must hold a hash and a name",))]
         path = folder / parts[1].lstrip("*")
         if not path.is_file():
             wrong.append(f"{parts[1]} is not there")
         elif _digest(path, "sha256") != parts[0]:
             wrong.append(f"{parts[1]} is not the file that was listed")
-    return [Finding(SUMS, "broken" if wrong else "whole", tuple(wrong) or (f"{len(lines)} files as listed",))]
+    return [Finding(CHECKSUM_FILE, "broken" if wrong else "whole", tuple(wrong) or (f"{len(lines)} files as listed",))]
 
 
 def _absent(name: str, why: str) -> Finding:

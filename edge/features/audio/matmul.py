@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Step = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+MatmulStep = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
 _SIZES = (1, 2, 4, 8, 12, 16, 24, 48)
 _TRIALS = 8  # of both signs, which cancel: three positive ones missed that two rows differ from four in one column of 41
 
 
-class Product:
+class ChunkInvariantMatmul:
     """rows [chunk, k] @ matrix [k, m] -> out [chunk, m], for the first `count` rows at a time.
 
     Rows behind `count` may be computed as well: what they hold does not matter, as long as it is finite.
@@ -27,16 +27,16 @@ class Product:
 
     def __init__(self, matrix: NDArray[Any], chunk: int) -> None:
         self._matrix = np.ascontiguousarray(matrix)
-        self._rows = _agreeing_rows(*matrix.shape, chunk, self._matrix.dtype.str)
+        self._rows = _invariant_batch_sizes(*matrix.shape, chunk, self._matrix.dtype.str)
 
-    def plan(self, rows: NDArray[Any], out: NDArray[Any], count: int) -> list[Step]:
+    def plan(self, rows: NDArray[Any], out: NDArray[Any], count: int) -> list[MatmulStep]:
         """Return the products to compute, as (rows, matrix, out) views: do them with `np.dot(rows, matrix, out)`."""
         size = self._rows[count]
         return [(rows[at : at + size], self._matrix, out[at : at + size]) for at in range(0, count, size)]
 
 
 @lru_cache(maxsize=32)
-def _agreeing_rows(inner: int, columns: int, chunk: int, dtype: str) -> tuple[int, ...]:
+def _invariant_batch_sizes(inner: int, columns: int, chunk: int, dtype: str) -> tuple[int, ...]:
     """Return for each count 0..chunk how many rows to compute at once; all of them give the same bits in every place."""
     rng = np.random.default_rng(0)
     matrix = rng.standard_normal((inner, columns)).astype(dtype)
@@ -47,5 +47,5 @@ def _agreeing_rows(inner: int, columns: int, chunk: int, dtype: str) -> tuple[in
         products = [np.dot(np.tile(sample, (size, 1)), matrix) for sample in samples]
         if all((product == product[0]).all() for product in products):
             groups.setdefault(b"".join(product[0].tobytes() for product in products), []).append(size)
-    agreeing = max(groups.values(), key=len)
-    return tuple(next((size for size in agreeing if size >= count), agreeing[-1]) for count in range(chunk + 1))
+    sizes = max(groups.values(), key=len)
+    return tuple(next((size for size in sizes if size >= count), sizes[-1]) for count in range(chunk + 1))

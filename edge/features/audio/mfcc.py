@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from moodring.features.audio.denoise import NoiseReduction
 from moodring.features.audio.filterbank import analysis_window, cepstral_transform, mel_filters
-from moodring.features.audio.matmul import Product, Step
-from moodring.features.audio.pitch import Pitch
+from moodring.features.audio.matmul import ChunkInvariantMatmul, MatmulStep
+from moodring.features.audio.pitch import PitchEstimator
 from moodring.features.audio.spectrum import KernelName, make_kernel
 from moodring.features.spec import PITCH_COLUMNS, MfccSpec
 
-MOST_PLANS = 128  # kept; a live stream repeats a few, a clip one for each of its chunks
-MOST_SQUARES = 1e12  # of one push: weeks at full scale, or one sample of a million times that
+MAX_CACHED_PLANS = 128  # kept; a live stream repeats a few, a clip one for each of its chunks
+MAX_SUM_OF_SQUARES = 1e12  # of one push: weeks at full scale, or one sample of a million times that
 CHUNK_FRAMES = 48  # a multiple of every block size that `products` may choose
 Array = NDArray[Any]  # of the precision asked for
 
@@ -39,7 +39,7 @@ def check_samples(samples: Array) -> None:
         return
     if samples.dtype != _FLOAT32:
         raise ValueError(f"samples must be int16, or float32 in [-1, 1]; got {samples.dtype}")
-    if not cv2.norm(samples, cv2.NORM_L2SQR) <= MOST_SQUARES:  # false for NaN as well; silent where dot warns of overflow
+    if not cv2.norm(samples, cv2.NORM_L2SQR) <= MAX_SUM_OF_SQUARES:  # false for NaN as well; silent where dot warns of overflow
         raise ValueError("samples hold NaN or infinity, or are far beyond [-1, 1]; the block was not used")
 
 
@@ -51,15 +51,15 @@ class _Plan:
     window: Array
     windowed: Array
     spectrum: Callable[[], None]
-    to_mel: list[Step]
+    to_mel: list[MatmulStep]
     mel: Array
-    floor: Array
+    log_floor: Array
     bands: Array
     log_mel: Array
     likelihood: Array
-    to_cepstra: list[Step]
+    to_cepstra: list[MatmulStep]
     cepstra: Array
-    to_pitch: list[Step]
+    to_pitch: list[MatmulStep]
     pitch: Array
 
 
@@ -78,35 +78,35 @@ class Mfcc:
         *,
         noise: NoiseReduction | None = None,
         pitch: bool = False,
-        precision: type[np.float32 | np.float64] = np.float32,
+        dtype: type[np.float32 | np.float64] = np.float32,
         kernel: KernelName = "cv2",
     ) -> None:
         self.spec = spec
-        self.precision = precision
+        self.dtype = dtype
         self._noise = noise
-        self._kernel = make_kernel(kernel, spec.fft_size, CHUNK_FRAMES, precision)
-        self._pitch_reader = Pitch(spec, self._kernel, CHUNK_FRAMES) if pitch else None
+        self._kernel = make_kernel(kernel, spec.fft_size, CHUNK_FRAMES, dtype)
+        self._pitch_estimator = PitchEstimator(spec, self._kernel, CHUNK_FRAMES) if pitch else None
         scaled_window = analysis_window(spec) * spec.sample_scale  # samples stay in [-1, 1] until here
-        self._window = np.tile(scaled_window.astype(precision), (CHUNK_FRAMES, 1))
+        self._window = np.tile(scaled_window.astype(dtype), (CHUNK_FRAMES, 1))
         weights = mel_filters(spec) / spec.fft_size
         if spec.energy_as_c0:
             weights = np.vstack([weights, np.full(weights.shape[1], 1.0 / spec.fft_size)])
-        self._to_mel = Product(self._kernel.pack(weights), CHUNK_FRAMES)
-        self._to_cepstra = Product(cepstral_transform(spec).astype(precision), CHUNK_FRAMES)
-        self._emphasis = np.array(-spec.pre_emphasis, precision)
-        self._from_int16 = np.array(1.0 / 32768.0, precision)
+        self._to_mel = ChunkInvariantMatmul(self._kernel.pack(weights), CHUNK_FRAMES)
+        self._to_cepstra = ChunkInvariantMatmul(cepstral_transform(spec).astype(dtype), CHUNK_FRAMES)
+        self._emphasis = np.array(-spec.pre_emphasis, dtype)
+        self._from_int16 = np.array(1.0 / 32768.0, dtype)
         # Room for exactly one chunk of frames: a long push then goes in whole chunks but for the last.
-        self._pending = np.zeros(spec.window_samples + (CHUNK_FRAMES - 1) * spec.hop_samples, precision)
+        self._pending = np.zeros(spec.window_samples + (CHUNK_FRAMES - 1) * spec.hop_samples, dtype)
         self._overlapping = np.lib.stride_tricks.as_strided(
             self._pending,
             (CHUNK_FRAMES, spec.window_samples),
             (self._pending.itemsize * spec.hop_samples, self._pending.itemsize),
             writeable=False,
         )
-        self._raw = np.zeros(self._pending.size + 1, precision)  # one piece, and before it the last sample of the one before
-        self._appends: dict[tuple[int, int], tuple[Array, Array, Array]] = {}
-        self._mel = np.zeros((CHUNK_FRAMES, len(weights)), precision)
-        self._floor = np.full_like(self._mel, _EPSILON)  # whole: NumPy is slower with a scalar
+        self._raw = np.zeros(self._pending.size + 1, dtype)  # one piece, and before it the last sample of the one before
+        self._append_views: dict[tuple[int, int], tuple[Array, Array, Array]] = {}
+        self._mel = np.zeros((CHUNK_FRAMES, len(weights)), dtype)
+        self._log_floor = np.full_like(self._mel, _EPSILON)  # whole: NumPy is slower with a scalar
         self._reserve(CHUNK_FRAMES)
         self.reset()
 
@@ -131,7 +131,7 @@ class Mfcc:
             self._noise.reset()
         self._filled = 0
         self._produced = 0
-        self._short = True  # shorter than one window, so far
+        self._is_below_one_window = True  # shorter than one window, so far
         self._raw[0] = 0.0
 
     def push(self, samples: Array) -> Array:
@@ -141,24 +141,24 @@ class Mfcc:
         """
         check_samples(samples)
         self._produced = 0
-        position, size, room = 0, samples.size, self._pending.size
+        position, size, capacity = 0, samples.size, self._pending.size
         needed = (self._filled + size - self.spec.window_samples) // self.spec.hop_samples + 1
         if needed > len(self._log_mel):
             self._reserve(needed)
         while position < size:
-            piece = samples[position : position + room - self._filled]
-            self._append(piece)
-            self._drain()
-            position += piece.size
+            segment = samples[position : position + capacity - self._filled]
+            self._append(segment)
+            self._process_pending()
+            position += segment.size
         return self._output[: self._produced]
 
     def flush(self) -> Array:
         """Pad what is left with zeros to one last frame, as python_speech_features does, return it, and reset."""
         self._produced = 0
-        if self._filled > self.spec.window_samples - self.spec.hop_samples or (self._short and self._filled):
+        if self._filled > self.spec.window_samples - self.spec.hop_samples or (self._is_below_one_window and self._filled):
             self._pending[self._filled : self.spec.window_samples] = 0.0
             self._filled = self.spec.window_samples
-            self._drain()
+            self._process_pending()
         produced = self._produced
         self.reset()
         self._produced = produced
@@ -167,31 +167,31 @@ class Mfcc:
     def _reserve(self, frames: int) -> None:
         """Make room for the frames of one push: grows only when a push is longer than any before."""
         rows = -(-frames // CHUNK_FRAMES) * CHUNK_FRAMES
-        self._log_mel = np.zeros((rows, self.spec.filters), self.precision)
-        self._cepstra = np.zeros((rows, self.spec.cepstra), self.precision)
+        self._log_mel = np.zeros((rows, self.spec.filters), self.dtype)
+        self._cepstra = np.zeros((rows, self.spec.cepstra), self.dtype)
         self._likelihood = np.zeros(rows)
-        self._pitch = np.zeros((rows, PITCH_COLUMNS), self.precision)
+        self._pitch = np.zeros((rows, PITCH_COLUMNS), self.dtype)
         self._plans: dict[tuple[int, int], _Plan] = {}
         self._output = self._log_mel if self.spec.output == "log_mel" else self._cepstra
 
-    def _append(self, piece: Array) -> None:
+    def _append(self, segment: Array) -> None:
         """Add y[t] = x[t] - a x[t-1] to the pending samples; the last x is carried to the next piece."""
-        size = piece.size
-        views = self._appends.get((self._filled, size))
+        size = segment.size
+        views = self._append_views.get((self._filled, size))
         if views is None:
             views = (self._raw[1 : size + 1], self._raw[:size], self._pending[self._filled : self._filled + size])
-            if len(self._appends) < MOST_PLANS:
-                self._appends[self._filled, size] = views
+            if len(self._append_views) < MAX_CACHED_PLANS:
+                self._append_views[self._filled, size] = views
         current, previous, out = views
-        current[:] = piece
-        if piece.dtype == _INT16:
+        current[:] = segment
+        if segment.dtype == _INT16:
             np.multiply(current, self._from_int16, current)
         np.multiply(previous, self._emphasis, out)
         np.add(out, current, out)
         self._raw[0] = self._raw[size]
         self._filled += size
 
-    def _drain(self) -> None:
+    def _process_pending(self) -> None:
         """Turn every whole window among the pending samples into a frame and keep the overlap."""
         hop = self.spec.hop_samples
         count = (self._filled - self.spec.window_samples) // hop + 1
@@ -207,24 +207,24 @@ class Mfcc:
         plan = self._plans.get((count, self._produced))
         if plan is None:
             plan = self._plan(count, self._produced)
-            if len(self._plans) < MOST_PLANS:
+            if len(self._plans) < MAX_CACHED_PLANS:
                 self._plans[count, self._produced] = plan
         cv2.multiply(plan.overlapping, plan.window, plan.windowed)
         plan.spectrum()
         for rows, matrix, out in plan.to_mel:
             np.dot(rows, matrix, out)
-        if self._pitch_reader is not None:
-            self._pitch_reader.read(plan.to_pitch, plan.pitch)
+        if self._pitch_estimator is not None:
+            self._pitch_estimator.estimate(plan.to_pitch, plan.pitch)
         if self._noise is not None:
             self._noise.apply(plan.bands, plan.likelihood)
-        np.maximum(plan.mel, plan.floor, out=plan.mel)
+        np.maximum(plan.mel, plan.log_floor, out=plan.mel)
         np.log(plan.bands, plan.log_mel)
         for rows, matrix, out in plan.to_cepstra:
             np.dot(rows, matrix, out)
         if self.spec.energy_as_c0:
             np.log(plan.mel[:, -1], plan.cepstra[:, 0])
         self._produced += count
-        self._short = False
+        self._is_below_one_window = False
 
     def _plan(self, count: int, start: int) -> _Plan:
         """Collect the views that `count` frames need, so that a push of a live stream makes none."""
@@ -237,12 +237,12 @@ class Mfcc:
             spectrum=self._kernel.plan(count),
             to_mel=self._to_mel.plan(self._kernel.power, self._mel, count),
             mel=self._mel[:count],
-            floor=self._floor[:count],
+            log_floor=self._log_floor[:count],
             bands=self._mel[:count, : self.spec.filters],
             log_mel=log_mel,
             likelihood=self._likelihood[start : start + count],
             to_cepstra=self._to_cepstra.plan(self._log_mel[start:], self._cepstra[start:], count) if cepstra else [],
             cepstra=self._cepstra[start : start + count],
-            to_pitch=[] if self._pitch_reader is None else self._pitch_reader.plan(count),
+            to_pitch=[] if self._pitch_estimator is None else self._pitch_estimator.plan(count),
             pitch=self._pitch[start : start + count],
         )

@@ -39,9 +39,9 @@ class Kernel(Protocol):
 class Cv2Kernel:
     """OpenCV packs a real spectrum as Re0, Re1, Im1, Re2, Im2, ..., Re(N/2)."""
 
-    def __init__(self, fft_size: int, rows: int, precision: type[Any]) -> None:
-        self.frames = np.zeros((rows, fft_size), precision)
-        self.power = np.zeros((rows, fft_size), precision)
+    def __init__(self, fft_size: int, rows: int, dtype: type[Any]) -> None:
+        self.frames = np.zeros((rows, fft_size), dtype)
+        self.power = np.zeros((rows, fft_size), dtype)
 
     def plan(self, count: int) -> Callable[[], None]:
         frames, power = self.frames[:count], self.power[:count]
@@ -67,10 +67,10 @@ class NumpyKernel:
     scaled, NumPy multiplies by a whole number, and to do so computes in float64 and in new memory.
     """
 
-    def __init__(self, fft_size: int, rows: int, precision: type[Any]) -> None:
-        self.frames = np.zeros((rows, fft_size), precision)
-        self._complex = np.zeros((rows, fft_size // 2 + 1), np.complex64 if precision is np.float32 else np.complex128)
-        self.power = self._complex.view(precision)
+    def __init__(self, fft_size: int, rows: int, dtype: type[Any]) -> None:
+        self.frames = np.zeros((rows, fft_size), dtype)
+        self._complex = np.zeros((rows, fft_size // 2 + 1), np.complex64 if dtype is np.float32 else np.complex128)
+        self.power = self._complex.view(dtype)
 
     def plan(self, count: int) -> Callable[[], None]:
         frames, spectrum, power = self.frames[:count], self._complex[:count], self.power[:count]
@@ -88,17 +88,17 @@ class NumpyKernel:
 _KERNELS: dict[str, type[Cv2Kernel | NumpyKernel]] = {"cv2": Cv2Kernel, "numpy": NumpyKernel}
 
 
-def make_kernel(name: KernelName, fft_size: int, rows: int, precision: type[Any]) -> Kernel:
+def make_kernel(name: KernelName, fft_size: int, rows: int, dtype: type[Any]) -> Kernel:
     """Build the named kernel; `auto` is the one that is faster here."""
-    chosen = fastest(fft_size, np.dtype(precision).name) if name == "auto" else name
-    return _KERNELS[chosen](fft_size, rows, precision)
+    chosen = fastest_kernel(fft_size, np.dtype(dtype).name) if name == "auto" else name
+    return _KERNELS[chosen](fft_size, rows, dtype)
 
 
 @lru_cache(maxsize=8)
-def fastest(fft_size: int, precision: str) -> Literal["cv2", "numpy"]:
+def fastest_kernel(fft_size: int, dtype: str) -> Literal["cv2", "numpy"]:
     """Measure both kernels side by side, a few frames at a time, and return the faster by median."""
-    kernels = {name: kind(fft_size, _TRIAL_FRAMES, np.dtype(precision).type) for name, kind in _KERNELS.items()}
-    noise = np.random.default_rng(0).standard_normal((_TRIAL_FRAMES, fft_size)).astype(np.dtype(precision))
+    kernels = {name: kind(fft_size, _TRIAL_FRAMES, np.dtype(dtype).type) for name, kind in _KERNELS.items()}
+    noise = np.random.default_rng(0).standard_normal((_TRIAL_FRAMES, fft_size)).astype(np.dtype(dtype))
     times_ns: dict[str, list[int]] = {name: [] for name in kernels}
     plans = {name: kernel.plan(_TRIAL_FRAMES) for name, kernel in kernels.items()}
     for name, run in plans.items():

@@ -15,8 +15,8 @@ from moodring.features.audio.filterbank import bands_within, full_scale_db
 from moodring.features.spec import MfccSpec
 from moodring.types import F32
 
-VOICE_HZ = (250.0, 4000.0)
-QUIETEST_DBFS = -66.0
+VOICE_BAND_HZ = (250.0, 4000.0)
+MIN_LEVEL_DBFS = -66.0
 SMOOTHING = 0.6
 THRESHOLD = 0.5  # of the smoothed log likelihood ratio
 HANGOVER_FRAMES = 8
@@ -24,10 +24,10 @@ HANGOVER_FRAMES = 8
 
 def voice_bands(spec: MfccSpec) -> slice:
     """Return the mel bands in which voices are told from noise."""
-    return bands_within(spec, *VOICE_HZ)
+    return bands_within(spec, *VOICE_BAND_HZ)
 
 
-class VoiceActivity:
+class VoiceActivityDetector:
     """Speech or not, for each frame."""
 
     def __init__(self, spec: MfccSpec) -> None:
@@ -49,7 +49,7 @@ class VoiceActivity:
         levels_db = 10.0 * np.log10(np.exp(log_mel[:, self._bands]).sum(axis=1)) - self._full_scale_db
         for index, (ratio, level_db) in enumerate(zip(likelihood.tolist(), levels_db.tolist(), strict=True)):
             self._likelihood += (1.0 - SMOOTHING) * (ratio - self._likelihood)
-            if self._likelihood > THRESHOLD and level_db > QUIETEST_DBFS:
+            if self._likelihood > THRESHOLD and level_db > MIN_LEVEL_DBFS:
                 self._hangover = HANGOVER_FRAMES
             voiced[index] = self._hangover > 0
             self._hangover = max(0, self._hangover - 1)

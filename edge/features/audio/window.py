@@ -11,15 +11,18 @@ from moodring.clock import NS_PER_S
 from moodring.features.audio.denoise import NoiseReduction
 from moodring.features.audio.mfcc import Mfcc
 from moodring.features.audio.spectrum import KernelName
-from moodring.features.audio.voice_activity import VoiceActivity, voice_bands
+from moodring.features.audio.voice_activity import VoiceActivityDetector, voice_bands
 from moodring.features.spec import PITCH_COLUMNS, SpeechSpec
 from moodring.types import F32, AudioBlock, FeatureWindow
 
 RECENT_FRAMES = 100  # a window is read where the last second holds at least
-FRAMES_AT_ONCE = 10
-RECENT_VOICED_FRAMES = 20  # this much voice,
-SETTLED_VOICED_FRAMES, SOON_FRAMES = 200, 30  # a window with less than so much voice is read again so soon: it still changes
-VOICED_FRAMES = 75  # and the window this much: from less, four answers in ten are right, from twice as much six
+BATCH_FRAMES = 10
+MIN_RECENT_VOICED_FRAMES = 20  # this much voice,
+STABLE_VOICED_FRAMES, SHORT_HOP_FRAMES = (
+    200,
+    30,
+)  # a window with less than so much voice is read again so soon: it still changes
+MIN_VOICED_FRAMES = 75  # and the window this much: from less, four answers in ten are right, from twice as much six
 
 
 def deltas(features: F32, width: int = 2) -> F32:
@@ -35,7 +38,7 @@ def deltas(features: F32, width: int = 2) -> F32:
     return np.asarray(slopes / (2.0 * sum(k * k for k in range(1, width + 1))), np.float32)
 
 
-def fit_window(features: F32, spec: SpeechSpec) -> F32:
+def make_window_input(features: F32, spec: SpeechSpec) -> F32:
     """Return a network input float32 [window_frames, columns] from 1..window_frames frames, newest last.
 
     A frame holds the features, then pitch and voicing where the spec wants them. The level (of the louder half of the frames)
@@ -46,23 +49,23 @@ def fit_window(features: F32, spec: SpeechSpec) -> F32:
     if not 0 < count <= spec.window_frames:
         raise ValueError(f"a window holds 1..{spec.window_frames} frames, got {count}")
     window = features.copy()
-    own = window[:, : spec.features]
-    levels = own.mean(axis=1) if spec.mfcc.output == "log_mel" else own[:, 0]
+    features_only = window[:, : spec.features]
+    levels = features_only.mean(axis=1) if spec.mfcc.output == "log_mel" else features_only[:, 0]
     level = np.partition(levels, count // 2)[count // 2 :].mean(dtype=np.float64)
-    own[:, : 1 if spec.mfcc.output == "cepstra" else None] -= np.float32(level)
-    columns = [own]
+    features_only[:, : 1 if spec.mfcc.output == "cepstra" else None] -= np.float32(level)
+    columns = [features_only]
     for _ in range(spec.deltas):
         columns.append(deltas(columns[-1]))
-    whole = np.concatenate([*columns, window[:, spec.features :]], axis=1) if spec.deltas else window
-    return np.take(whole, np.arange(-spec.window_frames, 0) % count, axis=0)
+    with_deltas = np.concatenate([*columns, window[:, spec.features :]], axis=1) if spec.deltas else window
+    return np.take(with_deltas, np.arange(-spec.window_frames, 0) % count, axis=0)
 
 
-def open_mfcc(spec: SpeechSpec, kernel: KernelName = "cv2") -> Mfcc:
+def make_mfcc(spec: SpeechSpec, kernel: KernelName = "cv2") -> Mfcc:
     """Return the spec's MFCC with its noise tracking: what training and runtime both put sound through."""
-    return Mfcc(spec.mfcc, noise=open_noise_reduction(spec), pitch=spec.pitch, kernel=kernel)
+    return Mfcc(spec.mfcc, noise=make_noise_reduction(spec), pitch=spec.pitch, kernel=kernel)
 
 
-def open_noise_reduction(spec: SpeechSpec, streams: tuple[int, ...] = ()) -> NoiseReduction:
+def make_noise_reduction(spec: SpeechSpec, streams: tuple[int, ...] = ()) -> NoiseReduction:
     """Return the spec's noise tracker, of one stream or of several at once."""
     reduce = spec.noise_reduction == "wiener"
     return NoiseReduction((*streams, spec.mfcc.filters), voice_bands(spec.mfcc), np.float32, reduce=reduce)
@@ -73,49 +76,49 @@ class SpeechFrontEnd:
 
     def __init__(self, spec: SpeechSpec, kernel: KernelName = "cv2") -> None:
         self.spec = spec
-        self._mfcc = open_mfcc(spec, kernel)
-        self._voice = VoiceActivity(spec.mfcc)
+        self._mfcc = make_mfcc(spec, kernel)
+        self._vad = VoiceActivityDetector(spec.mfcc)
         # Each frame is written twice, so that the newest `window_frames` are always one contiguous slice.
         self._history = np.zeros((2 * spec.window_frames, spec.features + PITCH_COLUMNS * spec.pitch), np.float32)
         self._voiced = np.zeros(2 * spec.window_frames, np.bool_)
-        self._at_once = math.gcd(spec.hop_frames, FRAMES_AT_ONCE)
+        self._batch_frames = math.gcd(spec.hop_frames, BATCH_FRAMES)
         self._frames = 0
-        self._due = spec.min_frames  # the frame from which the next window is wanted
+        self._next_window_frame = spec.min_frames  # the frame from which the next window is wanted
         self._samples = 0
 
     @property
     def level_dbfs(self) -> float:
         """Level of the newest frame in the speech band after noise reduction, dB relative to a full-scale sine."""
-        return float(self._voice.level_dbfs)
+        return float(self._vad.level_dbfs)
 
     @property
-    def speaking(self) -> bool:
+    def is_speech_active(self) -> bool:
         """Whether the last second and the window hold enough voice to be read."""
-        voiced = self._voiced[self._recent()]
-        return int(voiced[-RECENT_FRAMES:].sum()) >= RECENT_VOICED_FRAMES and int(voiced.sum()) >= VOICED_FRAMES
+        voiced = self._voiced[self._recent_slice()]
+        return int(voiced[-RECENT_FRAMES:].sum()) >= MIN_RECENT_VOICED_FRAMES and int(voiced.sum()) >= MIN_VOICED_FRAMES
 
     @property
-    def samples_due(self) -> int:
+    def samples_to_next_batch(self) -> int:
         """How many more samples complete the next ten frames: no window ends between those.
 
         Ten frames at once cost little more than one.
         """
-        last = (self._frames // self._at_once + 1) * self._at_once - 1
+        last = (self._frames // self._batch_frames + 1) * self._batch_frames - 1
         return max(1, last * self.spec.mfcc.hop_samples + self.spec.mfcc.window_samples - self._samples)
 
     def reset(self) -> None:
         """Start a new signal: after a gap, or another device."""
         self._mfcc.reset()
-        self._voice.reset()
+        self._vad.reset()
         self._voiced[:] = False
         self._frames = 0
-        self._due = self.spec.min_frames
+        self._next_window_frame = self.spec.min_frames
         self._samples = 0
 
     def push(self, block: AudioBlock) -> Iterator[FeatureWindow]:
         """Take the next block, which must follow the one before without a gap; yield the windows that are due."""
         cepstra = self._mfcc.push(block.samples)
-        voiced = self._voice.update(self._mfcc.log_mel, self._mfcc.likelihood)
+        voiced = self._vad.update(self._mfcc.log_mel, self._mfcc.likelihood)
         block_start = self._samples
         self._samples += block.samples.size
         for frame, pitch, is_voiced in zip(cepstra, self._mfcc.pitch, voiced, strict=True):
@@ -126,28 +129,28 @@ class SpeechFrontEnd:
                     self._history[row, self.spec.features :] = pitch
                 self._voiced[row] = is_voiced
             self._frames += 1
-            if self._frames >= self._due and self._frames % self._at_once == 0 and self.speaking:
+            if self._frames >= self._next_window_frame and self._frames % self._batch_frames == 0 and self.is_speech_active:
                 end_sample = (self._frames - 1) * self.spec.mfcc.hop_samples + self.spec.mfcc.window_samples
                 offset_ns = (end_sample - block_start) * NS_PER_S // self.spec.mfcc.rate_hz
                 window = self._window(block.capture_time_ns + offset_ns)
-                self._due = self._frames + self._hop(window.voiced)
+                self._next_window_frame = self._frames + self._next_hop(window.voiced)
                 yield window
 
     def last_window(self, capture_time_ns: int) -> FeatureWindow | None:
         """Return the newest window whether or not anybody speaks; None before any frame."""
         return self._window(capture_time_ns) if self._frames else None
 
-    def _hop(self, voiced: float) -> int:
+    def _next_hop(self, voiced: float) -> int:
         """How many frames later the next window is due, after one of which this share is voice."""
-        settled = round(voiced * self.spec.window_frames) >= SETTLED_VOICED_FRAMES
-        return self.spec.hop_frames if settled else min(self.spec.hop_frames, SOON_FRAMES)
+        settled = round(voiced * self.spec.window_frames) >= STABLE_VOICED_FRAMES
+        return self.spec.hop_frames if settled else min(self.spec.hop_frames, SHORT_HOP_FRAMES)
 
     def _window(self, capture_time_ns: int) -> FeatureWindow:
-        recent = self._recent()
+        recent = self._recent_slice()
         voiced = int(self._voiced[recent].sum()) / self.spec.window_frames
-        return FeatureWindow(fit_window(self._history[recent], self.spec), capture_time_ns, voiced)
+        return FeatureWindow(make_window_input(self._history[recent], self.spec), capture_time_ns, voiced)
 
-    def _recent(self) -> slice:
+    def _recent_slice(self) -> slice:
         """Where the newest frames stand, at most a window of them."""
         count = min(self._frames, self.spec.window_frames)
         stop = (self._frames - 1) % self.spec.window_frames + 1 + self.spec.window_frames

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from moodring.features.face.haar import halved
+from moodring.features.face.haar import halve
 from moodring.features.spec import FaceSpec
 from moodring.types import F32, U8
 
@@ -23,17 +23,17 @@ def crop_face(grey: U8, box_xywh: tuple[int, int, int, int], spec: FaceSpec) -> 
         raise ValueError(f"face box {box_xywh} has no part inside the {width}x{height} picture")
     side = max(2, round(max(w, h) * (1.0 + 2.0 * spec.margin)))
     left, top = x + (w - side) // 2, y + (h - side) // 2
-    inside = grey[max(top, 0) : min(top + side, height), max(left, 0) : min(left + side, width)]
-    if inside.shape != (side, side):
-        inside = cv2.copyMakeBorder(
-            inside,
+    patch = grey[max(top, 0) : min(top + side, height), max(left, 0) : min(left + side, width)]
+    if patch.shape != (side, side):
+        patch = cv2.copyMakeBorder(
+            patch,
             max(-top, 0),
             max(top + side - height, 0),
             max(-left, 0),
             max(left + side - width, 0),
             cv2.BORDER_REPLICATE,
         )
-    return resize_crop(inside, spec.size)
+    return resize_crop(patch, spec.size)
 
 
 def resize_crop(crop: U8, size: int) -> U8:
@@ -41,16 +41,16 @@ def resize_crop(crop: U8, size: int) -> U8:
     if crop.shape == (size, size):
         return crop.copy()
     while crop.shape[0] >= 2 * size:
-        crop = halved(crop)
+        crop = halve(crop)
     interpolation = cv2.INTER_AREA if crop.shape[0] > size else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(crop, (size, size), interpolation=interpolation), np.uint8)
 
 
-def normalise_crops(pixels: NDArray[np.uint8]) -> F32:
+def normalize_crops(pixels: NDArray[np.uint8]) -> F32:
     """Turn uint8 [N, S, S] into the network's float32 [N, 1, S, S]: each picture with zero mean and unit deviation."""
-    normal = np.empty((len(pixels), 1, *pixels.shape[1:]), np.float32)
-    for picture, out in zip(pixels, normal[:, 0], strict=True):
-        mean, deviation = cv2.meanStdDev(picture)  # NumPy takes twenty times as long
+    normalized = np.empty((len(pixels), 1, *pixels.shape[1:]), np.float32)
+    for crop_pixels, out in zip(pixels, normalized[:, 0], strict=True):
+        mean, deviation = cv2.meanStdDev(crop_pixels)  # NumPy takes twenty times as long
         scale = 1.0 / max(deviation.item(), 1.0)  # a flat picture stays flat
-        cv2.addWeighted(picture, scale, picture, 0.0, -mean.item() * scale, out, cv2.CV_32F)
-    return normal
+        cv2.addWeighted(crop_pixels, scale, crop_pixels, 0.0, -mean.item() * scale, out, cv2.CV_32F)
+    return normalized

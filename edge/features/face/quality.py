@@ -5,38 +5,40 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from moodring.features.face.haar import Box, halved
+from moodring.features.face.haar import Box, halve
 from moodring.types import U8
 
-SIDE = 32  # pixels at which a face is judged
-FULL_SIDE = 48.0  # pixels of the frame: a face at least this large loses nothing
-FULL_DETAIL = 0.6  # deviation of the Laplacian over that of the picture: sharp faces have 0.9 to 1.4, blurred ones 0.2 to 0.4
-FULL_CONTRAST = 30.0  # grey levels
-DARK, BURNT = np.array(20.0), np.array(233.0)  # grey levels outside of which nothing can be made out
+EVALUATION_SIDE = 32  # pixels at which a face is judged
+FULL_SCORE_SIDE = 48.0  # pixels of the frame: a face at least this large loses nothing
+FULL_SCORE_SHARPNESS = (
+    0.6  # deviation of the Laplacian over that of the picture: sharp faces have 0.9 to 1.4, blurred ones 0.2 to 0.4
+)
+FULL_SCORE_CONTRAST = 30.0  # grey levels
+UNDEREXPOSED_LEVEL, OVEREXPOSED_LEVEL = np.array(20.0), np.array(233.0)  # grey levels outside of which nothing can be made out
 FRONTAL_NEIGHBOURS = 6.0  # windows of the frontal cascade that agree on a face turned to the camera
 
 
-def frontality(neighbours: float) -> float:
+def frontal_pose_score(neighbours: float) -> float:
     """How far a face on which so many windows agreed is turned to the camera."""
     return min(1.0, neighbours / FRONTAL_NEIGHBOURS)
 
 
-def face_clarity(grey: U8, box: Box) -> float:
+def face_image_quality(grey: U8, box: Box) -> float:
     """Judge what can be made out of the face in `box` of uint8 [H, W], whichever way it is turned."""
     x, y, side, _ = box.xywh
     pixels = grey[max(0, y) : max(0, y + side), max(0, x) : max(0, x + side)]
     if not pixels.size:
         return 0.0
-    while min(pixels.shape) >= 2 * SIDE:
-        pixels = halved(pixels)
-    small = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+    while min(pixels.shape) >= 2 * EVALUATION_SIDE:
+        pixels = halve(pixels)
+    small = cv2.resize(pixels, (EVALUATION_SIDE, EVALUATION_SIDE), interpolation=cv2.INTER_LINEAR)
     _, deviation = cv2.meanStdDev(small)
     _, detail = cv2.meanStdDev(cv2.Laplacian(small, cv2.CV_16S))
     contrast = max(1.0, float(deviation[0, 0]))
-    lit_share = cv2.countNonZero(cv2.inRange(small, DARK, BURNT)) / small.size
+    well_exposed_fraction = cv2.countNonZero(cv2.inRange(small, UNDEREXPOSED_LEVEL, OVEREXPOSED_LEVEL)) / small.size
     return float(
-        min(1.0, side / FULL_SIDE)
-        * min(1.0, float(detail[0, 0]) / contrast / FULL_DETAIL)
-        * min(1.0, contrast / FULL_CONTRAST)
-        * lit_share
+        min(1.0, side / FULL_SCORE_SIDE)
+        * min(1.0, float(detail[0, 0]) / contrast / FULL_SCORE_SHARPNESS)
+        * min(1.0, contrast / FULL_SCORE_CONTRAST)
+        * well_exposed_fraction
     )

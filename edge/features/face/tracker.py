@@ -12,27 +12,40 @@ from typing import Literal
 import numpy as np
 
 from moodring.clock import NS_PER_S, UNTIMED, StageTimer
-from moodring.features.face.haar import CLOSE_LOOK, NEW_LOOK, PROFILE_LOOK, QUICK_LOOK, Box, FaceDetector, Hit, Look
-from moodring.features.face.quality import face_clarity, frontality
+from moodring.features.face.haar import (
+    CLOSE_SEARCH,
+    NEW_FACE_SEARCH,
+    PROFILE_SEARCH,
+    QUICK_SEARCH,
+    Box,
+    Detection,
+    FaceDetector,
+    RegionSearch,
+)
+from moodring.features.face.quality import face_image_quality, frontal_pose_score
 from moodring.features.face.search import FaceSearch, Proposal
 from moodring.types import U8, Face, VideoFrame
 
-PROPOSALS = 2  # of a frame that are looked at again, at most
-SURE_NEIGHBOURS = 8  # cascade windows that agree on a face, so many that it counts as found twice
-SURE_OF_BOTH = 8  # windows of either cascade that agree on a new face, so many that it counts as found three times at once
-HELD_HITS = 2  # times as often as it takes to be confirmed must a face be found before it is held
-PART_SIZE = 0.7  # of a face: what lies within it and is smaller is a part of it
-SAME_FACE_OVERLAP = 0.3  # of a box found with the one that is followed
-ONE_FACE_OVERLAP = 0.5  # of two that are followed
-PRIMARY_BONUS = 1.2
+MAX_PROPOSALS = 2  # of a frame that are looked at again, at most
+DOUBLE_HIT_NEIGHBOURS = 8  # cascade windows that agree on a face, so many that it counts as found twice
+TRIPLE_HIT_NEIGHBOURS = (
+    8  # windows of either cascade that agree on a new face, so many that it counts as found three times at once
+)
+HOLD_HITS_FACTOR = 2  # times as often as it takes to be confirmed must a face be found before it is held
+FACE_PART_RATIO = 0.7  # of a face: what lies within it and is smaller is a part of it
+MATCH_IOU = 0.3  # of a box found with the one that is followed
+DUPLICATE_IOU = 0.5  # of two that are followed
+PRIMARY_HYSTERESIS = 1.2
 POSITION_GAIN, VELOCITY_GAIN, SIDE_GAIN = 0.6, 0.15, 0.35  # of the alpha-beta filter
 NEIGHBOURS_GAIN = 0.2
-CLARITY_NS = 2 * NS_PER_S // 3  # a face that is seen is judged so often at least: it takes a sixth of the time of following it
-COAST = 0.5  # share of its speed that a face not found keeps, from frame to frame
-RETURN_REACH = 1.5  # of its side: how far from its last box a face that was lost may come back
-DOUBTED_READS = 3  # of the face branch, before its doubt closes a track
-BELIEF_READS = 15  # over which its belief is averaged: a hand before a face for a moment closes nothing
-DOUBT_S = 2.0  # how long nothing is looked for where a doubted face was
+QUALITY_INTERVAL_NS = (
+    2 * NS_PER_S // 3
+)  # a face that is seen is judged so often at least: it takes a sixth of the time of following it
+COAST_DECAY = 0.5  # share of its speed that a face not found keeps, from frame to frame
+REACQUIRE_DISTANCE = 1.5  # of its side: how far from its last box a face that was lost may come back
+MIN_REJECT_READS = 3  # of the face branch, before its doubt closes a track
+CONFIDENCE_READS = 15  # over which its belief is averaged: a hand before a face for a moment closes nothing
+REJECT_HOLD_S = 2.0  # how long nothing is looked for where a doubted face was
 
 Primary = Literal["largest", "central"]
 
@@ -55,13 +68,13 @@ class _Track:
     seen_ns: int
     hits: int = 0
     neighbours: float = 0.0  # running mean
-    speed: tuple[float, float] = (0.0, 0.0)  # pixels a second
+    velocity: tuple[float, float] = (0.0, 0.0)  # pixels a second
     updated_ns: int = 0
     missed: bool = False  # in the frame before
-    aside: bool = False  # turned away when last seen
-    clarity: float = 0.0
-    judged_ns: int | None = None
-    belief: float = 1.0
+    is_profile: bool = False  # turned away when last seen
+    image_quality: float = 0.0
+    quality_updated_ns: int | None = None
+    confidence: float = 1.0
     reads: int = 0
 
 
@@ -87,18 +100,18 @@ class HaarTracker:
         self._shape = shape
         self._tracks: list[_Track] = []
         self._primary: int | None = None
-        self._doubted: list[tuple[Box, int]] = []
-        self._unexplored_ns: int | None = None  # the frame that is left to `explore`
+        self._rejected: list[tuple[Box, int]] = []
+        self._unsearched_ns: int | None = None  # the frame that is left to `explore`
         smallest = self.settings.smallest_face * shape[0]
         self._search = FaceSearch(self._detector, shape, smallest, self.settings.rescan_s)
 
     def update(self, frame: VideoFrame) -> tuple[Face, ...]:
         """Return the confirmed faces of this frame, and search the rest of it."""
-        faces = self.follow(frame)
-        self.explore(frame)
+        faces = self.track_faces(frame)
+        self.search_new_faces(frame)
         return faces
 
-    def follow(self, frame: VideoFrame) -> tuple[Face, ...]:
+    def track_faces(self, frame: VideoFrame) -> tuple[Face, ...]:
         """Return the confirmed faces of this frame, the primary one first; one held over a miss says since when.
 
         Where no face that is known is seen, new ones are searched for at once; else that is left to `explore`.
@@ -110,45 +123,47 @@ class HaarTracker:
         if frame.grey.shape != self._shape:
             self._restart(frame.grey.shape)
         for track in self._tracks:
-            _coast(track, now_ns)
-        self._assign(self._follow(frame.grey, is_cut=self._search.is_cut(frame.grey)), now_ns)
-        if self._doubted:
-            self._doubted = [(box, until_ns) for box, until_ns in self._doubted if until_ns > now_ns]
+            _predict(track, now_ns)
+        self._assign(self._detect_tracked(frame.grey, is_cut=self._search.is_cut(frame.grey)), now_ns)
+        if self._rejected:
+            self._rejected = [(box, until_ns) for box, until_ns in self._rejected if until_ns > now_ns]
         if any(track.seen_ns == now_ns and self._is_confirmed(track) for track in self._tracks):
-            self._unexplored_ns = now_ns
+            self._unsearched_ns = now_ns
         else:
-            self._unexplored_ns = None
-            self._search_new_faces(frame.grey, now_ns)
-        self._tracks = self._alive(now_ns)
+            self._unsearched_ns = None
+            self._timed_scan(frame.grey, now_ns)
+        self._tracks = self._surviving_tracks(now_ns)
         confirmed = [track for track in self._tracks if self._is_confirmed(track)]
         confirmed.sort(key=self._rank)
         self._primary = confirmed[0].id if confirmed else None
-        return tuple(Face(t.id, t.box.xywh, _quality(t, frame.grey, now_ns), age_ns=now_ns - t.seen_ns) for t in confirmed)
+        return tuple(Face(t.id, t.box.xywh, _face_quality(t, frame.grey, now_ns), age_ns=now_ns - t.seen_ns) for t in confirmed)
 
-    def explore(self, frame: VideoFrame) -> None:
+    def search_new_faces(self, frame: VideoFrame) -> None:
         """Do with the frame that was followed last what the faces that are known need not wait for.
 
         It is searched for new ones. How clear the known ones are is judged along with a search, or else every two thirds of a
         second.
         """
         now_ns = frame.capture_time_ns
-        if self._unexplored_ns != now_ns:
+        if self._unsearched_ns != now_ns:
             return
-        self._unexplored_ns = None
+        self._unsearched_ns = None
         if is_due := self._search.is_due(now_ns):
-            self._search_new_faces(frame.grey, now_ns)
+            self._timed_scan(frame.grey, now_ns)
         for track in self._tracks:
-            if track.seen_ns == now_ns and (is_due or track.judged_ns is None or now_ns - track.judged_ns >= CLARITY_NS):
-                _judge(track, frame.grey, now_ns)
+            if track.seen_ns == now_ns and (
+                is_due or track.quality_updated_ns is None or now_ns - track.quality_updated_ns >= QUALITY_INTERVAL_NS
+            ):
+                _update_image_quality(track, frame.grey, now_ns)
 
-    def believe(self, face_id: int, usable: float) -> None:
+    def update_confidence(self, face_id: int, usable: float) -> None:
         """Hear from the face branch whether a crop was a face, `usable` in [0, 1]; a track it does not believe in is closed."""
         for track in self._tracks:
             if track.id == face_id:
                 track.reads += 1
-                track.belief += (usable - track.belief) / min(track.reads, BELIEF_READS)
-                if track.reads >= DOUBTED_READS and track.belief < 0.5:
-                    self._doubted.append((track.box, track.seen_ns + int(DOUBT_S * NS_PER_S)))
+                track.confidence += (usable - track.confidence) / min(track.reads, CONFIDENCE_READS)
+                if track.reads >= MIN_REJECT_READS and track.confidence < 0.5:
+                    self._rejected.append((track.box, track.seen_ns + int(REJECT_HOLD_S * NS_PER_S)))
                     self._tracks.remove(track)
                 return
 
@@ -156,7 +171,7 @@ class HaarTracker:
         return track.hits >= self.settings.confirm_hits
 
     def _rank(self, track: _Track) -> float:
-        bonus = PRIMARY_BONUS if track.id == self._primary else 1.0
+        bonus = PRIMARY_HYSTERESIS if track.id == self._primary else 1.0
         if self.settings.primary == "largest":
             return -track.box.side * bonus
         height, width = self._shape
@@ -164,120 +179,124 @@ class HaarTracker:
 
     # following
 
-    def _follow(self, grey: U8, *, is_cut: bool) -> list[Hit]:
+    def _detect_tracked(self, grey: U8, *, is_cut: bool) -> list[Detection]:
         """Look for each known face round where it should be; in another scene, where none is due there, in the cheapest way."""
-        hits: list[Hit] = []
+        hits: list[Detection] = []
         for track in self._tracks:
             if is_cut:
-                found = self._detector.search(grey, track.box, QUICK_LOOK)
+                found = self._detector.search(grey, track.box, QUICK_SEARCH)
             else:
-                looks = (CLOSE_LOOK,) if track.missed or track.aside else (QUICK_LOOK, CLOSE_LOOK)
-                found = self._look(grey, track.box, looks)
-            hits += [hit for hit in found if all(hit.box.overlap(other.box) < ONE_FACE_OVERLAP for other in hits)]
+                searches = (CLOSE_SEARCH,) if track.missed or track.is_profile else (QUICK_SEARCH, CLOSE_SEARCH)
+                found = self._search_region(grey, track.box, searches)
+            hits += [hit for hit in found if all(hit.box.iou(other.box) < DUPLICATE_IOU for other in hits)]
         return hits
 
-    def _look(self, grey: U8, box: Box, looks: Sequence[Look]) -> list[Hit]:
+    def _search_region(self, grey: U8, box: Box, searches: Sequence[RegionSearch]) -> list[Detection]:
         """Search round a box in one way after the other until one finds something; last for a face turned aside."""
-        frontal = next((hits for look in looks if (hits := self._detector.search(grey, box, look))), [])
-        return frontal or self._detector.search_profile(grey, box, PROFILE_LOOK)
+        frontal = next((hits for look in searches if (hits := self._detector.search(grey, box, look))), [])
+        return frontal or self._detector.search_profile(grey, box, PROFILE_SEARCH)
 
-    def _assign(self, hits: Sequence[Hit], now_ns: int) -> None:
+    def _assign(self, hits: Sequence[Detection], now_ns: int) -> None:
         """Give each track the hit that lies best on it, the best pair first; no hit serves two tracks."""
         tracks = self._tracks
-        pairs = [(track.box.overlap(hit.box), track.hits, t, h) for t, track in enumerate(tracks) for h, hit in enumerate(hits)]
+        pairs = [(track.box.iou(hit.box), track.hits, t, h) for t, track in enumerate(tracks) for h, hit in enumerate(hits)]
         pairs.sort(reverse=True)
         taken: set[int] = set()
-        for overlap, _, t, h in pairs:
-            if overlap >= SAME_FACE_OVERLAP and h not in taken and tracks[t].seen_ns != now_ns:
+        for iou, _, t, h in pairs:
+            if iou >= MATCH_IOU and h not in taken and tracks[t].seen_ns != now_ns:
                 taken.add(h)
-                _move(tracks[t], hits[h], now_ns)
+                _correct(tracks[t], hits[h], now_ns)
 
     # finding
 
-    def _search_new_faces(self, grey: U8, now_ns: int) -> None:
+    def _timed_scan(self, grey: U8, now_ns: int) -> None:
         with self._timer.stage("search"):
             self._scan(grey, now_ns)
 
     def _scan(self, grey: U8, now_ns: int) -> None:
         """Search for new faces: look again at the likeliest places that are proposed where no face is followed yet."""
         known = [track.seen_ns == now_ns for track in self._tracks if self._is_confirmed(track)]
-        looked_at = 0
+        verified = 0
         seen = [track.box for track in self._tracks if track.seen_ns == now_ns]
-        for proposal in self._search.look(grey, now_ns, known, seen):
-            if looked_at < PROPOSALS and self._is_new(proposal.box, now_ns):
-                self._consider(proposal, grey, now_ns)
-                looked_at += 1
+        for proposal in self._search.propose(grey, now_ns, known, seen):
+            if verified < MAX_PROPOSALS and self._is_untracked(proposal.box, now_ns):
+                self._verify_proposal(proposal, grey, now_ns)
+                verified += 1
 
-    def _consider(self, proposal: Proposal, grey: U8, now_ns: int) -> None:
+    def _verify_proposal(self, proposal: Proposal, grey: U8, now_ns: int) -> None:
         """Look closely where a face may be; where both cascades agree that there is one, follow it from now on."""
-        checks = [proposal] if proposal.checked else self._detector.check(grey, proposal.box, NEW_LOOK)
+        checks = [proposal] if proposal.checked else self._detector.check(grey, proposal.box, NEW_FACE_SEARCH)
         checked = max((check.neighbours for check in checks), default=0)
         if not checked:
             return
-        found = [again for again in self._look(grey, proposal.box, (NEW_LOOK,)) if self._is_new(again.box, now_ns)]
+        found = [
+            detection
+            for detection in self._search_region(grey, proposal.box, (NEW_FACE_SEARCH,))
+            if self._is_untracked(detection.box, now_ns)
+        ]
         if not found:
             return
-        best = max(found, key=lambda again: again.box.overlap(proposal.box))
-        lost = [track for track in self._tracks if track.seen_ns != now_ns and _may_be(track, best.box)]
+        best = max(found, key=lambda detection: detection.box.iou(proposal.box))
+        lost = [track for track in self._tracks if track.seen_ns != now_ns and _may_reacquire(track, best.box)]
         if lost:
             nearest = min(lost, key=lambda t: abs(t.box.x - best.box.x) + abs(t.box.y - best.box.y))
-            nearest.box, nearest.speed, nearest.judged_ns = best.box, (0.0, 0.0), None
-            _move(nearest, best, now_ns)
-        elif all(best.box.overlap(track.box) < SAME_FACE_OVERLAP for track in self._tracks):
+            nearest.box, nearest.velocity, nearest.quality_updated_ns = best.box, (0.0, 0.0), None
+            _correct(nearest, best, now_ns)
+        elif all(best.box.iou(track.box) < MATCH_IOU for track in self._tracks):
             track = _Track(self._next_id, best.box, now_ns, updated_ns=now_ns)
-            _move(track, best, now_ns)
+            _correct(track, best, now_ns)
             if best.neighbours:  # two cascades agree
-                track.hits += 2 if min(checked, best.neighbours) >= SURE_OF_BOTH else 1
+                track.hits += 2 if min(checked, best.neighbours) >= TRIPLE_HIT_NEIGHBOURS else 1
             self._tracks.append(track)
             self._next_id += 1
 
-    def _is_new(self, box: Box, now_ns: int) -> bool:
+    def _is_untracked(self, box: Box, now_ns: int) -> bool:
         """Whether a box is neither a face that is being followed nor one that was doubted."""
-        known = [track.box for track in self._tracks if track.seen_ns == now_ns] + [doubted for doubted, _ in self._doubted]
-        return all(box.overlap(other) < SAME_FACE_OVERLAP and not _is_part(box, other) for other in known)
+        known = [track.box for track in self._tracks if track.seen_ns == now_ns] + [rejected for rejected, _ in self._rejected]
+        return all(box.iou(other) < MATCH_IOU and not _is_face_part(box, other) for other in known)
 
-    def _alive(self, now_ns: int) -> list[_Track]:
+    def _surviving_tracks(self, now_ns: int) -> list[_Track]:
         """Return the tracks to go on with: those seen, or confirmed and not long lost; where two follow one face, the older."""
         if len(self._tracks) == 1 and self._tracks[0].seen_ns == now_ns:  # as for most frames
             return self._tracks
         hold_ns = self.settings.hold_s * NS_PER_S
-        kept: list[_Track] = []
+        survivors: list[_Track] = []
         for track in sorted(self._tracks, key=lambda t: (t.seen_ns != now_ns, -t.hits)):
             if track.seen_ns != now_ns:
-                if track.hits < HELD_HITS * self.settings.confirm_hits:
+                if track.hits < HOLD_HITS_FACTOR * self.settings.confirm_hits:
                     track.hits -= 1  # what was hardly ever seen is not held: it must be found more often than missed
                 if track.hits <= 0 or now_ns - track.seen_ns > hold_ns:
                     continue
-            if all(track.box.overlap(other.box) < ONE_FACE_OVERLAP for other in kept):
-                kept.append(track)
-        return [track for track in kept if not any(_is_part(track.box, other.box) for other in kept)]
+            if all(track.box.iou(other.box) < DUPLICATE_IOU for other in survivors):
+                survivors.append(track)
+        return [track for track in survivors if not any(_is_face_part(track.box, other.box) for other in survivors)]
 
 
-def _judge(track: _Track, grey: U8, now_ns: int) -> None:
-    track.clarity, track.judged_ns = face_clarity(grey, track.box), now_ns
+def _update_image_quality(track: _Track, grey: U8, now_ns: int) -> None:
+    track.image_quality, track.quality_updated_ns = face_image_quality(grey, track.box), now_ns
 
 
-def _quality(track: _Track, grey: U8, now_ns: int) -> float:
+def _face_quality(track: _Track, grey: U8, now_ns: int) -> float:
     """Say how fit a track's face is to be read: how clear it was when it was last judged, and how it is turned now."""
-    if track.judged_ns is None:
-        _judge(track, grey, now_ns)
-    return track.clarity * frontality(track.neighbours)
+    if track.quality_updated_ns is None:
+        _update_image_quality(track, grey, now_ns)
+    return track.image_quality * frontal_pose_score(track.neighbours)
 
 
-def _coast(track: _Track, now_ns: int) -> None:
+def _predict(track: _Track, now_ns: int) -> None:
     """Move a track to where it should be by now."""
     seconds = (now_ns - track.updated_ns) / NS_PER_S
-    track.box = Box(track.box.x + track.speed[0] * seconds, track.box.y + track.speed[1] * seconds, track.box.side)
+    track.box = Box(track.box.x + track.velocity[0] * seconds, track.box.y + track.velocity[1] * seconds, track.box.side)
     track.missed = track.updated_ns != track.seen_ns
     if track.missed:
-        track.speed = (track.speed[0] * COAST, track.speed[1] * COAST)
+        track.velocity = (track.velocity[0] * COAST_DECAY, track.velocity[1] * COAST_DECAY)
     track.updated_ns = now_ns
 
 
-def _move(track: _Track, hit: Hit, now_ns: int) -> None:
+def _correct(track: _Track, hit: Detection, now_ns: int) -> None:
     """Correct a track by what was found (an alpha-beta filter: it smooths without lagging behind a steady motion)."""
     if track.missed:
-        track.judged_ns = None  # what comes back may be blurred: it is judged before it is answered
+        track.quality_updated_ns = None  # what comes back may be blurred: it is judged before it is answered
     seconds = max(1e-3, (now_ns - track.seen_ns) / NS_PER_S)
     dx, dy = hit.box.x - track.box.x, hit.box.y - track.box.y
     track.box = Box(
@@ -285,19 +304,19 @@ def _move(track: _Track, hit: Hit, now_ns: int) -> None:
         track.box.y + POSITION_GAIN * dy,
         track.box.side + SIDE_GAIN * (hit.box.side - track.box.side),
     )
-    track.speed = (track.speed[0] + VELOCITY_GAIN * dx / seconds, track.speed[1] + VELOCITY_GAIN * dy / seconds)
-    track.aside = hit.neighbours == 0
-    track.hits += 2 if hit.neighbours >= SURE_NEIGHBOURS else 1
+    track.velocity = (track.velocity[0] + VELOCITY_GAIN * dx / seconds, track.velocity[1] + VELOCITY_GAIN * dy / seconds)
+    track.is_profile = hit.neighbours == 0
+    track.hits += 2 if hit.neighbours >= DOUBLE_HIT_NEIGHBOURS else 1
     track.neighbours += (hit.neighbours - track.neighbours) * (NEIGHBOURS_GAIN if track.neighbours else 1.0)
     track.seen_ns = now_ns
 
 
-def _is_part(box: Box, other: Box) -> bool:
+def _is_face_part(box: Box, other: Box) -> bool:
     """Whether a box is an eye or a mouth of the face in another: smaller, and centred within it."""
-    return box.side < PART_SIZE * other.side and max(abs(box.x - other.x), abs(box.y - other.y)) < other.side / 2
+    return box.side < FACE_PART_RATIO * other.side and max(abs(box.x - other.x), abs(box.y - other.y)) < other.side / 2
 
 
-def _may_be(track: _Track, box: Box) -> bool:
+def _may_reacquire(track: _Track, box: Box) -> bool:
     """Whether a face found now may be the one lost a moment ago: near, and of like size."""
-    near = max(abs(track.box.x - box.x), abs(track.box.y - box.y)) <= RETURN_REACH * track.box.side
+    near = max(abs(track.box.x - box.x), abs(track.box.y - box.y)) <= REACQUIRE_DISTANCE * track.box.side
     return near and 0.6 < box.side / track.box.side < 1.6

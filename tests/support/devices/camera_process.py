@@ -11,17 +11,17 @@ import cv2
 import numpy as np
 
 from tests.support.devices.mjpeg import SoftwareCamera
-from tests.support.signals import face_picture
+from tests.support.signals import face_frame
 
-PICTURES = 60
+FRAME_COUNT = 60
 SIZE, OTHER_SIZE = (320, 240), (400, 300)
 
 
-def jpegs(width: int, height: int) -> list[bytes]:
-    return [cv2.imencode(".jpg", face_picture(i, width, height))[1].tobytes() for i in range(PICTURES)]
+def encode_jpegs(width: int, height: int) -> list[bytes]:
+    return [cv2.imencode(".jpg", face_frame(i, width, height))[1].tobytes() for i in range(FRAME_COUNT)]
 
 
-def garbage() -> list[bytes]:
+def garbage_parts() -> list[bytes]:
     """Parts of the right form whose bodies are noise; some begin and end as a JPEG does."""
     rng = np.random.default_rng(0)
     bodies = [rng.bytes(3000) for _ in range(20)]
@@ -33,7 +33,7 @@ class CameraProcess:
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("spawn")
-        self._sent = jpegs(*SIZE)
+        self._sent = encode_jpegs(*SIZE)
         self._port = 0
         self._process: Any = None
         self.start()
@@ -43,15 +43,15 @@ class CameraProcess:
         return f"http://127.0.0.1:{self._port}/"
 
     def start(self) -> None:
-        self._orders, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=_serve, args=(theirs, self._port, self._sent), daemon=True)
+        self._pipe, child_pipe = self._context.Pipe()
+        self._process = self._context.Process(target=_serve, args=(child_pipe, self._port, self._sent), daemon=True)
         self._process.start()
-        self._port = self._orders.recv()
+        self._port = self._pipe.recv()
 
     def send(self, parts: list[bytes]) -> None:
         """Send these instead, from now on."""
-        self._orders.send(parts)
-        assert self._orders.recv() == self._port
+        self._pipe.send(parts)
+        assert self._pipe.recv() == self._port
 
     def kill(self) -> None:
         if self._process is not None:
@@ -62,7 +62,7 @@ class CameraProcess:
     def freeze(self) -> None:
         os.kill(self._process.pid, signal.SIGSTOP)
 
-    def thaw(self) -> None:
+    def unfreeze(self) -> None:
         os.kill(self._process.pid, signal.SIGCONT)
 
     def __enter__(self) -> Self:
@@ -72,9 +72,9 @@ class CameraProcess:
         self.kill()
 
 
-def _serve(orders: Any, port: int, parts: list[bytes]) -> None:
-    with SoftwareCamera.of(parts, port) as camera:
-        orders.send(camera.port)
+def _serve(pipe: Any, port: int, parts: list[bytes]) -> None:
+    with SoftwareCamera.from_jpegs(parts, port) as camera:
+        pipe.send(camera.port)
         while True:
-            camera.send(orders.recv())
-            orders.send(camera.port)
+            camera.send(pipe.recv())
+            pipe.send(camera.port)

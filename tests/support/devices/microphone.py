@@ -19,16 +19,16 @@ from typing import Self
 import numpy as np
 
 RATE_HZ = 16_000
-BLOCK = 160  # samples: 10 ms
+BLOCK_SAMPLES = 160  # samples: 10 ms
 ASOUNDRC = """
 </usr/share/alsa/alsa.conf>
 pcm.!default {{ type pulse server "unix:{socket}" }}
 ctl.!default {{ type pulse server "unix:{socket}" }}
 """
-REASON = "PulseAudio and PyAudio are not installed (Debian: pulseaudio, libasound2-plugins, and the extra mic)"
+SKIP_REASON = "PulseAudio and PyAudio are not installed (Debian: pulseaudio, libasound2-plugins, and the extra mic)"
 
 
-def available() -> bool:
+def is_available() -> bool:
     plugin = any(Path("/usr/lib").glob("*/alsa-lib/libasound_module_pcm_pulse.so"))
     try:
         import pyaudio  # noqa: F401, PLC0415
@@ -104,15 +104,15 @@ class SoftwareMicrophone:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
-    def thaw(self) -> None:
+    def unfreeze(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def click(self) -> int:
         """Be loud for the next ten milliseconds; return when they began, in ns of the monotonic clock."""
-        told: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._clicks.put(told)
-        return told.get(timeout=5)
+        reply: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._clicks.put(reply)
+        return reply.get(timeout=5)
 
     def _play(self) -> None:
         """Write ten milliseconds every ten milliseconds."""
@@ -120,15 +120,15 @@ class SoftwareMicrophone:
         position, due = 0, time.monotonic()
         try:
             while not self._stopping.is_set():
-                block = np.take(self._pcm, range(position, position + BLOCK), mode="wrap")
-                position = (position + BLOCK) % len(self._pcm)
+                block = np.take(self._pcm, range(position, position + BLOCK_SAMPLES), mode="wrap")
+                position = (position + BLOCK_SAMPLES) % len(self._pcm)
                 with contextlib.suppress(queue.Empty):
-                    told = self._clicks.get_nowait()
-                    block = np.full(BLOCK, 30_000, "<i2")
-                    told.put(time.monotonic_ns())
+                    reply = self._clicks.get_nowait()
+                    block = np.full(BLOCK_SAMPLES, 30_000, "<i2")
+                    reply.put(time.monotonic_ns())
                 with contextlib.suppress(BlockingIOError, BrokenPipeError):
                     os.write(handle, block.tobytes())
-                due += BLOCK / RATE_HZ
+                due += BLOCK_SAMPLES / RATE_HZ
                 self._stopping.wait(max(0.0, due - time.monotonic()))
         finally:
             os.close(handle)

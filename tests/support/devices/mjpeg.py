@@ -22,7 +22,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        self.server.asked += 1
+        self.server.request_count += 1
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
@@ -53,7 +53,7 @@ class _Server(ThreadingHTTPServer):
         self.jpegs = jpegs
         self.sent: BoundedQueue[tuple[bytes, int]] = BoundedQueue(10)
         self.unplugged = threading.Event()
-        self.asked = 0
+        self.request_count = 0
         super().__init__(("127.0.0.1", port), _Handler)
 
 
@@ -63,11 +63,11 @@ class SoftwareCamera:
     Who asks for `?from=N` gets the pictures from the Nth on.
     """
 
-    def __init__(self, picture: Callable[[int], np.ndarray], pictures: int = 60) -> None:
-        self._serve([cv2.imencode(".jpg", picture(i))[1].tobytes() for i in range(pictures)], port=0)
+    def __init__(self, frame_at: Callable[[int], np.ndarray], frame_count: int = 60) -> None:
+        self._serve([cv2.imencode(".jpg", frame_at(i))[1].tobytes() for i in range(frame_count)], port=0)
 
     @classmethod
-    def of(cls, jpegs: list[bytes], port: int) -> Self:
+    def from_jpegs(cls, jpegs: list[bytes], port: int) -> Self:
         """Serve what is already encoded, at a port of one's choice."""
         camera = cls.__new__(cls)
         camera._serve(jpegs, port)
@@ -89,9 +89,9 @@ class SoftwareCamera:
         return f"http://127.0.0.1:{self.port}/"
 
     @property
-    def asked(self) -> int:
+    def request_count(self) -> int:
         """How often somebody asked for its pictures since it was plugged in."""
-        return self._server.asked if self._server is not None else 0
+        return self._server.request_count if self._server is not None else 0
 
     def wait_until_sent(self, jpeg: bytes) -> int:
         """Return when this picture was next sent to somebody, in ns of the monotonic clock."""

@@ -16,16 +16,16 @@ from typing import Self
 import av
 import numpy as np
 
-from tests.support.signals import face_picture, voice
+from tests.support.signals import face_frame, voice
 
-FPS, RATE_HZ, SECONDS = 15, 48_000, 40
-PACKET = 7 * 188  # bytes: what fits into one datagram of an Ethernet
+FPS, RATE_HZ, DURATION_S = 15, 48_000, 40
+PACKET_BYTES = 7 * 188  # bytes: what fits into one datagram of an Ethernet
 MP2T = 33  # RTP's payload type for it
 CLOCK_HZ = 90_000
 
 
 @functools.cache
-def _encoded() -> list[list[bytes]]:
+def _encode_clip() -> list[list[bytes]]:
     """A face (H.264) and a voice (AAC), encoded once: the packets that go out with each picture."""
     sound = np.tile(voice(2.0, RATE_HZ), 2)
     packets: list[list[bytes]] = []
@@ -34,37 +34,39 @@ def _encoded() -> list[list[bytes]]:
     class Writer:
         def write(self, data: bytes) -> int:
             pending.extend(data)
-            while len(pending) >= PACKET:
-                packets[-1].append(bytes(pending[:PACKET]))
-                del pending[:PACKET]
+            while len(pending) >= PACKET_BYTES:
+                packets[-1].append(bytes(pending[:PACKET_BYTES]))
+                del pending[:PACKET_BYTES]
             return len(data)
 
-    each = RATE_HZ // FPS
+    samples_per_frame = RATE_HZ // FPS
     packets.append([])
-    with av.open(Writer(), "w", format="mpegts", options={"flush_packets": "1"}, buffer_size=PACKET) as container:
-        picture = container.add_stream("libx264", rate=FPS)
-        picture.width, picture.height, picture.pix_fmt = 320, 240, "yuv420p"
-        picture.options = {"preset": "ultrafast", "tune": "zerolatency", "g": str(FPS)}
-        speech = container.add_stream("aac", rate=RATE_HZ, layout="mono")
-        for index in range(FPS * SECONDS):
+    with av.open(Writer(), "w", format="mpegts", options={"flush_packets": "1"}, buffer_size=PACKET_BYTES) as container:
+        video = container.add_stream("libx264", rate=FPS)
+        video.width, video.height, video.pix_fmt = 320, 240, "yuv420p"
+        video.options = {"preset": "ultrafast", "tune": "zerolatency", "g": str(FPS)}
+        audio = container.add_stream("aac", rate=RATE_HZ, layout="mono")
+        for index in range(FPS * DURATION_S):
             packets.append([])
-            frame = av.VideoFrame.from_ndarray(face_picture(index % 60), format="gray")
+            frame = av.VideoFrame.from_ndarray(face_frame(index % 60), format="gray")
             frame.pts = index
-            container.mux(picture.encode(frame))
-            at = index * each % (sound.size // 2)
-            block = av.AudioFrame.from_ndarray(sound[None, at : at + each].astype(np.float32), format="fltp", layout="mono")
-            block.sample_rate, block.pts = RATE_HZ, index * each
-            container.mux(speech.encode(block))
-        container.mux(picture.encode(None))
-        container.mux(speech.encode(None))
+            container.mux(video.encode(frame))
+            at = index * samples_per_frame % (sound.size // 2)
+            block = av.AudioFrame.from_ndarray(
+                sound[None, at : at + samples_per_frame].astype(np.float32), format="fltp", layout="mono"
+            )
+            block.sample_rate, block.pts = RATE_HZ, index * samples_per_frame
+            container.mux(audio.encode(block))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
     return packets
 
 
-def play(send: Callable[[bytes], None], stopping: threading.Event) -> None:
+def send_realtime(send: Callable[[bytes], None], stopping: threading.Event) -> None:
     """Send in real time until told to stop, or until nobody takes it."""
     due = time.monotonic()
     with contextlib.suppress(OSError):
-        for packets in itertools.cycle(_encoded()):
+        for packets in itertools.cycle(_encode_clip()):
             for packet in packets:
                 send(packet)
             due += 1 / FPS
@@ -79,7 +81,7 @@ class UdpCamera:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
             free.bind(("127.0.0.1", 0))
             self._to = free.getsockname()
-        _encoded()
+        _encode_clip()
         self.plug_in()
 
     @property
@@ -98,7 +100,7 @@ class UdpCamera:
                 with contextlib.suppress(ConnectionRefusedError):
                     channel.sendto(packet, self._to)
 
-            play(send, stopping)
+            send_realtime(send, stopping)
 
     def unplug(self) -> None:
         self._stopping.set()
@@ -127,18 +129,18 @@ class _Session(socketserver.StreamRequestHandler):
                 self.wfile.write(struct.pack(">cBH", b"$", 0, len(rtp)) + rtp)
 
         try:
-            while not self.server.unplugged.is_set() and (asked := self._request()):
+            while not self.server.unplugged.is_set() and (asked := self._read_request()):
                 method, number = asked
                 with sending:
-                    self.wfile.write(self._answer(method, number))
+                    self.wfile.write(self._response(method, number))
                 if method == "PLAY":
-                    threading.Thread(target=play, args=(send, stopping), daemon=True).start()
+                    threading.Thread(target=send_realtime, args=(send, stopping), daemon=True).start()
         except OSError:
             pass
         finally:
             stopping.set()
 
-    def _request(self) -> tuple[str, str] | None:
+    def _read_request(self) -> tuple[str, str] | None:
         """Return the next request's method and number; the client's own reports on what it gets are left out."""
         while (first := self.rfile.read(1)) == b"$":
             _, length = struct.unpack(">BH", self.rfile.read(3))
@@ -151,7 +153,7 @@ class _Session(socketserver.StreamRequestHandler):
         number = next(line.split(":")[1].strip() for line in lines if line.lower().startswith("cseq:"))
         return lines[0].split()[0], number
 
-    def _answer(self, method: str, number: str) -> bytes:
+    def _response(self, method: str, number: str) -> bytes:
         head, body = [f"RTSP/1.0 200 OK\r\nCSeq: {number}", "Session: 1"], ""
         if method == "OPTIONS":
             head.append("Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN")
@@ -187,7 +189,7 @@ class RtspCamera:
 
     def __init__(self) -> None:
         self._port = 0
-        _encoded()
+        _encode_clip()
         self.plug_in()
 
     @property
