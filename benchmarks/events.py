@@ -31,18 +31,18 @@ from typing import Any
 
 from benchmarks.recorder import MqttRecorder
 from benchmarks.report import machine, write_json
-from moodring import interrupts
+from moodring import process
 from moodring.clock import MonotonicClock
 from moodring.labels import LABELS
 from moodring.publish.base import Event
 from moodring.publish.distributor import Distributor
 from moodring.publish.jsonl import JsonLines
-from moodring.publish.lsl import LslOutlets
+from moodring.publish.lsl import LslSink
 from moodring.publish.metrics import Collector, Health, MetricsServer
-from moodring.publish.mqtt.connection import BrokerAddress, Login
+from moodring.publish.mqtt.connection import BrokerAddress, Credentials
 from moodring.publish.mqtt.sink import MqttSettings, MqttSink
 from moodring.publish.mqtt.spool import Spool
-from moodring.publish.queue import Inline, Outlet
+from moodring.publish.queue import DirectSink, QueuedSink
 from moodring.telemetry import Telemetry
 from moodring.types import BranchView, EmotionEvent
 
@@ -71,7 +71,7 @@ def log(message: str) -> None:
 
 def make_mqtt_sink(port: int, folder: Path) -> tuple[MqttSink, Spool]:
     spool = Spool(folder / "events.spool", max_bytes=500_000_000, max_age_s=86_400.0)
-    settings = MqttSettings(BrokerAddress("127.0.0.1", port, tls=False), Login("moodring-soak"), TOPIC)
+    settings = MqttSettings(BrokerAddress("127.0.0.1", port, tls=False), Credentials("moodring-soak"), TOPIC)
     return MqttSink(settings, spool, log), spool
 
 
@@ -97,15 +97,15 @@ def publish_events(count: int, port: int, folder: Path, run: int) -> None:
     """Publish so many events at a steady rate, then wait until the broker has them all."""
     sink, spool = make_mqtt_sink(port, folder)
     sink.open()
-    outlet = Outlet("mqtt", PublishLogSink(sink, folder / "reported"), log, capacity=5000, wait_s=60.0)
-    outlet.open()
+    queued_sink = QueuedSink("mqtt", PublishLogSink(sink, folder / "reported"), log, capacity=5000, wait_s=60.0)
+    queued_sink.open()
     clock, start_ns = MonotonicClock(), time.monotonic_ns()
     for seq in range(count):
         clock.sleep_until_ns(start_ns + int(seq * 1e9 / SOAK_HZ))
-        outlet.publish(make_event(f"/moodring/soak/live/run{run}", seq))
-    while outlet.waiting or spool.waiting:
+        queued_sink.publish(make_event(f"/moodring/soak/live/run{run}", seq))
+    while queued_sink.pending or spool.pending:
         clock.sleep_until_ns(time.monotonic_ns() + 50_000_000)
-    outlet.close()
+    queued_sink.close()
 
 
 # --- soak: who kills and who counts -----------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def soak(events: int, broker_kills: int, daemon_kills: int, seed: int, broker_si
         while time.monotonic() < deadline and not set(expected_ids) <= received_ids(subscriber):
             time.sleep(0.2)
         with Spool(folder / "events.spool", max_bytes=1, max_age_s=1e9) as spool:
-            spool_counts = {"acknowledged_by_the_broker": len(expected_ids) - spool.waiting, "spool_dropped": spool.dropped}
+            spool_counts = {"acknowledged_by_the_broker": len(expected_ids) - spool.pending, "spool_dropped": spool.dropped}
         return spool_counts | check_delivery(expected_ids, [json.loads(body) for body in subscriber.payloads("events")]) | {
             "broker_kills": broker_kills, "broker_signal": broker_signal.name, "daemon_kills": daemon_kills,
             "seconds": round(time.monotonic() - start_s, 1), "rate_hz": SOAK_HZ, "seed": seed,
@@ -315,8 +315,8 @@ def measure_sink_cost(target: str, seconds: float, port: int, folder: Path) -> N
     clock = MonotonicClock()
     telemetry = Telemetry(clock, counters=lambda: {"events": 1}, dropped=dict, level_dbfs=lambda: -30.0)
     with contextlib.ExitStack() as stack:
-        outlets, mqtt = open_all_sinks(port, folder) if target == "all" else ([], None)
-        distributor = stack.enter_context(Distributor(telemetry, clock, outlets=outlets, spooling=mqtt))
+        isolated_sinks, mqtt = open_all_sinks(port, folder) if target == "all" else ([], None)
+        distributor = stack.enter_context(Distributor(telemetry, clock, isolated_sinks=isolated_sinks, spooling=mqtt))
         server = None
         if target == "all":
             collector = Collector({"bench": (telemetry, distributor.sinks)})
@@ -336,17 +336,21 @@ def measure_sink_cost(target: str, seconds: float, port: int, folder: Path) -> N
     print(json.dumps({"cpu_percent": 100 * cpu_s / (seconds - 2), "rss_mb": rss_kb / 1024}))
 
 
-def open_all_sinks(port: int, folder: Path) -> tuple[list[Outlet | Inline], MqttSink]:
+def open_all_sinks(port: int, folder: Path) -> tuple[list[QueuedSink | DirectSink], MqttSink]:
     mqtt, _ = make_mqtt_sink(port, folder)
     mqtt.open()
-    lsl = LslOutlets("bench", "bench")
+    lsl = LslSink("bench", "bench")
     lsl.open()
     lines = JsonLines(str(folder / "events.jsonl"))
-    return [Inline("lsl", lsl, log), Outlet("jsonl", lines, log), Outlet("mqtt", mqtt, log)], mqtt  # as `open_sinks` does
+    return [
+        DirectSink("lsl", lsl, log),
+        QueuedSink("jsonl", lines, log),
+        QueuedSink("mqtt", mqtt, log),
+    ], mqtt  # as `open_sinks` does
 
 
 def main() -> None:
-    interrupts.install()  # a benchmark that is told to end takes what it started with it
+    process.install()  # a benchmark that is told to end takes what it started with it
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     for part, options in (

@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks.report import machine, write_json
 from benchmarks.watched_run import TIMED_STAGES
-from moodring import interrupts
+from moodring import process
 from moodring.capture.media import AudioFile, VideoFile
 from moodring.clock import NS_PER_MS, NS_PER_S
 from moodring.diagnostics.peers.cameras import run_in_process
@@ -51,7 +51,7 @@ MINUTE_S = 60.0
 
 
 def main() -> None:
-    interrupts.install()  # a benchmark that is told to end takes what it started with it
+    process.install()  # a benchmark that is told to end takes what it started with it
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--settle", type=float, default=SETTLE_S, help="before anything is measured, in seconds")

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.report import machine, write_json
-from moodring import interrupts
+from moodring import process
 from tests.support import browser as browsers
 from tests.support.page import event, serve_dashboard, status
 from tests.support.websocket import WebSocketClient
@@ -44,7 +44,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
-    interrupts.install()  # a benchmark that is told to end takes what it started with it
+    process.install()  # a benchmark that is told to end takes what it started with it
     parts: dict[str, Callable[[], Any]] = {
         "weight": weight, "clients": clients, "browser": browser, "stopped": stalled_clients, "attacks": attacks, "camera": camera,
     }  # fmt: skip

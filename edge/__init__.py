@@ -1,8 +1,85 @@
-"""moodring's runtime: capture, features, inference, fusion and publishing. Never imports torch, scipy, train or export."""
+"""moodring: streaming recognition of facial and vocal expression, fused into events.
 
+The public API. Names are imported on first use, so that `import moodring` is fast:
+
+    from moodring import EmotionEvent
+    with open("events.jsonl") as lines:
+        events = [EmotionEvent.from_json(line) for line in lines]
+"""
+
+import importlib
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from moodring.config import Config
+    from moodring.config import load as load_config
+    from moodring.errors import (
+        BackendError,
+        BundleError,
+        ConfigError,
+        DataError,
+        DeviceError,
+        EventError,
+        ExportError,
+        MediaError,
+        MoodringError,
+        PublishError,
+        UsageError,
+    )
+    from moodring.inference.bundle import Bundle
+    from moodring.inference.bundle import load as load_bundle
+    from moodring.labels import LABELS
+    from moodring.pipeline import Pipeline
+    from moodring.types import BranchView, EmotionEvent, Face, StatusEvent
 
 try:
     __version__ = version("moodring")
-except PackageNotFoundError:  # run from a source tree that was not installed
+except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+unknown"
+
+__all__ = [
+    "LABELS",
+    "BackendError",
+    "BranchView",
+    "Bundle",
+    "BundleError",
+    "Config",
+    "ConfigError",
+    "DataError",
+    "DeviceError",
+    "EmotionEvent",
+    "EventError",
+    "ExportError",
+    "Face",
+    "MediaError",
+    "MoodringError",
+    "Pipeline",
+    "PublishError",
+    "StatusEvent",
+    "UsageError",
+    "load_bundle",
+    "load_config",
+]
+
+# Where the names lie: (module, name there).
+_PLACES = {
+    "LABELS": ("labels", "LABELS"),
+    "Bundle": ("inference.bundle", "Bundle"),
+    "Config": ("config", "Config"),
+    "Pipeline": ("pipeline", "Pipeline"),
+    "load_bundle": ("inference.bundle", "load"),
+    "load_config": ("config", "load"),
+    **{name: ("types", name) for name in ("BranchView", "EmotionEvent", "Face", "StatusEvent")},
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'moodring' has no attribute {name!r}")
+    module, attribute = _PLACES.get(name, ("errors", name))
+    return getattr(importlib.import_module(f"moodring.{module}"), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from moodring import __version__, interrupts
+from moodring import __version__, process
 from moodring.arguments import frozen, names, port, positive, whole
 from moodring.errors import MoodringError, UsageError, without_credentials
 from moodring.evaluation.options import add_evaluate
@@ -24,12 +24,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     # One thread is enough for matrices of this size; by default BLAS starts one per core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    interrupts.install()
+    process.install()
     try:
         return int(arguments.command(arguments))
     except KeyboardInterrupt:
         print("moodring: interrupted", file=sys.stderr)
-        return interrupts.INTERRUPTED
+        return process.INTERRUPTED
     except MoodringError as error:
         print(f"moodring: {without_credentials(str(error))}", file=sys.stderr)
         return error.exit_code

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from moodring.interrupts import INTERRUPTED
+from moodring.process import INTERRUPTED
 from moodring.train.face import train_face
 from moodring.train.fusion import train_fusion
 from moodring.train.recipe import read_ancestor_recipes, read_recipe

@@ -23,7 +23,7 @@ from moodring.errors import MoodringError
 from moodring.evaluation.data.readers import read_sound
 from moodring.evaluation.speech import list_noise, mix_noise
 from moodring.features.spec import SpeechSpec
-from moodring.interrupts import INTERRUPTED
+from moodring.process import INTERRUPTED
 from moodring.train.data.pool import open_pool
 from moodring.train.data.voices import Utterance, load_noises, load_utterances
 from moodring.train.models.speech import EMBEDDING, SpeechNet

@@ -25,7 +25,7 @@ from moodring.errors import ConfigError, MoodringError
 from moodring.evaluation.corruption import CORRUPTIONS
 from moodring.evaluation.data.readers import read_fer2013, read_ferplus
 from moodring.evaluation.face import CORRUPTION_SEED, ferplus_majority
-from moodring.interrupts import INTERRUPTED
+from moodring.process import INTERRUPTED
 from moodring.train.data.faces import find_fer2013
 from moodring.train.face import OCCLUDED_AREA, is_trained, predict, train_face
 from moodring.train.models.face import FaceNet

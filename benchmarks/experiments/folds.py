@@ -39,8 +39,8 @@ from moodring.export.to_onnx import to_onnx
 from moodring.export.verify import verify
 from moodring.export.write import ModelVariants, describe, write_bundle
 from moodring.features.spec import PreprocessSpec
-from moodring.interrupts import INTERRUPTED
 from moodring.labels import CLASSES, LABELS
+from moodring.process import INTERRUPTED
 from moodring.train.data.splits import FOLDS, fold_actors
 from moodring.train.data.voices import clip_windows, find_ravdess
 from moodring.train.recipe import read_parent_recipe, read_recipe

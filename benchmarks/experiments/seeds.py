@@ -19,7 +19,7 @@ import torch
 from benchmarks.experiments.cross_validation import calibrate_folds, fold_folder, train_folds
 from moodring.errors import MoodringError
 from moodring.evaluation.metrics import classification_metrics
-from moodring.interrupts import INTERRUPTED
+from moodring.process import INTERRUPTED
 from moodring.train.data.splits import FOLDS
 from moodring.train.recipe import SpeechRecipe, read_parent_recipe, read_recipe
 from moodring.train.run_folder import commit, mean_and_deviation, read_card, write_json

@@ -18,7 +18,7 @@ import numpy as np
 
 from moodring.buffers import BoundedQueue
 from moodring.errors import DeviceError
-from moodring.memory import trim_heap
+from moodring.process import trim_heap
 from moodring.types import F32
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-FORM = re.compile(
+PERIOD_PATTERN = re.compile(
     r"(?:(?P<first>[a-z]{3})(?:-(?P<last>[a-z]{3}))?\s+)?"
     r"(?P<begin_h>\d\d):(?P<begin_m>\d\d)-(?P<end_h>\d\d):(?P<end_m>\d\d)"
 )
-DAY_MIN = 24 * 60
+MINUTES_PER_DAY = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Period:
     begin_min: int
     end_min: int
 
-    def holds(self, weekday: int, minute: int) -> bool:
+    def contains(self, weekday: int, minute: int) -> bool:
         if self.begin_min < self.end_min:
             return weekday in self.days and self.begin_min <= minute < self.end_min
         began_yesterday = (weekday - 1) % 7 in self.days and minute < self.end_min
@@ -38,7 +38,7 @@ def parse(text: str) -> tuple[Period, ...]:
 
 
 def _period(part: str) -> Period:
-    found = FORM.fullmatch(part)
+    found = PERIOD_PATTERN.fullmatch(part)
     if found is None:
         raise ValueError(f"{part!r} is no period such as 22:00-07:00 or mon-fri 09:00-17:00")
     for day in (found["first"], found["last"]):
@@ -48,7 +48,12 @@ def _period(part: str) -> Period:
     last = DAYS.index(found["last"]) if found["last"] else first if found["first"] else 6
     days = frozenset((first + offset) % 7 for offset in range((last - first) % 7 + 1))
     begin, end = (60 * int(found[f"{edge}_h"]) + int(found[f"{edge}_m"]) for edge in ("begin", "end"))
-    if begin >= DAY_MIN or end > DAY_MIN or begin == end or max(int(found["begin_m"]), int(found["end_m"])) > 59:
+    if (
+        begin >= MINUTES_PER_DAY
+        or end > MINUTES_PER_DAY
+        or begin == end
+        or max(int(found["begin_m"]), int(found["end_m"])) > 59
+    ):
         raise ValueError(f"{part!r} names no period of a day, which goes from 00:00 to 24:00")
     return Period(days, begin, end)
 
@@ -59,15 +64,15 @@ class MuteSchedule:
     def __init__(self, texts: Mapping[str, str], local_time: Callable[[], time.struct_time] = time.localtime) -> None:
         self._periods = {device: parse(text) for device, text in texts.items()}
         self._local_time = local_time
-        self._was = self.wanted()
+        self._previous = self.muted_now()
 
-    def wanted(self) -> dict[str, bool]:
+    def muted_now(self) -> dict[str, bool]:
         """Return whether each device is to be muted now."""
         now = self._local_time()
         minute = 60 * now.tm_hour + now.tm_min
-        return {device: any(p.holds(now.tm_wday, minute) for p in periods) for device, periods in self._periods.items()}
+        return {device: any(p.contains(now.tm_wday, minute) for p in periods) for device, periods in self._periods.items()}
 
-    def turned(self) -> dict[str, bool]:
+    def changes(self) -> dict[str, bool]:
         """Return the devices whose schedule turned since the last call, and whether they are muted from now on."""
-        before, self._was = self._was, self.wanted()
-        return {device: muted for device, muted in self._was.items() if muted != before[device]}
+        before, self._previous = self._previous, self.muted_now()
+        return {device: muted for device, muted in self._previous.items() if muted != before[device]}

@@ -22,9 +22,9 @@ from moodring.publish.cloudevents import stream_name, to_json
 from moodring.types import StatusEvent
 
 HISTORY_S = 120.0
-POINTS_HZ = 5.0  # of the history that a late comer gets; finer than a screen's pixels over two minutes
-MOST_STREAMS = 32
-GAUGE_S = 1.0  # the processor's share is taken over at least this long
+HISTORY_HZ = 5.0  # of the history that a late comer gets; finer than a screen's pixels over two minutes
+MAX_STREAMS = 32
+CPU_INTERVAL_S = 1.0  # the processor's share is taken over at least this long
 
 
 class Client(Protocol):
@@ -34,7 +34,7 @@ class Client(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PublishedEvent:
     """An event as it was published: its line of JSON, and of an emotion event what the timeline keeps."""
 
     source: str
@@ -43,13 +43,13 @@ class Told:
     per_mille: tuple[int, ...] | None = None  # probabilities in label order; None: no answer
 
     @classmethod
-    def of(cls, event: Event) -> Told:
+    def from_event(cls, event: Event) -> PublishedEvent:
         if isinstance(event, StatusEvent):
             return cls(event.source, to_json(event))
-        return cls(event.source, to_json(event), milliseconds(event.time_utc), per_mille(event.probabilities))
+        return cls(event.source, to_json(event), to_epoch_ms(event.time_utc), per_mille(event.probabilities))
 
 
-def milliseconds(time_utc: str) -> int:
+def to_epoch_ms(time_utc: str) -> int:
     return int(dt.datetime.fromisoformat(time_utc).timestamp() * 1000)
 
 
@@ -61,9 +61,9 @@ def per_mille(probabilities: Mapping[str, float] | None) -> tuple[int, ...] | No
 
 @dataclass(slots=True)
 class _Stream:
-    emotion: Told | None = None
-    status: Told | None = None
-    points: deque[tuple[int, tuple[int, ...] | None]] = field(default_factory=lambda: deque(maxlen=int(HISTORY_S * POINTS_HZ)))
+    emotion: PublishedEvent | None = None
+    status: PublishedEvent | None = None
+    points: deque[tuple[int, tuple[int, ...] | None]] = field(default_factory=lambda: deque(maxlen=int(HISTORY_S * HISTORY_HZ)))
 
 
 class Feed:
@@ -74,7 +74,7 @@ class Feed:
         self._level_dbfs = level_dbfs
         self._streams: dict[str, _Stream] = {}
         self._clients: set[Client] = set()
-        self._frames = Connection(ConnectionType.SERVER)
+        self._websocket = Connection(ConnectionType.SERVER)
         self._cpu_percent = 0.0
         self._cpu_since = (time.monotonic(), time.process_time())
 
@@ -85,7 +85,7 @@ class Feed:
     def streams(self) -> list[str]:
         return list(self._streams)
 
-    def newest(self) -> list[dict[str, Any]]:
+    def latest_events(self) -> list[dict[str, Any]]:
         """Return the newest event and status of each stream, as they were published."""
         return [
             {
@@ -96,29 +96,29 @@ class Feed:
             for name, stream in self._streams.items()
         ]
 
-    def take(self, told: Told) -> None:
+    def broadcast(self, published: PublishedEvent) -> None:
         """Keep an event and send it on."""
-        name = stream_name(told.source)
-        if name not in self._streams and len(self._streams) >= MOST_STREAMS:
+        name = stream_name(published.source)
+        if name not in self._streams and len(self._streams) >= MAX_STREAMS:
             self._streams.pop(next(iter(self._streams)))
         stream = self._streams.setdefault(name, _Stream())
-        if told.time_ms is None:
-            stream.status = told
+        if published.time_ms is None:
+            stream.status = published
         else:
-            stream.emotion = told
-            self._keep(stream, told.time_ms, told.per_mille)
+            stream.emotion = published
+            self._append_point(stream, published.time_ms, published.per_mille)
         if self._clients:
-            data = self._frame(told.text)
-            if told.time_ms is not None:
-                data += self._frame(self._gauge(told.source))
+            data = self._encode_message(published.text)
+            if published.time_ms is not None:
+                data += self._encode_message(self._gauge_message(published.source))
             for client in tuple(self._clients):
                 client.send(data)
 
     @staticmethod
-    def _keep(stream: _Stream, time_ms: int, point: tuple[int, ...] | None) -> None:
+    def _append_point(stream: _Stream, time_ms: int, point: tuple[int, ...] | None) -> None:
         if stream.points and time_ms < stream.points[-1][0]:  # a recording that began again
             stream.points.clear()
-        if not stream.points or time_ms - stream.points[-1][0] >= 900 / POINTS_HZ:
+        if not stream.points or time_ms - stream.points[-1][0] >= 900 / HISTORY_HZ:
             stream.points.append((time_ms, point))
 
     def join(self, client: Client) -> None:
@@ -129,7 +129,7 @@ class Feed:
                 texts += [self._history(stream), stream.emotion.text]
             if stream.status is not None:
                 texts.append(stream.status.text)
-        client.send(b"".join(map(self._frame, texts)))
+        client.send(b"".join(map(self._encode_message, texts)))
         self._clients.add(client)
 
     def leave(self, client: Client) -> None:
@@ -144,12 +144,12 @@ class Feed:
             per_mille=[point for _, point in stream.points],
         )
 
-    def _gauge(self, source: str) -> str:
+    def _gauge_message(self, source: str) -> str:
         """What no event says: the sound level of the moment, and what this process costs."""
         level = self._level_dbfs() if self._level_dbfs else None
         then_s, then_cpu_s = self._cpu_since
         now_s, now_cpu_s = time.monotonic(), time.process_time()
-        if now_s - then_s >= GAUGE_S:
+        if now_s - then_s >= CPU_INTERVAL_S:
             self._cpu_percent = 100 * (now_cpu_s - then_cpu_s) / (now_s - then_s)
             self._cpu_since = (now_s, now_cpu_s)
         return _document(
@@ -159,9 +159,9 @@ class Feed:
             cpu_percent=round(self._cpu_percent, 1),
         )
 
-    def _frame(self, text: str) -> bytes:
+    def _encode_message(self, text: str) -> bytes:
         """Return a text as one message of the WebSocket protocol: the same bytes for every client."""
-        return self._frames.send(TextMessage(data=text))
+        return self._websocket.send(TextMessage(data=text))
 
 
 def _document(kind: str, **fields: Any) -> str:

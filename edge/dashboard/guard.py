@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moodring.address import is_loopback
-from moodring.dashboard.http import Refused
+from moodring.dashboard.http import HttpError
 from moodring.errors import ConfigError
 
 COOKIE = "moodring"
-SHORTEST_TOKEN = 16
-ANTI_FORGERY = "x-moodring-anti-forgery"
+MIN_TOKEN_CHARS = 16
+CSRF_HEADER = "x-moodring-anti-forgery"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,14 @@ class Guard:
     """`token` is None on loopback, where none is needed; `names` are what the server may be called, in lower case."""
 
     token: str | None
-    names: frozenset[str]
-    anti_forgery: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    allowed_hosts: frozenset[str]
+    csrf_token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
 
     def check_host(self, headers: Mapping[str, str], local_address: str) -> None:
         """Refuse a name that is not ours: a page of another site may have made it point here (DNS rebinding)."""
         name = _host_name(headers.get("host", ""))
-        if name not in self.names and name != local_address.lower():
-            raise Refused(421, "this server does not go by that name; see page.name in the configuration")
+        if name not in self.allowed_hosts and name != local_address.lower():
+            raise HttpError(421, "this server does not go by that name; see page.name in the configuration")
 
     def check_origin(self, headers: Mapping[str, str]) -> None:
         """Refuse what a page of another origin sends; programs that are no browsers name none."""
@@ -40,10 +40,10 @@ class Guard:
         if origin is not None and origin.lower() not in (
             f"{scheme}://{headers.get('host', '').lower()}" for scheme in _SCHEMES
         ):
-            raise Refused(403, "pages of another origin may not ask")
+            raise HttpError(403, "pages of another origin may not ask")
         site = headers.get("sec-fetch-site", "none")
         if site not in ("same-origin", "none") and headers.get("sec-fetch-mode") != "navigate":
-            raise Refused(403, "pages of another origin may not ask")
+            raise HttpError(403, "pages of another origin may not ask")
 
     def check_token(self, headers: Mapping[str, str]) -> None:
         """Refuse whoever does not show the token, or the cookie that it was exchanged for."""
@@ -53,32 +53,32 @@ class Guard:
         if scheme.lower() == "bearer" and _equal(given.strip(), self.token):
             return
         cookies = dict(part.strip().partition("=")[::2] for part in headers.get("cookie", "").split(";"))
-        if not _equal(cookies.get(COOKIE, ""), _session(self.token)):
-            raise Refused(401, "this needs the token that moodring names at its start", (("WWW-Authenticate", "Bearer"),))
+        if not _equal(cookies.get(COOKIE, ""), _session_id(self.token)):
+            raise HttpError(401, "this needs the token that moodring names at its start", (("WWW-Authenticate", "Bearer"),))
 
-    def check_anti_forgery(self, headers: Mapping[str, str]) -> None:
+    def check_csrf_token(self, headers: Mapping[str, str]) -> None:
         """Refuse a change that does not carry the value which only our own page can read."""
-        if not _equal(headers.get(ANTI_FORGERY, ""), self.anti_forgery):
-            raise Refused(403, f"a change needs the header {ANTI_FORGERY}, as /api/v1/state tells it")
+        if not _equal(headers.get(CSRF_HEADER, ""), self.csrf_token):
+            raise HttpError(403, f"a change needs the header {CSRF_HEADER}, as /api/v1/state tells it")
 
-    def cookie_for(self, token: str) -> str:
+    def create_session_cookie(self, token: str) -> str:
         """Return the Set-Cookie value that stands for the token; Refused where it is the wrong one."""
         if self.token is not None and not _equal(token, self.token):
-            raise Refused(401, "that is not the token", (("WWW-Authenticate", "Bearer"),))
-        return f"{COOKIE}={_session(self.token or '')}; Path=/; HttpOnly; SameSite=Strict"
+            raise HttpError(401, "that is not the token", (("WWW-Authenticate", "Bearer"),))
+        return f"{COOKIE}={_session_id(self.token or '')}; Path=/; HttpOnly; SameSite=Strict"
 
 
 _SCHEMES = ("http", "https")  # https: behind a proxy
 
 
-def guard_for(host: str, name: str, token_file: str) -> Guard:
+def create_guard(host: str, name: str, token_file: str) -> Guard:
     """Return the guard of a server that listens on `host`; off loopback with the token that its file holds or now gets."""
-    names = {"localhost", "127.0.0.1", "::1", host.lower(), *([name.lower()] if name != "none" else [])}
+    allowed_hosts = {"localhost", "127.0.0.1", "::1", host.lower(), *([name.lower()] if name != "none" else [])}
     if is_loopback(host):
-        return Guard(None, frozenset(names))
+        return Guard(None, frozenset(allowed_hosts))
     machine = socket.gethostname().lower()
-    names |= {machine, f"{machine.split('.')[0]}.local"}
-    return Guard(_read_or_make_token(token_path(token_file)), frozenset(names))
+    allowed_hosts |= {machine, f"{machine.split('.')[0]}.local"}
+    return Guard(_read_or_make_token(token_path(token_file)), frozenset(allowed_hosts))
 
 
 def token_path(token_file: str) -> Path:
@@ -103,12 +103,12 @@ def _read_or_make_token(path: Path) -> str:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "it does not hold plain ASCII"
         raise ConfigError(f"page.token_file {path} cannot be used: {why}") from error
-    if len(token) < SHORTEST_TOKEN:
-        raise ConfigError(f"page.token_file {path} holds {len(token)} characters; a token needs at least {SHORTEST_TOKEN}")
+    if len(token) < MIN_TOKEN_CHARS:
+        raise ConfigError(f"page.token_file {path} holds {len(token)} characters; a token needs at least {MIN_TOKEN_CHARS}")
     return token
 
 
-def _session(token: str) -> str:
+def _session_id(token: str) -> str:
     """What the cookie holds: it outlives a restart of the daemon, and does not tell the token."""
     return hashlib.sha256(b"moodring page session\0" + token.encode()).hexdigest()
 

@@ -14,21 +14,21 @@ from dataclasses import dataclass
 
 import h11
 
-LONGEST_HEAD = 8192  # bytes of request line and headers
-LONGEST_BODY = 1024  # bytes; what the page sends has fewer than a hundred
-REQUEST_S = 5.0  # for a whole request to arrive
-ANSWER_S = 10.0  # for an answer to be taken
-LINGER_S, LINGER_BYTES = 1.0, 1 << 20  # what a refused client still sends is read this long, so that it sees the answer
+MAX_HEAD_BYTES = 8192  # bytes of request line and headers
+MAX_BODY_BYTES = 1024  # bytes; what the page sends has fewer than a hundred
+REQUEST_TIMEOUT_S = 5.0  # for a whole request to arrive
+RESPONSE_TIMEOUT_S = 10.0  # for an answer to be taken
+LINGER_TIMEOUT_S, LINGER_BYTES = 1.0, 1 << 20  # what a refused client still sends is read this long, so that it sees the answer
 CHUNK = 4096
 VERSIONS = (b"1.0", b"1.1")
 
 # Nothing but the page's own files runs, nothing frames it, and no other origin reads it.
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
 SECURITY_HEADERS = (
-    ("Content-Security-Policy", POLICY),
+    ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Permissions-Policy", "camera=(), microphone=(), geolocation=()"),
@@ -38,7 +38,7 @@ SECURITY_HEADERS = (
 )
 
 
-class Refused(Exception):  # noqa: N818  not an error of ours: the answer to a request
+class HttpError(Exception):  # noqa: N818  not an error of ours: the answer to a request
     """A request that is answered with a status of 4xx, and why; `headers` go with it."""
 
     def __init__(self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
@@ -62,7 +62,7 @@ class Request:
 class Response:
     status: int
     body: bytes = b""
-    kind: str = "application/json"
+    content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -70,8 +70,8 @@ def json_response(status: int, document: object, headers: tuple[tuple[str, str],
     return Response(status, json.dumps(document, separators=(",", ":")).encode(), headers=headers)
 
 
-def refusal(refused: Refused) -> Response:
-    return json_response(refused.status, {"error": str(refused)}, refused.headers)
+def error_response(http_error: HttpError) -> Response:
+    return json_response(http_error.status, {"error": str(http_error)}, http_error.headers)
 
 
 class Exchange:
@@ -80,59 +80,59 @@ class Exchange:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=LONGEST_HEAD)
-        self._read_all = False
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._is_request_complete = False
 
     async def request(self) -> Request:
         """Return the whole request; Refused where it is malformed, too large or too slow, ConnectionError where it ends."""
         try:
-            async with asyncio.timeout(REQUEST_S):
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 return await self._request()
         except TimeoutError as error:
-            raise Refused(408, "the request did not arrive in time") from error
+            raise HttpError(408, "the request did not arrive in time") from error
         except h11.RemoteProtocolError as error:
             status = 431 if error.error_status_hint == 431 else 400
-            raise Refused(status, f"this is no request of HTTP/1.1 that can be served: {error}") from error
+            raise HttpError(status, f"this is no request of HTTP/1.1 that can be served: {error}") from error
 
     async def _request(self) -> Request:
-        head = await self._next()
+        head = await self._next_event()
         if not isinstance(head, h11.Request):
             raise ConnectionResetError
         if head.http_version not in VERSIONS:
-            raise Refused(400, "this server speaks HTTP/1.1")
+            raise HttpError(400, "this server speaks HTTP/1.1")
         target = head.target.decode("ascii")  # h11 lets nothing else through
         if not target.startswith("/"):
-            raise Refused(400, "the target of a request must be a path")
+            raise HttpError(400, "the target of a request must be a path")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
         length = headers.get("content-length", "0")
-        if int(length) > LONGEST_BODY:  # h11 has seen to it that these are digits
-            raise Refused(413, f"a body may have {LONGEST_BODY} bytes")
+        if int(length) > MAX_BODY_BYTES:  # h11 has seen to it that these are digits
+            raise HttpError(413, f"a body may have {MAX_BODY_BYTES} bytes")
         if self._h11.they_are_waiting_for_100_continue:
             self._writer.write(
                 self._h11.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")) or b""
             )
         body = await self._body()
-        self._read_all = True
+        self._is_request_complete = True
         path, _, query = target.partition("?")
         return Request(head.method.decode("ascii"), path, query, headers, body)
 
     async def _body(self) -> bytes:
         body = bytearray()
-        while isinstance(event := await self._next(), h11.Data):
+        while isinstance(event := await self._next_event(), h11.Data):
             body += event.data
-            if len(body) > LONGEST_BODY:
-                raise Refused(413, f"a body may have {LONGEST_BODY} bytes")
+            if len(body) > MAX_BODY_BYTES:
+                raise HttpError(413, f"a body may have {MAX_BODY_BYTES} bytes")
         return bytes(body)
 
-    async def _next(self) -> object:
+    async def _next_event(self) -> object:
         while (event := self._h11.next_event()) is h11.NEED_DATA:
             self._h11.receive_data(await self._reader.read(CHUNK))
         return event
 
-    async def answer(self, response: Response, *, is_head: bool = False) -> None:
+    async def respond(self, response: Response, *, is_head: bool = False) -> None:
         """Send the answer and close the connection."""
         headers = [
-            ("Content-Type", response.kind),
+            ("Content-Type", response.content_type),
             ("Content-Length", str(len(response.body))),
             ("Cache-Control", "no-store"),
             ("Connection", "close"),
@@ -151,9 +151,9 @@ class Exchange:
             parts.append(sender.send(h11.Data(data=response.body)))
         parts.append(sender.send(h11.EndOfMessage()))
         self._writer.write(b"".join(part or b"" for part in parts))
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(RESPONSE_TIMEOUT_S):
             await self._writer.drain()
-            if not self._read_all:
+            if not self._is_request_complete:
                 await self._linger()
 
     async def _linger(self) -> None:
@@ -162,6 +162,6 @@ class Exchange:
             self._writer.write_eof()
         left = LINGER_BYTES
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_S):
+            async with asyncio.timeout(LINGER_TIMEOUT_S):
                 while left > 0 and (data := await self._reader.read(1 << 16)):
                     left -= len(data)

@@ -9,11 +9,11 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Ping, Pong, RejectConnection
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from moodring.dashboard.http import Refused
+from moodring.dashboard.http import HttpError
 
-PING_S = 2.0
-SILENT_S = 6.0  # without an answer to a ping: gone within PING_S more
-MOST_WAITING = 256 * 1024  # bytes that a client has not taken; its history alone is about 40,000
+PING_INTERVAL_S = 2.0
+PONG_TIMEOUT_S = 6.0  # without an answer to a ping: gone within PING_S more
+MAX_UNSENT_BYTES = 256 * 1024  # bytes that a client has not taken; its history alone is about 40,000
 CHUNK = 1024
 POLICY_VIOLATION = 1008
 
@@ -35,7 +35,7 @@ class LiveClient:
     def accept(self, headers: Mapping[str, str], path: str) -> None:
         """Upgrade; Refused where the request asks for no WebSocket, or for one that is not to be had."""
         if "websocket" not in headers.get("upgrade", "").lower():
-            raise Refused(426, "this is a WebSocket", (("Upgrade", "websocket"),))
+            raise HttpError(426, "this is a WebSocket", (("Upgrade", "websocket"),))
         pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         try:
             self._websocket.initiate_upgrade_connection(pairs, path)
@@ -44,12 +44,12 @@ class LiveClient:
         except (RemoteProtocolError, LocalProtocolError) as error:
             hint = getattr(error, "event_hint", None)
             if isinstance(hint, RejectConnection) and hint.status_code == 426:
-                raise Refused(426, str(error), (("Sec-WebSocket-Version", "13"),)) from error
-            raise Refused(400, f"this is no upgrade to a WebSocket: {error}") from error
+                raise HttpError(426, str(error), (("Sec-WebSocket-Version", "13"),)) from error
+            raise HttpError(400, f"this is no upgrade to a WebSocket: {error}") from error
 
     def send(self, data: bytes) -> None:
         """Write what was framed already, unless the client has left too much untaken: then it is dropped."""
-        if self._writer.transport.get_write_buffer_size() + len(data) > MOST_WAITING:
+        if self._writer.transport.get_write_buffer_size() + len(data) > MAX_UNSENT_BYTES:
             self.drop()
         elif not self._writer.transport.is_closing():
             self._writer.write(data)
@@ -61,13 +61,13 @@ class LiveClient:
     async def listen(self) -> None:
         """Answer the protocol until the client leaves, says anything (it has nothing to say), or no longer reads."""
         loop = asyncio.get_running_loop()
-        heard_s = loop.time()
+        last_pong_s = loop.time()
         while not self.dropped:
             try:
-                async with asyncio.timeout(PING_S):
+                async with asyncio.timeout(PING_INTERVAL_S):
                     data = await self._reader.read(CHUNK)
             except TimeoutError:
-                if loop.time() - heard_s >= SILENT_S:
+                if loop.time() - last_pong_s >= PONG_TIMEOUT_S:
                     self.drop()
                     return
                 self._pings += 1
@@ -75,12 +75,12 @@ class LiveClient:
                 continue
             if not data:
                 return
-            if self._take(data):
-                heard_s = loop.time()
+            if self._process_data(data):
+                last_pong_s = loop.time()
             if self._websocket.state.name in ("CLOSED", "REMOTE_CLOSING"):
                 return
 
-    def _take(self, data: bytes) -> bool:
+    def _process_data(self, data: bytes) -> bool:
         """Return whether the newest ping was answered."""
         answered = False
         self._websocket.receive_data(data)

@@ -12,9 +12,9 @@ from moodring.dashboard.opening import open_page
 from moodring.dashboard.recording import read_events
 from moodring.dashboard.server import PageServer
 from moodring.errors import EventError
-from moodring.publish.base import Shown
+from moodring.publish.base import PageContent
 
-LONGEST_PAUSE_S = 5.0  # between two events: a night without moodring is not sat through
+MAX_PAUSE_S = 5.0  # between two events: a night without moodring is not sat through
 
 
 def replay(path: Path, config_file: Path | None, port: int | None, speed: float) -> int:
@@ -26,7 +26,7 @@ def replay(path: Path, config_file: Path | None, port: int | None, speed: float)
     first = next(read, None)
     if first is None:
         raise EventError(f"{path} holds no event")
-    page = open_page(config, Shown("events", path.name), _log)
+    page = open_page(config, PageContent("events", path.name), _log)
     try:
         _play(path, page, speed)
         _log("that was all; the page stays until Ctrl-C")
@@ -41,9 +41,9 @@ def _play(path: Path, page: PageServer, speed: float) -> None:
     before_ms: int | None = None
     for line in read_events(path):
         if before_ms is not None and line.time_ms > before_ms:
-            pause.wait(min(LONGEST_PAUSE_S, (line.time_ms - before_ms) / 1000 / speed))
+            pause.wait(min(MAX_PAUSE_S, (line.time_ms - before_ms) / 1000 / speed))
         before_ms = line.time_ms if before_ms is None else max(before_ms, line.time_ms)
-        page.tell(line.told)
+        page.broadcast(line.published)
 
 
 def _log(message: str) -> None:

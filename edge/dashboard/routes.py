@@ -10,12 +10,12 @@ from typing import Any
 
 from moodring.dashboard.feed import Feed
 from moodring.dashboard.guard import Guard
-from moodring.dashboard.http import Refused, Request, Response, json_response
-from moodring.publish.base import Mutes
+from moodring.dashboard.http import HttpError, Request, Response, json_response
+from moodring.publish.base import MuteControl
 
 FOLDER = Path(__file__).resolve().parent
-LIVE = "/api/v1/live"
-KINDS = {
+LIVE_PATH = "/api/v1/live"
+CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -28,9 +28,9 @@ DEVICES = ("camera", "microphone")
 def read_files() -> dict[str, Response]:
     """Return every file of the page by the path under which it is asked for: what is not among them does not exist."""
     files = sorted((FOLDER / "static").iterdir())
-    found = {f"/{file.name}": Response(200, file.read_bytes(), KINDS[file.suffix]) for file in files}
+    found = {f"/{file.name}": Response(200, file.read_bytes(), CONTENT_TYPES[file.suffix]) for file in files}
     found["/"] = found.pop("/index.html")
-    found["/openapi.json"] = Response(200, (FOLDER / "openapi.json").read_bytes(), KINDS[".json"])
+    found["/openapi.json"] = Response(200, (FOLDER / "openapi.json").read_bytes(), CONTENT_TYPES[".json"])
     return found
 
 
@@ -41,7 +41,7 @@ class Routes:
         self,
         guard: Guard,
         feed: Feed,
-        mutes: Mapping[str, Mutes],
+        mutes: Mapping[str, MuteControl],
         previews: Mapping[str, Callable[[], bytes | None]],
         log: Callable[[str], None],
     ) -> None:
@@ -52,78 +52,78 @@ class Routes:
         self._log = log
         self._files = read_files()
         self.build = hashlib.sha256(b"".join(file.body for file in self._files.values())).hexdigest()[:12]
-        self._calls: dict[str, tuple[str, Callable[[Request], Response]]] = {
+        self._endpoints: dict[str, tuple[str, Callable[[Request], Response]]] = {
             "/api/v1/state": ("GET", self._state),
             "/api/v1/preview": ("GET", self._preview),
             "/api/v1/mute": ("POST", self._mute),
             "/api/v1/login": ("POST", self._login),
         }
 
-    def answer(self, request: Request) -> Response:
+    def respond(self, request: Request) -> Response:
         """Return the answer to a request whose Host and Origin are right; Refused where it cannot be served."""
         file = self._files.get(request.path)
-        method, call = ("GET", lambda _: file) if file else self._calls.get(request.path, ("", None))
-        if request.path == LIVE:
-            method, call = "GET", self._no_upgrade
-        if call is None:
-            raise Refused(404, "there is nothing at this path")
+        method, handler = ("GET", lambda _: file) if file else self._endpoints.get(request.path, ("", None))
+        if request.path == LIVE_PATH:
+            method, handler = "GET", self._no_upgrade
+        if handler is None:
+            raise HttpError(404, "there is nothing at this path")
         allowed = ("GET", "HEAD") if method == "GET" else (method,)
         if request.method not in allowed:
-            raise Refused(405, f"this takes {' and '.join(allowed)}", (("Allow", ", ".join(allowed)),))
+            raise HttpError(405, f"this takes {' and '.join(allowed)}", (("Allow", ", ".join(allowed)),))
         if not file and request.path != "/api/v1/login":
             self._guard.check_token(request.headers)
-        response = call(request)
+        response = handler(request)
         assert response is not None  # noqa: S101  for the type checker
         return response
 
     @staticmethod
     def _no_upgrade(_request: Request) -> Response:
-        raise Refused(426, "this is a WebSocket", (("Upgrade", "websocket"),))
+        raise HttpError(426, "this is a WebSocket", (("Upgrade", "websocket"),))
 
     def _state(self, _request: Request) -> Response:
-        return json_response(200, {"anti_forgery": self._guard.anti_forgery, "streams": self._feed.newest()})
+        return json_response(200, {"anti_forgery": self._guard.csrf_token, "streams": self._feed.latest_events()})
 
     def _preview(self, request: Request) -> Response:
         name = request.query.removeprefix("stream=").replace("%2F", "/")
         preview = self._previews.get(name)
         if preview is None:
-            raise Refused(404, "this stream shows no picture; the command line must ask for it with --preview")
-        picture = preview()
-        if picture is None:
+            raise HttpError(404, "this stream shows no picture; the command line must ask for it with --preview")
+        jpeg = preview()
+        if jpeg is None:
             return Response(204)
-        return Response(200, picture, "image/jpeg")
+        return Response(200, jpeg, "image/jpeg")
 
     def _mute(self, request: Request) -> Response:
-        self._guard.check_anti_forgery(request.headers)
-        asked = _read_object(request, {"stream": str, "device": str, "muted": bool})
-        stream, device, muted = asked["stream"], asked["device"], asked["muted"]
+        self._guard.check_csrf_token(request.headers)
+        payload = _read_object(request, {"stream": str, "device": str, "muted": bool})
+        stream, device, muted = payload["stream"], payload["device"], payload["muted"]
         if device not in DEVICES:
-            raise Refused(400, f"device must be one of {', '.join(DEVICES)}")
+            raise HttpError(400, f"device must be one of {', '.join(DEVICES)}")
         run = self._mutes.get(stream)
         if run is None:
             known = stream in self._feed.streams
-            raise Refused(409 if known else 404, "a recording cannot be muted" if known else "there is no such stream")
+            raise HttpError(409 if known else 404, "a recording cannot be muted" if known else "there is no such stream")
         if not run.mute(device, muted):
-            raise Refused(409, f"this stream has no {device}")
+            raise HttpError(409, f"this stream has no {device}")
         self._log(f"the {device} of {stream} is {'muted' if muted else 'on'}, as the page asked")
         return json_response(200, {"stream": stream, "device": device, "muted": muted})
 
     def _login(self, request: Request) -> Response:
-        asked = _read_object(request, {"token": str})
-        return Response(204, headers=(("Set-Cookie", self._guard.cookie_for(asked["token"])),))
+        payload = _read_object(request, {"token": str})
+        return Response(204, headers=(("Set-Cookie", self._guard.create_session_cookie(payload["token"])),))
 
 
 def _read_object(request: Request, fields: Mapping[str, type]) -> dict[str, Any]:
     """Return the JSON object of a body, which must hold these fields and no others."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refused(415, "the body must be application/json")
+        raise HttpError(415, "the body must be application/json")
     try:
-        given = json.loads(request.body)
+        payload = json.loads(request.body)
     except (ValueError, RecursionError) as error:
-        raise Refused(400, "the body is no JSON") from error
-    if not isinstance(given, dict) or given.keys() != fields.keys():
-        raise Refused(400, f"the body must be an object with {', '.join(fields)}")
+        raise HttpError(400, "the body is no JSON") from error
+    if not isinstance(payload, dict) or payload.keys() != fields.keys():
+        raise HttpError(400, f"the body must be an object with {', '.join(fields)}")
     for name, kind in fields.items():
-        if type(given[name]) is not kind:
-            raise Refused(400, f"{name} must be {'true or false' if kind is bool else 'a text'}")
-    return given
+        if type(payload[name]) is not kind:
+            raise HttpError(400, f"{name} must be {'true or false' if kind is bool else 'a text'}")
+    return payload

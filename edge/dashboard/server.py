@@ -10,34 +10,34 @@ from collections.abc import Callable
 from typing import Any
 
 from moodring import __version__
-from moodring.dashboard.feed import Feed, Told
+from moodring.dashboard.feed import Feed, PublishedEvent
 from moodring.dashboard.guard import Guard
-from moodring.dashboard.http import LONGEST_HEAD, Exchange, Refused, Request, refusal
+from moodring.dashboard.http import MAX_HEAD_BYTES, Exchange, HttpError, Request, error_response
 from moodring.dashboard.live import LiveClient
-from moodring.dashboard.routes import LIVE, Routes
+from moodring.dashboard.routes import LIVE_PATH, Routes
 from moodring.errors import PublishError
-from moodring.publish.base import Event, Shown
+from moodring.publish.base import Event, PageContent
 
-MOST_CONNECTIONS = 64  # of all kinds; beyond it the one that has been asking longest makes room
-MOST_CLIENTS = 24  # that watch
-SEND_BUFFER = 65536  # bytes that the kernel keeps for a client
+MAX_CONNECTIONS = 64  # of all kinds; beyond it the one that has been asking longest makes room
+MAX_CLIENTS = 24  # that watch
+SEND_BUFFER_BYTES = 65536  # bytes that the kernel keeps for a client
 
 
 class PageServer:
     """Listens from `open` to `close`. `publish` may be called from any thread between the two."""
 
-    def __init__(self, host: str, port: int, guard: Guard, shown: Shown, log: Callable[[str], None]) -> None:
+    def __init__(self, host: str, port: int, guard: Guard, content: PageContent, log: Callable[[str], None]) -> None:
         self._host, self._port = host, port
         self._guard = guard
-        self._shown = shown
+        self._content = content
         self._log = log
-        self._feed = Feed(self._hello, shown.level_dbfs)
-        self._routes = Routes(guard, self._feed, shown.mutes, shown.previews, log)
+        self._feed = Feed(self._hello, content.level_dbfs)
+        self._routes = Routes(guard, self._feed, content.mutes, content.previews, log)
         self._sockets: list[socket.socket] = []
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
-        self._asking: dict[asyncio.Task[None], asyncio.StreamWriter] = {}  # in the order in which they came
-        self._watching: set[asyncio.Task[None]] = set()
+        self._requests: dict[asyncio.Task[None], asyncio.StreamWriter] = {}  # in the order in which they came
+        self._websockets: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="page", daemon=True)
         self.clients_dropped = 0
         self.connections_refused = 0
@@ -57,21 +57,21 @@ class PageServer:
         try:
             found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             family, _, _, _, address = found[0]
-            listening = socket.create_server(address[:2], family=family, backlog=128)
+            listener = socket.create_server(address[:2], family=family, backlog=128)
         except OSError as error:
             raise PublishError(
                 f"the page cannot be served on {self._host}:{self._port}: {error.strerror}; change page.port or --page-port"
             ) from error
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        self._sockets = [listening]
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self._sockets = [listener]
         self._thread.start()
 
     def publish(self, event: Event) -> None:
-        self.tell(Told.of(event))
+        self.broadcast(PublishedEvent.from_event(event))
 
-    def tell(self, told: Told) -> None:
+    def broadcast(self, told: PublishedEvent) -> None:
         """Hand over what was published, here or long ago."""
-        self._loop.call_soon_threadsafe(self._feed.take, told)
+        self._loop.call_soon_threadsafe(self._feed.broadcast, told)
 
     def close(self) -> None:
         if self._thread.is_alive():
@@ -90,31 +90,31 @@ class PageServer:
         self._loop.set_exception_handler(
             lambda _, told: self._log(f"a bug in the page: {told.get('exception', told['message'])!r}")
         )
-        servers = [await asyncio.start_server(self._accept, sock=listening, limit=LONGEST_HEAD) for listening in self._sockets]
+        servers = [await asyncio.start_server(self._accept, sock=listener, limit=MAX_HEAD_BYTES) for listener in self._sockets]
         await self._stopping.wait()
         for server in servers:
             server.close()
-        tasks = [*self._asking, *self._watching]
+        tasks = [*self._requests, *self._websockets]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Begin to serve a connection. Where there are too many, the one that has been asking longest goes."""
-        if len(self._asking) + len(self._watching) >= MOST_CONNECTIONS:
+        if len(self._requests) + len(self._websockets) >= MAX_CONNECTIONS:
             self.connections_refused += 1
-            oldest = next(iter(self._asking), None)
+            oldest = next(iter(self._requests), None)
             if oldest is None:
                 writer.transport.abort()
                 return
-            self._asking.pop(oldest).transport.abort()
+            self._requests.pop(oldest).transport.abort()
         task = self._loop.create_task(self._handle(reader, writer))
-        self._asking[task] = writer
-        task.add_done_callback(self._forget)
+        self._requests[task] = writer
+        task.add_done_callback(self._on_task_done)
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._asking.pop(task, None)
-        self._watching.discard(task)
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._requests.pop(task, None)
+        self._websockets.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log(f"a bug in the page ended a connection: {error!r}")
 
@@ -128,26 +128,26 @@ class PageServer:
                     is_head = request.method == "HEAD"
                     self._guard.check_host(request.headers, writer.get_extra_info("sockname")[0])
                     self._guard.check_origin(request.headers)
-                    if request.path == LIVE and request.method == "GET" and "upgrade" in request.headers:
-                        await self._watch(request, reader, writer)
+                    if request.path == LIVE_PATH and request.method == "GET" and "upgrade" in request.headers:
+                        await self._serve_websocket(request, reader, writer)
                     else:
-                        await exchange.answer(self._routes.answer(request), is_head=is_head)
-                except Refused as refused:
-                    await exchange.answer(refusal(refused), is_head=is_head)
+                        await exchange.respond(self._routes.respond(request), is_head=is_head)
+                except HttpError as http_error:
+                    await exchange.respond(error_response(http_error), is_head=is_head)
         finally:
             writer.close()
             self._loop.call_later(1.0, writer.transport.abort)  # what was not taken by then never will be
 
-    async def _watch(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_websocket(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._guard.check_token(request.headers)
-        if len(self._feed) >= MOST_CLIENTS:
-            raise Refused(429, f"{MOST_CLIENTS} browsers watch already", (("Retry-After", "10"),))
+        if len(self._feed) >= MAX_CLIENTS:
+            raise HttpError(429, f"{MAX_CLIENTS} browsers watch already", (("Retry-After", "10"),))
         client = LiveClient(reader, writer)
         client.accept(request.headers, request.path)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  for the type checker
-        self._asking.pop(task, None)
-        self._watching.add(task)
+        self._requests.pop(task, None)
+        self._websockets.add(task)
         self._feed.join(client)
         try:
             await client.listen()
@@ -159,9 +159,9 @@ class PageServer:
         return {
             "version": __version__,
             "build": self._routes.build,
-            "mode": self._shown.mode,
-            "title": self._shown.title,
-            "anti_forgery": self._guard.anti_forgery,
-            "may_mute": list(self._shown.mutes),
-            "previews": list(self._shown.previews),
+            "mode": self._content.mode,
+            "title": self._content.title,
+            "anti_forgery": self._guard.csrf_token,
+            "may_mute": list(self._content.mutes),
+            "previews": list(self._content.previews),
         }

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moodring.dashboard.feed import per_mille
-from moodring.dashboard.recording import Line
+from moodring.dashboard.recording import RecordedEvent
 from moodring.labels import INDEX, LABELS
 from moodring.publish.cloudevents import stream_name
 
-LONGEST_MS = 2000  # an event speaks for the time up to the next one, but for no longer than this
+MAX_HOLD_MS = 2000  # an event speaks for the time up to the next one, but for no longer than this
 NO_ANSWER = -1
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceNote:
+class DeviceStateChange:
     time_ms: int
     device: str
     state: str
@@ -38,13 +38,13 @@ class Summary:
     modality_ms: Counter[str] = field(default_factory=Counter)
     transitions: Counter[tuple[str, str]] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
-    devices: list[DeviceNote] = field(default_factory=list)
+    devices: list[DeviceStateChange] = field(default_factory=list)
     latencies_ms: array[float] = field(default_factory=lambda: array("f"))
     confidence_ms: float = 0.0  # confidence times how long
     runs: int = 0
     had_preview: bool = False
     _run: str = ""
-    _told: dict[str, Any] | None = None  # the newest event, which speaks until the next one
+    _latest: dict[str, Any] | None = None  # the newest event, which speaks until the next one
     _dropped: dict[str, int] = field(default_factory=dict)  # of the run, as its newest status counts
     _states: dict[str, str] = field(default_factory=dict)
 
@@ -53,7 +53,7 @@ class Summary:
         return len(self.times_ms)
 
     @property
-    def spoken_ms(self) -> int:
+    def covered_ms(self) -> int:
         """How long the events speak for, all together."""
         return sum(self.state_ms.values())
 
@@ -61,10 +61,10 @@ class Summary:
         ordered = sorted(self.latencies_ms)
         return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))] if ordered else None
 
-    def add(self, line: Line) -> None:
+    def add(self, line: RecordedEvent) -> None:
         source = line.document["source"]
         if source != self._run:
-            self.end()
+            self.end_run()
             self._run, self.runs = source, self.runs + 1
         if line.is_status:
             self._dropped = line.document["data"]["dropped"]
@@ -72,12 +72,12 @@ class Summary:
             self._add_emotion(line.document["data"], line.time_ms)
 
     def _add_emotion(self, data: dict[str, Any], time_ms: int) -> None:
-        if self._told is not None:
-            self._speak(max(0, min(LONGEST_MS, time_ms - self.times_ms[-1])))
-            before, now = self._told["label"], data["label"]
+        if self._latest is not None:
+            self._accumulate(max(0, min(MAX_HOLD_MS, time_ms - self.times_ms[-1])))
+            before, now = self._latest["label"], data["label"]
             if before and now and before != now:
                 self.transitions[before, now] += 1
-        self._told = data
+        self._latest = data
         self.times_ms.append(time_ms)
         self.labels.append(INDEX.get(data["label"], NO_ANSWER))
         self.points.extend(per_mille(data["probabilities"]) or (0,) * len(LABELS))
@@ -86,25 +86,25 @@ class Summary:
             self.latencies_ms.append(data["latency_ms"])
         for device, state in data["devices"].items():
             if self._states.get(device) != state:
-                self.devices.append(DeviceNote(time_ms, device, state))
+                self.devices.append(DeviceStateChange(time_ms, device, state))
                 self._states[device] = state
 
-    def _speak(self, for_ms: int) -> None:
+    def _accumulate(self, duration_ms: int) -> None:
         """Let the newest event count for so long."""
-        assert self._told is not None  # noqa: S101  for the type checker
-        told = self._told
-        self.state_ms[told["state"]] += for_ms
-        if told["label"]:
-            self.label_ms[told["label"]] += for_ms
-            self.confidence_ms += for_ms * told["confidence"]
-            self.modality_ms[" and ".join(told["modalities"])] += for_ms
+        assert self._latest is not None  # noqa: S101  for the type checker
+        latest = self._latest
+        self.state_ms[latest["state"]] += duration_ms
+        if latest["label"]:
+            self.label_ms[latest["label"]] += duration_ms
+            self.confidence_ms += duration_ms * latest["confidence"]
+            self.modality_ms[" and ".join(latest["modalities"])] += duration_ms
 
-    def end(self) -> None:
+    def end_run(self) -> None:
         """Close the books of a run: the next event belongs to another."""
         self.dropped.update(self._dropped)
-        self._dropped, self._told, self._states = {}, None, {}
+        self._dropped, self._latest, self._states = {}, None, {}
 
-    def columns(self, count: int) -> list[tuple[float, ...] | None]:
+    def mean_probabilities(self, count: int) -> list[tuple[float, ...] | None]:
         """Return the mean probabilities of so many equal parts of the whole time, bottom label first; None: no answer."""
         if self.events == 0:
             return []
@@ -118,19 +118,19 @@ class Summary:
             if answered:
                 found.append(tuple(sum(self.points[k * n + i] for k in answered) / len(answered) / 1000 for i in range(n)))
             else:  # between two events that are wide apart in a short recording the earlier one still speaks
-                near = first - 1
-                speaks = near >= 0 and begin + column * step - self.times_ms[near] <= LONGEST_MS and first == last
-                spoken = speaks and self.labels[near] != NO_ANSWER
-                found.append(tuple(self.points[near * n + i] / 1000 for i in range(n)) if spoken else None)
+                preceding = first - 1
+                is_held = preceding >= 0 and begin + column * step - self.times_ms[preceding] <= MAX_HOLD_MS and first == last
+                has_label = is_held and self.labels[preceding] != NO_ANSWER
+                found.append(tuple(self.points[preceding * n + i] / 1000 for i in range(n)) if has_label else None)
         return found
 
 
-def summarise(lines: Iterable[Line]) -> list[Summary]:
+def summarize_streams(lines: Iterable[RecordedEvent]) -> list[Summary]:
     """Return a summary of each stream, in the order in which they first appear."""
     found: dict[str, Summary] = {}
     for line in lines:
         name = stream_name(line.document["source"])
         found.setdefault(name, Summary(name)).add(line)
     for summary in found.values():
-        summary.end()
+        summary.end_run()
     return [summary for summary in found.values() if summary.events]

@@ -19,7 +19,7 @@ class Publisher(Protocol):
     def close(self) -> None: ...
 
 
-class Mutes(Protocol):
+class MuteControl(Protocol):
     """A run whose "camera" and "microphone" may be muted."""
 
     def mute(self, device: str, muted: bool) -> bool:
@@ -27,11 +27,11 @@ class Mutes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PageContent:
     """What a page shows: `mode` is live, recording or events; `mutes` and `previews` go by stream name (HOST/STREAM)."""
 
     mode: str
     title: str
     level_dbfs: Callable[[], float] | None = None
-    mutes: Mapping[str, Mutes] = field(default_factory=dict)
+    mutes: Mapping[str, MuteControl] = field(default_factory=dict)
     previews: Mapping[str, Callable[[], bytes | None]] = field(default_factory=dict)

@@ -80,17 +80,17 @@ def _status_document(event: StatusEvent) -> dict[str, Any]:
 
 def to_json(event: EmotionEvent | StatusEvent) -> str:
     """Return the event as one line of JSON, without the line's end."""
-    return _JSON.of(event)
+    return _JSON_CACHE.serialize(event)
 
 
-class _NewestJson:
+class _JsonCache:
     """Every sink asks for the same event, one after the other: its line is made once. Any thread may ask."""
 
     def __init__(self) -> None:
         self._encode = json.JSONEncoder(separators=(",", ":")).encode
         self._newest: tuple[EmotionEvent | StatusEvent | None, str] = (None, "")
 
-    def of(self, event: EmotionEvent | StatusEvent) -> str:
+    def serialize(self, event: EmotionEvent | StatusEvent) -> str:
         newest, line = self._newest  # one tuple, so that no thread sees half of a change
         if newest is not event:
             line = self._encode(to_document(event))
@@ -98,7 +98,7 @@ class _NewestJson:
         return line
 
 
-_JSON = _NewestJson()
+_JSON_CACHE = _JsonCache()
 
 
 def _rounded(probabilities: dict[str, float] | None) -> dict[str, float] | None:

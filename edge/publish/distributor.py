@@ -8,14 +8,14 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from moodring.clock import Clock
-from moodring.interrupts import Uninterrupted
+from moodring.process import Uninterrupted
 from moodring.publish.base import Publisher
-from moodring.publish.queue import Inline, Outlet
+from moodring.publish.queue import DirectSink, QueuedSink
 from moodring.telemetry import Telemetry
 from moodring.types import EmotionEvent, SinkState
 
 
-class Spooling(Protocol):
+class SpoolingSink(Protocol):
     """A sink that keeps on disk what it could not deliver yet."""
 
     @property
@@ -28,22 +28,22 @@ class Spooling(Protocol):
     def spool_dropped(self) -> dict[str, int]: ...
 
 
-class Shared:
+class SinkGroup:
     """Outlets that are opened and closed together: all at once, so that they take no longer than the slowest."""
 
-    def __init__(self, outlets: Sequence[Outlet | Inline]) -> None:
-        self._outlets = tuple(outlets)
+    def __init__(self, isolated_sinks: Sequence[QueuedSink | DirectSink]) -> None:
+        self._isolated_sinks = tuple(isolated_sinks)
 
     def __enter__(self) -> Self:
-        for outlet in self._outlets:
-            outlet.open()
+        for sink in self._isolated_sinks:
+            sink.open()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for outlet in self._outlets:
-            outlet.finish()
-        for outlet in self._outlets:
-            outlet.close()
+        for sink in self._isolated_sinks:
+            sink.begin_close()
+        for sink in self._isolated_sinks:
+            sink.close()
 
 
 class Distributor:
@@ -57,54 +57,54 @@ class Distributor:
         telemetry: Telemetry,
         clock: Clock,
         *,
-        direct: Sequence[Publisher] = (),
-        shared: Sequence[Outlet] = (),
-        outlets: Sequence[Outlet | Inline] = (),
-        spooling: Spooling | None = None,
+        fail_fast: Sequence[Publisher] = (),
+        shared_sinks: Sequence[QueuedSink] = (),
+        isolated_sinks: Sequence[QueuedSink | DirectSink] = (),
+        spooling: SpoolingSink | None = None,
         with_status: bool = True,
     ) -> None:
         self._telemetry = telemetry
         self._clock = clock
-        self._direct = tuple(direct)
-        self._outlets = tuple(outlets)
-        self._all = (*direct, *outlets, *shared)
-        self._queued = (*shared, *outlets)
+        self._fail_fast = tuple(fail_fast)
+        self._isolated_sinks = tuple(isolated_sinks)
+        self._all_sinks = (*fail_fast, *isolated_sinks, *shared_sinks)
+        self._reported_sinks = (*shared_sinks, *isolated_sinks)
         self._spooling = spooling
         self._with_status = with_status
-        self._closing = contextlib.ExitStack()
+        self._exit_stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        for publisher in self._direct:
-            self._closing.callback(publisher.close)
-        self._closing.enter_context(Shared(self._outlets))
+        for publisher in self._fail_fast:
+            self._exit_stack.callback(publisher.close)
+        self._exit_stack.enter_context(SinkGroup(self._isolated_sinks))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
-        self._closing.close()
+        self._exit_stack.close()
 
     def publish(self, event: EmotionEvent) -> None:
         start_ns = self._clock.now_ns()
         self._telemetry.record(event)
         with Uninterrupted():  # every sink is given it, or none
-            for sink in self._all:
+            for sink in self._all_sinks:
                 sink.publish(event)
         self._telemetry.histograms["publish"].add(self._clock.now_ns() - start_ns)
         status = self._telemetry.status_due(self.sinks) if self._with_status else None
         if status is not None:
-            for sink in self._all:
+            for sink in self._all_sinks:
                 sink.publish(status)
 
     def sinks(self) -> dict[str, SinkState]:
         """Return what became of the events of each sink that has a queue."""
-        return {outlet.name: self._state(outlet) for outlet in self._queued}
+        return {sink.name: self._state(sink) for sink in self._reported_sinks}
 
-    def _state(self, outlet: Outlet | Inline) -> SinkState:
-        mqtt = self._spooling if outlet.name == "mqtt" else None
+    def _state(self, sink: QueuedSink | DirectSink) -> SinkState:
+        mqtt = self._spooling if sink.name == "mqtt" else None
         return SinkState(
-            published=outlet.published,
-            dropped=outlet.dropped,
-            failed=outlet.failed,
-            queued=outlet.waiting,
+            published=sink.published,
+            dropped=sink.dropped,
+            failed=sink.failed,
+            queued=sink.pending,
             spooled=mqtt.spooled if mqtt else 0,
             spool_dropped=sum(mqtt.spool_dropped.values()) if mqtt else 0,
             connected=mqtt.connected if mqtt else None,

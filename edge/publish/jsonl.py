@@ -19,8 +19,8 @@ from moodring.types import Fsync, StatusEvent
 
 BYTES_PER_MB = 1_000_000
 S_PER_H = 3600.0
-TORN = b'{"specversion"'  # how a line of ours begins
-LONGEST_LINE = 65536
+LINE_PREFIX = b'{"specversion"'  # how a line of ours begins
+MAX_LINE_BYTES = 65536
 
 
 class ReaderGoneError(PublishError):
@@ -54,9 +54,9 @@ class JsonLines:
         self._fd = -1
         if path == "-" and sys.stdout is None:
             raise PublishError(f"events cannot be written to {self.name}: it is closed")
-        self._begin()
+        self._open()
 
-    def _begin(self) -> None:
+    def _open(self) -> None:
         try:
             self._fd = (
                 os.dup(sys.stdout.fileno())
@@ -65,18 +65,18 @@ class JsonLines:
             )
             self._is_file = self._path is not None and stat.S_ISREG(os.fstat(self._fd).st_mode)
             if self._is_file:
-                self._mend()
+                self._repair_tail()
         except OSError as error:
             raise PublishError(f"events cannot be written to {self.name}: {error.strerror}") from error
-        self._begun_s = self._flushed_s = self._wall_s()
+        self._opened_s = self._flushed_s = self._wall_s()
 
-    def _mend(self) -> None:
+    def _repair_tail(self) -> None:
         """Cut off a line of ours that a killed process left half written; end any other text properly."""
         size = os.fstat(self._fd).st_size
-        torn = _last_line(self._path, size) if self._path and size else b""
-        if torn.startswith(TORN):
-            os.ftruncate(self._fd, size - len(torn))
-        elif torn:
+        partial_line = _last_line(self._path, size) if self._path and size else b""
+        if partial_line.startswith(LINE_PREFIX):
+            os.ftruncate(self._fd, size - len(partial_line))
+        elif partial_line:
             os.write(self._fd, b"\n")
 
     def publish(self, event: Event) -> None:
@@ -86,7 +86,7 @@ class JsonLines:
         line = (to_json(event) + "\n").encode()
         try:
             if self._fd < 0:  # what rotation could not open again
-                self._begin()
+                self._open()
             if self._is_file and self._is_rotation_due(len(line)):
                 self._rotate()
             self._write(line)
@@ -115,12 +115,12 @@ class JsonLines:
             os.fsync(self._fd)
             self._flushed_s = now_s
 
-    def _is_rotation_due(self, coming_bytes: int) -> bool:
+    def _is_rotation_due(self, next_bytes: int) -> bool:
         if not (self._policy.rotate_mb or self._policy.rotate_h):
             return False
         size = os.fstat(self._fd).st_size
-        too_big = self._policy.rotate_mb > 0 and size + coming_bytes > self._policy.rotate_mb * BYTES_PER_MB
-        too_old = self._policy.rotate_h > 0 and self._wall_s() - self._begun_s >= self._policy.rotate_h * S_PER_H
+        too_big = self._policy.rotate_mb > 0 and size + next_bytes > self._policy.rotate_mb * BYTES_PER_MB
+        too_old = self._policy.rotate_h > 0 and self._wall_s() - self._opened_s >= self._policy.rotate_h * S_PER_H
         return size > 0 and (too_big or too_old)
 
     def _rotate(self) -> None:
@@ -129,7 +129,7 @@ class JsonLines:
         stamp = dt.datetime.fromtimestamp(self._wall_s(), dt.UTC).strftime("%Y%m%dT%H%M%S.%f")
         self._path.rename(self._path.with_name(f"{self._path.stem}-{stamp}Z{self._path.suffix}"))
         self.close()
-        self._begin()
+        self._open()
         old = sorted(self._path.parent.glob(f"{self._path.stem}-[0-9]*T[0-9]*Z{self._path.suffix}"))
         if self._policy.keep_files > 0:
             for path in old[: -self._policy.keep_files]:
@@ -148,7 +148,7 @@ def _last_line(path: Path, size: int) -> bytes:
     """Return what follows the last line's end, as far as it is ours to read."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, size - LONGEST_LINE))
+            file.seek(max(0, size - MAX_LINE_BYTES))
             tail = file.read()
     except OSError:
         return b""

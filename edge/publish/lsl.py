@@ -31,7 +31,7 @@ def load_pylsl() -> Any:
         raise UsageError("pylsl does not find liblsl; install it (see https://labstreaminglayer.readthedocs.io)") from error
 
 
-class LslOutlets:
+class LslSink:
     """Each event is a sample, a probability a label (NaN where there is no answer); each change of label or state a marker."""
 
     def __init__(self, name: str, source_id: str, labels: Sequence[str] = LABELS) -> None:
@@ -39,10 +39,10 @@ class LslOutlets:
         self._name = name
         self._labels = labels
         self._source_id = source_id
-        self._probabilities: Any = None
-        self._markers: Any = None
+        self._probability_outlet: Any = None
+        self._marker_outlet: Any = None
         self._offset_s = 0.0
-        self._said: str | None = None
+        self._last_marker: str | None = None
 
     def open(self) -> None:
         lsl = self._lsl
@@ -59,31 +59,31 @@ class LslOutlets:
         markers = lsl.StreamInfo(
             f"{self._name} markers", "Markers", 1, lsl.IRREGULAR_RATE, lsl.cf_string, f"{self._source_id}/markers"
         )
-        self._offset_s = self._measured_offset_s()
-        self._probabilities = lsl.StreamOutlet(info)
-        self._markers = lsl.StreamOutlet(markers)
+        self._offset_s = self._measure_offset_s()
+        self._probability_outlet = lsl.StreamOutlet(info)
+        self._marker_outlet = lsl.StreamOutlet(markers)
 
-    def _measured_offset_s(self) -> float:
+    def _measure_offset_s(self) -> float:
         """Return the library's clock less ours, from the reading that took the shortest time."""
         readings = []
         for _ in range(OFFSET_READINGS):
             before_ns = time.monotonic_ns()
-            theirs_s = self._lsl.local_clock()
+            lsl_clock_s = self._lsl.local_clock()
             after_ns = time.monotonic_ns()
-            readings.append((after_ns - before_ns, theirs_s - (before_ns + after_ns) / 2 / NS_PER_S))
+            readings.append((after_ns - before_ns, lsl_clock_s - (before_ns + after_ns) / 2 / NS_PER_S))
         return float(min(readings)[1])
 
     def publish(self, event: Event) -> None:
-        if not isinstance(event, EmotionEvent) or self._probabilities is None:
+        if not isinstance(event, EmotionEvent) or self._probability_outlet is None:
             return
         stamp_s = event.capture_time_ns / NS_PER_S + self._offset_s
-        said = event.probabilities or {}
-        self._probabilities.push_sample([said.get(label, math.nan) for label in self._labels], stamp_s)
+        probabilities = event.probabilities or {}
+        self._probability_outlet.push_sample([probabilities.get(label, math.nan) for label in self._labels], stamp_s)
         marker = event.label or event.state
-        if marker != self._said:
-            self._markers.push_sample([marker], stamp_s)
-            self._said = marker
+        if marker != self._last_marker:
+            self._marker_outlet.push_sample([marker], stamp_s)
+            self._last_marker = marker
 
     def close(self) -> None:
         """Withdraw both streams; the library does so when its outlets are forgotten."""
-        self._probabilities = self._markers = None
+        self._probability_outlet = self._marker_outlet = None

@@ -18,7 +18,7 @@ from moodring.publish.base import Event
 from moodring.telemetry import BOUNDS_S, Histogram, Telemetry
 from moodring.types import SinkState
 
-STATES = ("ok", "lost", "muted", "absent")
+DEVICE_STATES = ("ok", "lost", "muted", "absent")
 CLIENT_TIMEOUT_S = 5.0
 
 
@@ -33,34 +33,34 @@ def load_prometheus(name: str = "prometheus_client") -> Any:
 class Health:
     """Judges a run from outside: `too_old_s` without an event is not alive. Every stream must be well."""
 
-    def __init__(self, streams: Mapping[str, Telemetry], too_old_s: float) -> None:
+    def __init__(self, streams: Mapping[str, Telemetry], max_age_s: float) -> None:
         self._streams = dict(streams)
-        self._too_old_s = too_old_s
+        self._max_age_s = max_age_s
 
-    def alive(self) -> str | None:
+    def liveness_fault(self) -> str | None:
         """Return what is wrong, or None."""
-        return self._first(self._is_dead)
+        return self._first_fault(self._liveness_fault_of)
 
-    def ready(self) -> str | None:
+    def readiness_fault(self) -> str | None:
         """Return why no data flows, or None."""
-        return self._first(self._is_idle)
+        return self._first_fault(self._readiness_fault_of)
 
-    def _first(self, judge: Callable[[Telemetry], str | None]) -> str | None:
-        troubles = ((name, judge(telemetry)) for name, telemetry in self._streams.items())
-        name, trouble = next(((name, trouble) for name, trouble in troubles if trouble), ("", None))
-        return trouble if trouble is None or len(self._streams) == 1 else f"{name}: {trouble}"
+    def _first_fault(self, check: Callable[[Telemetry], str | None]) -> str | None:
+        faults = ((name, check(telemetry)) for name, telemetry in self._streams.items())
+        name, fault = next(((name, fault) for name, fault in faults if fault), ("", None))
+        return fault if fault is None or len(self._streams) == 1 else f"{name}: {fault}"
 
-    def _is_dead(self, telemetry: Telemetry) -> str | None:
+    def _liveness_fault_of(self, telemetry: Telemetry) -> str | None:
         age_s = telemetry.event_age_s()
         if age_s is None:
             return "no event yet"
-        return f"the last event is {age_s:.1f} s old" if age_s > self._too_old_s else None
+        return f"the last event is {age_s:.1f} s old" if age_s > self._max_age_s else None
 
-    def _is_idle(self, telemetry: Telemetry) -> str | None:
+    def _readiness_fault_of(self, telemetry: Telemetry) -> str | None:
         event = telemetry.last_event
         if event is not None and "ok" not in event.devices.values():
             return "no device works: " + ", ".join(f"{name} {state}" for name, state in event.devices.items())
-        return self._is_dead(telemetry)
+        return self._liveness_fault_of(telemetry)
 
 
 class Collector:
@@ -91,24 +91,28 @@ class Collector:
         waiting = self._gauge("moodring_sink_waiting", "Events that wait.", "sink", "where")
         connected = self._gauge("moodring_sink_connected", "Whether the other side answers.", "sink")
         for name, (telemetry, sinks) in self._streams.items():
-            own = [name] if labels else []
+            stream_label = [name] if labels else []
             for stage, histogram in telemetry.histograms.items():
-                latency.add_metric([*own, stage], _cumulated(histogram), histogram.sum_s)
-            _add_all(processed, own, telemetry.counters())
-            _add_all(dropped, own, telemetry.dropped())
+                latency.add_metric([*stream_label, stage], _cumulative_buckets(histogram), histogram.sum_s)
+            _add_all(processed, stream_label, telemetry.counters())
+            _add_all(dropped, stream_label, telemetry.dropped())
             event = telemetry.last_event
             for device, current in (event.devices if event else {}).items():
-                for state in STATES:
-                    devices.add_metric([*own, device, state], float(state == current))
+                for state in DEVICE_STATES:
+                    devices.add_metric([*stream_label, device, state], float(state == current))
             age_s = telemetry.event_age_s()
             if age_s is not None:
-                age.add_metric(own, age_s)
-            for sink, its in sinks().items():
-                published.add_metric([*own, sink], its.published)
-                _add_all(lost, [*own, sink], {"queue_full": its.dropped, "failed": its.failed, "spool_cap": its.spool_dropped})
-                _add_all(waiting, [*own, sink], {"queue": its.queued, "spool": its.spooled})
-                if its.connected is not None:
-                    connected.add_metric([*own, sink], float(its.connected))
+                age.add_metric(stream_label, age_s)
+            for sink, sink_state in sinks().items():
+                published.add_metric([*stream_label, sink], sink_state.published)
+                _add_all(
+                    lost,
+                    [*stream_label, sink],
+                    {"queue_full": sink_state.dropped, "failed": sink_state.failed, "spool_cap": sink_state.spool_dropped},
+                )
+                _add_all(waiting, [*stream_label, sink], {"queue": sink_state.queued, "spool": sink_state.spooled})
+                if sink_state.connected is not None:
+                    connected.add_metric([*stream_label, sink], float(sink_state.connected))
         yield from (latency, processed, dropped, devices, age, published, lost, waiting, connected)
 
     def _counter(self, name: str, text: str, *labels: str) -> Any:
@@ -123,7 +127,7 @@ def _add_all(family: Any, labels: list[str], values: dict[str, int]) -> None:
         family.add_metric([*labels, name], value)
 
 
-def _cumulated(histogram: Histogram) -> list[tuple[str, int]]:
+def _cumulative_buckets(histogram: Histogram) -> list[tuple[str, int]]:
     total, buckets = 0, []
     for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), tuple(histogram.counts), strict=True):
         total += count
@@ -148,13 +152,13 @@ class MetricsServer:
 
     def open(self) -> None:
         """Listen; PublishError where the port is taken or not permitted."""
-        pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {
+        routes: dict[str, Callable[[], tuple[int, str, bytes]]] = {
             "/metrics": self._metrics,
-            "/healthz": lambda: _answer(self._health.alive()),
-            "/readyz": lambda: _answer(self._health.ready()),
+            "/healthz": lambda: _health_response(self._health.liveness_fault()),
+            "/readyz": lambda: _health_response(self._health.readiness_fault()),
         }
         try:
-            self._server = _Server(self._address, _handler(pages))
+            self._server = _Server(self._address, _handler(routes))
         except OSError as error:
             where = f"{self._address[0]}:{self._address[1]}"
             raise PublishError(f"metrics cannot be served on {where}: {error.strerror}; change metrics.port") from error
@@ -177,19 +181,19 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
 
-def _answer(trouble: str | None) -> tuple[int, str, bytes]:
-    return (503 if trouble else 200), "text/plain; charset=utf-8", f"{trouble or 'ok'}\n".encode()
+def _health_response(fault: str | None) -> tuple[int, str, bytes]:
+    return (503 if fault else 200), "text/plain; charset=utf-8", f"{fault or 'ok'}\n".encode()
 
 
-def _handler(pages: dict[str, Callable[[], tuple[int, str, bytes]]]) -> type[BaseHTTPRequestHandler]:
+def _handler(routes: dict[str, Callable[[], tuple[int, str, bytes]]]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = CLIENT_TIMEOUT_S
         server_version = "moodring"
         sys_version = ""
 
         def do_GET(self) -> None:
-            page = pages.get(self.path.split("?", maxsplit=1)[0])
-            code, kind, body = page() if page else (404, "text/plain", b"there are /metrics, /healthz and /readyz\n")
+            route = routes.get(self.path.split("?", maxsplit=1)[0])
+            code, kind, body = route() if route else (404, "text/plain", b"there are /metrics, /healthz and /readyz\n")
             self.send_response(code)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))

@@ -13,12 +13,12 @@ from moodring.errors import PublishError
 from moodring.publish.base import Event, Publisher
 from moodring.publish.jsonl import ReaderGoneError
 
-CAPACITY = 500  # events: most of two minutes at five a second
-RETRY_FIRST_S, RETRY_LAST_S = 0.25, 5.0
-CLOSE_S = 4.0  # for what still waits in the queue, and for the sink's own farewell; a service is killed after five
+QUEUE_EVENTS = 500  # events: most of two minutes at five a second
+BACKOFF_MIN_S, BACKOFF_MAX_S = 0.25, 5.0
+CLOSE_TIMEOUT_S = 4.0  # for what still waits in the queue, and for the sink's own farewell; a service is killed after five
 
 
-class Outlet:
+class QueuedSink:
     """Hands events to one sink. What the sink refuses is tried again until the queue drops it; every drop is counted.
 
     Given = published + dropped + failed + waiting. `wait_s` is how long `publish` may wait for room: 0 live, where time does
@@ -26,13 +26,13 @@ class Outlet:
     """
 
     def __init__(
-        self, name: str, sink: Publisher, log: Callable[[str], None], *, capacity: int = CAPACITY, wait_s: float = 0.0
+        self, name: str, sink: Publisher, log: Callable[[str], None], *, capacity: int = QUEUE_EVENTS, wait_s: float = 0.0
     ) -> None:
         self.name = name
         self.published = 0
         self.failed = 0
-        self.trouble: str | None = None
-        self._ended: PublishError | None = None
+        self.fault: str | None = None
+        self._fatal_error: PublishError | None = None
         self._sink = sink
         self._log = log
         self._wait_s = wait_s
@@ -45,7 +45,7 @@ class Outlet:
         return self._queue.dropped
 
     @property
-    def waiting(self) -> int:
+    def pending(self) -> int:
         return len(self._queue)
 
     def open(self) -> None:
@@ -53,22 +53,22 @@ class Outlet:
 
     def publish(self, event: Event) -> None:
         """Leave the event for the sink; raises what ended the sink for good, such as a reader that has gone."""
-        if self._ended is not None:
-            raise self._ended
+        if self._fatal_error is not None:
+            raise self._fatal_error
         self._queue.put(event, self._wait_s)
 
-    def finish(self) -> None:
+    def begin_close(self) -> None:
         """Take no more events; the sink gets what waits and is closed, in its own time."""
         self._closing.set()
         self._queue.close()
 
     def close(self) -> None:
         """Finish, and wait for it, for a few seconds at most."""
-        self.finish()
+        self.begin_close()
         if self._thread.is_alive():
-            self._thread.join(CLOSE_S)
+            self._thread.join(CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
-            self._log(f"{self.name} does not answer; {self.waiting} events were left behind")
+            self._log(f"{self.name} does not answer; {self.pending} events were left behind")
 
     def _run(self) -> None:
         try:
@@ -78,38 +78,38 @@ class Outlet:
             self._sink.close()
 
     def _deliver(self, event: Event) -> None:
-        wait_s = RETRY_FIRST_S
-        while self._ended is None:
+        wait_s = BACKOFF_MIN_S
+        while self._fatal_error is None:
             try:
                 self._sink.publish(event)
             except ReaderGoneError as error:
-                self._ended = error
+                self._fatal_error = error
             except PublishError as error:
-                self._say(str(error))
+                self._log_fault(str(error))
                 if self._closing.wait(wait_s):
                     break
-                wait_s = min(2 * wait_s, RETRY_LAST_S)
+                wait_s = min(2 * wait_s, BACKOFF_MAX_S)
             except Exception as error:  # noqa: BLE001  the supervision boundary: one event is lost, the sink lives on
-                self._say(f"a bug in publishing to {self.name} lost an event: {error!r}")
+                self._log_fault(f"a bug in publishing to {self.name} lost an event: {error!r}")
                 break
             else:
                 self.published += 1
-                self._say(None)
+                self._log_fault(None)
                 return
         self.failed += 1
 
-    def _say(self, trouble: str | None) -> None:
+    def _log_fault(self, fault: str | None) -> None:
         """Log a trouble when it begins and when it is over, not at every try."""
-        if trouble != self.trouble:
-            self._log(trouble or f"{self.name}: publishing again")
-        self.trouble = trouble
+        if fault != self.fault:
+            self._log(fault or f"{self.name}: publishing again")
+        self.fault = fault
 
 
-class Inline:
+class DirectSink:
     """Hands events to one sink that never waits, at once and in the caller's thread. Given = published + failed."""
 
     dropped = 0
-    waiting = 0
+    pending = 0
 
     def __init__(self, name: str, sink: Publisher, log: Callable[[str], None]) -> None:
         self.name = name
@@ -117,26 +117,26 @@ class Inline:
         self.failed = 0
         self._sink = sink
         self._log = log
-        self._trouble: str | None = None
+        self._fault: str | None = None
 
     def open(self) -> None:
         """Nothing: the sink is open already."""
 
     def publish(self, event: Event) -> None:
-        trouble = None
+        fault = None
         try:
             self._sink.publish(event)
             self.published += 1
         except PublishError as error:
-            trouble = str(error)
+            fault = str(error)
         except Exception as error:  # noqa: BLE001  the supervision boundary: one event is lost, the run goes on
-            trouble = f"a bug in publishing to {self.name} lost an event: {error!r}"
-        self.failed += trouble is not None
-        if trouble != self._trouble:
-            self._log(trouble or f"{self.name}: publishing again")
-        self._trouble = trouble
+            fault = f"a bug in publishing to {self.name} lost an event: {error!r}"
+        self.failed += fault is not None
+        if fault != self._fault:
+            self._log(fault or f"{self.name}: publishing again")
+        self._fault = fault
 
-    def finish(self) -> None:
+    def begin_close(self) -> None:
         """Nothing: no event waits."""
 
     def close(self) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 from moodring.labels import LABELS
 from moodring.types import EMOTION_V1
 
-FILE = Path(__file__).resolve().parent / "schemas" / f"{EMOTION_V1}.schema.json"
+SCHEMA_FILE = Path(__file__).resolve().parent / "schemas" / f"{EMOTION_V1}.schema.json"
 
 
 def emotion_schema(labels: Sequence[str] = LABELS) -> dict[str, Any]:
     """Return the schema with these labels where the published one names moodring's eight."""
-    schema: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    schema: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     if tuple(labels) == LABELS:
         return schema
     probabilities = schema["$defs"]["probabilities"]

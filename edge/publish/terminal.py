@@ -15,13 +15,13 @@ from moodring.publish.base import Event
 from moodring.types import BranchView, EmotionEvent
 
 BAR_WIDTH = 24
-STATES = {
+STATE_TEXTS = {
     "ok": "",
     "no_signal": "no camera and no microphone answer",
     "no_face": "no face in view, nobody speaks",
     "no_speech": "nobody speaks",
 }
-COLOURS = {
+COLORS = {
     "angry": "red", "disgust": "green", "fear": "magenta", "happy": "yellow", "sad": "blue", "surprise": "bright_cyan",
     "neutral": "white", "calm": "cyan",
 }  # fmt: skip
@@ -54,24 +54,24 @@ def panel(event: EmotionEvent, title: str, level_dbfs: float) -> Panel:
     table.add_row("face", *_branch(event.face, "face" in event.modalities, event.devices.get("camera", "absent")))
     table.add_row("voice", *_branch(event.speech, "speech" in event.modalities, event.devices.get("microphone", "absent")))
     if event.label is not None and event.confidence is not None:
-        fused = Text(event.label, style=f"bold {_colour(event.label)}")
-        table.add_row(Text("together", style="bold"), fused, bar(event.confidence, _colour(event.label)), "")
+        fused = Text(event.label, style=f"bold {_color(event.label)}")
+        table.add_row(Text("together", style="bold"), fused, bar(event.confidence, _color(event.label)), "")
     else:
-        table.add_row(Text("together", style="bold"), "-", Text(""), STATES[event.state])
+        table.add_row(Text("together", style="bold"), "-", Text(""), STATE_TEXTS[event.state])
     latency = "" if event.latency_ms is None else f"   {event.latency_ms:.0f} ms from capture"
     level = "" if level_dbfs < -100 else f"   sound {level_dbfs:.0f} dB"
-    foot = Text(f"{len(event.faces)} in view{level}{latency}", style="dim")
-    return Panel(Group(table, foot), title=title, title_align="left", expand=False)
+    footer = Text(f"{len(event.faces)} in view{level}{latency}", style="dim")
+    return Panel(Group(table, footer), title=title, title_align="left", expand=False)
 
 
-def _colour(label: str) -> str:
+def _color(label: str) -> str:
     """Return the colour of one of our labels; those of others have none of their own."""
-    return COLOURS.get(label, "white")
+    return COLORS.get(label, "white")
 
 
-def bar(fraction: float, colour: str) -> Text:
+def bar(fraction: float, color: str) -> Text:
     filled = round(fraction * BAR_WIDTH)
-    text = Text("█" * filled, style=colour)
+    text = Text("█" * filled, style=color)
     text.append("░" * (BAR_WIDTH - filled), style="dim")
     text.append(f" {100 * fraction:3.0f}%", style="default")
     return text
@@ -81,5 +81,5 @@ def _branch(view: BranchView | None, used: bool, device: str) -> tuple[Text, Tex
     if view is None:
         return Text("-"), Text(""), Text({"ok": "", "absent": "not there"}.get(device, device), style="dim")
     note = f"{view.age_ms:4.0f} ms old" if used else "not usable"
-    colour = _colour(view.label) if used else "dim"
-    return Text(view.label, style=colour), bar(view.probabilities[view.label], colour), Text(note, style="dim")
+    color = _color(view.label) if used else "dim"
+    return Text(view.label, style=color), bar(view.probabilities[view.label], color), Text(note, style="dim")

@@ -18,8 +18,8 @@ from moodring.errors import MoodringError, UsageError, without_credentials
 from moodring.inference import bundle as bundles
 from moodring.inference import tuning
 from moodring.inference.bundle import Bundle
-from moodring.memory import limit_arenas, trim_heap
 from moodring.pipeline import EventIdentity, Networks, Pipeline, open_networks
+from moodring.process import limit_arenas, trim_heap
 from moodring.publish.distributor import Distributor
 from moodring.run.counters import StreamCounters, ended_normally
 from moodring.run.identity import live_identity
@@ -94,12 +94,12 @@ class Session:
                 self._loop.streams[name] = self._build(name, self._plan)
             self._open_sinks(self._plan)
             stack.push(lambda kind, _error, _where: self._log_summary() if ended_normally(kind) else None)
-            for device, muted in self._schedule.wanted().items():
+            for device, muted in self._schedule.muted_now().items():
                 if muted:
                     _log_scheduled(device, muted)
             gc.collect()
             gc.freeze()  # objects that live as long as the run: no collection scans them while a frame waits
-            self._signals.listen(reloads=self._options.config is not None)
+            self._signals.listen(enable_reload=self._options.config is not None)
             self._loop.run(
                 self._publish, tick_ns=_tick_ns(self._plan.config), seconds=self._options.seconds, between=self._between_ticks
             )
@@ -116,10 +116,10 @@ class Session:
         """Notify systemd, apply the mute schedule and a requested reload; return the tick interval in ns."""
         newest = {name: counters.telemetry.last_event for name, counters in self._counters.items()}
         self._systemd.notify_status(newest, alive=self._loop.makes_progress())
-        for device, muted in self._schedule.turned().items():
+        for device, muted in self._schedule.changes().items():
             self._loop.mute(device, muted)
             _log_scheduled(device, muted)
-        if self._signals.take_reload():
+        if self._signals.pop_reload_request():
             self._reload()
         return _tick_ns(self._plan.config)
 
@@ -158,7 +158,7 @@ class Session:
             lambda message: log(prefix + message),
         )
         counters.attach(sources, pipeline, [stream])
-        for device, scheduled in self._schedule.wanted().items():
+        for device, scheduled in self._schedule.muted_now().items():
             known = before is not None and before.has(device)  # then the user's choice stays
             stream.mute(device, device in before.muted if known and before else scheduled)
         self._streams[name] = stream
@@ -211,7 +211,7 @@ class Session:
         if before.mute == config.mute:
             return False
         self._schedule = _schedule(config)
-        for device, muted in self._schedule.wanted().items():
+        for device, muted in self._schedule.muted_now().items():
             if getattr(before.mute, device) != getattr(config.mute, device):
                 self._loop.mute(device, muted)
                 _log_scheduled(device, muted)

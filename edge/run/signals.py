@@ -13,7 +13,7 @@ from types import FrameType
 from moodring.run.ticks import TickLoop
 from moodring.types import EmotionEvent
 
-MUTES = {"SIGUSR1": "camera", "SIGUSR2": "microphone"}
+MUTE_SIGNALS = {"SIGUSR1": "camera", "SIGUSR2": "microphone"}
 
 
 class Signals:
@@ -24,16 +24,16 @@ class Signals:
         self._log = log
         self._reload_requested = False
 
-    def listen(self, *, reloads: bool) -> None:
+    def listen(self, *, enable_reload: bool) -> None:
         """Install the handlers. On a terminal SIGHUP means that it was closed, and ends the run as usual."""
-        for name in MUTES:
+        for name in MUTE_SIGNALS:
             if hasattr(signal, name):  # Windows has none of them
-                signal.signal(getattr(signal, name), self._toggle)
+                signal.signal(getattr(signal, name), self._toggle_mute)
         at_terminal = sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
-        if reloads and not at_terminal and hasattr(signal, "SIGHUP"):
+        if enable_reload and not at_terminal and hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, self._request_reload)
 
-    def take_reload(self) -> bool:
+    def pop_reload_request(self) -> bool:
         """Return whether a reload was requested since the last call."""
         requested, self._reload_requested = self._reload_requested, False
         return requested
@@ -41,8 +41,8 @@ class Signals:
     def _request_reload(self, _number: int, _frame: FrameType | None) -> None:
         self._reload_requested = True
 
-    def _toggle(self, number: int, _frame: FrameType | None) -> None:
-        device = MUTES[signal.Signals(number).name]
+    def _toggle_mute(self, number: int, _frame: FrameType | None) -> None:
+        device = MUTE_SIGNALS[signal.Signals(number).name]
         self._log(f"the {device} is {'muted' if self._loop.toggle_mute(device) else 'on'}")
 
 

@@ -14,11 +14,11 @@ from moodring.clock import Clock
 from moodring.config import Config, MqttConfig, PageConfig
 from moodring.errors import without_credentials
 from moodring.labels import LABELS
-from moodring.publish.base import Mutes, Publisher, Shown
+from moodring.publish.base import MuteControl, PageContent, Publisher
 from moodring.publish.cloudevents import stream_name
-from moodring.publish.distributor import Distributor, Shared
+from moodring.publish.distributor import Distributor, SinkGroup
 from moodring.publish.jsonl import FilePolicy, JsonLines
-from moodring.publish.queue import Inline, Outlet
+from moodring.publish.queue import DirectSink, QueuedSink
 from moodring.run.counters import StreamCounters
 from moodring.run.options import RunOptions
 from moodring.telemetry import Telemetry
@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # paho is an extra
 RECORDING_WAIT_S = 5.0  # how long a recording at full speed waits for room in a sink's queue
 
 Log = Callable[[str], None]
-OpenPage = Callable[[PageConfig, Shown, Log], Publisher]
+OpenPage = Callable[[PageConfig, PageContent, Log], Publisher]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def stream_info(
 class PageControls:
     """What the page may control, by stream name. A run adds its streams when they have started."""
 
-    mutes: dict[str, Mutes] = dataclasses.field(default_factory=dict)
+    mutes: dict[str, MuteControl] = dataclasses.field(default_factory=dict)
     previews: dict[str, Callable[[], bytes | None]] = dataclasses.field(default_factory=dict)
 
 
@@ -107,21 +107,21 @@ def open_sinks(
     first, alone = streams[0], len(streams) == 1
     level_dbfs = first.level_dbfs if alone else None
     local = _local(config, first, level_dbfs)
-    shared = [Outlet(name, sink, log) for name, sink in local.items()] if first.live else []
+    shared_sinks = [QueuedSink(name, sink, log) for name, sink in local.items()] if first.live else []
     if config.page.enabled:
         title = ", ".join(stream.title for stream in streams)
-        shown = Shown("live" if first.live else "recording", title, level_dbfs, controls.mutes, controls.previews)
-        shared.append(Outlet("page", open_page(config.page, shown, log), log))
+        content = PageContent("live" if first.live else "recording", title, level_dbfs, controls.mutes, controls.previews)
+        shared_sinks.append(QueuedSink("page", open_page(config.page, content, log), log))
     distributors = []
     for stream in streams:
-        outlets, mqtt = _remote(config, stream, log, suffix="" if alone else stream.short_name)
+        isolated_sinks, mqtt = _remote(config, stream, log, suffix="" if alone else stream.short_name)
         distributor = Distributor(
             stream.telemetry, clock,
-            direct=[] if first.live else list(local.values()), shared=shared, outlets=outlets, spooling=mqtt,
+            fail_fast=[] if first.live else list(local.values()), shared_sinks=shared_sinks, isolated_sinks=isolated_sinks, spooling=mqtt,
             with_status=stream.paced,
         )  # fmt: skip
         distributors.append(stack.enter_context(distributor))
-    stack.enter_context(Shared(shared))
+    stack.enter_context(SinkGroup(shared_sinks))
     if config.metrics.enabled:
         parts = {
             stream.short_name: (stream.telemetry, distributor.sinks)
@@ -133,23 +133,23 @@ def open_sinks(
 
 def _remote(
     config: Config, stream: StreamInfo, log: Log, *, suffix: str
-) -> tuple[list[Outlet | Inline], MqttSink | None]:  # fmt: skip
+) -> tuple[list[QueuedSink | DirectSink], MqttSink | None]:  # fmt: skip
     """Open the sinks that each stream has for itself. `suffix` tells the sinks of several streams apart."""
-    outlets: list[Outlet | Inline] = []
+    isolated_sinks: list[QueuedSink | DirectSink] = []
     if config.lsl.enabled:
-        from moodring.publish.lsl import LslOutlets  # noqa: PLC0415  its library opens sockets
+        from moodring.publish.lsl import LslSink  # noqa: PLC0415  its library opens sockets
 
-        lsl = LslOutlets(f"{config.lsl.name} {suffix}".strip(), f"moodring/{stream.name}", stream.labels)
+        lsl = LslSink(f"{config.lsl.name} {suffix}".strip(), f"moodring/{stream.name}", stream.labels)
         lsl.open()
         # First, before the threads of other sinks are woken: the library copies a sample and never waits.
-        outlets.insert(0, Inline("lsl", lsl, log))
+        isolated_sinks.insert(0, DirectSink("lsl", lsl, log))
     mqtt = None
     if config.mqtt.url != "none":
         from moodring.publish.mqtt.options import open_mqtt  # noqa: PLC0415  TLS and SQLite cost start-up time
 
         mqtt = open_mqtt(_with_suffix(config.mqtt, suffix), stream.name, stream.labels, log)
-        outlets.append(Outlet("mqtt", mqtt, log, wait_s=0.0 if stream.live else RECORDING_WAIT_S))
-    return outlets, mqtt
+        isolated_sinks.append(QueuedSink("mqtt", mqtt, log, wait_s=0.0 if stream.live else RECORDING_WAIT_S))
+    return isolated_sinks, mqtt
 
 
 def _with_suffix(mqtt: MqttConfig, suffix: str) -> MqttConfig:

@@ -16,7 +16,7 @@ from moodring.errors import UsageError
 UNIT = Path("/etc/systemd/system/moodring.service")
 TEMPLATE = Path(__file__).with_name("moodring.service")
 RELOAD = "ExecReload=/bin/kill -HUP $MAINPID\n"
-ALONE = "# Neither camera, sinks nor metrics are on another machine.\nIPAddressDeny=any\nIPAddressAllow=localhost"
+DENY_NETWORK = "# Neither camera, sinks nor metrics are on another machine.\nIPAddressDeny=any\nIPAddressAllow=localhost"
 
 
 def unit_text(config: Path | None, python: str = sys.executable) -> str:
@@ -31,12 +31,12 @@ def unit_text(config: Path | None, python: str = sys.executable) -> str:
         parsed = configuration.load(config)
         command += ["--config", str(config.resolve())]
         reload = RELOAD
-    named = [parsed.video, parsed.audio, *(part for one in parsed.streams.values() for part in (one.video, one.audio))]
-    addresses = [parsed.mqtt.url, *(one.source for one in named)]
+    inputs = [parsed.video, parsed.audio, *(part for one in parsed.streams.values() for part in (one.video, one.audio))]
+    addresses = [parsed.mqtt.url, *(one.source for one in inputs)]
     hosts = [server.host for server in (parsed.metrics, parsed.page) if server.enabled]
     remote = any(map(is_url, addresses)) or parsed.lsl.enabled or not all(map(is_loopback, hosts))
     template = TEMPLATE.read_text(encoding="utf-8")
-    return template.format(command=shlex.join(command), reload=reload, network="" if remote else ALONE)
+    return template.format(command=shlex.join(command), reload=reload, network="" if remote else DENY_NETWORK)
 
 
 def install(config: Path | None, unit: Path = UNIT) -> int:
@@ -46,7 +46,9 @@ def install(config: Path | None, unit: Path = UNIT) -> int:
     try:
         unit.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{unit} cannot be written ({error.strerror}); run it as root: sudo {_again('install')}") from error
+        raise UsageError(
+            f"{unit} cannot be written ({error.strerror}); run it as root: sudo {_command_line('install')}"
+        ) from error
     _systemctl("daemon-reload")
     _systemctl("enable", "--now", unit.name)
     print(f"wrote {unit} and started it; it watches and listens from now on and at every boot")
@@ -60,7 +62,7 @@ def remove(unit: Path = UNIT) -> int:
     if not unit.exists():
         raise UsageError(f"there is no {unit}: nothing to remove")
     if not os.access(unit.parent, os.W_OK):
-        raise UsageError(f"{unit} cannot be removed; run it as root: sudo {_again('remove')}")
+        raise UsageError(f"{unit} cannot be removed; run it as root: sudo {_command_line('remove')}")
     _systemctl("disable", "--now", unit.name)
     unit.unlink()
     _systemctl("daemon-reload")
@@ -77,7 +79,7 @@ def status(unit: Path = UNIT) -> int:
     return int(done.returncode != 0)
 
 
-def _again(action: str) -> str:
+def _command_line(action: str) -> str:
     return shlex.join([sys.executable, "-m", "moodring.cli", "service", action])
 
 

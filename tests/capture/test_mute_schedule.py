@@ -22,7 +22,7 @@ def clock(minute: int) -> str:
 
 def muted(text: str, day: str, at: str) -> bool:
     hour, minute = at.split(":")
-    return any(period.holds(DAYS.index(day), 60 * int(hour) + int(minute)) for period in parse(text))
+    return any(period.contains(DAYS.index(day), 60 * int(hour) + int(minute)) for period in parse(text))
 
 
 def test_a_night_goes_on_into_the_next_day():
@@ -66,10 +66,10 @@ def test_it_speaks_when_it_turns_and_only_then():
         return time.struct_time((2026, 1, 1, int(at[:2]), int(at[3:]), 0, DAYS.index(day), 1, -1))
 
     schedule = MuteSchedule({"camera": "22:00-07:00", "microphone": "none"}, local_time)
-    assert schedule.turned() == {}
+    assert schedule.changes() == {}
     now = "fri 22:00"
-    assert schedule.turned() == {"camera": True}
-    assert schedule.turned() == {}
-    assert schedule.wanted() == {"camera": True, "microphone": False}
+    assert schedule.changes() == {"camera": True}
+    assert schedule.changes() == {}
+    assert schedule.muted_now() == {"camera": True, "microphone": False}
     now = "sat 07:00"
-    assert schedule.turned() == {"camera": False}
+    assert schedule.changes() == {"camera": False}

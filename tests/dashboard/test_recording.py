@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from moodring.cli import main
 from moodring.dashboard.recording import read_events
 from moodring.dashboard.report import page, write_report
-from moodring.dashboard.summary import LONGEST_MS, summarise
+from moodring.dashboard.summary import MAX_HOLD_MS, summarize_streams
 from moodring.errors import EventError, UsageError
 from moodring.publish.cloudevents import to_json
 from moodring.types import EmotionEvent, StatusEvent
@@ -50,7 +50,7 @@ def test_events_are_read_in_their_order_with_their_time(hour: Path):
     assert len(lines) == 155
     assert [line.is_status for line in lines].count(True) == 2
     assert lines[1].time_ms - lines[0].time_ms == 200
-    assert lines[0].told.per_mille is not None
+    assert lines[0].published.per_mille is not None
     assert lines[-1].text == hour.read_text().splitlines()[-1]
 
 
@@ -84,7 +84,7 @@ def test_any_bytes_are_events_or_are_refused(tmp_path_factory: pytest.TempPathFa
 
 
 def test_shares_are_of_time_and_a_gap_counts_for_no_more_than_it_may(hour: Path):
-    main, door = summarise(read_events(hour))
+    main, door = summarize_streams(read_events(hour))
     assert (main.name, door.name) == (STREAM, "host/door")
     assert (main.events, main.runs) == (152, 2)
     assert main.label_ms == {"happy": 50 * 200 + 200, "sad": 50 * 200}
@@ -96,18 +96,18 @@ def test_shares_are_of_time_and_a_gap_counts_for_no_more_than_it_may(hour: Path)
         ("microphone", "ok"),
         ("camera", "lost"),
     ]
-    apart = summarise(iter([*list(read_events(hour))[:1], *list(read_events(hour))[120:121]]))[0]
-    assert apart.spoken_ms == LONGEST_MS
+    apart = summarize_streams(iter([*list(read_events(hour))[:1], *list(read_events(hour))[120:121]]))[0]
+    assert apart.covered_ms == MAX_HOLD_MS
 
 
 def test_columns_are_means_and_gaps_stay_blank(hour: Path):
-    main = summarise(read_events(hour))[0]
-    columns = main.columns(3001)
-    assert columns[0] is not None
-    assert sum(columns[0]) == pytest.approx(1, abs=0.01)
-    assert columns[125] is None
-    assert columns[2000] is None
-    assert columns[-1] is not None
+    main = summarize_streams(read_events(hour))[0]
+    mean_probabilities = main.mean_probabilities(3001)
+    assert mean_probabilities[0] is not None
+    assert sum(mean_probabilities[0]) == pytest.approx(1, abs=0.01)
+    assert mean_probabilities[125] is None
+    assert mean_probabilities[2000] is None
+    assert mean_probabilities[-1] is not None
 
 
 def test_the_report_is_one_file_that_asks_nobody(hour: Path, tmp_path: Path):
@@ -119,7 +119,7 @@ def test_the_report_is_one_file_that_asks_nobody(hour: Path, tmp_path: Path):
     assert "http" not in text.replace("http-equiv", "")
     for words in (STREAM, "host/door", "happy", "frames overwritten", "lost", "face and voice"):
         assert words in text
-    assert text == page(hour.name, summarise(read_events(hour)))
+    assert text == page(hour.name, summarize_streams(read_events(hour)))
 
 
 def test_what_a_file_holds_is_never_markup(tmp_path: Path):

@@ -21,12 +21,12 @@ import moodring.dashboard
 from moodring.address import is_loopback
 from moodring.config import PageConfig
 from moodring.dashboard import http, live, server
-from moodring.dashboard.feed import HISTORY_S, POINTS_HZ
-from moodring.dashboard.guard import guard_for
+from moodring.dashboard.feed import HISTORY_HZ, HISTORY_S
+from moodring.dashboard.guard import create_guard
 from moodring.dashboard.opening import open_page
 from moodring.dashboard.server import PageServer
 from moodring.errors import ConfigError, PublishError, UsageError
-from moodring.publish.base import Shown
+from moodring.publish.base import PageContent
 from tests.support.page import SOURCE, STREAM, DashboardHarness, event, serve_dashboard, status
 from tests.support.websocket import WebSocketClient
 
@@ -103,7 +103,7 @@ def test_who_comes_late_is_told_the_last_two_minutes(page: DashboardHarness):
     with WebSocketClient(page.port) as watcher:
         history = watcher.wait_for_type("moodring.page.history.v1")
         newest = watcher.wait_for_type("moodring.emotion.v1")
-    assert len(history["times_ms"]) == len(history["per_mille"]) == HISTORY_S * POINTS_HZ
+    assert len(history["times_ms"]) == len(history["per_mille"]) == HISTORY_S * HISTORY_HZ
     assert newest["data"]["seq"] == 1999
     assert history["per_mille"][-1] is None
     assert sum(history["per_mille"][-2]) == pytest.approx(1000, abs=4)
@@ -134,10 +134,10 @@ def test_every_event_reaches_every_watcher_in_order_with_the_level_of_the_moment
 
 def test_muting_takes_the_anti_forgery_value_and_nothing_less(page: DashboardHarness):
     page.publish("happy")
-    anti_forgery = json.loads(page.send_request("GET", "/api/v1/state")[2])["anti_forgery"]
-    assert anti_forgery == page.guard.anti_forgery
+    csrf_token = json.loads(page.send_request("GET", "/api/v1/state")[2])["anti_forgery"]
+    assert csrf_token == page.guard.csrf_token
     assert page.mute(**{"X-Moodring-Anti-Forgery": ""}) == 403
-    assert page.mute(**{"X-Moodring-Anti-Forgery": anti_forgery[:-1]}) == 403
+    assert page.mute(**{"X-Moodring-Anti-Forgery": csrf_token[:-1]}) == 403
     assert not page.run.devices["camera"]
     assert page.mute() == 200
     assert page.run.devices["camera"]
@@ -165,7 +165,7 @@ def test_what_cannot_be_muted_is_refused(page: DashboardHarness):
     [b"", b"[]", b"{", b"[" * 1000, b"\xff\xfe", b'{"stream":1,"device":"camera","muted":true}', b'{"muted":true}', b"null"],
 )
 def test_a_body_that_is_none_is_refused(page: DashboardHarness, body: bytes):
-    headers = {"Content-Type": "application/json", "X-Moodring-Anti-Forgery": page.guard.anti_forgery}
+    headers = {"Content-Type": "application/json", "X-Moodring-Anti-Forgery": page.guard.csrf_token}
     assert page.send_request("POST", "/api/v1/mute", body, **headers)[0] == 400
 
 
@@ -222,7 +222,7 @@ def test_there_is_nothing_beside_the_files_of_the_page(page: DashboardHarness, p
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[DashboardHarness]:
     """A page as it is off loopback: with a token."""
-    with serve_dashboard(guard=guard_for(ANYWHERE, "none", str(tmp_path / "token"))) as served:
+    with serve_dashboard(guard=create_guard(ANYWHERE, "none", str(tmp_path / "token"))) as served:
         yield served
 
 
@@ -256,22 +256,22 @@ def test_off_loopback_the_token_opens_what_is_sensed_and_nothing_else_does(guard
 
 
 def test_the_token_outlives_a_restart_and_a_weak_one_is_refused(tmp_path: Path):
-    first = guard_for(ANYWHERE, "none", str(tmp_path / "a" / "token"))
-    assert guard_for(ANYWHERE, "none", str(tmp_path / "a" / "token")).token == first.token
+    first = create_guard(ANYWHERE, "none", str(tmp_path / "a" / "token"))
+    assert create_guard(ANYWHERE, "none", str(tmp_path / "a" / "token")).token == first.token
     (tmp_path / "weak").write_text("secret\n")
     with pytest.raises(ConfigError, match="at least 16"):
-        guard_for(ANYWHERE, "none", str(tmp_path / "weak"))
+        create_guard(ANYWHERE, "none", str(tmp_path / "weak"))
     with pytest.raises(ConfigError, match="cannot be used"):
-        guard_for(ANYWHERE, "none", str(tmp_path))
+        create_guard(ANYWHERE, "none", str(tmp_path))
 
 
 def test_what_listens_off_loopback_says_so_and_shows_no_picture(tmp_path: Path):
     said: list[str] = []
     config = PageConfig(host=ANYWHERE, port=0, token_file=str(tmp_path / "token"))
-    open_page(config, Shown("live", ""), said.append).close()
+    open_page(config, PageContent("live", ""), said.append).close()
     assert any("open to the network" in line and str(tmp_path / "token") in line for line in said)
     with pytest.raises(UsageError, match="this machine alone"):
-        open_page(config, Shown("live", "", previews={STREAM: lambda: None}), said.append)
+        open_page(config, PageContent("live", "", previews={STREAM: lambda: None}), said.append)
 
 
 def test_loopback_is_known():
@@ -340,7 +340,7 @@ def test_a_gigabyte_is_refused_before_it_is_read(page: DashboardHarness):
 
 
 def test_a_request_that_dribbles_is_ended(page: DashboardHarness, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(http, "REQUEST_S", 0.2)
+    monkeypatch.setattr(http, "REQUEST_TIMEOUT_S", 0.2)
     with socket.create_connection(("127.0.0.1", page.port), timeout=10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: loc")
         assert code(rest(connection)) == 408
@@ -348,15 +348,15 @@ def test_a_request_that_dribbles_is_ended(page: DashboardHarness, monkeypatch: p
 
 def test_however_many_dribble_who_asks_properly_is_answered(page: DashboardHarness):
     with contextlib.ExitStack() as stack:
-        for _ in range(3 * server.MOST_CONNECTIONS):
+        for _ in range(3 * server.MAX_CONNECTIONS):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", page.port)))
             connection.sendall(b"GET / HTTP/1.1\r\n")
         assert page.send_request("GET", "/")[0] == 200
-    assert page.server.connections_refused >= 2 * server.MOST_CONNECTIONS
+    assert page.server.connections_refused >= 2 * server.MAX_CONNECTIONS
 
 
 def test_more_watchers_than_there_may_be_are_refused(page: DashboardHarness, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(server, "MOST_CLIENTS", 3)
+    monkeypatch.setattr(server, "MAX_CLIENTS", 3)
     with contextlib.ExitStack() as stack:
         watchers = [stack.enter_context(WebSocketClient(page.port)) for _ in range(3)]
         assert [watcher.status for watcher in watchers] == [101] * 3
@@ -373,8 +373,8 @@ def test_more_watchers_than_there_may_be_are_refused(page: DashboardHarness, mon
 def test_a_watcher_that_stops_reading_is_dropped_and_one_that_reads_is_not(
     page: DashboardHarness, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(live, "PING_S", 0.05)
-    monkeypatch.setattr(live, "SILENT_S", 0.3)
+    monkeypatch.setattr(live, "PING_INTERVAL_S", 0.05)
+    monkeypatch.setattr(live, "PONG_TIMEOUT_S", 0.3)
     with WebSocketClient(page.port) as deaf, WebSocketClient(page.port) as reader:
         page.publish("happy")
         while page.server.clients_dropped == 0:
@@ -425,7 +425,7 @@ def test_another_upgrade_is_refused(page: DashboardHarness, change: dict[str, st
 
 def test_a_port_that_is_taken_is_said_with_what_to_do(page: DashboardHarness):
     with pytest.raises(PublishError, match=r"cannot be served on 127\.0\.0\.1:\d+: .*--page-port"):
-        PageServer("127.0.0.1", page.port, page.guard, Shown("live", ""), print).open()
+        PageServer("127.0.0.1", page.port, page.guard, PageContent("live", ""), print).open()
 
 
 def test_closing_ends_the_thread_the_watchers_and_the_socket():
@@ -480,7 +480,7 @@ def test_schemathesis_finds_nothing_that_the_description_does_not_say(page: Dash
     pytest.importorskip("schemathesis", reason="no schemathesis: pip install 'moodring[dev]'")
     page.publish("happy")
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{page.server.address}openapi.json", "-n", "20", "--no-color"]
-    header = f"X-Moodring-Anti-Forgery: {page.guard.anti_forgery}"
+    header = f"X-Moodring-Anti-Forgery: {page.guard.csrf_token}"
     database = ["--generation-database", "none", "--seed", "1"]
     done = subprocess.run(
         [*command, *database, "-H", header, "--exclude-path", "/api/v1/live"], capture_output=True, text=True, check=False

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from moodring.capture.camera import open_camera
-from moodring.run.control import Systemd
+from moodring.run.signals import Systemd
 from tests.support.devices.mjpeg import SoftwareCamera
 from tests.support.events import check_lines
 from tests.support.signals import face_frame
@@ -108,11 +108,11 @@ def test_a_hung_reader_gets_no_sign_of_life(tiny_bundle: Path, tmp_path: Path, m
             systemd.bind(str(address))
             systemd.settimeout(2)
             told = Systemd()
-            told.tell({"live": event, "other": None}, alive=False)  # not ready: one stream has said nothing yet
-            told.tell({"live": event}, alive=False)
+            told.notify_status({"live": event, "other": None}, alive=False)  # not ready: one stream has said nothing yet
+            told.notify_status({"live": event}, alive=False)
             assert systemd.recv(1000) == b"READY=1"
-            told.tell({"live": event}, alive=run.live.makes_progress())
+            told.notify_status({"live": event}, alive=run.live.makes_progress())
             assert systemd.recv(1000) == b"WATCHDOG=1\nSTATUS=ok; camera ok, microphone absent"
-            told.tell({"hall": event, "door": event}, alive=True)
+            told.notify_status({"hall": event, "door": event}, alive=True)
             assert b"STATUS=hall: ok; camera ok, microphone absent. door: ok" in systemd.recv(1000)
-        told.tell({"live": event}, alive=True)  # nobody listens any more: no reason to fail
+        told.notify_status({"live": event}, alive=True)  # nobody listens any more: no reason to fail

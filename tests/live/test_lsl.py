@@ -10,7 +10,7 @@ import uuid
 import pytest
 
 from moodring.labels import LABELS
-from moodring.publish.lsl import LslOutlets
+from moodring.publish.lsl import LslSink
 from tests.publish.test_events import EVENT, SILENT
 
 pylsl = pytest.importorskip("pylsl", reason="no pylsl: pip install 'moodring[lsl]'", exc_type=Exception)
@@ -34,15 +34,15 @@ def inlet(source_id: str) -> object:
 
 
 def test_probabilities_and_markers_carry_the_time_of_capture(source: str):
-    outlets = LslOutlets("moodring test", source)
-    outlets.open()
+    sink = LslSink("moodring test", source)
+    sink.open()
     probabilities, markers = inlet(f"{source}/probabilities"), inlet(f"{source}/markers")
     captured_ns = [time.monotonic_ns() - 1_000_000_000 + index * 200_000_000 for index in range(5)]
     said = {label: (index + 1) / 36 for index, label in enumerate(LABELS)}
     labels = ["happy", "happy", "sad", None, "sad"]
     for capture_time_ns, label in zip(captured_ns, labels, strict=True):
         event = dataclasses.replace(EVENT, label=label, probabilities=said) if label else SILENT
-        outlets.publish(dataclasses.replace(event, capture_time_ns=capture_time_ns))
+        sink.publish(dataclasses.replace(event, capture_time_ns=capture_time_ns))
     got = [probabilities.pull_sample(timeout=10) for _ in range(5)]
     for (values, stamp_s), capture_time_ns, label in zip(got, captured_ns, labels, strict=True):
         assert abs(stamp_s - capture_time_ns / 1e9) < WITHIN_S  # on this system LSL's clock is the monotonic one
@@ -54,5 +54,5 @@ def test_probabilities_and_markers_carry_the_time_of_capture(source: str):
         names.append(channel.child_value("label"))
         channel = channel.next_sibling()
     assert names == list(LABELS)
-    outlets.close()
-    outlets.publish(EVENT)
+    sink.close()
+    sink.publish(EVENT)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from moodring.publish.cloudevents import to_json
-from moodring.publish.mqtt.connection import BrokerAddress, Login
+from moodring.publish.mqtt.connection import BrokerAddress, Credentials
 from moodring.publish.mqtt.sink import MqttSettings, MqttSink
 from moodring.publish.mqtt.spool import Spool
 from tests.publish.test_events import EVENT, SILENT
@@ -54,10 +54,10 @@ class Log:
 @contextmanager
 def sink(port: int, folder: Path, log: Log, **options: object) -> Iterator[MqttSink]:
     """Open a sink on a broker; `tls`, `login` and whatever MqttSettings takes may be given."""
-    login = options.pop("login", Login("moodring-test"))
+    credentials = options.pop("credentials", Credentials("moodring-test"))
     address = BrokerAddress(options.pop("host", "127.0.0.1"), port, tls=options.pop("tls", False))
     spool = Spool(folder / "events.spool", max_bytes=10_000_000, max_age_s=1e6)
-    opened = MqttSink(MqttSettings(address, login, TOPIC, **options), spool, log)
+    opened = MqttSink(MqttSettings(address, credentials, TOPIC, **options), spool, log)
     opened.open()
     try:
         yield opened
@@ -141,13 +141,13 @@ def test_a_broker_that_comes_later_gets_everything(tmp_path: Path):
 PUBLISHER = """
 import dataclasses, sys
 from pathlib import Path
-from moodring.publish.mqtt.connection import BrokerAddress, Login
+from moodring.publish.mqtt.connection import BrokerAddress, Credentials
 from moodring.publish.mqtt.sink import MqttSettings, MqttSink
 from moodring.publish.mqtt.spool import Spool
 from tests.publish.test_events import EVENT
 
 port, folder = int(sys.argv[1]), Path(sys.argv[2])
-settings = MqttSettings(BrokerAddress("127.0.0.1", port, tls=False), Login("moodring-test"), "moodring/kitchen/live")
+settings = MqttSettings(BrokerAddress("127.0.0.1", port, tls=False), Credentials("moodring-test"), "moodring/kitchen/live")
 sink = MqttSink(settings, Spool(folder / "events.spool", max_bytes=10**8, max_age_s=1e6), print)
 sink.open()
 for number in range(10**6):
@@ -194,7 +194,7 @@ def tls_lines(server: Path, key: Path, *more: str) -> list[str]:
 def test_tls_with_the_right_authority(tmp_path: Path):
     ca, server, key = write_certificates(tmp_path / "right")
     with Broker(tmp_path, *tls_lines(server, key)) as broker:
-        options = {"tls": True, "login": Login("moodring-test", ca_file=ca), "host": "localhost"}
+        options = {"tls": True, "credentials": Credentials("moodring-test", ca_file=ca), "host": "localhost"}
         with (
             Subscriber(broker.port, f"{TOPIC}/#", ca_file=ca) as subscriber,
             sink(broker.port, tmp_path, Log(), **options) as mqtt,
@@ -208,21 +208,24 @@ def test_a_certificate_of_another_authority_is_refused(tmp_path: Path):
     _, server, key = write_certificates(tmp_path / "right")
     wrong_ca, _, _ = write_certificates(tmp_path / "wrong")
     with Broker(tmp_path, *tls_lines(server, key)) as broker:
-        for login in (Login("moodring-test", ca_file=wrong_ca), Login("moodring-test")):  # another, and the system's
-            with refused(broker, tmp_path, tls=True, login=login) as log:
+        for credentials in (
+            Credentials("moodring-test", ca_file=wrong_ca),
+            Credentials("moodring-test"),
+        ):  # another, and the system's
+            with refused(broker, tmp_path, tls=True, credentials=credentials) as log:
                 log.wait_for("is not trusted", "mqtt.ca_file", "does not fall back to a plain connection", "trying again")
 
 
 def test_an_expired_certificate_is_refused(tmp_path: Path):
     ca, server, key = write_certificates(tmp_path / "old", expired=True)
-    options = {"tls": True, "login": Login("moodring-test", ca_file=ca)}
+    options = {"tls": True, "credentials": Credentials("moodring-test", ca_file=ca)}
     with Broker(tmp_path, *tls_lines(server, key)) as broker, refused(broker, tmp_path, **options) as log:
         log.wait_for("is not trusted: certificate has expired", "does not fall back")
 
 
 def test_a_certificate_for_another_name_is_refused(tmp_path: Path):
     ca, server, key = write_certificates(tmp_path / "other", names="DNS:elsewhere.example")
-    options = {"tls": True, "login": Login("moodring-test", ca_file=ca)}
+    options = {"tls": True, "credentials": Credentials("moodring-test", ca_file=ca)}
     with Broker(tmp_path, *tls_lines(server, key)) as broker, refused(broker, tmp_path, **options) as log:
         log.wait_for("is not trusted: IP address mismatch", "127.0.0.1", "does not fall back")
 
@@ -244,11 +247,11 @@ def test_a_client_certificate_is_shown_where_it_is_asked_for(tmp_path: Path):
     with Broker(
         tmp_path, *tls_lines(server, key, f"cafile {ca}", "require_certificate true", "use_identity_as_username true")
     ) as broker:
-        with refused(broker, tmp_path, tls=True, login=Login("moodring-test", ca_file=ca)) as log:
+        with refused(broker, tmp_path, tls=True, credentials=Credentials("moodring-test", ca_file=ca)) as log:
             log.wait_for("trying again", seconds=30)
-        shown = Login("moodring-test", ca_file=ca, certificate_file=server, key_file=key)
+        shown = Credentials("moodring-test", ca_file=ca, certificate_file=server, key_file=key)
         log = Log()
-        with sink(broker.port, tmp_path, log, tls=True, login=shown) as mqtt:
+        with sink(broker.port, tmp_path, log, tls=True, credentials=shown) as mqtt:
             mqtt.publish(EVENT)
             deadline = time.monotonic() + 10
             while mqtt.spooled:
@@ -261,14 +264,16 @@ def test_a_wrong_password_is_refused_and_never_logged(tmp_path: Path, protocol: 
     passwords = tmp_path / "passwords"
     subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), "moodring", "right"], check=True, capture_output=True)
     with Broker(tmp_path, "allow_anonymous false", f"password_file {passwords}") as broker:
-        wrong = Login("moodring-test", "moodring", "s3cret-wrong")
-        with refused(broker, tmp_path, login=wrong, protocol=protocol) as log:
+        wrong = Credentials("moodring-test", "moodring", "s3cret-wrong")
+        with refused(broker, tmp_path, credentials=wrong, protocol=protocol) as log:
             log.wait_for("refuses the login", "mqtt.password_file", "trying again")
             assert not any("s3cret" in message for message in log.messages)
             assert "s3cret" not in repr(wrong)
         with (
             Subscriber(broker.port, f"{TOPIC}/#", username="moodring", password="right") as subscriber,
-            sink(broker.port, tmp_path, Log(), login=Login("moodring-test", "moodring", "right"), protocol=protocol),
+            sink(
+                broker.port, tmp_path, Log(), credentials=Credentials("moodring-test", "moodring", "right"), protocol=protocol
+            ),
         ):
             subscriber.wait_for(lambda s: numbers(s) == [7])
 
@@ -276,7 +281,7 @@ def test_a_wrong_password_is_refused_and_never_logged(tmp_path: Path, protocol: 
 def test_tries_come_ever_more_slowly(tmp_path: Path):
     times: list[float] = []
     with sink(free_port(), tmp_path, Log()) as mqtt:
-        converse = mqtt._converse
+        converse = mqtt._run_connection
         enough = threading.Event()
 
         def noted() -> None:
@@ -285,7 +290,7 @@ def test_tries_come_ever_more_slowly(tmp_path: Path):
                 enough.set()
             converse()
 
-        mqtt._converse = noted
+        mqtt._run_connection = noted
         assert enough.wait(20)
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert gaps[-1] > 2 * gaps[0]
@@ -324,7 +329,7 @@ def test_sensors_that_are_no_longer_wanted_are_withdrawn(tmp_path: Path):
 def test_an_event_that_the_broker_will_never_take_is_dropped_and_counted(
     tmp_path: Path, limit: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("moodring.publish.mqtt.sink.RETRY_LAST_S", 0.1)
+    monkeypatch.setattr("moodring.publish.mqtt.sink.BACKOFF_MAX_S", 0.1)
     log = Log()
     small = dataclasses.replace(EVENT, seq=8, face=None, speech=None, probabilities=None, faces=(), bundle_id="")
     assert len(to_json(small)) < 600 < 800 < len(to_json(EVENT))
@@ -343,4 +348,4 @@ def test_an_event_that_the_broker_will_never_take_is_dropped_and_counted(
     assert set(subscriber.payloads("events")) == {to_json(small)}
     with Spool(tmp_path / "events.spool", max_bytes=10_000_000, max_age_s=1e6) as spool:
         assert sum(spool.dropped.values()) == 2
-        assert spool.waiting == 0
+        assert spool.pending == 0

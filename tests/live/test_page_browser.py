@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from moodring.capture.media import VideoFile
-from moodring.dashboard.guard import guard_for
+from moodring.dashboard.guard import create_guard
 from moodring.labels import LABELS
 from moodring.publish.cloudevents import to_json
 from moodring.run.preview import Preview
@@ -223,7 +223,7 @@ def test_it_outlives_a_restart_of_the_daemon(chromium: Any):
 
 
 def test_off_loopback_it_asks_for_the_token_once(chromium: Any, tmp_path: Path):
-    guard = guard_for("0.0.0.0", "none", str(tmp_path / "token"))  # noqa: S104  what it asks, not what it binds
+    guard = create_guard("0.0.0.0", "none", str(tmp_path / "token"))  # noqa: S104  what it asks, not what it binds
     with serve_dashboard(guard=guard) as page, browsers.tab(chromium, expect_refused=True) as tab:
         opened(page, tab)
         page.publish("happy")

@@ -15,12 +15,12 @@ from moodring.clock import NS_PER_MS, NS_PER_S, SimulatedClock
 from moodring.errors import PublishError
 from moodring.publish.distributor import Distributor
 from moodring.publish.jsonl import ReaderGoneError
-from moodring.publish.queue import Inline, Outlet
+from moodring.publish.queue import DirectSink, QueuedSink
 from moodring.telemetry import STAGES, HistogramTimer, Telemetry
 from moodring.types import EmotionEvent, StatusEvent
 from tests.publish.test_events import EVENT
 from tests.support.events import check_status, make_pipeline
-from tests.support.signals import face_picture, frames, in_blocks, voice
+from tests.support.signals import face_frame, frames, split_into_blocks, voice
 
 
 class Sink:
@@ -47,53 +47,53 @@ class Sink:
         self.closed = True
 
 
-def opened(sink: Sink, log: Callable[[str], None] = lambda _: None, **options) -> Outlet:
-    outlet = Outlet("sink", sink, log, **options)
-    outlet.open()
-    return outlet
+def opened(sink: Sink, log: Callable[[str], None] = lambda _: None, **options) -> QueuedSink:
+    queued_sink = QueuedSink("sink", sink, log, **options)
+    queued_sink.open()
+    return queued_sink
 
 
 def test_everything_given_arrives_in_order_before_the_sink_is_closed():
     sink = Sink()
-    outlet = opened(sink)
+    queued_sink = opened(sink)
     for number in range(400):
-        outlet.publish(number)
-    outlet.close()
+        queued_sink.publish(number)
+    queued_sink.close()
     assert sink.got == list(range(400))
     assert sink.closed
-    assert (outlet.published, outlet.dropped, outlet.failed, outlet.waiting) == (400, 0, 0, 0)
+    assert (queued_sink.published, queued_sink.dropped, queued_sink.failed, queued_sink.pending) == (400, 0, 0, 0)
 
 
 def test_a_stuck_sink_holds_nobody_up_and_loses_the_oldest():
     stuck, quick = Sink(), Sink()
     stuck.may.clear()
-    outlets = opened(stuck, capacity=10), opened(quick, capacity=1000)
-    outlets[0].publish(0)
+    isolated_sinks = opened(stuck, capacity=10), opened(quick, capacity=1000)
+    isolated_sinks[0].publish(0)
     assert stuck.entered.wait(5)
     start = time.monotonic()
     for number in range(1, 101):
-        for outlet in outlets:
-            outlet.publish(number)
+        for queued_sink in isolated_sinks:
+            queued_sink.publish(number)
     assert time.monotonic() - start < 0.5
-    outlets[1].close()
+    isolated_sinks[1].close()
     assert quick.got == list(range(1, 101))
     stuck.may.set()
-    outlets[0].close()
+    isolated_sinks[0].close()
     assert stuck.got == [0, *range(91, 101)]
-    assert outlets[0].dropped == 90
+    assert isolated_sinks[0].dropped == 90
 
 
 def test_a_refused_event_is_tried_again_and_nothing_overtakes_it():
     said: list[str] = []
     sink = Sink(lambda tries: PublishError("no room") if tries <= 2 else None)
-    outlet = opened(sink, said.append)
+    queued_sink = opened(sink, said.append)
     for number in range(3):
-        outlet.publish(number)
+        queued_sink.publish(number)
     deadline = time.monotonic() + 10
-    while outlet.published < 3:
+    while queued_sink.published < 3:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    outlet.close()
+    queued_sink.close()
     assert sink.got == [0, 1, 2]
     assert said == ["no room", "sink: publishing again"]
 
@@ -101,47 +101,47 @@ def test_a_refused_event_is_tried_again_and_nothing_overtakes_it():
 def test_a_bug_in_a_sink_costs_one_event_and_is_said():
     said: list[str] = []
     sink = Sink(lambda tries: ZeroDivisionError("a bug") if tries == 1 else None)
-    outlet = opened(sink, said.append)
-    outlet.publish(0)
-    outlet.publish(1)
-    outlet.close()
+    queued_sink = opened(sink, said.append)
+    queued_sink.publish(0)
+    queued_sink.publish(1)
+    queued_sink.close()
     assert sink.got == [1]
-    assert (outlet.published, outlet.failed) == (1, 1)
+    assert (queued_sink.published, queued_sink.failed) == (1, 1)
     assert "a bug in publishing to sink lost an event: ZeroDivisionError" in said[0]
 
 
 def test_a_reader_that_has_gone_ends_the_run_at_the_next_event():
     sink = Sink(lambda _: ReaderGoneError("gone"))
-    outlet = opened(sink)
-    outlet.publish(0)
-    outlet._thread.join(0.2)  # it goes on, to be closed
+    queued_sink = opened(sink)
+    queued_sink.publish(0)
+    queued_sink._thread.join(0.2)  # it goes on, to be closed
     with pytest.raises(ReaderGoneError):
-        [outlet.publish(1) for _ in range(100_000)]
-    outlet.close()
+        [queued_sink.publish(1) for _ in range(100_000)]
+    queued_sink.close()
 
 
 def test_a_recording_waits_for_a_slow_sink():
     sink = Sink()
     sink.may.clear()
-    outlet = opened(sink, capacity=2, wait_s=10.0)
+    queued_sink = opened(sink, capacity=2, wait_s=10.0)
     threading.Timer(0.2, sink.may.set).start()
     for number in range(20):
-        outlet.publish(number)
-    outlet.close()
+        queued_sink.publish(number)
+    queued_sink.close()
     assert sink.got == list(range(20))
-    assert outlet.dropped == 0
+    assert queued_sink.dropped == 0
 
 
 def test_a_sink_that_never_answers_is_left_behind(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("moodring.publish.queue.CLOSE_S", 0.1)
+    monkeypatch.setattr("moodring.publish.queue.CLOSE_TIMEOUT_S", 0.1)
     said: list[str] = []
     sink = Sink()
     sink.may.clear()
-    outlet = opened(sink, said.append)
-    outlet.publish(0)
+    queued_sink = opened(sink, said.append)
+    queued_sink.publish(0)
     assert sink.entered.wait(5)
-    outlet.publish(1)
-    outlet.close()
+    queued_sink.publish(1)
+    queued_sink.close()
     assert said == ["sink does not answer; 1 events were left behind"]
     sink.may.set()
 
@@ -149,11 +149,11 @@ def test_a_sink_that_never_answers_is_left_behind(monkeypatch: pytest.MonkeyPatc
 def test_a_sink_that_never_waits_is_served_at_once_and_its_failures_are_counted_and_said():
     said: list[str] = []
     sink = Sink(lambda tries: PublishError("no room") if tries == 1 else ZeroDivisionError("a bug") if tries == 2 else None)
-    inline = Inline("sink", sink, said.append)
+    inline = DirectSink("sink", sink, said.append)
     for number in range(4):
         inline.publish(number)
     assert sink.got == [2, 3]
-    assert (inline.published, inline.failed, inline.dropped, inline.waiting) == (2, 2, 0, 0)
+    assert (inline.published, inline.failed, inline.dropped, inline.pending) == (2, 2, 0, 0)
     assert said[0] == "no room"
     assert "a bug in publishing to sink lost an event" in said[1]
     assert said[2] == "sink: publishing again"
@@ -171,7 +171,7 @@ def telemetry(clock: SimulatedClock) -> Telemetry:
 def test_a_status_comes_once_a_second_and_tells_what_happened():
     clock = SimulatedClock()
     sink = Sink()
-    with Distributor(telemetry(clock), clock, direct=[sink]) as distributor:
+    with Distributor(telemetry(clock), clock, fail_fast=[sink]) as distributor:
         for tick in range(1, 16):
             clock.sleep_until_ns(tick * 200 * NS_PER_MS)
             camera = "lost" if 7 <= tick < 9 else "ok"
@@ -194,7 +194,7 @@ def test_a_status_comes_once_a_second_and_tells_what_happened():
 def test_where_no_status_is_wanted_none_comes():
     clock = SimulatedClock()
     sink = Sink()
-    with Distributor(telemetry(clock), clock, direct=[sink], with_status=False) as distributor:
+    with Distributor(telemetry(clock), clock, fail_fast=[sink], with_status=False) as distributor:
         clock.sleep_until_ns(10 * NS_PER_S)
         distributor.publish(EVENT)
     assert sink.got == [EVENT]
@@ -221,10 +221,10 @@ def test_a_pipeline_times_its_stages(tiny_bundle: Path):
     """Through the pipeline itself, with a face and a voice."""
     measured = telemetry(clock := SimulatedClock())
     pipeline = make_pipeline(tiny_bundle, timer=HistogramTimer(measured, clock))
-    for frame in frames(face_picture(index) for index in range(5)):
+    for frame in frames(face_frame(index) for index in range(5)):
         pipeline.process_frame(frame)
         pipeline.search_new_faces(frame)
-    for block in in_blocks(voice(1.0), [1600] * 10):
+    for block in split_into_blocks(voice(1.0), [1600] * 10):
         pipeline.process_audio(block)
     pipeline.tick(NS_PER_S, {"camera": "ok", "microphone": "ok"})
     counts = {name: sum(histogram.counts) for name, histogram in measured.histograms.items()}

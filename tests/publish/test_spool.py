@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from moodring.clock import NS_PER_S
 from moodring.errors import PublishError
-from moodring.publish.mqtt.spool import AGE_CHECK_NS, CLOCK_IS_SET_NS, Spool
+from moodring.publish.mqtt.spool import AGE_CHECK_INTERVAL_NS, CLOCK_VALID_FROM_NS, Spool
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_BYTES = 60
@@ -26,7 +26,7 @@ MAX_AGE_S = 100.0
 
 class Wall:
     def __init__(self) -> None:
-        self.now_ns = CLOCK_IS_SET_NS
+        self.now_ns = CLOCK_VALID_FROM_NS
 
     def __call__(self) -> int:
         return self.now_ns
@@ -57,7 +57,7 @@ class SpoolMachine(RuleBasedStateMachine):
         position = self._spool.append(body)
         self._model.append((position, self._wall.now_ns, body))
         self._stored += 1
-        if abs(self._wall.now_ns - self._checked_ns) >= AGE_CHECK_NS:
+        if abs(self._wall.now_ns - self._checked_ns) >= AGE_CHECK_INTERVAL_NS:
             self._checked_ns = self._wall.now_ns
             self._drop(lambda: self._model[0][1] < self._wall.now_ns - MAX_AGE_S * NS_PER_S)
         self._drop(lambda: sum(len(body) for _, _, body in self._model) > MAX_BYTES)
@@ -93,20 +93,20 @@ class SpoolMachine(RuleBasedStateMachine):
         self._spool = opened(self._path, self._wall)
         self._checked_ns = 0
 
-    @rule(after=st.integers(0, 30), limit=st.integers(0, 5))
-    def look(self, after: int, limit: int) -> None:
-        found = [(event.position, event.body) for event in self._spool.after(after, limit)]
-        assert found == [(position, body) for position, _, body in self._model if position > after][:limit]
+    @rule(read_after=st.integers(0, 30), limit=st.integers(0, 5))
+    def look(self, read_after: int, limit: int) -> None:
+        found = [(event.position, event.body) for event in self._spool.read_after(read_after, limit)]
+        assert found == [(position, body) for position, _, body in self._model if position > read_after][:limit]
 
     @invariant()
     def agrees(self) -> None:
         if not hasattr(self, "_spool"):
             return
-        assert self._spool.waiting == len(self._model)
+        assert self._spool.pending == len(self._model)
         assert self._spool.bytes == sum(len(body) for _, _, body in self._model) <= MAX_BYTES
         dropped = sum(self._spool.dropped.values())
         assert dropped == self._dropped
-        assert self._stored == self._delivered + dropped + self._spool.waiting
+        assert self._stored == self._delivered + dropped + self._spool.pending
 
     def teardown(self) -> None:
         if hasattr(self, "_spool"):
@@ -123,17 +123,17 @@ def test_what_was_stored_before_the_clock_was_set_has_no_age(tmp_path: Path):
     wall.now_ns = 5 * NS_PER_S  # 1970: a board without a clock of its own
     spool = opened(tmp_path / "spool", wall)
     spool.append("early")
-    wall.now_ns = CLOCK_IS_SET_NS + NS_PER_S
+    wall.now_ns = CLOCK_VALID_FROM_NS + NS_PER_S
     spool.append("late")
-    assert [event.body for event in spool.after(0, 9)] == ["early", "late"]
+    assert [event.body for event in spool.read_after(0, 9)] == ["early", "late"]
     spool.close()
 
 
 def test_what_was_announced_is_remembered(tmp_path: Path):
     spool = opened(tmp_path / "spool")
     assert spool.announced() == set()
-    spool.announce(["a", "b"])
-    spool.announce(["b", "c"])
+    spool.store_announced(["a", "b"])
+    spool.store_announced(["b", "c"])
     spool.close()
     spool = opened(tmp_path / "spool")
     assert spool.announced() == {"b", "c"}
@@ -144,7 +144,7 @@ def test_the_file_stays_near_its_cap(tmp_path: Path):
     spool = opened(tmp_path / "spool", max_bytes=1_000_000)
     for _ in range(5000):
         spool.append("x" * 1000)
-    assert spool.waiting == 1000
+    assert spool.pending == 1000
     assert spool.dropped == {"spool_full": 4000}
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 8_000_000  # twice the cap, and 4 MB of journal
     spool.close()
@@ -169,9 +169,9 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path: Path, damage:
     path = tmp_path / "spool"
     path.write_bytes(damage)
     spool = opened(path)
-    assert spool.set_aside.read_bytes() == damage
+    assert spool.damaged_path.read_bytes() == damage
     spool.append("fresh")
-    assert spool.waiting == 1
+    assert spool.pending == 1
     spool.close()
 
 
@@ -189,11 +189,11 @@ def test_a_full_disk_is_said_and_the_spool_goes_on_when_there_is_room(tmp_path: 
     spool._db.execute(f"PRAGMA max_page_count = {pages + 4}")  # what SQLite says of a full disk
     with pytest.raises(PublishError, match="cannot be written: database or disk is full"):
         [spool.append("x" * 1000) for _ in range(100)]
-    kept = spool.waiting
+    kept = spool.pending
     assert kept > 0
     spool._db.execute("PRAGMA max_page_count = 100000")
     spool.append("room again")
-    assert [event.body[0] for event in spool.after(0, 1000)] == ["x"] * kept + ["r"]
+    assert [event.body[0] for event in spool.read_after(0, 1000)] == ["x"] * kept + ["r"]
     spool.close()
 
 
@@ -223,6 +223,6 @@ def test_kill_9_loses_nothing_that_was_reported(tmp_path: Path):
     writer.wait()
     reported = int(rest[-1]) if rest else reported
     with Spool(path, max_bytes=10**9, max_age_s=1e6) as spool:
-        kept = [int(event.body.split()[0]) for event in spool.after(0, 10**6)]
+        kept = [int(event.body.split()[0]) for event in spool.read_after(0, 10**6)]
     assert kept in (list(range(reported + 1)), list(range(reported + 2)))  # the one being written may be there
     assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)

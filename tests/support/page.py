@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from moodring.dashboard.guard import ANTI_FORGERY, Guard, guard_for
+from moodring.dashboard.guard import CSRF_HEADER, Guard, create_guard
 from moodring.dashboard.server import PageServer
 from moodring.labels import LABELS
-from moodring.publish.base import Shown
+from moodring.publish.base import PageContent
 from moodring.types import BranchView, EmotionEvent, Face
 from tests.support.status import STATUS
 
@@ -100,7 +100,7 @@ class DashboardHarness:
 
     def mute(self, device: str = "camera", muted: Any = True, stream: str = STREAM, **headers: str) -> int:
         """Ask as the page does, but for the headers given; return the status."""
-        headers_by_name = {"Content-Type": "application/json", ANTI_FORGERY: self.guard.anti_forgery} | headers
+        headers_by_name = {"Content-Type": "application/json", CSRF_HEADER: self.guard.csrf_token} | headers
         body = json.dumps({"stream": stream, "device": device, "muted": muted})
         return self.send_request("POST", "/api/v1/mute", body, **headers_by_name)[0]
 
@@ -113,10 +113,10 @@ def serve_dashboard(
     previews: dict[str, Callable[[], bytes | None]] | None = None,
     mode: str = "live",
 ) -> Iterator[DashboardHarness]:
-    guard = guard or guard_for("127.0.0.1", "none", "default")
+    guard = guard or create_guard("127.0.0.1", "none", "default")
     run, said = FakeMuteControl("camera", "microphone"), []
-    shown = Shown(mode, "test", lambda: -31.25, {STREAM: run} if mode == "live" else {}, previews or {})
-    server = PageServer("127.0.0.1", port, guard, shown, said.append)
+    content = PageContent(mode, "test", lambda: -31.25, {STREAM: run} if mode == "live" else {}, previews or {})
+    server = PageServer("127.0.0.1", port, guard, content, said.append)
     server.open()
     try:
         yield DashboardHarness(server, guard, run, said)

@@ -10,7 +10,7 @@ from pathlib import Path
 from moodring.address import is_loopback
 from moodring.config import MqttConfig
 from moodring.errors import ConfigError
-from moodring.publish.mqtt.connection import Login, parse_address
+from moodring.publish.mqtt.connection import Credentials, parse_address
 from moodring.publish.mqtt.sink import MqttSettings, MqttSink
 from moodring.publish.mqtt.spool import Spool
 
@@ -25,17 +25,17 @@ def open_mqtt(config: MqttConfig, stream_name: str, labels: tuple[str, ...], log
     if re.search(r"[#+\x00]|^/|/$|^$", topic):
         raise ConfigError(f"mqtt.topic must be a plain topic without # and +, and without / at its ends; got {topic!r}")
     client_id = re.sub(r"[^A-Za-z0-9-]", "-", f"moodring-{stream_name}") if config.client_id == "default" else config.client_id
-    login = Login(
+    credentials = Credentials(
         client_id=client_id,
         username=None if config.username == "none" else config.username,
         password=read_password(config.password_file),
-        ca_file=_existing("mqtt.ca_file", config.ca_file),
-        certificate_file=_existing("mqtt.certificate_file", config.certificate_file),
-        key_file=_existing("mqtt.key_file", config.key_file),
+        ca_file=_existing_file("mqtt.ca_file", config.ca_file),
+        certificate_file=_existing_file("mqtt.certificate_file", config.certificate_file),
+        key_file=_existing_file("mqtt.key_file", config.key_file),
     )
-    if login.password and login.username is None:
+    if credentials.password and credentials.username is None:
         raise ConfigError("mqtt.password_file is set but mqtt.username is not")
-    if login.username and not address.tls and not is_loopback(address.host):
+    if credentials.username and not address.tls and not is_loopback(address.host):
         log(f"the password for {address} travels in clear text; use mqtts:// where the broker can")
     spool = Spool(
         _spool_path(config.spool.path, client_id),
@@ -44,7 +44,7 @@ def open_mqtt(config: MqttConfig, stream_name: str, labels: tuple[str, ...], log
         fsync=config.spool.fsync,
     )
     prefix = config.home_assistant.prefix if config.home_assistant.enabled else None
-    sink = MqttSink(MqttSettings(address, login, topic, config.protocol, config.keepalive_s, prefix, labels), spool, log)
+    sink = MqttSink(MqttSettings(address, credentials, topic, config.protocol, config.keepalive_s, prefix, labels), spool, log)
     sink.open()
     return sink
 
@@ -59,7 +59,7 @@ def read_password(path: str) -> str | None:
         raise ConfigError(f"mqtt.password_file {path} cannot be read: {getattr(error, 'strerror', 'not UTF-8')}") from error
 
 
-def _existing(key: str, path: str) -> Path | None:
+def _existing_file(key: str, path: str) -> Path | None:
     if path == "none":
         return None
     found = Path(path).expanduser()

@@ -26,17 +26,17 @@ CREATE TABLE IF NOT EXISTS dropped (reason TEXT PRIMARY KEY, events INTEGER NOT 
 CREATE TABLE IF NOT EXISTS announced (topic TEXT PRIMARY KEY);
 """
 COUNT_DROPPED = "INSERT INTO dropped VALUES (?, ?) ON CONFLICT (reason) DO UPDATE SET events = events + excluded.events"
-STORE = "INSERT INTO events VALUES (?, ?, ?)"
-TAKE_OUT = "DELETE FROM events WHERE position BETWEEN ? AND ? RETURNING length(body)"
-AGE_CHECK_NS = 10 * NS_PER_S
+INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?)"
+DELETE_SPAN = "DELETE FROM events WHERE position BETWEEN ? AND ? RETURNING length(body)"
+AGE_CHECK_INTERVAL_NS = 10 * NS_PER_S
 # A board without a clock of its own starts in 1970 or at its image's date: what it stored then has no known age.
-CLOCK_IS_SET_NS = 1_700_000_000 * NS_PER_S
-LOCK_WAIT_S = 1.0
-TAIL = 64  # events that are held in memory as well: what follows the stream need not ask the file
+CLOCK_VALID_FROM_NS = 1_700_000_000 * NS_PER_S
+LOCK_TIMEOUT_S = 1.0
+TAIL_EVENTS = 64  # events that are held in memory as well: what follows the stream need not ask the file
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class SpooledEvent:
     """One event that waits: where it stands in the order of events, and its JSON."""
 
     position: int
@@ -63,9 +63,11 @@ class Spool:
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
         self._age_checked_ns = 0
-        self._tail: deque[Waiting] = deque(maxlen=TAIL)  # the newest events: all that wait from its first position on
-        self.set_aside: Path | None = None
-        self.waiting = 0
+        self._tail: deque[SpooledEvent] = deque(
+            maxlen=TAIL_EVENTS
+        )  # the newest events: all that wait from its first position on
+        self.damaged_path: Path | None = None
+        self.pending = 0
         self.bytes = 0
         self.newest = 0  # the position of the event stored last
         self.dropped: dict[str, int] = {}
@@ -82,27 +84,27 @@ class Spool:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.touch(mode=0o600)  # a log of events is personal data
-            self._db = self._opened()
+            self._db = self._connect()
         except sqlite3.OperationalError as error:  # locked, read-only, full: the file itself is sound
             advice = "is another moodring running with it? give this one its own mqtt.spool.path"
             raise PublishError(f"the spool {self.path} cannot be used: {error}; {advice}") from error
         except sqlite3.DatabaseError:
-            self.set_aside = self.path.with_name(f"{self.path.name}.damaged-{self._wall_ns() // NS_PER_S}")
-            self.path.rename(self.set_aside)
+            self.damaged_path = self.path.with_name(f"{self.path.name}.damaged-{self._wall_ns() // NS_PER_S}")
+            self.path.rename(self.damaged_path)
             for ending in ("-wal", "-shm"):
                 self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
             self.path.touch(mode=0o600)
-            self._db = self._opened()
+            self._db = self._connect()
         except OSError as error:
             raise PublishError(f"the spool {self.path} cannot be made: {error.strerror}") from error
-        with self._using() as db:
-            held = db.execute("SELECT count(*), coalesce(sum(length(body)), 0), coalesce(max(position), 0) FROM events")
-            self.waiting, self.bytes, self.newest = held.fetchone()
+        with self._transaction() as db:
+            totals = db.execute("SELECT count(*), coalesce(sum(length(body)), 0), coalesce(max(position), 0) FROM events")
+            self.pending, self.bytes, self.newest = totals.fetchone()
             self.dropped = dict(db.execute("SELECT reason, events FROM dropped"))
         self._tail.clear()
 
-    def _opened(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("PRAGMA journal_mode = WAL")
@@ -117,130 +119,130 @@ class Spool:
         return db
 
     @contextmanager
-    def _using(self, *, at_once: bool = True) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, *, atomic: bool = True) -> Iterator[sqlite3.Connection]:
         """Hold the file; `at_once` for one transaction, of which all is done or nothing. PublishError where it fails."""
         with self._lock:
             if self._db is None:
                 raise PublishError(f"the spool {self.path} is not open")
             try:
-                if at_once:
+                if atomic:
                     self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
-                if at_once:
+                if atomic:
                     self._db.execute("COMMIT")
             except sqlite3.Error as error:
-                self._undo()
+                self._rollback()
                 raise PublishError(f"the spool {self.path} cannot be written: {error}") from error
             except BaseException:
-                self._undo()
+                self._rollback()
                 raise
 
-    def _undo(self) -> None:
+    def _rollback(self) -> None:
         if self._db is not None and self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
     def append(self, body: str) -> int:
         """Keep an event; when this returns, kill -9 cannot take it back. Returns its position, which rises while it is open."""
         now_ns = self._wall_ns()
-        lost: dict[str, int] = {}
-        lost_bytes = 0
+        dropped_now: dict[str, int] = {}
+        freed_bytes = 0
         with self._lock:
             position = self.newest + 1
             if self._is_age_check_due(now_ns) or self.bytes + len(body) > self._max_bytes:
-                with self._using() as db:
-                    db.execute(STORE, (position, now_ns, body))
-                    lost_bytes = self._drop_old(db, now_ns, lost)
-                    lost_bytes += self._drop_over(db, self.bytes + len(body) - lost_bytes, lost)
-                    db.executemany(COUNT_DROPPED, lost.items())
+                with self._transaction() as db:
+                    db.execute(INSERT_EVENT, (position, now_ns, body))
+                    freed_bytes = self._drop_expired(db, now_ns, dropped_now)
+                    freed_bytes += self._drop_excess(db, self.bytes + len(body) - freed_bytes, dropped_now)
+                    db.executemany(COUNT_DROPPED, dropped_now.items())
             else:
-                with self._using(at_once=False) as db:  # a transaction of its own
-                    db.execute(STORE, (position, now_ns, body))
+                with self._transaction(atomic=False) as db:  # a transaction of its own
+                    db.execute(INSERT_EVENT, (position, now_ns, body))
             self.newest = position
-            if lost:
+            if dropped_now:
                 self._tail.clear()
             else:
-                self._tail.append(Waiting(position, body))
-            self.waiting += 1 - sum(lost.values())
-            self.bytes += len(body) - lost_bytes
-            self.dropped |= {reason: self.dropped.get(reason, 0) + count for reason, count in lost.items()}
+                self._tail.append(SpooledEvent(position, body))
+            self.pending += 1 - sum(dropped_now.values())
+            self.bytes += len(body) - freed_bytes
+            self.dropped |= {reason: self.dropped.get(reason, 0) + count for reason, count in dropped_now.items()}
         return position
 
     def _is_age_check_due(self, now_ns: int) -> bool:
-        if abs(now_ns - self._age_checked_ns) < AGE_CHECK_NS:
+        if abs(now_ns - self._age_checked_ns) < AGE_CHECK_INTERVAL_NS:
             return False
         self._age_checked_ns = now_ns
         return True
 
-    def _drop_old(self, db: sqlite3.Connection, now_ns: int, lost: dict[str, int]) -> int:
-        gone = db.execute(
+    def _drop_expired(self, db: sqlite3.Connection, now_ns: int, dropped_now: dict[str, int]) -> int:
+        deleted = db.execute(
             "DELETE FROM events WHERE stored_ns >= ? AND stored_ns < ? RETURNING length(body)",
-            (CLOCK_IS_SET_NS, now_ns - self._max_age_ns),
+            (CLOCK_VALID_FROM_NS, now_ns - self._max_age_ns),
         ).fetchall()
-        if gone:
-            lost["too_old"] = len(gone)
-        return sum(size for (size,) in gone)
+        if deleted:
+            dropped_now["too_old"] = len(deleted)
+        return sum(size for (size,) in deleted)
 
-    def _drop_over(self, db: sqlite3.Connection, held_bytes: int, lost: dict[str, int]) -> int:
-        dropped_bytes = 0
-        while held_bytes - dropped_bytes > self._max_bytes:
-            gone = db.execute(
+    def _drop_excess(self, db: sqlite3.Connection, stored_bytes: int, dropped_now: dict[str, int]) -> int:
+        deleted_bytes = 0
+        while stored_bytes - deleted_bytes > self._max_bytes:
+            deleted = db.execute(
                 "DELETE FROM events WHERE position = (SELECT min(position) FROM events) RETURNING length(body)"
             ).fetchone()
-            if gone is None:
+            if deleted is None:
                 break
-            dropped_bytes += gone[0]
-            lost["spool_full"] = lost.get("spool_full", 0) + 1
-        return dropped_bytes
+            deleted_bytes += deleted[0]
+            dropped_now["spool_full"] = dropped_now.get("spool_full", 0) + 1
+        return deleted_bytes
 
-    def after(self, position: int, limit: int) -> list[Waiting]:
+    def read_after(self, position: int, limit: int) -> list[SpooledEvent]:
         """Return up to `limit` waiting events behind a position, oldest first."""
         if limit <= 0 or position >= self.newest:
             return []
         with self._lock:
             if self._tail and self._tail[0].position <= position + 1:
                 return list(itertools.islice((event for event in self._tail if event.position > position), limit))
-        with self._using(at_once=False) as db:
+        with self._transaction(atomic=False) as db:
             rows = db.execute(
                 "SELECT position, body FROM events WHERE position > ? ORDER BY position LIMIT ?", (position, limit)
             )
-            return [Waiting(*row) for row in rows]
+            return [SpooledEvent(*row) for row in rows]
 
     def delivered(self, positions: Iterable[int]) -> int:
         """Forget events that have arrived; returns how many of them still waited."""
-        return self._take_out(positions, None)
+        return self._remove(positions, None)
 
     def drop(self, positions: Iterable[int], reason: str) -> int:
         """Give up events that can never arrive; counts those that still waited, and returns how many."""
-        return self._take_out(positions, reason)
+        return self._remove(positions, reason)
 
-    def _take_out(self, positions: Iterable[int], reason: str | None) -> int:
+    def _remove(self, positions: Iterable[int], reason: str | None) -> int:
         out = set(positions)
         with self._lock:
-            with self._using() as db:
-                gone = [row[0] for span in _spans(out) for row in db.execute(TAKE_OUT, span).fetchall()]
-                if reason and gone:
-                    db.execute(COUNT_DROPPED, (reason, len(gone)))
-            self._tail = deque((event for event in self._tail if event.position not in out), TAIL)
-            self.waiting -= len(gone)
-            self.bytes -= sum(gone)
-            if reason and gone:
-                self.dropped[reason] = self.dropped.get(reason, 0) + len(gone)
-        return len(gone)
+            with self._transaction() as db:
+                deleted = [row[0] for span in _spans(out) for row in db.execute(DELETE_SPAN, span).fetchall()]
+                if reason and deleted:
+                    db.execute(COUNT_DROPPED, (reason, len(deleted)))
+            self._tail = deque((event for event in self._tail if event.position not in out), TAIL_EVENTS)
+            self.pending -= len(deleted)
+            self.bytes -= sum(deleted)
+            if reason and deleted:
+                self.dropped[reason] = self.dropped.get(reason, 0) + len(deleted)
+        return len(deleted)
 
     def announced(self) -> set[str]:
         """Return the topics that were announced to Home Assistant and not withdrawn since."""
-        with self._using(at_once=False) as db:
+        with self._transaction(atomic=False) as db:
             return {topic for (topic,) in db.execute("SELECT topic FROM announced")}
 
-    def announce(self, topics: Iterable[str]) -> None:
+    def store_announced(self, topics: Iterable[str]) -> None:
         """Remember exactly these topics as announced."""
-        with self._using() as db:
+        with self._transaction() as db:
             db.execute("DELETE FROM announced")
             db.executemany("INSERT INTO announced VALUES (?)", [(topic,) for topic in topics])
 
     def oldest_s(self) -> float:
         """Return how long the oldest event has waited, in seconds; 0 where none waits."""
-        with self._using() as db:
+        with self._transaction() as db:
             row = db.execute("SELECT stored_ns FROM events ORDER BY position LIMIT 1").fetchone()
         return max(0.0, (self._wall_ns() - row[0]) / NS_PER_S) if row else 0.0
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from moodring import interrupts
-from moodring.interrupts import Uninterrupted
+from moodring import process
+from moodring.process import Uninterrupted
 
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    interrupts.install()
+    process.install()
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -91,5 +91,5 @@ def test_another_thread_holds_nothing_back() -> None:
 
 def test_an_ignored_ctrl_c_stays_ignored() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    interrupts.install()
+    process.install()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

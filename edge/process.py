@@ -1,0 +1,67 @@
+"""Process-wide settings: interrupts as exceptions, and limits on the memory that the C library keeps.
+
+Ctrl-C and SIGTERM raise KeyboardInterrupt in the main thread, between any two steps of it: an event could reach one sink and
+not the next. `Uninterrupted` defers them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+import threading
+from types import FrameType, TracebackType
+
+M_ARENA_MAX = -8  # mallopt(3) of the GNU C library
+INTERRUPTED = 130  # the exit code of an interrupted command
+
+
+class _Deferred:
+    """How many `Uninterrupted` blocks the main thread is in, and whether an interrupt is pending."""
+
+    depth = 0
+    pending = False
+
+
+def install() -> None:
+    """Make SIGTERM raise KeyboardInterrupt in the main thread, and SIGINT too unless it is ignored or has another handler."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    if _Deferred.depth and not _Deferred.pending:  # a second one is not deferred: the block may hang
+        _Deferred.pending = True
+    else:
+        raise KeyboardInterrupt
+
+
+class Uninterrupted:
+    """`with Uninterrupted():` defers an interrupt to the end of the block. Does nothing in other threads."""
+
+    def __enter__(self) -> None:
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            _Deferred.depth += 1
+
+    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None) -> None:
+        if not self._main:
+            return
+        _Deferred.depth -= 1
+        if _Deferred.pending and not _Deferred.depth:
+            _Deferred.pending = False
+            if kind is None:
+                raise KeyboardInterrupt
+
+
+def limit_arenas(count: int = 2) -> None:
+    """Let all threads share `count` arenas (mallopt). Call it before threads start. Does nothing where the C library has none."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, count)
+
+
+def trim_heap() -> None:
+    """Return free memory to the system (malloc_trim(3)). Call it after work whose memory is not needed again."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
