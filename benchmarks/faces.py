@@ -31,8 +31,8 @@ from moodring.features.face.tracker import HaarTracker
 from moodring.inference import bundle as bundles
 from moodring.inference.branches import FaceBranch
 from moodring.inference.bundle import Bundle
-from moodring.pipeline import EventIdentity, Pipeline
-from moodring.types import U8, FaceCrop, VideoFrame
+from moodring.pipeline import Pipeline
+from moodring.types import U8, EventIdentity, FaceCrop, VideoFrame
 
 CLIPS_WITHOUT_FACE = (
     "intel_bottle-detection.mp4",

@@ -37,7 +37,7 @@ from moodring.features.audio.window import SpeechFrontEnd
 from moodring.features.face.haar import FaceDetector
 from moodring.inference import bundle as bundles
 from moodring.inference.bundle import Bundle
-from moodring.pipeline import open_networks
+from moodring.networks import open_networks
 from moodring.publish.jsonl import JsonLines
 from moodring.run.sources import SAMPLE_CLIP
 from moodring.types import AudioBlock

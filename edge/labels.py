@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from moodring.errors import ConfigError
+
 LABELS: Final[tuple[str, ...]] = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "calm")
 INDEX: Final[dict[str, int]] = {label: index for index, label in enumerate(LABELS)}
 CLASSES: Final[int] = len(LABELS)
@@ -50,3 +55,30 @@ FOLDER_NAMES: Final[dict[str, int]] = {
     "surprised": INDEX["surprise"],
     "ps": INDEX["surprise"],
 }
+
+
+class EventLabels:
+    """The labels of published events: those of a bundle, with calm added to neutral where `merge_calm` is set.
+
+    `names` are in the order of the probabilities. Raises ConfigError where `merge_calm` is set and the bundle lacks either label.
+    """
+
+    def __init__(self, labels: tuple[str, ...], *, merge_calm: bool, bundle: str) -> None:
+        if merge_calm and not {"calm", "neutral"} <= set(labels):
+            raise ConfigError(
+                f"labels.merge_calm: bundle {bundle} does not have both labels, calm and neutral; set it to false"
+            )
+        self._calm = labels.index("calm") if merge_calm else None
+        self.names = tuple(label for label in labels if not (merge_calm and label == "calm"))
+
+    def fold(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probabilities in the order of `names`: float32 [n] -> [n] or [n - 1]."""
+        if self._calm is None:
+            return probabilities
+        merged: NDArray[np.float32] = np.delete(probabilities, self._calm)
+        merged[self.names.index("neutral")] += probabilities[self._calm]
+        return merged
+
+    def by_name(self, probabilities: NDArray[np.float32]) -> dict[str, float]:
+        """Return probabilities, float [n], by label."""
+        return dict(zip(self.names, np.asarray(probabilities, np.float64).tolist(), strict=True))

@@ -10,29 +10,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-import numpy as np
 
 from moodring.capture.base import CapturedFrame
 from moodring.clock import NS_PER_MS, NS_PER_S, UNTIMED, StageTimer
 from moodring.config import Config
-from moodring.errors import ConfigError
 from moodring.features.audio.window import SpeechFrontEnd
 from moodring.features.face.crop import crop_face
 from moodring.features.face.tracker import HaarTracker
-from moodring.fusion import Fuser, freshness, open_fuser
-from moodring.inference.branches import FaceBranch, SpeechBranch
+from moodring.fusion import freshness
+from moodring.inference.branches import SpeechBranch
 from moodring.inference.bundle import Bundle
-from moodring.inference.variants import DEFAULT_VARIANT, VariantPlan, fixed_plan
+from moodring.labels import EventLabels
+from moodring.networks import Networks, open_networks
 from moodring.smoothing import Smoother
 from moodring.types import (  # fmt: skip
-    F32,
     AudioBlock,
     BranchOutput,
     BranchView,
+    Counters,
     DeviceState,
     EmotionEvent,
+    EventIdentity,
     Face,
     FaceCrop,
     Modality,
@@ -41,60 +39,6 @@ from moodring.types import (  # fmt: skip
 )
 
 GAP_NS = 20 * NS_PER_MS  # a larger gap or overlap between blocks starts a new signal
-
-
-@dataclass(slots=True)
-class Counters:
-    """Counts of what reached the pipeline: frames seen = tracked + skipped (+ frames on which a stage failed).
-
-    A datum counts as tracked or heard when its stage has finished with it. The field names are published in status events.
-    """
-
-    frames_seen: int = 0
-    frames_tracked: int = 0
-    frames_skipped_rate: int = 0  # above the face branch's frame rate
-    faces_read: int = 0  # classified by the face branch
-    faces_held: int = 0  # tracked, but not detected in this frame
-    faces_unfit: int = 0  # low quality: too small, blurred, dark or turned away
-    samples_heard: int = 0
-    sound_gaps: int = 0
-    windows_read: int = 0
-    events: int = 0
-    events_with_both: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class EventIdentity:
-    """The CloudEvents source of a stream, and a function from monotonic time in ns to UTC text (ISO 8601)."""
-
-    source: str
-    utc: Callable[[int], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Networks:
-    """The loaded networks. They hold no state between calls, so all streams of a process share them."""
-
-    face: FaceBranch | None
-    speech: SpeechBranch | None
-    fuser: Fuser
-
-
-def open_networks(config: Config, bundle: Bundle, plan: VariantPlan | None = None) -> Networks:
-    """Load a bundle's networks. Raises BundleError or BackendError.
-
-    `plan` gives the variant (engine and precision) of each network. Without it, the configured variant is used, else a safe one.
-    """
-    threads = config.inference.threads
-    forms = plan or fixed_plan(bundle, config.inference.backend, config.inference.precision)
-    branches = [name for name in ("face", "speech") if name in bundle.models]
-    models = {name: bundle.open(name, forms[name].precision, forms[name].backend, threads) for name in branches}
-    joins = forms.get("fusion", DEFAULT_VARIANT)
-    return Networks(
-        FaceBranch(models["face"], bundle.models["face"]) if "face" in models else None,
-        SpeechBranch(models["speech"], bundle.models["speech"]) if "speech" in models else None,
-        open_fuser(bundle, config.fusion.method, joins.precision, joins.backend, threads=threads),
-    )
 
 
 class Pipeline:
@@ -123,7 +67,7 @@ class Pipeline:
         self._identity = identity
         self._timer = timer
         self._on_frame = on_frame
-        self._labels = _published_labels(config, bundle)
+        self._labels = EventLabels(bundle.labels, merge_calm=config.labels.merge_calm, bundle=str(bundle.path))
         self._tracker = HaarTracker(config.face.tracker, timer)
         self._face_branch = networks.face
         self._speech_front_end = SpeechFrontEnd(bundle.spec.speech, config.speech.kernel)
@@ -175,7 +119,7 @@ class Pipeline:
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels that events may carry, in the order of their probabilities."""
-        return self._labels
+        return self._labels.names
 
     @property
     def faces(self) -> tuple[Face, ...]:
@@ -285,9 +229,8 @@ class Pipeline:
             fresh = (self._freshness(face, now_ns), self._freshness(speech, now_ns))
             with self._timer.stage("fusion"):
                 fused = self._fuser.fuse(used.get("face"), used.get("speech"), fresh)
-            fused = self._published(fused)
-            smoothed, index = self._smoother.update(fused, now_ns)
-            probabilities, label, confidence = self._by_label(smoothed), self._labels[index], float(smoothed[index])
+            smoothed, index = self._smoother.update(self._labels.fold(fused), now_ns)
+            probabilities, label, confidence = self._labels.by_name(smoothed), self._labels.names[index], float(smoothed[index])
         capture_time_ns = max((b.capture_time_ns for b in used.values()), default=now_ns)
         is_seen = devices["camera"] != "muted" and self._tracked_recently(now_ns)
         event = EmotionEvent(
@@ -343,35 +286,14 @@ class Pipeline:
     def _is_usable(self, output: BranchOutput) -> bool:
         return output.usable >= self._bundle.models[output.modality].usable_threshold
 
-    def _published(self, probabilities: F32) -> F32:
-        """Add calm to neutral where the configuration asks for it: float32 [n] -> [n] or [n - 1]."""
-        if not self._config.labels.merge_calm:
-            return probabilities
-        calm = self._bundle.labels.index("calm")
-        merged: F32 = np.delete(probabilities, calm)
-        merged[self._labels.index("neutral")] += probabilities[calm]
-        return merged
-
     def _view(self, output: BranchOutput | None, now_ns: int) -> BranchView | None:
         if output is None:
             return None
-        probabilities = self._published(output.probabilities)
+        probabilities = self._labels.fold(output.probabilities)
         age_ms = (now_ns - output.capture_time_ns) / NS_PER_MS
-        return BranchView(self._labels[int(probabilities.argmax())], self._by_label(probabilities), output.usable, age_ms)
-
-    def _by_label(self, probabilities: F32) -> dict[str, float]:
-        return dict(zip(self._labels, np.asarray(probabilities, np.float64).tolist(), strict=True))
-
-
-def _published_labels(config: Config, bundle: Bundle) -> tuple[str, ...]:
-    """Return the bundle's labels, without calm where it is added to neutral."""
-    if not config.labels.merge_calm:
-        return bundle.labels
-    if not {"calm", "neutral"} <= set(bundle.labels):
-        raise ConfigError(
-            f"labels.merge_calm: bundle {bundle.path} does not have both labels, calm and neutral; set it to false"
+        return BranchView(
+            self._labels.names[int(probabilities.argmax())], self._labels.by_name(probabilities), output.usable, age_ms
         )
-    return tuple(label for label in bundle.labels if label != "calm")
 
 
 def _state(devices: Mapping[str, DeviceState], used: Mapping[Modality, BranchOutput]) -> State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -177,6 +178,14 @@ def _branch_view(view: dict[str, Any] | None) -> BranchView | None:
 
 
 @dataclass(frozen=True, slots=True)
+class EventIdentity:
+    """The CloudEvents source of a stream, and a function from monotonic time in ns to UTC text (ISO 8601)."""
+
+    source: str
+    utc: Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True)
 class Latency:
     """How long one stage took over the last second: `count` times, in milliseconds."""
 
@@ -228,3 +237,23 @@ class StatusEvent:
     level_dbfs: float | None
     latency: dict[str, Latency]
     sinks: dict[str, SinkState]
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counts of what reached the pipeline: frames seen = tracked + skipped (+ frames on which a stage failed).
+
+    A datum counts as tracked or heard when its stage has finished with it. The field names are published in status events.
+    """
+
+    frames_seen: int = 0
+    frames_tracked: int = 0
+    frames_skipped_rate: int = 0  # above the face branch's frame rate
+    faces_read: int = 0  # classified by the face branch
+    faces_held: int = 0  # tracked, but not detected in this frame
+    faces_unfit: int = 0  # low quality: too small, blurred, dark or turned away
+    samples_heard: int = 0
+    sound_gaps: int = 0
+    windows_read: int = 0
+    events: int = 0
+    events_with_both: int = 0

@@ -13,8 +13,8 @@ import sys
 from moodring.capture.media import AudioFile, VideoFile
 from moodring.config import Config
 from moodring.inference import bundle
-from moodring.pipeline import EventIdentity, Pipeline
-from moodring.types import VideoFrame
+from moodring.pipeline import Pipeline
+from moodring.types import EventIdentity, VideoFrame
 
 TICK_NS = 200_000_000
 DEVICES = {"camera": "ok", "microphone": "ok"}

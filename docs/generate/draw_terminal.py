@@ -15,11 +15,11 @@ from rich.console import Console
 from moodring.capture.media import AudioFile, VideoFile
 from moodring.config import Config
 from moodring.inference import bundle as bundles
-from moodring.pipeline import EventIdentity, Pipeline
+from moodring.pipeline import Pipeline
 from moodring.publish.terminal import panel
 from moodring.run.replay import replay
 from moodring.run.sources import SAMPLE_CLIP
-from moodring.types import EmotionEvent
+from moodring.types import EmotionEvent, EventIdentity
 
 EVENT_INDEX = 50  # the event ten seconds into the clip
 TICK_NS = 200_000_000

@@ -19,9 +19,9 @@ from moodring.evaluation.speech import select_clips
 from moodring.inference import bundle as bundles
 from moodring.inference.bundle import Bundle
 from moodring.labels import CLASSES, INDEX
-from moodring.pipeline import EventIdentity, Pipeline
+from moodring.pipeline import Pipeline
 from moodring.run.replay import replay
-from moodring.types import F32, AudioBlock, EmotionEvent
+from moodring.types import F32, AudioBlock, EmotionEvent, EventIdentity
 
 BLOCK_SAMPLES = 320  # what a microphone gives at once: 20 ms
 RATE_HZ = 16_000

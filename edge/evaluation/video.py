@@ -19,9 +19,9 @@ from moodring.evaluation.metrics import classification_metrics
 from moodring.evaluation.pairs import merge_calm
 from moodring.fusion import Method
 from moodring.labels import LABELS
-from moodring.pipeline import EventIdentity, Pipeline
+from moodring.pipeline import Pipeline
 from moodring.run.replay import replay
-from moodring.types import F32, EmotionEvent
+from moodring.types import F32, EmotionEvent, EventIdentity
 
 TRUE_PAIRS = "true pairs: face and voice of one recording"
 

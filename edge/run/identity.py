@@ -13,8 +13,8 @@ from pathlib import Path
 
 from moodring.address import is_url
 from moodring.config import Config
-from moodring.pipeline import EventIdentity
 from moodring.run.sources import Sources
+from moodring.types import EventIdentity
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 

@@ -18,7 +18,8 @@ from moodring.errors import MoodringError, UsageError, without_credentials
 from moodring.inference import bundle as bundles
 from moodring.inference import tuning
 from moodring.inference.bundle import Bundle
-from moodring.pipeline import EventIdentity, Networks, Pipeline, open_networks
+from moodring.networks import Networks, open_networks
+from moodring.pipeline import Pipeline
 from moodring.process import limit_arenas, trim_heap
 from moodring.publish.distributor import Distributor
 from moodring.run.counters import StreamCounters, ended_normally
@@ -30,7 +31,7 @@ from moodring.run.sinks import OpenPage, PageControls, open_sinks, stream_info
 from moodring.run.sources import Sources, open_microphone
 from moodring.run.stream import Stream
 from moodring.run.ticks import TickLoop
-from moodring.types import EmotionEvent
+from moodring.types import EmotionEvent, EventIdentity
 
 
 def log(message: str) -> None:

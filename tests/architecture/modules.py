@@ -40,7 +40,7 @@ def package_of(module: str) -> str:
     for package in ("moodring.train", "moodring.export"):
         if module == package or module.startswith(package + "."):
             return package
-    return module.split(".")[0]
+    return module.partition(".")[0]
 
 
 def imports(module: str, source: str, *, is_package: bool = False) -> Iterator[Import]:
@@ -82,7 +82,7 @@ def _names(node: ast.AST, parents: list[str]) -> list[str]:
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         if called in ("import_module", "__import__"):
             return [node.args[0].value]
-        if called == "_module":  # the command line's own
+        if called == "lazy":  # of moodring.cli
             return [f"moodring.{node.args[0].value}"]
     return []
 

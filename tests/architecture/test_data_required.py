@@ -17,8 +17,8 @@ import pytest
 def test_asks_for_the_folder(data_dir):
     pass
 
-def test_asks_for_a_part(data_part):
-    data_part("absent")
+def test_asks_for_a_part(data_path):
+    data_path("absent")
 
 @pytest.mark.data
 def test_is_marked():

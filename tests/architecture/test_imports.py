@@ -1,24 +1,29 @@
-"""The import contract of docs and design: who may import whom, read from the sources and seen in a process."""
+"""The import contract: which package may import which, the layers of the runtime, no circles, and what a process loads."""
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-OURS = ("edge", "train", "export", "benchmarks", "tests")
-MAY_IMPORT = {"edge": {"edge"}, "train": {"train", "edge"}, "export": {"export", "train", "edge"}}
+import moodring
+from tests.architecture.modules import FOLDERS, PACKAGES, ROOT, circles, dotted, graph, imports, package_of, resolve, sources
 
-# The command line reaches these by name, inside the function of a subcommand that needs them.
-BORDER = "edge/cli.py"
-BEYOND_THE_BORDER = {"train", "export", "benchmarks"}
+RUNTIME = "moodring"
+MAY_IMPORT = {
+    RUNTIME: {RUNTIME},
+    "moodring.train": {"moodring.train", RUNTIME},
+    "moodring.export": {"moodring.export", "moodring.train", RUNTIME},
+}
+# The command line imports these inside the function of a subcommand that needs them.
+BORDER = "moodring.cli."
+BEYOND_THE_BORDER = {"moodring.train", "moodring.export"}
 
-# All that an edge device installs. Adding a name here means adding it to pyproject.toml's dependencies or an extra.
+# All that an edge device installs. A new name here needs a new dependency or extra in pyproject.toml.
 RUNTIME_LIBRARIES = {
     "av",
     "cryptography",
@@ -35,57 +40,54 @@ RUNTIME_LIBRARIES = {
     "wsproto",
     "yaml",
 }
+# Other implementations that `moodring bench --peers` measures (extra: bench).
+PEERS = "moodring.diagnostics.peers."
+PEER_LIBRARIES = {"fer", "kaldi_native_fbank", "librosa", "python_speech_features"}
+
+# Top to bottom. A part of the runtime imports itself and what stands below it.
+LAYERS = (
+    ("cli",),
+    ("dashboard", "service", "diagnostics"),
+    ("evaluation",),
+    ("run",),
+    ("publish",),
+    ("pipeline", "telemetry"),
+    ("networks",),
+    ("config",),
+    ("fusion", "smoothing", "arguments"),
+    ("inference",),
+    ("features", "capture"),
+    ("buffers", "address", "labels", "process", ""),  # "" is the package itself: its version
+    ("types",),
+    ("errors", "clock"),
+)
+LAYER_OF = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
+MAX_MODULES = 16  # side by side in one folder
 
 
-def modules(*packages: str) -> list[Path]:
-    return sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
+def part_of(module: str) -> str:
+    """Return the part of the runtime that a module belongs to: `run` for moodring.run.stream."""
+    return [*module.split("."), ""][1]
 
 
-def imported(tree: ast.AST, path: str) -> list[tuple[str, ast.AST]]:
-    """Return every absolute name that a module imports, by statement or by importlib with a literal name."""
-    names: list[tuple[str, ast.AST]] = []
-    package = path.split("/")[:-1]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [(alias.name, node) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            names.append((".".join([*base, *([node.module] if node.module else [])]), node))
-        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
-                names.append((node.args[0].value, node))
-    return names
-
-
-def inside_functions(tree: ast.AST) -> set[int]:
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return {id(node) for function in functions for node in ast.walk(function)}
-
-
-def violations(path: str, source: str) -> list[str]:
-    """Return what a module of ours imports against the contract, one line each."""
-    package = path.split("/", maxsplit=1)[0]
-    tree = ast.parse(source)
-    local = inside_functions(tree)
+def violations(module: str, source: str) -> list[str]:
+    """Return the imports of a module that break the contract, one line each."""
     found = []
-    for name, node in imported(tree, path):
-        top = name.split(".")[0]
-        allowed = set(MAY_IMPORT[package])
-        if path == BORDER and id(node) in local:
-            allowed |= BEYOND_THE_BORDER
-        if top in OURS and top not in allowed:
-            found.append(f"{path}:{node.lineno} imports {name}; {package} may import {', '.join(sorted(allowed))}")
-        elif package == "edge" and top not in {*OURS, *sys.stdlib_module_names, *RUNTIME_LIBRARIES}:
-            found.append(f"{path}:{node.lineno} imports {name}, which is none of the runtime's libraries")
+    package = package_of(module)
+    for one in imports(module, source):
+        target = package_of(one.name)
+        allowed = MAY_IMPORT[package] | (BEYOND_THE_BORDER if module.startswith(BORDER) and one.in_function else set())
+        libraries = RUNTIME_LIBRARIES | (PEER_LIBRARIES if module.startswith(PEERS) else set())
+        if target in (*PACKAGES.values(), *FOLDERS) and target not in allowed:
+            found.append(f"{module}:{one.line} imports {one.name}; {package} may import {', '.join(sorted(allowed))}")
+        elif package == RUNTIME and target not in {*PACKAGES.values(), *sys.stdlib_module_names, *libraries}:
+            found.append(f"{module}:{one.line} imports {one.name}, which is not a library of the runtime")
     return found
 
 
-def test_nobody_imports_against_the_contract():
+def test_no_module_breaks_the_import_contract():
     found = [
-        line
-        for path in modules(*MAY_IMPORT)
-        for line in violations(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
+        line for module, path in sources(*PACKAGES).items() for line in violations(module, path.read_text(encoding="utf-8"))
     ]
     assert not found, "\n".join(found)
 
@@ -96,39 +98,112 @@ def test_nobody_imports_against_the_contract():
         ("edge/fusion.py", "import torch"),
         ("edge/fusion.py", "import scipy.signal"),
         ("edge/fusion.py", "from train import loop"),
+        ("edge/fusion.py", "import edge.types"),
         ("edge/fusion.py", "def f():\n    from moodring.train.loop import fit"),
+        ("edge/fusion.py", "def f():\n    from moodring import train"),
         ("edge/fusion.py", "def f():\n    import importlib\n    importlib.import_module('moodring.export.to_onnx')"),
         ("edge/features/audio/mfcc.py", "from ...train import loop"),
-        ("edge/cli.py", "import moodring.train.loop"),
-        ("edge/cli.py", "def f():\n    import torch"),
-        ("edge/cli.py", "def f():\n    import tests.helpers"),
-        ("train/loop.py", "from export import to_onnx"),
-        ("train/loop.py", "import benchmarks.latency"),
-        ("export/verify.py", "from tests import helpers"),
+        ("edge/features/audio/mfcc.py", "import librosa"),
+        ("edge/diagnostics/peers/run.py", "import torch"),
+        ("edge/cli/models.py", "import moodring.train.loop"),
+        ("edge/cli/models.py", "def f():\n    import torch"),
+        ("edge/cli/models.py", "def f():\n    import tests.support"),
+        ("edge/cli/models.py", "def f():\n    import benchmarks.live"),
+        ("train/loop.py", "from moodring.export import to_onnx"),
+        ("train/loop.py", "import benchmarks.live"),
+        ("export/verify.py", "from tests import support"),
     ],
 )
-def test_a_planted_line_is_found(path: str, line: str):
-    assert violations(path, line)
+def test_a_planted_violation_is_found(path: str, line: str):
+    assert violations(dotted(path), line)
 
 
 @pytest.mark.parametrize(
     ("path", "line"),
     [
         ("edge/fusion.py", "import numpy\nfrom moodring.types import F32\nfrom . import labels"),
-        ("edge/cli.py", "def f():\n    import moodring.train.speech\n    __import__('benchmarks.latency')"),
+        ("edge/cli/models.py", "def f():\n    import moodring.train.speech\n    lazy('export.run')"),
+        ("edge/diagnostics/peers/run.py", "import librosa"),
         ("train/loop.py", "import torch\nfrom moodring.labels import LABELS"),
         ("export/verify.py", "from moodring.train.models import face"),
     ],
 )
-def test_what_the_contract_allows_is_not_found(path: str, line: str):
-    assert not violations(path, line)
+def test_an_allowed_import_is_not_found(path: str, line: str):
+    assert not violations(dotted(path), line)
+
+
+def test_imports_inside_the_runtime_point_down():
+    modules = sources("edge")
+    assert {part_of(module) for module in modules} == set(LAYER_OF), "LAYERS must name every part of the runtime"
+    upward = [
+        f"{module} imports {target}"
+        for module, targets in graph(modules).items()
+        for target in targets
+        if part_of(module) != part_of(target)
+        and LAYER_OF[part_of(module)] >= LAYER_OF[part_of(target)]
+        and module != RUNTIME  # the public API of the package is imported on demand
+    ]
+    assert not upward, "\n".join(upward)
+
+
+def test_there_is_no_import_circle():
+    assert circles(graph(sources("edge", "train", "export", "benchmarks", "docs"))) == []
+
+
+def test_a_planted_circle_is_found():
+    edges = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}
+    assert circles(edges) == [["a", "b", "c"]]
+
+
+def test_no_folder_holds_too_many_modules():
+    counts: dict[str, int] = {}
+    for path in sources(*FOLDERS).values():
+        folder = path.parent.relative_to(ROOT).as_posix()
+        counts[folder] = counts.get(folder, 0) + 1
+    assert not {folder: count for folder, count in counts.items() if count > MAX_MODULES}
+
+
+def test_the_distribution_lists_every_package():
+    """Setuptools cannot discover packages under another name than their folder's."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert setuptools["package-dir"] == {name: folder for folder, name in PACKAGES.items()}
+    packages = {module for module, path in sources(*PACKAGES).items() if path.name == "__init__.py"}
+    folders = {dotted(path.parent.relative_to(ROOT).as_posix()) for path in sources(*PACKAGES).values()}
+    assert packages == folders, "every folder with modules needs an __init__.py"
+    assert set(setuptools["packages"]) == packages
+
+
+def test_every_module_is_imported_by_another_or_is_a_command():
+    """Modules that only tests import are dead."""
+    modules = sources("edge", "train", "export", "benchmarks", "docs")
+    used = {target for targets in graph(modules).values() for target in targets}
+    named = "\n".join(
+        path.read_text(encoding="utf-8") for path in [*modules.values(), ROOT / "Makefile", ROOT / "pyproject.toml"]
+    )
+    unused = [
+        module
+        for module, path in modules.items()
+        if module not in used and path.name not in ("__init__.py", "__main__.py") and f"{module}" not in named.replace("/", ".")
+    ]
+    commands = {module for module in unused if '__name__ == "__main__"' in modules[module].read_text(encoding="utf-8")}
+    assert set(unused) <= commands | {module for module in unused if module.startswith("docs.examples.")}
+
+
+def test_the_public_api_has_docstrings():
+    assert moodring.__all__
+    for name in moodring.__all__:
+        value = getattr(moodring, name)
+        assert isinstance(value, tuple) or value.__doc__, f"moodring.{name} has no docstring"
+    assert set(moodring.__all__) <= set(dir(moodring))
+    with pytest.raises(AttributeError, match="no attribute 'absent'"):
+        _ = moodring.absent
 
 
 IMPORT_ALL = """
 import importlib, json, pkgutil, sys, threading, time
 
 optional = ("av", "asyncio", "cv2", "h11", "numpy", "onnxruntime", "openvino", "pyaudio", "rich.live", "wsproto", "yaml")
-for name in optional:  # what libraries do when they are imported is not ours to judge
+for name in optional:  # the effects of importing a library are not ours
     try:
         importlib.import_module(name)
     except ImportError:
@@ -145,12 +220,10 @@ def watch(event, arguments):
 sys.dont_write_bytecode = True
 sys.addaudithook(watch)
 start = time.process_time()
-import edge
+import moodring
 
-names, missing = ["edge"], []
-for module in pkgutil.walk_packages(edge.__path__, "edge."):
-    if module.name == "edge.__main__":
-        continue
+names, missing = ["moodring"], []
+for module in pkgutil.walk_packages(moodring.__path__, "moodring."):
     try:
         importlib.import_module(module.name)
     except ModuleNotFoundError as error:
@@ -161,7 +234,7 @@ for module in pkgutil.walk_packages(edge.__path__, "edge."):
 print(json.dumps({
     "modules": names,
     "missing": missing,
-    "foreign": sorted({name.split(".")[0] for name in sys.modules}),
+    "foreign": sorted(sys.modules),
     "noticed": noticed,
     "threads": threading.active_count() - threads,
     "seconds": time.process_time() - start,
@@ -171,22 +244,30 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def process() -> dict[str, object]:
-    """Import every module of edge in a process of its own and return what was seen there."""
+    """Import every module of the runtime in a new process and return what happened there."""
     done = subprocess.run([sys.executable, "-c", IMPORT_ALL], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_every_module_of_edge_was_imported(process):
-    assert len(process["modules"]) == len([path for path in modules("edge") if path.name != "__main__.py"])
+def test_every_module_of_the_runtime_was_imported(process):
+    fer_package = "moodring.diagnostics.peers.fer_package"
+    assert {*process["modules"], fer_package} == {*sources("edge"), fer_package}
 
 
 def test_the_runtime_loads_neither_torch_nor_scipy_nor_training(process):
-    heavy = {"torch", "scipy", "matplotlib", "onnx", "skimage", "train", "export", "benchmarks", "tests"}
-    assert not heavy & set(process["foreign"])
+    heavy = {"torch", "scipy", "matplotlib", "onnx", "skimage", "benchmarks", "tests", "edge", "train", "export"}
+    assert not heavy & {name.split(".")[0] for name in process["foreign"]}
+    assert not {name for name in process["foreign"] if package_of(name) in BEYOND_THE_BORDER}
 
 
-def test_importing_the_runtime_does_nothing(process):
+def test_importing_the_runtime_has_no_side_effects(process):
     assert process["noticed"] == []
     assert process["threads"] == 0
     assert process["seconds"] < 2.0
+
+
+def test_names_resolve_to_modules():
+    modules = {"moodring": Path(), "moodring.types": Path()}
+    assert resolve("moodring.types.F32", modules) == "moodring.types"
+    assert resolve("numpy.random", modules) is None

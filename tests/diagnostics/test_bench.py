@@ -29,7 +29,8 @@ from moodring.diagnostics.peers import cameras
 from moodring.errors import MediaError, UsageError
 from moodring.inference import bundle as bundles
 from moodring.inference.variants import fixed_plan
-from moodring.pipeline import Pipeline, open_networks
+from moodring.networks import open_networks
+from moodring.pipeline import Pipeline
 from moodring.run.sources import SAMPLE_CLIP
 from moodring.types import AudioBlock
 

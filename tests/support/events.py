@@ -13,7 +13,8 @@ import jsonschema
 import moodring
 from moodring.config import Config
 from moodring.inference.bundle import load
-from moodring.pipeline import EventIdentity, Pipeline
+from moodring.pipeline import Pipeline
+from moodring.types import EventIdentity
 
 SCHEMAS = Path(moodring.__file__).parent / "publish" / "schemas"
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

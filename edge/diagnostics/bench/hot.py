@@ -31,10 +31,10 @@ from moodring.diagnostics.bench.timing import NOISY_SPREAD, spread
 from moodring.errors import MediaError, MoodringError
 from moodring.inference import bundle as bundles
 from moodring.inference import tuning
-from moodring.pipeline import EventIdentity, open_networks
+from moodring.networks import open_networks
 from moodring.publish.base import Publisher
 from moodring.publish.jsonl import JsonLines
-from moodring.types import AudioBlock, DeviceState
+from moodring.types import AudioBlock, DeviceState, EventIdentity
 
 ROUNDS = 2  # of a process, after one to warm up: each once with a watch at every stage, and once at a frame as a whole
 LEAST, MOST = 3, 8  # processes

@@ -12,8 +12,9 @@ from moodring.clock import StageTimer
 from moodring.config import Config
 from moodring.diagnostics.bench.timing import Stage
 from moodring.inference.bundle import Bundle
-from moodring.pipeline import EventIdentity, Networks, Pipeline
-from moodring.types import VideoFrame
+from moodring.networks import Networks
+from moodring.pipeline import Pipeline
+from moodring.types import EventIdentity, VideoFrame
 
 STAGES = ("decode", "detect", "search", "crop", "face", "mfcc", "speech", "fusion", "publish")
 FRAME_STAGES = ("decode", "see", "explore")

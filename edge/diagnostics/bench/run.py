@@ -27,7 +27,7 @@ from moodring.inference import bundle as bundles
 from moodring.inference import tuning
 from moodring.inference.bundle import Bundle
 from moodring.inference.variants import VariantPlan
-from moodring.pipeline import open_networks
+from moodring.networks import open_networks
 from moodring.publish.jsonl import JsonLines
 from moodring.run.session import log
 from moodring.run.sources import SAMPLE_CLIP

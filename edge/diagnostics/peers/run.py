@@ -31,7 +31,7 @@ from moodring.features.face.haar import load_cascade
 from moodring.features.spec import PreprocessSpec
 from moodring.inference.bundle import Bundle
 from moodring.inference.variants import VariantPlan, available_variants
-from moodring.pipeline import open_networks
+from moodring.networks import open_networks
 from moodring.publish.jsonl import JsonLines
 
 CAMERA_FPS = 30.0

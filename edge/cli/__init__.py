@@ -1,0 +1,66 @@
+"""The `moodring` command. Each subcommand builds frozen options and calls one function; packages are imported on demand."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from moodring import __version__, process
+from moodring.cli import machine, models, run
+from moodring.errors import MoodringError, without_credentials
+from moodring.evaluation.options import add_evaluate
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted."""
+    arguments = parser().parse_args(argv)
+    # One thread is enough for matrices of this size; by default BLAS starts one per core.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    process.install()
+    try:
+        return int(arguments.command(arguments))
+    except KeyboardInterrupt:
+        print("moodring: interrupted", file=sys.stderr)
+        return process.INTERRUPTED
+    except MoodringError as error:
+        print(f"moodring: {without_credentials(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  the remaining buffer has no reader
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"moodring: {where}{error.strerror or error}; check that the path exists, is writable and that the disk has space",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    top = argparse.ArgumentParser(
+        prog="moodring",
+        description="Fuse facial and vocal expression into a stream of events, on this machine and in real time.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.",
+    )
+    top.add_argument("--version", action="version", version=f"moodring {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    for add in (
+        run.add_run,
+        run.add_replay,
+        run.add_report,
+        machine.add_devices,
+        machine.add_doctor,
+        machine.add_bench,
+        machine.add_service,
+        models.add_data,
+        models.add_train,
+        models.add_export,
+        models.add_sign,
+        add_evaluate,
+    ):
+        add(commands)
+    return top

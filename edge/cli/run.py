@@ -1,0 +1,75 @@
+"""Subcommands that publish or show events: run, replay, report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from moodring.arguments import frozen, port, positive
+from moodring.cli.lazy import lazy
+
+
+def add_run(commands: Any) -> None:
+    run = commands.add_parser(
+        "run",
+        help="recognise expression from devices or a recording, and publish events",
+        description="Read a recording, a network stream, or the camera and microphone of this machine, and publish fused "
+        "expression events. A terminal shows them in a panel; otherwise they are written to standard output as JSON lines. "
+        "Messages go to standard error.",
+    )
+    run.add_argument("source", nargs="?", metavar="SOURCE", help="media file or stream URL with video, sound or both")
+    run.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (see configs/laptop.yaml)")
+    run.add_argument("--video", metavar="SRC", help="source of video: file, URL, camera path or index, or 'none'")
+    run.add_argument("--audio", metavar="SRC", help="source of sound: file, URL, microphone name, or 'none'")
+    run.add_argument("--events", metavar="FILE", help="write events to FILE as JSON lines; '-' is standard output")
+    run.add_argument("--seconds", type=positive, metavar="N", help="stop after N seconds")
+    run.add_argument(
+        "--pace",
+        choices=("realtime", "max"),
+        default="realtime",
+        help="how fast to read a recording (default: realtime)",
+    )
+    run.add_argument("--page", action="store_true", help="show events in a browser on this machine")
+    _page_port(run)
+    run.add_argument("--preview", action="store_true", help="also show the camera image on the page, on this machine only")
+    run.set_defaults(command=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    options = frozen(lazy("run.options").RunOptions, arguments)
+    return int(lazy("run.session").run(options, _open_page))
+
+
+def _open_page(*arguments: Any) -> Any:
+    """Open the page only where the configuration or the command line asks for it: asyncio costs start-up time and memory."""
+    return lazy("dashboard.opening").open_page(*arguments)
+
+
+def _page_port(command: Any) -> None:
+    command.add_argument("--page-port", type=port, metavar="N", help="port of the page (8737); 0 is any free port")
+
+
+def add_replay(commands: Any) -> None:
+    replay = commands.add_parser(
+        "replay",
+        help="play a recorded event file on the page",
+        description="Play an event file, written by `moodring run --events FILE`, on the page. Ctrl-C ends it.",
+    )
+    replay.add_argument("events", type=Path, metavar="EVENTS.jsonl")
+    replay.add_argument("--page", action="store_true", required=True, help="show it in a browser on this machine")
+    _page_port(replay)
+    replay.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration; its page: section is used")
+    replay.add_argument("--speed", type=positive, default=1.0, metavar="X", help="speed relative to real time (1)")
+    replay.set_defaults(command=lambda a: lazy("dashboard.replay").replay(a.events, a.config, a.page_port, a.speed))
+
+
+def add_report(commands: Any) -> None:
+    report = commands.add_parser(
+        "report",
+        help="summarise a recorded event file in one HTML file",
+        description="Write a summary of an event file to one HTML file: timeline, shares, transitions, drops and devices.",
+    )
+    report.add_argument("events", type=Path, metavar="EVENTS.jsonl")
+    report.add_argument("--html", type=Path, required=True, metavar="OUT", help="the file to write")
+    report.set_defaults(command=lambda a: lazy("dashboard.report").write_report(a.events, a.html))
