@@ -1,4 +1,4 @@
-"""What stands between threads: preallocated, bounded, and every loss counted."""
+"""Buffers between threads: preallocated, bounded, and with a counter for every drop."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from moodring.types import F32, AudioBlock
 T = TypeVar("T")
 
 REANCHOR_NS = 200 * NS_PER_MS
-DRIFT_NS = 10 * NS_PER_S  # over which the least lag of arrival behind the count is looked for
+DRIFT_NS = 10 * NS_PER_S  # window over which clock drift is estimated, from the smallest lag of an arrival
 
 
 class LatestSlot(Generic[T]):
-    """Holds the newest item only. Captured = taken + overwritten + what is waiting (0 or 1)."""
+    """Holds the newest item only. Captured = taken + overwritten + waiting (0 or 1)."""
 
     def __init__(self) -> None:
         self._ready = threading.Condition()
@@ -32,11 +32,11 @@ class LatestSlot(Generic[T]):
 
     @property
     def waiting(self) -> bool:
-        """Whether something was put since the last take."""
+        """Whether an item was put since the last take."""
         return self._item is not None
 
     def put(self, item: T) -> None:
-        """Store the item; one that nobody took is lost and counted. Once closed, nothing is taken in."""
+        """Store the item. An item that was not taken is overwritten and counted. Does nothing once closed."""
         with self._ready:
             if self._closed:
                 return
@@ -46,7 +46,7 @@ class LatestSlot(Generic[T]):
             self._ready.notify_all()
 
     def take(self, wait_s: float = 0.0) -> T | None:
-        """Return the newest item once, waiting for one; None where none came in time, or the slot was closed and is empty."""
+        """Return the newest item, waiting up to `wait_s`; None after a timeout, or when the slot is closed and empty."""
         with self._ready:
             if wait_s > 0.0:
                 self._ready.wait_for(lambda: self._item is not None or self._closed, wait_s)
@@ -55,7 +55,7 @@ class LatestSlot(Generic[T]):
             return item
 
     def close(self) -> None:
-        """Let nobody wait any longer; what is there may still be taken."""
+        """End all waits. The last item can still be taken."""
         with self._ready:
             self._closed = True
             self._ready.notify_all()
@@ -63,19 +63,19 @@ class LatestSlot(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class RingRead:
-    """What a read found: the samples (or None), and how many were overwritten before they could be read."""
+    """The samples of one read, None where there are none, and how many were overwritten before it."""
 
     block: AudioBlock | None
     lost_samples: int
 
 
 class AudioRing:
-    """The last seconds of mono sound. One writer, one reader; an overrun is seen by the reader and counted.
+    """Ring buffer of the last seconds of mono sound, with one writer and one reader, which detects and counts overruns.
 
-    Written = read + lost + what is waiting. Time is counted in samples from an anchor: the arrival of a block jitters, its
-    samples do not. No block arrives before it was captured, so a device whose clock is fast is held back by its arrivals;
-    for a slow one the count is moved on, every `DRIFT_NS`, by the least that any arrival lagged behind it. Where arrival and
-    count part by more than `REANCHOR_NS`, the device dropped sound, and the count starts anew (counted).
+    Written = read + lost + waiting. Capture time is the sample count from an anchor, because the arrival of blocks jitters and
+    samples do not. No block arrives before it was captured, so arrivals limit the time of a device with a fast clock. For a
+    slow clock, time advances every `DRIFT_NS` by the smallest lag of an arrival. Where arrival and count differ by more than
+    `REANCHOR_NS`, the device dropped sound: the anchor is set again, which is counted.
     """
 
     def __init__(self, rate_hz: int, seconds: float) -> None:
@@ -84,9 +84,9 @@ class AudioRing:
         self.rate_hz = rate_hz
         self._samples: NDArray[np.float32] = np.zeros(max(1, round(rate_hz * seconds)), np.float32)
         self._end_time_ns = 0
-        self._least_lag_ns = REANCHOR_NS
+        self._min_lag_ns = REANCHOR_NS
         self._drift_due_ns = 0
-        self._wanted = 1  # samples that the reader waits for
+        self._requested = 1  # samples that the reader waits for
         self.written = 0
         self.read_samples = 0
         self.lost = 0
@@ -94,58 +94,59 @@ class AudioRing:
 
     @property
     def capacity(self) -> int:
+        """The number of samples that the ring holds."""
         return self._samples.size
 
     @property
     def waiting(self) -> int:
-        """How many samples were written and neither read nor seen to be lost."""
+        """The number of samples that were written and neither read nor counted as lost."""
         return self.written - self.read_samples - self.lost
 
     def write(self, samples: F32, end_time_ns: int) -> None:
-        """Append float32 [N]; `end_time_ns` is when the last of them had been captured. Once closed, nothing is taken in."""
+        """Append float32 [N]; `end_time_ns` is the capture time of the last sample. Does nothing once closed."""
         with self._ready:
             if self._closed:
                 return
-            kept = samples[-self.capacity :]
-            start = (self.written + samples.size - kept.size) % self.capacity
-            first = min(kept.size, self.capacity - start)
-            self._samples[start : start + first] = kept[:first]
-            self._samples[: kept.size - first] = kept[first:]
+            newest = samples[-self.capacity :]
+            start = (self.written + samples.size - newest.size) % self.capacity
+            first = min(newest.size, self.capacity - start)
+            self._samples[start : start + first] = newest[:first]
+            self._samples[: newest.size - first] = newest[first:]
             self.written += samples.size
-            self._end_time_ns = self._counted(samples.size, end_time_ns)
-            if self.waiting >= self._wanted:
+            self._end_time_ns = self._advance_time(samples.size, end_time_ns)
+            if self.waiting >= self._requested:
                 self._ready.notify_all()
 
-    def _counted(self, count: int, arrived_ns: int) -> int:
+    def _advance_time(self, count: int, arrived_ns: int) -> int:
         expected_ns = self._end_time_ns + count * NS_PER_S // self.rate_hz
         first = self.written == count
         if first or abs(arrived_ns - expected_ns) > REANCHOR_NS:
             self.reanchored += not first
-            self._start_looking_for_drift(arrived_ns)
+            self._restart_drift_window(arrived_ns)
             return arrived_ns
-        self._least_lag_ns = max(0, min(self._least_lag_ns, arrived_ns - expected_ns))
-        counted_ns = min(expected_ns, arrived_ns)  # nothing is captured later than it arrives
+        self._min_lag_ns = max(0, min(self._min_lag_ns, arrived_ns - expected_ns))
+        counted_ns = min(expected_ns, arrived_ns)  # no sample is captured after its arrival
         if arrived_ns >= self._drift_due_ns:
-            counted_ns += self._least_lag_ns
-            self._start_looking_for_drift(arrived_ns)
+            counted_ns += self._min_lag_ns
+            self._restart_drift_window(arrived_ns)
         return counted_ns
 
-    def _start_looking_for_drift(self, now_ns: int) -> None:
-        self._least_lag_ns, self._drift_due_ns = REANCHOR_NS, now_ns + DRIFT_NS
+    def _restart_drift_window(self, now_ns: int) -> None:
+        self._min_lag_ns, self._drift_due_ns = REANCHOR_NS, now_ns + DRIFT_NS
 
     def close(self) -> None:
-        """Let nobody wait any longer; what is there may still be read."""
+        """End all waits. Waiting samples can still be read."""
         with self._ready:
             self._closed = True
             self._ready.notify_all()
 
     def read(self, wait_s: float = 0.0, at_least: int = 1) -> RingRead:
-        """Return everything that was written since the last read and is still there, as a copy.
+        """Return a copy of all samples written since the last read that are still in the ring.
 
-        It is waited for, until there are `at_least` so many samples; after `wait_s`, what there is will do.
+        Waits up to `wait_s` for `at_least` samples, then returns those that there are.
         """
         with self._ready:
-            self._wanted = at_least
+            self._requested = at_least
             if wait_s > 0.0:
                 self._ready.wait_for(lambda: self.waiting >= at_least or self._closed, wait_s)
             position = self.read_samples + self.lost
@@ -163,9 +164,9 @@ class AudioRing:
 
 
 class BoundedQueue(Generic[T]):
-    """First in, first out, and never longer than its capacity. Put = taken + dropped + waiting.
+    """First-in, first-out queue of limited length. Put = taken + dropped + waiting.
 
-    A full queue drops its oldest item and counts it, so that `put` never waits longer than it was told to.
+    A full queue drops its oldest item and counts it, so that `put` never waits longer than `wait_s`.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -180,7 +181,7 @@ class BoundedQueue(Generic[T]):
         return len(self._items)
 
     def put(self, item: T, wait_s: float = 0.0) -> None:
-        """Append the item; where there is no room within `wait_s`, the oldest one is lost and counted."""
+        """Append the item. Where there is no room within `wait_s`, the oldest item is dropped and counted."""
         with self._changed:
             if wait_s > 0.0:
                 self._changed.wait_for(lambda: len(self._items) < self._capacity or self._closed, wait_s)
@@ -190,7 +191,7 @@ class BoundedQueue(Generic[T]):
             self._changed.notify_all()
 
     def take(self, wait_s: float | None = None) -> T | None:
-        """Return the oldest item, waiting for one; None where none came in time, or the queue was closed and is empty."""
+        """Return the oldest item, waiting up to `wait_s`; None after a timeout, or when the queue is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._closed, wait_s)
             item = self._items.popleft() if self._items else None
@@ -198,7 +199,7 @@ class BoundedQueue(Generic[T]):
             return item
 
     def close(self) -> None:
-        """Let `take` return None once what waits has been taken."""
+        """Make `take` return None once the waiting items have been taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,6 +1,6 @@
-"""The configuration: YAML -> frozen dataclasses. What a key means stands beside it in configs/laptop.yaml.
+"""The configuration: YAML -> frozen dataclasses. configs/laptop.yaml explains each key.
 
-An unknown key, a wrong type or a value out of range is a ConfigError that names the file, the key and the nearest valid key.
+An unknown key, a wrong type or a value out of range raises ConfigError, which names the file, the key and a similar valid key.
 No dictionary of settings leaves this module.
 """
 
@@ -26,7 +26,7 @@ from moodring.smoothing import SmoothingSettings
 from moodring.types import Fsync, MqttVersion
 
 STREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-# The lowest and highest value of each number.
+# Valid range of each number, (min, max).
 RANGES: dict[str, tuple[float, float]] = {
     "events.rotate_mb": (0.0, 100_000.0),
     "events.rotate_h": (0.0, 10_000.0),
@@ -54,14 +54,14 @@ RANGES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class InputConfig:
-    """Where pictures or sound come from: a file, a URL, a device, `default` (the machine's own) or `none`."""
+    """A source of video or sound: a file, a URL, a device, `default` (a device of this machine) or `none`."""
 
     source: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
-    """One camera and microphone of several; everything else is the same for all streams."""
+    """The camera and microphone of one of several streams. All other settings are common to all streams."""
 
     video: InputConfig = InputConfig("none")
     audio: InputConfig = InputConfig("none")
@@ -69,7 +69,7 @@ class StreamConfig:
 
 @dataclass(frozen=True, slots=True)
 class MuteConfig:
-    """When the cameras and microphones of a live run are muted: periods of the day, or `none` (edge/capture/mute_schedule.py)."""
+    """When cameras and microphones are muted: periods of the day, or `none` (moodring.capture.mute_schedule)."""
 
     camera: str = "none"
     microphone: str = "none"
@@ -102,7 +102,7 @@ class LabelsConfig:
 
 @dataclass(frozen=True, slots=True)
 class InferenceConfig:
-    """`auto` is what `moodring doctor --tune` found to be the fastest here; until it has run, and in replay, onnx and fp32."""
+    """`auto` is the fastest variant that `moodring doctor --tune` measured; without a measurement, a default."""
 
     backend: BackendChoice = "auto"
     precision: PrecisionChoice = "auto"
@@ -111,7 +111,7 @@ class InferenceConfig:
 
 @dataclass(frozen=True, slots=True)
 class EventsConfig:
-    """Where JSON lines go: a file, `-` for standard output, or `none`."""
+    """Destination of JSON lines: a file, `-` for standard output, or `none`."""
 
     path: str = "-"
     rotate_mb: float = 0.0
@@ -123,7 +123,7 @@ class EventsConfig:
 
 @dataclass(frozen=True, slots=True)
 class SpoolConfig:
-    """Where events wait for the broker; `default` is a file in the user's state folder."""
+    """Where events are stored until the broker acknowledges them; `default` is a file in the user's state folder."""
 
     path: str = "default"
     max_mb: float = 64.0
@@ -139,7 +139,7 @@ class HomeAssistantConfig:
 
 @dataclass(frozen=True, slots=True)
 class MqttConfig:
-    """Which broker: mqtts://HOST[:PORT], mqtt://HOST[:PORT] without TLS, or `none`. Files may be `none`."""
+    """The broker: mqtts://HOST[:PORT], mqtt://HOST[:PORT] without TLS, or `none`. Files may be `none`."""
 
     url: str = "none"
     topic: str = "default"
@@ -170,7 +170,7 @@ class MetricsConfig:
 
 @dataclass(frozen=True, slots=True)
 class PageConfig:
-    """The live page. Off loopback it asks for the token that `token_file` holds; `name` is one more that it goes by."""
+    """The live page. Off loopback it requires the token in `token_file`. `name` is an additional host name that it accepts."""
 
     enabled: bool = False
     host: str = "127.0.0.1"
@@ -181,7 +181,7 @@ class PageConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything. `bundle_key` is a public key in PEM that the bundle must be signed for, or `none`."""
+    """The whole configuration. `bundle_key` is a PEM public key that must verify the bundle's signature, or `none`."""
 
     bundle: str = "default"
     bundle_key: str = "none"
@@ -203,22 +203,22 @@ class Config:
 
 
 def load(path: Path) -> Config:
-    """Read a YAML configuration; what it leaves out keeps its default."""
+    """Return the configuration of a YAML file; missing keys keep their defaults. Raises ConfigError."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"configuration {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no such date
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or an invalid date
         raise ConfigError(f"configuration {path} is not valid YAML: {' '.join(str(error).split())}") from error
     return parse({} if data is None else data, str(path))
 
 
 def parse(data: object, where: str) -> Config:
-    """Turn parsed YAML into a Config; `where` names its file in errors."""
+    """Return the configuration of parsed YAML. `where` names its file in errors. Raises ConfigError."""
     config = _section(Config, data, "", where)
     assert isinstance(config, Config)  # noqa: S101  for the type checker
     if config.streams and (config.video, config.audio) != (InputConfig(), InputConfig()):
-        raise ConfigError(f"{where}: video and audio stand in each of the streams; take them out beside streams")
+        raise ConfigError(f"{where}: with streams, video and audio belong to each stream; remove them at the top level")
     for device, text in dataclasses.asdict(config.mute).items():
         try:
             schedule.parse(text)
@@ -229,14 +229,14 @@ def parse(data: object, where: str) -> Config:
 
 def _section(kind: type[Any], data: object, prefix: str, where: str) -> Any:
     if not isinstance(data, dict):
-        raise ConfigError(f"{where}: {prefix.rstrip('.') or 'the configuration'} must hold keys, got {data!r}")
+        raise ConfigError(f"{where}: {prefix.rstrip('.') or 'the configuration'} must be a mapping of keys, got {data!r}")
     hints = typing.get_type_hints(kind)
     names = [f.name for f in dataclasses.fields(kind)]
     values = {}
     for key, value in data.items():
         if key not in names:
             near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.4)
-            hint = f"; did you mean {prefix}{near[0]}?" if near else f"; there are: {', '.join(prefix + n for n in names)}"
+            hint = f"; did you mean {prefix}{near[0]}?" if near else f"; known keys: {', '.join(prefix + n for n in names)}"
             raise ConfigError(f"{where}: unknown key {prefix}{key}{hint}")
         values[key] = _value(hints[key], value, prefix + key, where)
     return kind(**values)
@@ -266,12 +266,12 @@ def _value(kind: Any, value: object, key: str, where: str) -> Any:
 
 def _streams(value: object, key: str, where: str) -> dict[str, StreamConfig]:
     if not isinstance(value, dict):
-        raise ConfigError(f"{where}: {key} must be a stream's name: its video and audio, for each; got {value!r}")
+        raise ConfigError(f"{where}: {key} must map the name of each stream to its video and audio; got {value!r}")
     streams: dict[str, StreamConfig] = {}
     for name, data in value.items():
         if not (isinstance(name, str) and STREAM_NAME.fullmatch(name)):
             raise ConfigError(f"{where}: {key} must be named with letters, digits, '-', '_' and '.'; got {name!r}")
         streams[name] = _section(StreamConfig, data, f"{key}.{name}.", where)
         if streams[name].video.source == streams[name].audio.source == "none":
-            raise ConfigError(f"{where}: {key}.{name} names neither video.source nor audio.source")
+            raise ConfigError(f"{where}: {key}.{name} has neither video.source nor audio.source; set at least one")
     return streams

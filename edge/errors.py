@@ -1,18 +1,18 @@
-"""What can go wrong, as a tree.
+"""All errors that moodring raises, as a tree.
 
     MoodringError             exit code 1
-    |-- UsageError            exit code 2: the command line asks for something that cannot be
-    |   `-- ConfigError       a configuration file: unknown key, wrong type, out of range
-    |-- DataError             a data set: absent, partial or corrupt; names the file
-    |-- MediaError            a recording or a stream that cannot be opened or decoded
-    |-- DeviceError           a camera or microphone: absent, busy, not permitted, lost
-    |-- BundleError           a model bundle: absent, changed, or made for another runtime
-    |-- BackendError          an inference engine: absent, or it refuses a model
-    |-- ExportError           an exported model that does not answer as its original does
-    |-- EventError            a text that is no event of ours
-    `-- PublishError          events that cannot be written
+    |-- UsageError            exit code 2: invalid command line
+    |   `-- ConfigError       invalid configuration file: unknown key, wrong type, out of range
+    |-- DataError             a data set is absent, partial or corrupt
+    |-- MediaError            a recording or network stream cannot be opened or decoded
+    |-- DeviceError           a camera or microphone is absent, busy, not permitted or lost
+    |-- BundleError           a model bundle is absent, was changed, or needs another runtime
+    |-- BackendError          an inference engine is absent or rejects a model
+    |-- ExportError           an exported model differs from its original
+    |-- EventError            a text is not an event of moodring
+    `-- PublishError          events cannot be delivered
 
-A message names what was wrong, where, and what to do about it. `None` means "not ready yet" and is never an error.
+A message says what was wrong, where, and what to do. `None` means "not ready yet" and is never an error.
 """
 
 from __future__ import annotations
@@ -21,53 +21,53 @@ import re
 
 
 def without_credentials(text: str) -> str:
-    """Return a message with user names and passwords taken out of the addresses in it."""
+    """Return a text without the user names and passwords in its URLs."""
     return re.sub(r"://[^/@\s]+@", "://", text)
 
 
 class MoodringError(Exception):
-    """Base of every error that moodring raises on purpose; the command line prints it without a traceback."""
+    """Base class of all errors of moodring. The command line prints it without a traceback."""
 
     exit_code = 1
 
 
 class UsageError(MoodringError):
-    """The command line asks for something that cannot be."""
+    """The command line is invalid."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """A configuration that cannot be used: names the file and the key."""
+    """A configuration is invalid. The message names the file and the key."""
 
 
 class DataError(MoodringError):
-    """A data set that is absent, partial or corrupt: names the file."""
+    """A data set is absent, partial or corrupt. The message names the file."""
 
 
 class MediaError(MoodringError):
-    """A recording or stream that cannot be opened or decoded."""
+    """A recording or network stream cannot be opened or decoded."""
 
 
 class DeviceError(MoodringError):
-    """A camera or microphone that is absent, busy, not permitted or lost."""
+    """A camera or microphone is absent, busy, not permitted or lost."""
 
 
 class BundleError(MoodringError):
-    """A model bundle that is absent, was changed, or was made for another runtime."""
+    """A model bundle is absent, was changed, or needs another runtime."""
 
 
 class BackendError(MoodringError):
-    """An inference engine that is absent or refuses a model."""
+    """An inference engine is absent or rejects a model."""
 
 
 class ExportError(MoodringError):
-    """An exported model that does not answer as its original does."""
+    """The outputs of an exported model differ from those of its original."""
 
 
 class EventError(MoodringError):
-    """A text that is no event of ours, or one of a version that cannot be read."""
+    """A text is not an event of moodring, or its version is not supported."""
 
 
 class PublishError(MoodringError):
-    """Events that cannot be written."""
+    """Events cannot be delivered."""

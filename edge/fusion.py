@@ -1,7 +1,7 @@
-"""Face and voice together: feature fusion and decision fusion behind one Fuser.
+"""Fusion of face and voice: feature fusion and decision fusion behind one interface.
 
-Both take what is there: a missing branch is None, and one branch alone is answered by itself. Where both are there, each
-counts as far as it is trusted: how surely it saw a face or heard speech, how fit the face was to be read, and how fresh it is.
+A missing branch is None; the output of a single branch is returned unchanged. Two branches are weighted by their trust: how
+likely the input was a face or speech, the quality of the face crop, and the age of the output.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from moodring.types import F32, BranchOutput
 Method = Literal["feature", "weighted", "voting"]
 METHODS: tuple[Method, ...] = ("feature", "weighted", "voting")
 
-FULL_QUALITY = 0.5  # a face at least this fit is read as well as any
-FRESH_SHARE = 0.5  # of the time after which an output is stale: until then it counts in full
-LEAST = 1e-9
-NEW = (1.0, 1.0)
+FULL_QUALITY = 0.5  # face quality from which the trust no longer grows
+FRESH_SHARE = 0.5  # share of the staleness limit up to which an output has full weight
+MIN_WEIGHT = 1e-9
+FRESH = (1.0, 1.0)
 
 
 class Fuser(Protocol):
-    """Joins what the branches say, float32 over the bundle's labels. At least one of them must be there.
+    """Fuses branch outputs into probabilities, float32 over the bundle's labels. At least one branch must not be None.
 
-    `fresh` in [0, 1] says for face and voice how far their age still lets them count.
+    `fresh` is the freshness of face and voice in [0, 1], see `freshness`.
     """
 
-    def fuse(self, face: BranchOutput | None, speech: BranchOutput | None, fresh: tuple[float, float] = NEW) -> F32: ...
+    def fuse(self, face: BranchOutput | None, speech: BranchOutput | None, fresh: tuple[float, float] = FRESH) -> F32: ...
 
 
 def freshness(age_s: float, stale_s: float) -> float:
-    """Return how far an output counts at an age: in full at first, then less and less until it is stale."""
+    """Return the weight of an output by its age: 1 at first, then linearly down to 0 at `stale_s`."""
     return min(1.0, max(0.0, (1.0 - age_s / stale_s) / FRESH_SHARE))
 
 
 def trust(output: BranchOutput, fresh: float) -> float:
-    """Return how likely an output speaks of what is there now, in [0, 1]."""
+    """Return the weight of an output in [0, 1]: usable x quality x freshness."""
     return output.usable * min(1.0, output.quality / FULL_QUALITY) * fresh
 
 
 class FeatureFusion:
-    """A small network over both embeddings and how far each is trusted."""
+    """A small network over both embeddings and the trust in each."""
 
     def __init__(self, model: Model, info: ModelInfo, head: str | None = None) -> None:
         self._model = model
@@ -53,9 +53,9 @@ class FeatureFusion:
         self._temperature = info.temperature[self._head]
         self._class_indices, self._classes = info.class_indices, info.classes
 
-    def fuse(self, face: BranchOutput | None, speech: BranchOutput | None, fresh: tuple[float, float] = NEW) -> F32:
+    def fuse(self, face: BranchOutput | None, speech: BranchOutput | None, fresh: tuple[float, float] = FRESH) -> F32:
         if face is None or speech is None:
-            return _alone(face, speech)
+            return _single(face, speech)
         inputs = {
             "face_embedding": face.embedding[None],
             "speech_embedding": speech.embedding[None],
@@ -65,32 +65,32 @@ class FeatureFusion:
 
 
 class WeightedAverage:
-    """Decision fusion: the mean of both answers, weighted by how far each branch is to be believed; then calibrated."""
+    """Decision fusion: the mean of both outputs, weighted by trust and by a weight of each branch, then calibrated."""
 
     def __init__(self, face_weight: float, speech_weight: float, temperature: float = 1.0) -> None:
         self._weights = (face_weight, speech_weight)
         self._temperature = temperature
 
-    def fuse(self, face: BranchOutput | None, speech: BranchOutput | None, fresh: tuple[float, float] = NEW) -> F32:
+    def fuse(self, face: BranchOutput | None, speech: BranchOutput | None, fresh: tuple[float, float] = FRESH) -> F32:
         if face is None or speech is None:
-            return _alone(face, speech)
-        parts = [w * max(trust(b, f), LEAST) for w, b, f in zip(self._weights, (face, speech), fresh, strict=True)]
+            return _single(face, speech)
+        parts = [w * max(trust(b, f), MIN_WEIGHT) for w, b, f in zip(self._weights, (face, speech), fresh, strict=True)]
         share = parts[0] / sum(parts)
         return tempered(share * face.probabilities + (1.0 - share) * speech.probabilities, self._temperature)
 
 
 class Voting:
-    """Decision fusion: each branch votes for its first label; where they differ, the surer and more trusted one wins.
+    """Decision fusion: each branch votes for its top label; the higher product of confidence and trust wins.
 
-    The probabilities are the mean of both answers, with the winner's share raised to at least that of any other class.
+    The probabilities are the mean of both outputs, with the winning class raised to at least that of any other class.
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
         self._temperature = temperature
 
-    def fuse(self, face: BranchOutput | None, speech: BranchOutput | None, fresh: tuple[float, float] = NEW) -> F32:
+    def fuse(self, face: BranchOutput | None, speech: BranchOutput | None, fresh: tuple[float, float] = FRESH) -> F32:
         if face is None or speech is None:
-            return _alone(face, speech)
+            return _single(face, speech)
         votes = [(trust(b, f) * float(b.probabilities.max()), b) for b, f in zip((face, speech), fresh, strict=True)]
         winner = int(max(votes, key=lambda vote: vote[0])[1].probabilities.argmax())
         mean: F32 = np.asarray((face.probabilities + speech.probabilities) / 2.0, np.float32)
@@ -99,10 +99,10 @@ class Voting:
 
 
 def tempered(probabilities: F32, temperature: float) -> F32:
-    """Return probabilities float32 [..., 8] made less sure (or, below 1, surer) by a temperature; 1 leaves them alone."""
+    """Return probabilities, float32 [..., n], scaled by a temperature: above 1 less confident, below 1 more confident."""
     if temperature == 1.0:
         return np.asarray(probabilities, np.float32)
-    powers = np.maximum(probabilities.astype(np.float64), LEAST) ** (1.0 / temperature)
+    powers = np.maximum(probabilities.astype(np.float64), MIN_WEIGHT) ** (1.0 / temperature)
     powers[probabilities == 0.0] = 0.0
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
 
@@ -110,9 +110,9 @@ def tempered(probabilities: F32, temperature: float) -> F32:
 def open_fuser(
     bundle: Bundle, method: Method, precision: Precision, backend: BackendName, *, threads: int = 1, head: str | None = None
 ) -> Fuser:
-    """Build the fuser that a configuration names from a bundle's network or weights.
+    """Return the fuser of a method, built from the network or weights of a bundle. Raises BundleError where they are missing.
 
-    `head` is the face's label set that is asked for; without one it is the published one.
+    `head` is the label set of the face branch; the default is the published one.
     """
     if "fusion" not in bundle.models:
         return _without_network(bundle, method)
@@ -121,7 +121,9 @@ def open_fuser(
     if method == "feature":
         return FeatureFusion(bundle.open("fusion", precision, backend, threads), info, head)
     if not info.weights or head not in info.weights:
-        raise BundleError(f"bundle {bundle.path} holds no weights for decision fusion; use feature fusion or export again")
+        raise BundleError(
+            f"bundle {bundle.path} has no weights for decision fusion; set fusion.method to feature, or export the bundle again"
+        )
     temperature = info.temperature.get(f"{head}.{method}", 1.0)
     if method == "voting":
         return Voting(temperature)
@@ -129,15 +131,15 @@ def open_fuser(
 
 
 def _without_network(bundle: Bundle, method: Method) -> Fuser:
-    """Decision fusion that trusts both branches alike; with one branch alone there is nothing to join."""
+    """Return decision fusion with equal weights, for bundles without a fusion network."""
     if method == "feature" and len(bundle.models) > 1:
-        raise BundleError(f"bundle {bundle.path} holds no network for fusion; set fusion.method to weighted or voting")
+        raise BundleError(f"bundle {bundle.path} has no fusion network; set fusion.method to weighted or voting")
     return Voting() if method == "voting" else WeightedAverage(0.5, 0.5)
 
 
-def _alone(face: BranchOutput | None, speech: BranchOutput | None) -> F32:
-    """Return the one answer there is."""
-    there = face or speech
-    if there is None:
+def _single(face: BranchOutput | None, speech: BranchOutput | None) -> F32:
+    """Return the probabilities of the branch that is not None."""
+    output = face or speech
+    if output is None:
         raise ValueError("nothing to fuse: both branches are missing")
-    return there.probabilities.copy()
+    return output.probabilities.copy()

@@ -1,7 +1,6 @@
-"""The one vocabulary of eight expression classes and how each data set's codes map to it.
+"""The eight expression classes, and the mapping of each data set's codes to them.
 
-Every array over classes, everywhere in moodring, is in the order of `LABELS`. The first seven are FER2013's order; the
-face branch never answers calm.
+Every array over classes is in the order of `LABELS`. The first seven are in FER2013's order. The face branch has no class calm.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ CALM: Final[int] = INDEX["calm"]
 # FER2013's `emotion` column is already an index into LABELS.
 FER2013: Final[tuple[int, ...]] = tuple(range(FACE_CLASSES))
 
-# FER+'s vote columns, in file order, as indices into LABELS; None is no class of ours (contempt, unknown, not a face).
+# Vote columns of FER+ in file order, as indices into LABELS; None: no such class here (contempt, unknown, not a face).
 FERPLUS_COLUMNS: Final[tuple[str, ...]] = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF",
 )  # fmt: skip
@@ -44,7 +43,7 @@ RAVDESS: Final[dict[str, int]] = {
     "08": INDEX["surprise"],
 }
 
-# Folder names found in the wild (FER2013 as folders, CK+, TESS, one's own) -> index into LABELS.
+# Folder names of common data sets (FER2013 as folders, CK+, TESS) -> index into LABELS.
 FOLDER_NAMES: Final[dict[str, int]] = {
     **INDEX,
     "anger": INDEX["angry"],
@@ -60,7 +59,7 @@ FOLDER_NAMES: Final[dict[str, int]] = {
 class EventLabels:
     """The labels of published events: those of a bundle, with calm added to neutral where `merge_calm` is set.
 
-    `names` are in the order of the probabilities. Raises ConfigError where `merge_calm` is set and the bundle lacks either label.
+    `names` are in the order of the probabilities. Raises ConfigError where `merge_calm` is set and a label is missing.
     """
 
     def __init__(self, labels: tuple[str, ...], *, merge_calm: bool, bundle: str) -> None:

@@ -56,7 +56,7 @@ class Uninterrupted:
 
 
 def limit_arenas(count: int = 2) -> None:
-    """Let all threads share `count` arenas (mallopt). Call it before threads start. Does nothing where the C library has none."""
+    """Let all threads share `count` arenas (mallopt). Call it before threads start. Does nothing without GNU libc."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, count)
 

@@ -1,4 +1,4 @@
-"""Steady labels from unsteady scores: an exponential mean and hysteresis, both in seconds, so the tick rate does not matter."""
+"""Smoothing of labels: exponential moving average and hysteresis, both in seconds and independent of the tick rate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moodring.types import F32
 
 @dataclass(frozen=True, slots=True)
 class SmoothingSettings:
-    """`time_constant_s` of the mean (0 is off); a new label must lead by `switch_margin`; a gap of `forget_s` starts anew."""
+    """`time_constant_s` of the average (0: off); a new label must lead by `switch_margin`; a gap over `forget_s` resets."""
 
     time_constant_s: float = 0.2
     switch_margin: float = 0.05
@@ -28,13 +28,13 @@ class Smoother:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was said before."""
+        """Drop the average and the label."""
         self._mean: F32 | None = None
         self._label = 0
         self._time_ns = 0
 
     def update(self, probabilities: F32, time_ns: int) -> tuple[F32, int]:
-        """Take float32 [8] at a time; return the smoothed probabilities float32 [8] and the index of the label."""
+        """Accept probabilities, float32 [n], at a time; return the smoothed ones, float32 [n], and the index of the label."""
         elapsed_s = (time_ns - self._time_ns) / NS_PER_S
         self._time_ns = time_ns
         if self._mean is None or elapsed_s > self.settings.forget_s:
@@ -42,8 +42,8 @@ class Smoother:
             self._label = int(probabilities.argmax())
             return self._mean, self._label
         constant_s = self.settings.time_constant_s
-        keep = math.exp(-elapsed_s / constant_s) if constant_s > 0 else 0.0
-        self._mean = np.asarray(keep * self._mean + (1.0 - keep) * probabilities, np.float32)
+        decay = math.exp(-elapsed_s / constant_s) if constant_s > 0 else 0.0
+        self._mean = np.asarray(decay * self._mean + (1.0 - decay) * probabilities, np.float32)
         best = int(self._mean.argmax())
         if self._mean[best] - self._mean[self._label] > self.settings.switch_margin:
             self._label = best

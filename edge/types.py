@@ -1,4 +1,4 @@
-"""What flows through the pipeline: small frozen records, each stamped with the capture time of its newest datum."""
+"""The records that pass through the pipeline, each with the capture time of its newest datum; all times in monotonic ns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DeviceState = Literal["ok", "lost", "muted", "absent"]
 
 @dataclass(frozen=True, slots=True)
 class VideoFrame:
-    """One picture: `grey` uint8 [H, W], shrunk by `reduction` from what was captured. The face path never needs colour."""
+    """One frame: `grey` uint8 [H, W], scaled down by the factor `reduction`. The face path needs no colour."""
 
     grey: U8
     capture_time_ns: int
@@ -39,7 +39,7 @@ class VideoFrame:
 
 @dataclass(frozen=True, slots=True)
 class AudioBlock:
-    """Mono sound: `samples` float32 [N] in [-1, 1]; the capture time is that of the first sample."""
+    """Mono sound: `samples` float32 [N] in [-1, 1]. The capture time is that of the first sample."""
 
     samples: F32
     capture_time_ns: int
@@ -47,16 +47,16 @@ class AudioBlock:
 
     @property
     def end_time_ns(self) -> int:
-        """When the block's last sample had been heard."""
+        """The capture time of the end of the block."""
         return self.capture_time_ns + self.samples.size * NS_PER_S // self.rate_hz
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """A tracked face: box in pixels of its frame, quality in [0, 1]. Ids are ephemeral and identify nobody.
+    """A tracked face: box in pixels of its frame, quality in [0, 1]. Track ids are ephemeral and do not identify people.
 
-    In an event the box is in pixels of what was captured. `age_ns` is the time since the face was last found: more than 0
-    says that this frame did not show it, and there is nothing to read.
+    In an event the box is in pixels of the captured frame. `age_ns` is the time since the last detection. Above 0, the face is
+    held: it was not detected in this frame and cannot be classified.
     """
 
     id: int
@@ -66,12 +66,13 @@ class Face:
 
     @property
     def held(self) -> bool:
+        """Whether the face was not detected in this frame."""
         return self.age_ns > 0
 
 
 @dataclass(frozen=True, slots=True)
 class FaceCrop:
-    """The primary face as the face branch wants it: `pixels` uint8 [S, S]."""
+    """The primary face, cropped for the face branch: `pixels` uint8 [S, S]."""
 
     pixels: U8
     capture_time_ns: int
@@ -80,9 +81,9 @@ class FaceCrop:
 
 @dataclass(frozen=True, slots=True)
 class FeatureWindow:
-    """The last seconds of sound as the speech branch wants them: `features` float32 [T, C].
+    """The features of the last seconds of sound for the speech branch: `features` float32 [T, C].
 
-    `voiced` is the share of a whole window in which somebody speaks.
+    `voiced` is the share of a full window that contains speech.
     """
 
     features: F32
@@ -92,10 +93,10 @@ class FeatureWindow:
 
 @dataclass(frozen=True, slots=True)
 class BranchOutput:
-    """What one branch says of one crop or window.
+    """The output of one branch for one crop or window.
 
-    `probabilities` float32 [8], calibrated, in label order; `embedding` float32 [D] stays in memory and is never
-    published; `usable` in [0, 1] says whether this was a face or speech at all; `quality` in [0, 1] is the input's.
+    `probabilities` float32 [n], calibrated, in label order. `embedding` float32 [D] stays in memory and is never published.
+    `usable` in [0, 1] is the probability that the input is a face or speech. `quality` in [0, 1] is that of the input.
     """
 
     modality: Modality
@@ -108,7 +109,7 @@ class BranchOutput:
 
 @dataclass(frozen=True, slots=True)
 class BranchView:
-    """What an event says of one branch."""
+    """The output of one branch as published in an event."""
 
     label: str
     probabilities: dict[str, float]
@@ -118,10 +119,10 @@ class BranchView:
 
 @dataclass(frozen=True, slots=True)
 class EmotionEvent:
-    """`moodring.emotion.v1`: the fused answer at one tick. `label` is None wherever `state` is not ok.
+    """`moodring.emotion.v1`: the fused output at one tick. `label` is None where `state` is not ok.
 
-    `confidence` is the calibrated probability of `label`; `latency_ms` runs from the newest capture used to the publishing
-    and is None in replay, where everything derives from the input.
+    `confidence` is the calibrated probability of `label`. `latency_ms` is the time from the newest capture used to the event;
+    it is None in replay.
     """
 
     source: str
@@ -139,8 +140,8 @@ class EmotionEvent:
     latency_ms: float | None
     bundle_id: str
     devices: dict[str, DeviceState] = field(default_factory=dict)
-    frame_wh: tuple[int, int] | None = None  # size of the picture that `faces` lie in, in the same pixels
-    preview: bool = False  # the page shows the camera's picture while this is published
+    frame_wh: tuple[int, int] | None = None  # size of the captured frame, in the pixels of `faces`
+    preview: bool = False  # the page shows the camera image at this time
 
     @classmethod
     def from_json(cls, text: str | bytes) -> EmotionEvent:
@@ -187,7 +188,7 @@ class EventIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long one stage took over the last second: `count` times, in milliseconds."""
+    """Duration of one stage over the last second, in ms, from `count` calls."""
 
     count: int
     p50_ms: float
@@ -197,10 +198,10 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class SinkState:
-    """What became of the events given to one sink: given = published + dropped + failed + queued.
+    """Counts of the events of one sink: accepted = published + dropped + failed + queued.
 
-    `spooled` of those published, in this run or an earlier one, wait on disk for their delivery, and `spool_dropped` were
-    dropped from there by its caps; `connected` is None where a sink has no other side.
+    `spooled` events, of this run or an earlier one, are stored on disk until delivery; `spool_dropped` events exceeded the
+    limits of the spool. `connected` is None where a sink has no remote side.
     """
 
     published: int
@@ -214,7 +215,7 @@ class SinkState:
 
 @dataclass(frozen=True, slots=True)
 class DeviceChange:
-    """A device that was found or lost since the last status."""
+    """A change of a device's state since the last status event."""
 
     device: str
     state: DeviceState
@@ -223,7 +224,7 @@ class DeviceChange:
 
 @dataclass(frozen=True, slots=True)
 class StatusEvent:
-    """`moodring.status.v1`: how the run is doing, once a second. `seq` counts statuses, apart from emotion events."""
+    """`moodring.status.v1`: the health of a stream, once a second. `seq` counts status events only."""
 
     source: str
     time_utc: str

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moodring.evaluation.metrics import risk_coverage
-from moodring.fusion import LEAST
+from moodring.fusion import MIN_WEIGHT
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -31,7 +31,7 @@ def fit_face_weight(face: F32, voice: NDArray[Any], truth: I64) -> float:
 
     def negative_log(weight: float) -> float:
         mixed = weight * face + (1 - weight) * voice
-        return float(-np.log(np.maximum(mixed[np.arange(len(truth)), truth], LEAST)).mean())
+        return float(-np.log(np.maximum(mixed[np.arange(len(truth)), truth], MIN_WEIGHT)).mean())
 
     return round(float(min(np.linspace(0.05, 0.95, 91), key=negative_log)), 4)
 

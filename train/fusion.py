@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from moodring.evaluation.data.readers import list_ravdess
 from moodring.evaluation.metrics import classification_metrics
 from moodring.evaluation.pairs import PAIRING, draw_pairs
-from moodring.fusion import LEAST, tempered
+from moodring.fusion import MIN_WEIGHT, tempered
 from moodring.labels import CLASSES, FACE_CLASSES, LABELS
 from moodring.train.data.branch_outputs import (
     FaceOutputs,
@@ -83,7 +83,7 @@ def _batch(
 
 
 def _log(probabilities: F32) -> Tensor:
-    return torch.log(torch.from_numpy(np.maximum(probabilities, LEAST)))
+    return torch.log(torch.from_numpy(np.maximum(probabilities, MIN_WEIGHT)))
 
 
 def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -100,7 +100,7 @@ def _clip_loss(joint: FusionHead, part: dict[str, Tensor]) -> Tensor:
     prediction = torch.softmax(joint(part["face"], part["voice"], part["presence"]), dim=1)
     sums = torch.zeros(len(part["truth"]), CLASSES).index_add(0, part["pair"], prediction)
     mean = sums / torch.bincount(part["pair"])[:, None]
-    return -torch.log(torch.clamp(mean[torch.arange(len(mean)), part["truth"]], min=LEAST)).mean()
+    return -torch.log(torch.clamp(mean[torch.arange(len(mean)), part["truth"]], min=MIN_WEIGHT)).mean()
 
 
 def fusion_heads(model: nn.Module) -> list[FusionHead]:
@@ -125,7 +125,7 @@ def validate(model: nn.Module, faces: FaceOutputs, voices: SpeechOutputs, recipe
         )
         prediction = pairs.mean(softmax(logits))
         figures[f"accuracy_{head}"] = float((prediction.argmax(axis=1) == pairs.truth).mean())
-        total += float(-np.log(np.maximum(prediction[np.arange(len(prediction)), pairs.truth], LEAST)).mean())
+        total += float(-np.log(np.maximum(prediction[np.arange(len(prediction)), pairs.truth], MIN_WEIGHT)).mean())
     return {"validation_loss": total, **figures, "score": -total}
 
 

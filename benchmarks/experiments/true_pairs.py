@@ -21,7 +21,7 @@ from moodring.errors import DataError
 from moodring.evaluation.data.readers import RavdessClip
 from moodring.evaluation.metrics import classification_metrics
 from moodring.evaluation.pairs import PAIRING, merge_calm
-from moodring.fusion import LEAST
+from moodring.fusion import MIN_WEIGHT
 from moodring.labels import CALM, CLASSES, FACE_CLASSES, NEUTRAL
 from moodring.train.data.branch_outputs import SpeechOutputs, fold_of
 from moodring.train.data.splits import FOLDS
@@ -116,7 +116,7 @@ def fit_fusion_head(faces: F64, voices: F64, labels: I64) -> FusionHead:
 
 
 def _log(probabilities: NDArray[Any]) -> NDArray[np.float32]:
-    return np.log(np.maximum(probabilities, LEAST)).astype(np.float32)
+    return np.log(np.maximum(probabilities, MIN_WEIGHT)).astype(np.float32)
 
 
 def fuse_by_rule(rule: str, faces: F64, voices: F64, joint: FusionHead, weight: float) -> F64:

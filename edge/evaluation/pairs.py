@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moodring.errors import DataError
-from moodring.fusion import NEW, Fuser
+from moodring.fusion import FRESH, Fuser
 from moodring.labels import CALM, LABELS, NEUTRAL
 from moodring.types import F32, BranchOutput
 
@@ -115,7 +115,7 @@ def fuse_conflicting(sample: Sample, fuser: Fuser, freshness: Sequence[float]) -
     """
 
     def fused(**fresh: float) -> FuseFunction:
-        both = (fresh.get("face", NEW[0]), fresh.get("speech", NEW[1]))
+        both = (fresh.get("face", FRESH[0]), fresh.get("speech", NEW[1]))
         return lambda face, voice: fuser.fuse(face, voice, both)
 
     return {
