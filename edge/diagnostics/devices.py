@@ -1,4 +1,4 @@
-"""`moodring devices`: this machine's cameras and microphones, and what keeps them from being used."""
+"""`moodring devices`: the cameras and microphones of this machine, and why some cannot be used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from moodring.errors import DeviceError
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One camera or microphone: `use` is what --video or --audio takes, `trouble` what is in the way and what to do."""
+    """One camera or microphone. `use` is its name for --video or --audio, `trouble` why it cannot be used and what to do."""
 
     kind: str
     use: str
@@ -29,7 +29,7 @@ class Device:
 
 
 def cameras(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/video4linux")) -> list[Device]:
-    """Return the V4L2 cameras; the first that may be opened is the default."""
+    """Return the V4L2 cameras. The first one with permission to open it is the default."""
     found: list[Device] = []
     for node in camera_nodes(dev, classes):
         usable = os.access(node, os.R_OK | os.W_OK)
@@ -40,24 +40,24 @@ def cameras(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/video4lin
                 _read_line(classes / node.name / "name") or node.name,
                 _detail(node) if usable else "",
                 default=usable and not any(other.default for other in found),
-                trouble="" if usable else f"this user may not open it: {VIDEO_GROUP_HINT}",
+                trouble="" if usable else f"no permission to open it: {VIDEO_GROUP_HINT}",
             )
         )
     return found
 
 
 def _detail(node: Path) -> str:
-    """Say in which forms a camera gives pictures, and who uses it now."""
+    """Return the capture formats of a camera and the processes that use it."""
     try:
-        forms = [str(form) for form in capture_formats(node)]
+        formats = [str(each) for each in capture_formats(node)]
     except OSError as error:
-        forms = [f"it cannot be asked ({error.strerror})"]
+        formats = [f"its formats cannot be read ({error.strerror})"]
     users = processes_using(node)
-    return ", ".join([*forms, *([f"in use by {' and '.join(users)}"] if users else [])])
+    return ", ".join([*formats, *([f"in use by {' and '.join(users)}"] if users else [])])
 
 
 def _read_line(path: Path) -> str:
-    """Return a small file's text, or nothing where there is none."""
+    """Return the text of a small file; an empty string where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError):
@@ -65,7 +65,7 @@ def _read_line(path: Path) -> str:
 
 
 def microphones() -> list[Device]:
-    """Return the inputs that PortAudio knows; raise DeviceError where PyAudio is not installed."""
+    """Return the inputs that PortAudio lists. Raises DeviceError where PyAudio is not installed."""
     return [
         Device("microphone", str(m.index), m.name, f"{m.rate_hz} Hz, {m.channels} channels", m.default)
         for m in list_microphones()
@@ -73,7 +73,7 @@ def microphones() -> list[Device]:
 
 
 def main(*, as_json: bool) -> int:
-    """Print all devices; return 0 where there is any that can be used, else 1."""
+    """Print all devices; return 0 where at least one can be used, else 1."""
     found, trouble = cameras(), ""
     try:
         found += microphones()
@@ -87,7 +87,7 @@ def main(*, as_json: bool) -> int:
             note = device.trouble or ", ".join(filter(None, ("default" if device.default else "", device.detail)))
             table.add_row(device.kind, device.use, device.name, note)
         console = Console()
-        console.print(table if found else "no camera and no microphone was found; moodring run FILE reads a recording")
+        console.print(table if found else "no camera and no microphone found; replay a recording with moodring run FILE")
         if trouble:
             console.print(trouble)
     return 0 if any(not device.trouble for device in found) else 1

@@ -1,7 +1,7 @@
-"""`moodring doctor`: what of this machine works, what does not, and what to do about it.
+"""`moodring doctor`: checks of devices, libraries, models and permissions, with advice on each failure.
 
-Looks, and opens next to nothing: no camera, no microphone stream, no socket. Every check answers with findings and none
-raises, so that one broken part does not hide the others.
+It opens no camera, no microphone stream and no socket. Every check returns findings and none raises, so that one failure does
+not hide the others.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ PACKAGE = Path(__file__).resolve().parents[1]
 BUNDLE = bundles.DEFAULT
 CLIP = PACKAGE / "samples" / "clip.mp4"
 CASCADES = tuple(f"haarcascade_{kind}.xml" for kind in ("frontalface_default", "frontalface_alt2", "profileface"))
-REINSTALL = "install moodring again: in a clone remove .venv and say make run, else pip install --force-reinstall moodring"
+REINSTALL = "reinstall moodring: in a clone remove .venv and run make run, otherwise pip install --force-reinstall moodring"
 
-# What publishing elsewhere than to a file needs: the extra's name, its package, and what it brings.
+# Extras for publishing: name of the extra, its package, and its purpose.
 EXTRAS = {
     "mqtt": ("paho-mqtt", "events to an MQTT broker"),
     "metrics": ("prometheus_client", "metrics and health pages"),
     "lsl": ("pylsl", "the Lab Streaming Layer"),
 }
 
-# y = x + x over two float32, as ONNX opset 13: enough to see that an engine loads, compiles and runs.
+# y = x + x on two float32, ONNX opset 13: tests that an engine loads, compiles and runs a model.
 TINY_MODEL = (
     b"\x08\x08\x12\x00:5\n\x0e\n\x01x\n\x01x\x12\x01y\x22\x03Add\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n"
     b"\x02\x08\x02b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x02B\x04\n\x00\x10\r"
@@ -57,7 +57,7 @@ TINY_INPUT = np.array([1.0, 2.0], dtype=np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at. `advice` says what to do and is empty where nothing needs doing."""
+    """The result of one check. `advice` is empty where nothing needs to be done."""
 
     name: str
     status: Status
@@ -66,7 +66,7 @@ class Finding:
 
 
 def diagnose(bundle: Path = BUNDLE) -> list[Finding]:
-    """Look at everything, in the order in which a run needs it."""
+    """Run all checks, in the order in which a run needs the parts."""
     return [
         check_python(),
         *check_libraries(),
@@ -74,7 +74,7 @@ def diagnose(bundle: Path = BUNDLE) -> list[Finding]:
         check_backend("onnxruntime", run_onnxruntime),
         check_backend("openvino", run_openvino) if is_installed("openvino") else no_openvino(),
         check_bundle(bundle),
-        check_forms(bundle),
+        check_variants(bundle),
         check_cameras(),
         check_microphones(),
         check_clip(),
@@ -144,7 +144,7 @@ def check_backend(name: str, run: Any) -> Finding:
     try:
         answer = run()
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        return Finding(f"backend {name}", "fail", f"cannot run a model of one node: {error}", REINSTALL)
+        return Finding(f"backend {name}", "fail", f"cannot run a one-node model: {error}", REINSTALL)
     if not np.array_equal(answer, TINY_INPUT + TINY_INPUT):
         return Finding(f"backend {name}", "fail", f"computes 1+1, 2+2 as {answer}", REINSTALL)
     return Finding(f"backend {name}", "ok", "runs")
@@ -155,7 +155,7 @@ def no_openvino() -> Finding:
 
 
 def check_extra(extra: str, package: str, what: str) -> Finding:
-    """Look up a package without loading it: one that is missing is no failure."""
+    """Check that a package is installed, without importing it. A missing extra is not a failure."""
     try:
         return Finding(f"extra {extra}", "ok", f"{package} {importlib.metadata.version(package)}: {what}")
     except importlib.metadata.PackageNotFoundError:
@@ -175,16 +175,16 @@ def check_bundle(folder: Path = BUNDLE) -> Finding:
     return Finding("bundle", "ok", f"{bundle.name} {bundle.id}: {', '.join(bundle.models)}")
 
 
-def check_forms(folder: Path = BUNDLE) -> Finding:
-    """Say in which form `inference.backend: auto` runs each network, and why."""
+def check_variants(folder: Path = BUNDLE) -> Finding:
+    """Report the variant of each network that `inference.backend: auto` selects, and why."""
     try:
         plan, why = tuning.plan(bundles.load(folder, required=()), "auto", "auto")
     except MoodringError:
-        return Finding("inference", "fail", "no bundle to run", "see the line above")
+        return Finding("inference", "fail", "no valid bundle", "see the finding above")
     return Finding("inference", "ok", f"auto is {tuning.describe(plan)} ({why})")
 
 
-# --- devices: a missing one is no failure, since a run goes on with what is left ------------------------------------
+# --- devices: a missing one is not a failure, because a run continues without it -------------------------------------
 
 
 def check_cameras(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/video4linux")) -> Finding:
@@ -192,10 +192,10 @@ def check_cameras(dev: Path = Path("/dev"), classes: Path = Path("/sys/class/vid
         return Finding("camera", "ok", "macOS asks for permission at the first `moodring run`")
     found = cameras(dev, classes)
     if not found:
-        return Finding("camera", "warn", f"no {dev}/video*", "connect a camera, or give a recording: moodring run FILE")
+        return Finding("camera", "warn", f"no {dev}/video*", "connect a camera, or replay a recording: moodring run FILE")
     described = ", ".join(f"{camera.use} {camera.name}" for camera in found)
     if all(camera.trouble for camera in found):
-        return Finding("camera", "warn", f"{described}: this user may not open it", VIDEO_GROUP_HINT)
+        return Finding("camera", "warn", f"{described}: no permission to open it", VIDEO_GROUP_HINT)
     return Finding("camera", "ok", described)
 
 
@@ -207,17 +207,17 @@ def check_microphones(sound: Path = Path("/dev/snd")) -> Finding:
     try:
         found = list_microphones()
     except (DeviceError, OSError) as error:
-        return Finding("microphone", "warn", f"PyAudio cannot list devices: {error}", "is a sound server running?")
+        return Finding("microphone", "warn", f"PyAudio cannot list devices: {error}", "check that a sound server is running")
     default = next((microphone.name for microphone in found if microphone.default), None)
     if default is not None:
-        return Finding("microphone", "ok", f"{default} (default), {len(found)} in all")
+        return Finding("microphone", "ok", f"{default} (default), {len(found)} in total")
     if found:
         names = ", ".join(microphone.name for microphone in found)
-        return Finding("microphone", "warn", f"no default input among {names}", "choose one: --audio NAME")
+        return Finding("microphone", "warn", f"no default input among {names}", "name one: --audio NAME")
     if sound.is_dir() and not any(os.access(node, os.R_OK) for node in sound.glob("pcmC*c")):
         advice = "sudo usermod -aG audio $USER, then log in again"
-        return Finding("microphone", "warn", f"none found, and this user may not read {sound}", advice)
-    return Finding("microphone", "warn", "none found", "connect a microphone, or give a recording: moodring run FILE")
+        return Finding("microphone", "warn", f"none found, and no permission to read {sound}", advice)
+    return Finding("microphone", "warn", "none found", "connect a microphone, or replay a recording: moodring run FILE")
 
 
 def check_clip(path: Path = CLIP) -> Finding:
@@ -234,16 +234,16 @@ def check_clip(path: Path = CLIP) -> Finding:
     return Finding("bundled clip", "ok", f"{seconds:.0f} s of {' and '.join(kinds)}")
 
 
-# --- what is said ---------------------------------------------------------------------------------------------------
+# --- output ---------------------------------------------------------------------------------------------------------
 
-PIPED_WIDTH = 200  # a line stays a line for grep
+PIPED_WIDTH = 200  # columns when piped: one finding stays on one line
 STYLES: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def print_table(findings: list[Finding]) -> None:
-    """Print one line a finding, and below it what to do."""
+    """Print one line for each finding, and its advice below."""
     table = Table("", "what", "found", box=None, pad_edge=False)
-    for finding in findings:  # as Text: a name in square brackets is not markup
+    for finding in findings:  # as Text: square brackets in a name are not markup
         table.add_row(Text(finding.status, STYLES[finding.status]), finding.name, Text(finding.detail))
         if finding.advice:
             table.add_row("", "", Text(f"-> {finding.advice}"))
@@ -259,34 +259,34 @@ def to_json(findings: list[Finding]) -> str:
 
 
 def tune(folder: Path, json: bool) -> int:
-    """Measure every form of every network, remember it for `inference.backend: auto`, and print it; return 0."""
+    """Measure every variant of every network, store the result for `inference.backend: auto`, and print it; return 0."""
     bundle = bundles.load(folder, required=())
-    print(f"moodring: measuring bundle {bundle.id}, about 15 seconds; leave the machine alone", file=sys.stderr, flush=True)
+    print(f"moodring: measuring bundle {bundle.id} for about 15 seconds; do not use the machine", file=sys.stderr, flush=True)
     timings = tuning.tune(bundle)
     plan, _ = tuning.plan(bundle, "auto", "auto")
-    kept = str(tuning.cache_path(bundle, threads=1))
+    cache = str(tuning.cache_path(bundle, threads=1))
     if json:
         rows = [
             {**dataclasses.asdict(variant), "network": name, "chosen": plan[name] == variant, **dataclasses.asdict(timing)}
-            for name, by_form in timings.items()
-            for variant, timing in by_form.items()
+            for name, by_variant in timings.items()
+            for variant, timing in by_variant.items()
         ]
-        print(dumps({"bundle": bundle.id, "kept": kept, "forms": rows}, indent=2))
+        print(dumps({"bundle": bundle.id, "kept": cache, "forms": rows}, indent=2))
         return 0
-    table = Table("", "network", "form", "hot ms", "paced ms", "paced p95", "of a core", box=None, pad_edge=False)
-    for name, by_form in timings.items():
-        for variant, timing in by_form.items():
+    table = Table("", "network", "variant", "hot ms", "paced ms", "paced p95", "CPU share", box=None, pad_edge=False)
+    for name, by_variant in timings.items():
+        for variant, timing in by_variant.items():
             mark = Text("auto" if plan[name] == variant else "", "green")
             milliseconds = (f"{value:.2f}" for value in (timing.hot_ms.p50, timing.paced_ms.p50, timing.paced_ms.p95))
             table.add_row(mark, name, str(variant), *milliseconds, f"{100 * timing.cpu_share:.2f} %")
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     console.print(table)
-    console.print(f"kept in {kept}; what the configuration leaves at `auto` follows it from the next start on", highlight=False)
+    console.print(f"stored in {cache}; `auto` settings use it from the next start", highlight=False)
     return 0
 
 
 def main(json: bool, bundle: str = "default", tuned: bool = False) -> int:
-    """Run `moodring doctor`; return 0 if nothing failed, else 1. Warnings do not count."""
+    """Run `moodring doctor`; return 1 where a check failed, else 0. Warnings are not failures."""
     folder = bundles.resolve(bundle)
     if tuned:
         return tune(folder, json)

@@ -21,8 +21,8 @@ from moodring.config import Config, SpeechConfig
 from moodring.diagnostics.bench import hot, recording
 from moodring.diagnostics.bench import paced as live
 from moodring.diagnostics.bench.hot import IDENTITY
-from moodring.diagnostics.bench.kernels import KERNELS, Floor
-from moodring.diagnostics.bench.machine import Look, describe, troubles
+from moodring.diagnostics.bench.kernels import KERNELS, KernelBaseline
+from moodring.diagnostics.bench.machine import Snapshot, describe, troubles
 from moodring.diagnostics.bench.measured import STAGES, Measured, measured_pipeline
 from moodring.diagnostics.bench.timing import Stage, quantiles_us, spread
 from moodring.diagnostics.peers import cameras
@@ -89,9 +89,9 @@ def test_the_hot_part_compares_every_stage_with_its_kernel(tiny_bundle: Path, cl
     config = Config(speech=SpeechConfig("cv2"))
     whole = measured_pipeline(config, bundle, IDENTITY, open_networks(config, bundle), inner=False)
     kept = Kept()
-    floor = Floor(bundle, fixed_plan(bundle, "onnx", "fp32"), clip.reduction)
+    floor = KernelBaseline(bundle, fixed_plan(bundle, "onnx", "fp32"), clip.reduction)
     figures = hot.judge(lambda: hot.sample(measured, whole, floor, clip, kept))
-    assert hot.LEAST <= figures["processes"] <= hot.MOST
+    assert hot.MIN_PROCESSES <= figures["processes"] <= hot.MAX_PROCESSES
     assert figures["ratios"].keys() >= {"frame", "frame_mean", "stream", "decode", "detect", "face", "mfcc"}
     assert figures["floor_us"].keys() >= set(KERNELS) - {"speech"}
     assert all(ratio > 0 for ratio in figures["ratios"].values())
@@ -115,8 +115,8 @@ def test_a_recording_without_a_picture_or_a_face_is_said(tmp_path: Path, tiny_bu
     bundle = bundles.load(tiny_bundle)
     black = np.asarray(cv2.imencode(".jpg", np.zeros((480, 640), np.uint8))[1], np.uint8).reshape(-1)
     empty = dataclasses.replace(clip, jpegs=[black] * 4)
-    with pytest.raises(MediaError, match="no face was read"):
-        hot.sample(measured, measured, Floor(bundle, fixed_plan(bundle, "onnx", "fp32"), 1), empty, Kept())
+    with pytest.raises(MediaError, match="no face was classified"):
+        hot.sample(measured, measured, KernelBaseline(bundle, fixed_plan(bundle, "onnx", "fp32"), 1), empty, Kept())
 
 
 def test_times_spread_and_the_machine():
@@ -130,7 +130,7 @@ def test_times_spread_and_the_machine():
     quiet = {"others_cores": 0.1, "stolen_cores": None, "throttled": 0}
     assert troubles(quiet) == []
     assert len(troubles({"others_cores": 1.5, "stolen_cores": 0.5, "throttled": 2})) == 3
-    assert Look.now().until(Look.now())["seconds"] >= 0
+    assert Snapshot.now().until(Snapshot.now())["seconds"] >= 0
     assert describe()["cores"] == os.cpu_count()
 
 

@@ -1,7 +1,7 @@
-"""The whole chain as fast as it goes, over and over, beside the bare kernels: what everything costs at the least.
+"""The whole chain at full speed, beside the kernel baseline.
 
-Where a process comes to lie in memory moves its times more than anything within it does. So the rounds are run by several
-processes, one after the other, each a sample.
+The memory layout of a process changes its times more than anything inside it. Several processes therefore run the rounds one
+after the other, and each is one sample.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import cv2
 from moodring.clock import NS_PER_S
 from moodring.config import Config
 from moodring.diagnostics.bench import recording as recordings
-from moodring.diagnostics.bench.kernels import KERNELS, Floor
+from moodring.diagnostics.bench.kernels import KERNELS, KernelBaseline
 from moodring.diagnostics.bench.measured import STAGES, Measured, measured_pipeline
 from moodring.diagnostics.bench.recording import RATE_HZ, Recording
 from moodring.diagnostics.bench.timing import NOISY_SPREAD, spread
@@ -36,17 +36,17 @@ from moodring.publish.base import Publisher
 from moodring.publish.jsonl import JsonLines
 from moodring.types import AudioBlock, DeviceState, EventIdentity
 
-ROUNDS = 2  # of a process, after one to warm up: each once with a watch at every stage, and once at a frame as a whole
-LEAST, MOST = 3, 8  # processes
-LAST = 3  # that must agree
+ROUNDS = 2  # in each process after one for warm-up: each round times every stage, then whole frames
+MIN_PROCESSES, MAX_PROCESSES = 3, 8
+LAST = 3  # processes that must agree
 IDENTITY = EventIdentity("/moodring/bench/bench/0", lambda ns: f"1970-01-01T00:00:{ns // 10**9 % 60:02d}.000000Z")
-FRAME_STAGES = ("decode", "see")  # what a frame with a followed face goes through
+FRAME_STAGES = ("decode", "see")  # the stages of a frame with a tracked face
 FRAME_KERNELS = ("decode", "detect", "face")
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one process found: medians and means of thread CPU in microseconds, and that of a whole pass in seconds."""
+    """The figures of one process: medians and means of thread CPU time in us, and CPU time of a whole pass in s."""
 
     ours_us: dict[str, float]
     floor_us: dict[str, float]
@@ -56,7 +56,7 @@ class Sample:
     stages: dict[str, Any]
 
     def ratios(self) -> dict[str, float]:
-        """Return ours over the floor: for a frame with a followed face, its mean, the whole stream, and by kernel."""
+        """Return our time relative to the kernel baseline: median and mean frame, the whole stream, and each kernel."""
         floor_us = sum(self.floor_us[name] for name in FRAME_KERNELS)
         found = {
             "frame": sum(self.ours_us[name] for name in FRAME_STAGES) / floor_us,
@@ -67,7 +67,7 @@ class Sample:
 
 
 def measure(source: str, bundle: Path) -> dict[str, Any]:
-    """Let processes measure until the last ones agree within a tenth on every ratio, or enough have tried."""
+    """Start processes until the last ones agree within 10 % on every ratio, or the maximum number is reached."""
     command = [sys.executable, "-m", "moodring.diagnostics.bench.hot", source, str(bundle)]
 
     def one() -> Sample:
@@ -80,9 +80,9 @@ def measure(source: str, bundle: Path) -> dict[str, Any]:
 
 
 def judge(one: Callable[[], Sample]) -> dict[str, Any]:
-    """Take samples until the last ones agree, and return the medians of those."""
-    samples = [one() for _ in range(LEAST)]
-    while max(_spreads(samples[-LAST:]).values()) > NOISY_SPREAD and len(samples) < MOST:
+    """Take samples until the last ones agree, and return their medians."""
+    samples = [one() for _ in range(MIN_PROCESSES)]
+    while max(_spreads(samples[-LAST:]).values()) > NOISY_SPREAD and len(samples) < MAX_PROCESSES:
         samples.append(one())
     last = samples[-LAST:]
     spreads = _spreads(last)
@@ -106,8 +106,8 @@ def _spreads(samples: list[Sample]) -> dict[str, float]:
     return {name: spread([ratios[name] for ratios in each]) for name in each[0]}
 
 
-def sample(staged: Measured, whole: Measured, floor: Floor, recording: Recording, publisher: Publisher) -> Sample:
-    """Pass the recording through, some times after one to warm up: `whole` times frames as a whole, `staged` each stage."""
+def sample(staged: Measured, whole: Measured, floor: KernelBaseline, recording: Recording, publisher: Publisher) -> Sample:
+    """Play the recording several times after a warm-up; `whole` times whole frames, `staged` each stage."""
     for one in (staged, whole):
         _pass(one, floor, recording, publisher)
         one.recorder.clear()
@@ -118,7 +118,7 @@ def sample(staged: Measured, whole: Measured, floor: Floor, recording: Recording
             _pass(one, floor, recording, publisher)
     stages = staged.recorder.stages
     if not stages["see"].cpu_ns:
-        raise MediaError("no face was read in the whole recording; name one with a face that can be seen")
+        raise MediaError("no face was classified in the recording; name a file that shows a face")
     ours = {name: stage.cpu_ns for name, stage in stages.items() if stage.cpu_ns}
     ours |= {name: whole.recorder.stages[name].cpu_ns for name in FRAME_STAGES}
     bare = {name: stage.cpu_ns for name, stage in floor.stages.items() if stage.cpu_ns}
@@ -132,8 +132,8 @@ def sample(staged: Measured, whole: Measured, floor: Floor, recording: Recording
     )
 
 
-def _pass(measured: Measured, floor: Floor, recording: Recording, publisher: Publisher) -> None:
-    """Put the recording through once: pictures and sound in the order of their times, an event every fifth of a second."""
+def _pass(measured: Measured, floor: KernelBaseline, recording: Recording, publisher: Publisher) -> None:
+    """Play the recording once: frames and sound in the order of their times, and an event every 0.2 s."""
     pipeline = measured.pipeline
     pipeline.reset()
     publish = measured.recorder.stages["publish"].timed(publisher.publish)
@@ -160,7 +160,7 @@ def _pass(measured: Measured, floor: Floor, recording: Recording, publisher: Pub
 
 
 def main() -> int:
-    """Print one sample; what `measure` starts."""
+    """Print one sample as JSON. `measure` starts this in a new process."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("source")
     parser.add_argument("bundle", type=Path)
@@ -175,7 +175,7 @@ def main() -> int:
             publisher = JsonLines(str(Path(folder) / "events.jsonl"))
             networks = open_networks(config, bundle, plan)
             each, whole = (measured_pipeline(config, bundle, IDENTITY, networks, inner=inner) for inner in (True, False))
-            found = sample(each, whole, Floor(bundle, plan, played.reduction), played, publisher)
+            found = sample(each, whole, KernelBaseline(bundle, plan, played.reduction), played, publisher)
             publisher.close()
     except MoodringError as error:
         print(error, file=sys.stderr)

@@ -1,7 +1,7 @@
-"""The kernels that nobody can do without, bare: what a frame, a block of sound and a window cost at the least.
+"""The kernel baseline: the bare library calls that a frame, a block of sound and a window need at least.
 
-Each gets the very data that the pipeline has just worked on: decoding the JPEG, one pass of the cascade over the region round
-the known face (cut out and scaled beforehand), the FFT and the product with the mel filters, one call of each session.
+Each call gets the data that the pipeline has just processed: decoding the JPEG, one pass of the cascade over the region around
+the tracked face (cropped and scaled beforehand), the FFT and the mel filter product, and one call of each session.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from moodring.types import U8
 KERNELS = ("decode", "detect", "face", "mfcc", "speech")
 
 
-class Floor:
-    """Runs the bare kernels and takes their times."""
+class KernelBaseline:
+    """Runs and times the bare kernels."""
 
     def __init__(self, bundle: Bundle, plan: VariantPlan, reduction: int) -> None:
         self.stages = {name: Stage() for name in KERNELS}
@@ -42,7 +42,7 @@ class Floor:
         self._mel = _mel(bundle.spec)
 
     def frame(self, jpeg: U8, grey: U8, box_xywh: tuple[int, int, int, int]) -> None:
-        """Take the time of a frame's kernels; `grey` is the decoded picture, the box that of the face read in it."""
+        """Time the kernels of a frame. `grey` is the decoded frame, the box that of the classified face."""
         self.stages["decode"].timed(decode_jpeg)(jpeg, self._reduction)
         region, sides = _region(grey, box_xywh)
         search = self.stages["detect"].timed(self._cascade.detectMultiScale2)
@@ -52,19 +52,19 @@ class Floor:
         self.stages["face"].timed(self._sessions["face"])(crop)
 
     def block(self, samples: int) -> None:
-        """Take the time of the kernels of a block of sound."""
+        """Time the kernels of a block of sound."""
         frames = samples // self._spec.speech.mfcc.hop_samples
         if frames:
             self.stages["mfcc"].timed(self._mel)(frames)
 
     def window(self) -> None:
-        """Take the time of one call of the speech network."""
+        """Time one call of the speech network."""
         if "speech" in self._sessions:
             self.stages["speech"].timed(self._sessions["speech"])(self._window)
 
 
 def _session(bundle: Bundle, name: str, variant: NetworkVariant) -> Callable[[dict[str, Any]], Any]:
-    """Return the engine's own call, without anything of ours round it where the engine is ONNX Runtime."""
+    """Return the bare call of the engine; for engines other than ONNX Runtime, our wrapper."""
     if variant.backend != "onnx":
         return bundle.open(name, variant.precision, variant.backend).run
     options = onnxruntime.SessionOptions()
@@ -92,13 +92,13 @@ def _mel(spec: PreprocessSpec) -> Callable[[int], None]:
 
 
 def _region(grey: U8, box_xywh: tuple[int, int, int, int]) -> tuple[U8, tuple[int, int]]:
-    """Cut out and scale what the cascade looks at, as the detector does; return it and the sides of the faces looked for."""
+    """Return the region that the detector scans, cropped and scaled, and the smallest and largest face side in it."""
     x, y, side, _ = box_xywh
     reach = side * (0.5 + QUICK_SEARCH.pad)
     left, top = max(0, int(x + side / 2 - reach)), max(0, int(y + side / 2 - reach))
     region = grey[top : int(y + side / 2 + reach), left : int(x + side / 2 + reach)]
     scale = QUICK_SEARCH.face_side / side
     size = (round(region.shape[1] * scale), round(region.shape[0] * scale))
-    wanted = QUICK_SEARCH.face_side * SEARCH_BOX_GAIN
+    side_in_region = QUICK_SEARCH.face_side * SEARCH_BOX_GAIN
     scaled = np.asarray(cv2.resize(region, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-    return scaled, (round(QUICK_SEARCH.sizes[0] * wanted), round(QUICK_SEARCH.sizes[1] * wanted))
+    return scaled, (round(QUICK_SEARCH.sizes[0] * side_in_region), round(QUICK_SEARCH.sizes[1] * side_in_region))

@@ -1,11 +1,10 @@
-"""The machine that a benchmark runs on: what it is, and whether it was left alone, kept its speed and stayed cool."""
+"""The machine of a benchmark: its description, and whether other load, clock changes or throttling disturbed it."""
 
 from __future__ import annotations
 
 import datetime as dt
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +12,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from moodring.evaluation.provenance import commit
 from moodring.inference.processor import processor
 
 PACKAGES = ("moodring", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "av")
 CPUS = Path("/sys/devices/system/cpu")
 RAPL = Path("/sys/class/powercap")
-BUSY_OTHERS = 0.25  # of one core: so much of other programs' work makes a run noisy
+COMMIT_DIGITS = 7
+BUSY_OTHERS = 0.25  # cores used by other programs from which a run counts as noisy
 
 
 def describe(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
-    """Return processor, cores, frequency policy, versions of these packages, commit and date."""
+    """Return processor, cores, frequency governor, package versions, commit and date."""
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -30,33 +31,34 @@ def describe(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
         "python": platform.python_version(),
         "governor": _text(CPUS / "cpu0/cpufreq/scaling_governor"),
         "packages": {name: found for name in packages if (found := _version(name))},
-        "commit": _commit(),
+        "commit": (commit() or "")[:COMMIT_DIGITS] or None,
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
     }
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What the kernel has counted up to a moment; what it does not tell is None."""
+class Snapshot:
+    """Counters of the kernel at one moment; None where the kernel does not provide one."""
 
     wall_s: float
-    own_cpu_s: float  # with that of the processes it started and saw end
-    busy_cpu_s: float | None  # of all programs, on all cores
-    stolen_s: float | None  # by other guests of the host
+    own_cpu_s: float  # includes child processes that have ended
+    busy_cpu_s: float | None  # all programs, all cores
+    stolen_s: float | None  # taken by other virtual machines of the host
     energy_j: float | None
     throttled: int | None
     mhz: float | None
 
     @classmethod
-    def now(cls) -> Look:
+    def now(cls) -> Snapshot:
+        """Return the counters now."""
         busy, stolen = _cpu_seconds()
         return cls(
             wall_s=time.monotonic(), own_cpu_s=_own_cpu_s(), busy_cpu_s=busy, stolen_s=stolen,
             energy_j=_energy_j(), throttled=_throttled(), mhz=_mhz(),
         )  # fmt: skip
 
-    def until(self, later: Look) -> dict[str, Any]:
-        """Return what happened between two looks. `others_cores` is how many cores other programs kept busy."""
+    def until(self, later: Snapshot) -> dict[str, Any]:
+        """Return the differences between two snapshots. `others_cores` is the number of cores that other programs used."""
         wall_s = later.wall_s - self.wall_s
         others = None
         if self.busy_cpu_s is not None and later.busy_cpu_s is not None:
@@ -74,19 +76,19 @@ class Look:
 
 
 def troubles(between: dict[str, Any]) -> list[str]:
-    """Return in words what makes the figures of that time hard to believe."""
+    """Return, in words, the disturbances in that time."""
     found = []
     if (between["others_cores"] or 0.0) > BUSY_OTHERS:
-        found.append(f"other programs kept {between['others_cores']:.1f} cores busy")
+        found.append(f"other programs used {between['others_cores']:.1f} cores")
     if (between["stolen_cores"] or 0.0) > BUSY_OTHERS:
-        found.append(f"the host took {between['stolen_cores']:.1f} cores away")
+        found.append(f"the host withheld {between['stolen_cores']:.1f} cores")
     if between["throttled"]:
-        found.append("the processor was throttled for its heat")
+        found.append("the processor was throttled")
     return found
 
 
 def memory_mb() -> dict[str, float]:
-    """Return resident memory now and at its peak, in MB; nothing where the kernel does not tell."""
+    """Return resident memory, now and peak, in MB; empty where the kernel does not provide it."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -137,18 +139,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _commit() -> str | None:
-    """The commit of the sources, where this runs from a checkout."""
-    here = Path(__file__).resolve().parents[3]
-    if not (here / ".git").exists():
-        return None
-    try:
-        run = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607  wherever it is installed
-            cwd=here, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    except OSError:
-        return None
-    return run.stdout.strip() or None

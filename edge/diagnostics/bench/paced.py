@@ -1,7 +1,7 @@
-"""The chain at the pace of life: a camera and a microphone that play the recording, through the runtime's own threads.
+"""The chain in real time: a simulated camera and microphone play the recording through the threads of the runtime.
 
-A frame is stamped when it arrives, as a camera's is; the answer to it is there when the face branch has read it, and the event
-when the fuser's next tick has been written.
+A frame is stamped when it arrives, like that of a camera. Its answer is the output of the face branch; its event is published
+at the next tick.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from moodring.capture.base import CapturedFrame, LiveAudioSource, LiveVideoSource
 from moodring.clock import NS_PER_MS, NS_PER_S, MonotonicClock
-from moodring.diagnostics.bench.machine import Look, memory_mb, troubles
+from moodring.diagnostics.bench.machine import Snapshot, memory_mb, troubles
 from moodring.diagnostics.bench.measured import STAGES, Measured, StageRecorder
 from moodring.diagnostics.bench.recording import BLOCK, RATE_HZ, Recording
 from moodring.diagnostics.bench.timing import NOISY_SPREAD, spread
@@ -30,7 +30,7 @@ EVENTS_HZ = 5
 
 
 class PlayedCamera:
-    """Gives a recording's JPEGs at its pace, for ever, undecoded as a network camera does; it begins at picture `first`."""
+    """Plays the JPEGs of a recording in real time, in a loop, undecoded like a network camera; starts at frame `first`."""
 
     def __init__(self, recording: Recording, first: int = 0) -> None:
         self.name = recording.name
@@ -48,11 +48,11 @@ class PlayedCamera:
         return self._recording.captured(self._next - 1, time.monotonic_ns())
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
 
 class PlayedMicrophone:
-    """Gives a recording's sound in blocks of 20 ms at its pace, for ever."""
+    """Plays the sound of a recording in blocks of 20 ms in real time, in a loop."""
 
     blocks_dropped = 0
 
@@ -73,21 +73,21 @@ class PlayedMicrophone:
         return block, time.monotonic_ns()
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
 
 Devices = tuple[LiveVideoSource, LiveAudioSource | None]
 
 
 def played(recording: Recording, first: int = 0) -> Devices:
-    """Return the recording as devices; no microphone where it has no sound."""
+    """Return the recording as devices; None instead of a microphone where it has no sound."""
     return PlayedCamera(recording, first), PlayedMicrophone(recording) if recording.sound.size else None
 
 
 def measure(measured: Sequence[Measured], devices: Sequence[Devices], publisher: Publisher, seconds: float) -> dict[str, Any]:
-    """Run one stream or several for some seconds after a warm-up; latencies in ms, CPU of the whole process.
+    """Run one or several streams for some seconds after a warm-up; return latencies in ms and the CPU of the process.
 
-    Stages are those of the first stream, latencies and counts those of all.
+    Stages are those of the first stream; latencies and counts are those of all streams.
     """
     clock = MonotonicClock()
     streams = {}
@@ -101,7 +101,7 @@ def measure(measured: Sequence[Measured], devices: Sequence[Devices], publisher:
     publish = recorders[0].stages["publish"].timed(publisher.publish)
     latencies_ns: list[int] = []
     warm_ns = time.monotonic_ns() + int(WARM_UP_S * NS_PER_S)
-    begun: list[tuple[Look, dict[str, int]]] = []
+    begun: list[tuple[Snapshot, dict[str, int]]] = []
 
     def take(_name: str, event: EmotionEvent) -> None:
         publish(event)
@@ -111,11 +111,11 @@ def measure(measured: Sequence[Measured], devices: Sequence[Devices], publisher:
         elif time.monotonic_ns() >= warm_ns:
             for recorder in recorders:
                 recorder.clear()
-            begun.append((Look.now(), _counted(streams.values())))
+            begun.append((Snapshot.now(), _counted(streams.values())))
 
     run.run(take, tick_ns=int(NS_PER_S / EVENTS_HZ), seconds=WARM_UP_S + seconds)
     begin, before = begun[0]
-    between = begin.until(end := Look.now())
+    between = begin.until(end := Snapshot.now())
     counted = {name: count - before[name] for name, count in _counted(streams.values()).items()}
     cpu_s = end.own_cpu_s - begin.own_cpu_s
     answers_ns = [time_ns for recorder in recorders for time_ns in recorder.answers_ns]
@@ -135,16 +135,20 @@ def measure(measured: Sequence[Measured], devices: Sequence[Devices], publisher:
         "machine": between,
         "troubles": [
             *troubles(between),
-            *(f"its thirds differ by {100 * by:.0f} % in {what}" for what, by in spreads.items() if by > NOISY_SPREAD),
+            *(
+                f"the thirds of the run differ by {100 * by:.0f} % in {what}"
+                for what, by in spreads.items()
+                if by > NOISY_SPREAD
+            ),
         ],
         **memory_mb(),
     }
 
 
 def _spreads(recorder: StageRecorder) -> dict[str, float]:
-    """Return how far the thirds of the run lie apart: in the CPU of a frame that was read, and in how soon it was answered.
+    """Return the spread of the thirds of the run: of the CPU time of a classified frame, and of the time to its answer.
 
-    Quarter points are compared, which hold the frames without a slice of a search: a recording has those in all its parts.
+    The 25th percentiles are compared: they are frames without a search, which occur in all parts of a recording.
     """
     found = {}
     for what, values in (("the CPU of a frame", recorder.stages["see"].cpu_ns), ("the time to an answer", recorder.answers_ns)):

@@ -1,4 +1,4 @@
-"""`moodring bench`: what the daemon costs on this machine and how fast it answers, as one JSON and a table."""
+"""`moodring bench`: the CPU cost and latency of the daemon on this machine, as a table and JSON."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def bench(options: BenchOptions, peers: Peers | None = None) -> int:
     plan, why = tuning.plan(bundle, engine.backend, engine.precision, engine.threads)
     source = options.source or str(SAMPLE_CLIP)
     played = recording.load(source)
-    log(f"{played.name}: {len(played.jpegs)} pictures of {played.size[0]}x{played.size[1]}; about a minute")
+    log(f"{played.name}: {len(played.jpegs)} frames of {played.size[0]}x{played.size[1]}; about a minute")
     devices = _devices() if options.live else live.played(played)
-    before = machine.Look.now()
+    before = machine.Snapshot.now()
     fast = hot.measure(source, bundle.path)
     with tempfile.TemporaryDirectory(prefix="moodring-bench-") as folder:
         publisher = JsonLines(str(Path(folder) / "events.jsonl"))
@@ -84,7 +84,7 @@ def bench(options: BenchOptions, peers: Peers | None = None) -> int:
     if peers is not None:
         figures["peers"] = peers(played, bundle, plan, fast)
         figures["ratios"] |= {f"peer.{name}": value for name, value in figures["peers"]["ratios"].items()}
-    between = before.until(machine.Look.now())
+    between = before.until(machine.Snapshot.now())
     figures["noise"] = {**between, "troubles": machine.troubles(between)}
     troubles = [*paced["troubles"], *figures.get("peers", {}).get("troubles", []), *figures["noise"]["troubles"]]
     figures["troubles"] = list(dict.fromkeys(troubles))
@@ -98,12 +98,12 @@ def bench(options: BenchOptions, peers: Peers | None = None) -> int:
 def _devices() -> live.Devices:
     camera, microphone = default_camera(), default_microphone()
     if camera is None:
-        raise UsageError("--live needs a camera, and this machine has none; leave it out to play a recording")
+        raise UsageError("--live needs a camera, and this machine has none; without --live a recording is played")
     return Camera(camera), Microphone("default") if microphone else None
 
 
 def startup_s() -> dict[str, float]:
-    """Return the seconds from starting the program to its first event, over some starts with warm files."""
+    """Return the time from process start to the first event in s, over several starts with warm file caches."""
     command = [
         sys.executable,
         "-m",
@@ -119,12 +119,12 @@ def startup_s() -> dict[str, float]:
     ]
     times = []
     for _ in range(STARTS):
-        begun_s = time.monotonic()
+        started_s = time.monotonic()
         with subprocess.Popen(  # noqa: S603  this program itself
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process:
             line = process.stdout.readline() if process.stdout else b""
-            times.append(time.monotonic() - begun_s)
+            times.append(time.monotonic() - started_s)
         if not line:
-            raise MoodringError("the program that was started to take its time made no event; does `moodring run` work?")
+            raise MoodringError("`moodring run` published no event on the bundled clip; run it to see why")
     return {"p50": statistics.median(times), "max": max(times)}
