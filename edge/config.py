@@ -266,7 +266,7 @@ def _value(kind: Any, value: object, key: str, where: str) -> Any:
 
 def _streams(value: object, key: str, where: str) -> dict[str, StreamConfig]:
     if not isinstance(value, dict):
-        raise ConfigError(f"{where}: {key} must map the name of each stream to its video and audio; got {value!r}")
+        raise ConfigError(f"{where}: {key} must be a mapping from stream names to their video and audio; got {value!r}")
     streams: dict[str, StreamConfig] = {}
     for name, data in value.items():
         if not (isinstance(name, str) and STREAM_NAME.fullmatch(name)):

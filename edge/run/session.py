@@ -40,7 +40,7 @@ def log(message: str) -> None:
 
 
 def run(options: RunOptions, open_page: OpenPage) -> int:
-    """Run until the sources end, the time limit passes or the user interrupts; return exit code 0. `open_page` serves the page."""
+    """Run until the sources end, the time limit passes or the user interrupts; return 0. `open_page` serves the page."""
     cv2.setNumThreads(1)  # frames are too small to gain from more threads
     config = read_configuration(options)
     bundle = bundles.load_configured(config.bundle, config.bundle_key)

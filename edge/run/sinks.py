@@ -116,10 +116,14 @@ def open_sinks(
     for stream in streams:
         isolated_sinks, mqtt = _remote(config, stream, log, suffix="" if alone else stream.short_name)
         distributor = Distributor(
-            stream.telemetry, clock,
-            fail_fast=[] if first.live else list(local.values()), shared_sinks=shared_sinks, isolated_sinks=isolated_sinks, spooling=mqtt,
+            stream.telemetry,
+            clock,
+            fail_fast=[] if first.live else list(local.values()),
+            shared_sinks=shared_sinks,
+            isolated_sinks=isolated_sinks,
+            spooling=mqtt,
             with_status=stream.paced,
-        )  # fmt: skip
+        )
         distributors.append(stack.enter_context(distributor))
     stack.enter_context(SinkGroup(shared_sinks))
     if config.metrics.enabled:
@@ -156,13 +160,12 @@ def _with_suffix(mqtt: MqttConfig, suffix: str) -> MqttConfig:
     """Give one of several streams its own topic, client id and spool. The default values contain the stream's name already."""
     if not suffix:
         return mqtt
+    spool = mqtt.spool
     return dataclasses.replace(
         mqtt,
         topic=mqtt.topic if mqtt.topic == "default" else f"{mqtt.topic}/{suffix}",
         client_id=mqtt.client_id if mqtt.client_id == "default" else f"{mqtt.client_id}-{suffix}",
-        spool=mqtt.spool
-        if mqtt.spool.path == "default"
-        else dataclasses.replace(mqtt.spool, path=f"{mqtt.spool.path}.{suffix}"),
+        spool=spool if spool.path == "default" else dataclasses.replace(spool, path=f"{spool.path}.{suffix}"),
     )
 
 

@@ -1,4 +1,4 @@
-"""The threads of a live stream: a Reader reads one device and reopens it after a failure, a Worker drives one stage and restarts it."""
+"""The threads of a live stream: a Reader reads and reopens one device, a Worker drives and restarts one stage."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Reader(threading.Thread):
 class Worker(threading.Thread, Generic[T]):
     """Drives one stage: takes items from its buffer and processes them.
 
-    After an exception the item is dropped (`on_drop` counts it) and the stage restarts (`on_restart`) with exponential back-off.
+    After an exception the item is dropped (`on_drop` counts it) and the stage restarts (`on_restart`), with back-off.
     """
 
     def __init__(

@@ -161,7 +161,7 @@ def test_a_silent_clip(run, tmp_path: Path):
     events = check_lines(done.stdout)
     assert len(events) == 15
     assert {event["data"]["state"] for event in events} == {"no_speech"}
-    assert sum("nobody was heard" in message for message in done.messages) == 1
+    assert sum("no speech was found" in message for message in done.messages) == 1
 
 
 def test_a_silent_clip_without_a_face_says_both(run, tmp_path: Path):
@@ -171,7 +171,7 @@ def test_a_silent_clip_without_a_face_says_both(run, tmp_path: Path):
     done = run(path, "--events", "-")
     assert done.code == 0
     assert "no face was found" in done.stderr
-    assert "nobody was heard" in done.stderr
+    assert "no speech was found" in done.stderr
 
 
 def test_sound_where_a_picture_was_wanted(run, tmp_path: Path):
@@ -184,7 +184,7 @@ def test_one_source_or_two_but_not_both(run, talking_face: Path):
 
 
 def test_neither_picture_nor_sound(run):
-    one_message(run("--video", "none", "--audio", "none"), 2, "neither picture nor sound is wanted")
+    one_message(run("--video", "none", "--audio", "none"), 2, "video and audio are both none")
 
 
 def test_a_server_that_is_not_there(run):
@@ -367,4 +367,4 @@ def test_a_place_that_cannot_be_written_is_named_and_nothing_else_is_said(monkey
 
     monkeypatch.setattr(doctor, "main", fail)
     assert cli.main(["doctor"]) == 1
-    assert capsys.readouterr().err.startswith("moodring: /nowhere/speech.json: Permission denied; name a place")
+    assert capsys.readouterr().err.startswith("moodring: /nowhere/speech.json: Permission denied; check that the path exists")

@@ -104,7 +104,7 @@ def test_without_devices_the_bundled_clip_is_played(config: Path):
     if default_camera() is not None or default_microphone() is not None:
         pytest.skip("this machine has a camera or a microphone")
     done = run("--config", config, "--pace", "max", "--seconds", "4")
-    assert "no camera and no microphone on this machine; playing the bundled clip" in done.stderr
+    assert "this machine has no camera and no microphone; playing the bundled clip" in done.stderr
     events = check_lines(done.stdout)
     assert len(events) == 20
     assert any(len(event["data"]["modalities"]) == 2 for event in events)

@@ -112,7 +112,7 @@ def test_no_camera_is_a_warning_since_recordings_still_run(tmp_path: Path):
 @pytest.mark.parametrize(
     ("default", "names", "status", "text"),
     [
-        ("Built-in", ["Built-in", "USB"], "ok", "Built-in (default), 2 in all"),
+        ("Built-in", ["Built-in", "USB"], "ok", "Built-in (default), 2 in total"),
         (None, ["USB"], "warn", "no default input among USB"),
         (None, [], "warn", "none found"),
     ],

@@ -136,5 +136,5 @@ def test_a_bundle_without_weights_cannot_average(tiny_bundle):
     bundle = load(tiny_bundle)
     without = dataclasses.replace(bundle.models["fusion"], weights=None)
     bundle = dataclasses.replace(bundle, models=bundle.models | {"fusion": without})
-    with pytest.raises(BundleError, match="holds no weights for decision fusion"):
+    with pytest.raises(BundleError, match="has no weights for decision fusion"):
         open_fuser(bundle, "weighted", "fp32", "onnx")

@@ -140,7 +140,7 @@ def test_a_reload_changes_what_changed_and_loses_no_event(tiny_bundle: Path, tmp
 
             daemon.configure(fusion={"rate_hz": "often"})  # invalid: the one before stays
             daemon.reload()
-            daemon.wait_for(lambda: "is not taken up, the one before stays" in daemon.said, "nothing said")
+            daemon.wait_for(lambda: "is not valid, the previous one stays" in daemon.said, "nothing said")
             assert "fusion.rate_hz must be of type float, got 'often'" in daemon.said
             daemon.wait_for_event("hall", sees, len(daemon.told()))
 
@@ -157,7 +157,7 @@ def test_a_reload_changes_what_changed_and_loses_no_event(tiny_bundle: Path, tmp
 
             daemon.configure(events={"path": str(tmp_path / "no such folder" / "x.jsonl"), "status": True})
             daemon.reload()
-            daemon.wait_for(lambda: "the sinks are not taken up, those before stay" in daemon.said, "nothing said")
+            daemon.wait_for(lambda: "the new sinks cannot be opened, the previous ones stay" in daemon.said, "nothing said")
             daemon.wait_for_event("hall", sees, len(daemon.told()))
 
             daemon.configure(events={"path": str(elsewhere), "status": True})
@@ -189,7 +189,7 @@ def test_a_schedule_mutes_from_the_start_and_until_it_is_changed(tiny_bundle: Pa
             daemon.wait_for(lambda: len(daemon.told()) > 10, "no events")
             assert {one["data"]["devices"]["camera"] for one in daemon.told() if is_emotion(one)} == {"muted"}
             assert hall.request_count == 0, "it was opened"
-            assert "the camera is muted, as its schedule says" in daemon.said
+            assert "the camera is muted, by the mute schedule" in daemon.said
 
             daemon.configure(streams=streams | {"door": {"video": {"source": door.url}}})  # what is new is muted as well
             daemon.reload()
@@ -211,8 +211,8 @@ def test_a_schedule_mutes_from_the_start_and_until_it_is_changed(tiny_bundle: Pa
 def test_streams_are_not_for_the_command_line_nor_for_recordings(tiny_bundle: Path, tmp_path: Path):
     config = tmp_path / "config.yaml"
     for streams, more, message in (
-        ({"hall": {"video": {"source": "0"}}}, ["--video", "1"], "their video and audio stand there"),
-        ({"hall": {"video": {"source": str(config)}}}, [], "streams are live"),
+        ({"hall": {"video": {"source": "0"}}}, ["--video", "1"], "set their video and audio there"),
+        ({"hall": {"video": {"source": str(config)}}}, [], "streams must be live"),
     ):
         config.write_text(yaml.safe_dump({"bundle": str(tiny_bundle), "streams": streams}))
         done = subprocess.run(

@@ -107,7 +107,7 @@ def test_a_clap_is_seen_and_heard_at_one_time(
                 assert time.monotonic() < deadline, (clapper.flashes, clapper.clicks)
                 time.sleep(0.02)
         finally:
-            stream.halt()
+            stream.stop()
             stream.join(time.monotonic() + 5)
     apart_ms = [
         ((flash - flashed) - (click - clicked)) / NS_PER_MS

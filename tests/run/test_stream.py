@@ -168,14 +168,14 @@ def test_a_device_that_fails_is_closed_and_opened_again_and_it_is_said_once():
     live = Stream(Listening(), camera, None, MonotonicClock(), logged.append)
     with pytest.raises(Enough):
         drive(live, until(lambda _: said_back(camera, logged)), seconds=10)
-    assert logged[:2] == ["no more frames", "device: back"]
+    assert logged[:2] == ["no more frames", "device: reconnected"]
     assert camera.opened == 3
     assert camera.closed >= 2
     assert live._readers["camera"].health.reopened == 2
 
 
 def said_back(camera: Device, logged: list[str]) -> bool:
-    camera.hangs = "device: back" not in logged
+    camera.hangs = "device: reconnected" not in logged
     return not camera.hangs
 
 
@@ -248,7 +248,10 @@ def test_a_stage_that_raises_is_begun_anew_and_what_it_lost_is_counted():
     assert dropped["samples_failed"] >= 320
     assert captured["frames_captured"] == 3 == len(pipeline.frames) + dropped["frames_overwritten"] + 1
     assert captured["samples_captured"] == 960 == pipeline.samples + dropped["samples_failed"]
-    for stage in ("see device failed and is begun anew: ZeroDivisionError('see')", "fusing failed and is begun anew"):
+    for stage in (
+        "see device failed: ZeroDivisionError('see'); the stage restarts",
+        "fusion failed: ZeroDivisionError('tick'); smoothing",
+    ):
         assert any(line.startswith(stage) for line in logged), logged
 
 
