@@ -166,11 +166,12 @@ def test_no_folder_holds_too_many_modules():
 def test_the_distribution_lists_every_package():
     """Setuptools cannot discover packages under another name than their folder's."""
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    assert setuptools["package-dir"] == {name: folder for folder, name in PACKAGES.items()}
+    data = {"moodring.configs": "configs"}  # without modules
+    assert setuptools["package-dir"] == {name: folder for folder, name in PACKAGES.items()} | data
     packages = {module for module, path in sources(*PACKAGES).items() if path.name == "__init__.py"}
     folders = {dotted(path.parent.relative_to(ROOT).as_posix()) for path in sources(*PACKAGES).values()}
     assert packages == folders, "every folder with modules needs an __init__.py"
-    assert set(setuptools["packages"]) == packages
+    assert set(setuptools["packages"]) == packages | set(data)
 
 
 def test_every_module_is_imported_by_another_or_is_a_command():
