@@ -1,4 +1,4 @@
-"""The command, given what it cannot use: the documented exit code, one clear message, never a traceback.
+"""The command with invalid input: the documented exit code, one clear message, and no traceback.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.
 """
@@ -50,7 +50,7 @@ def moodring(*arguments: object, stdout: object = subprocess.PIPE) -> Done:
 
 
 def one_message(done: Done, code: int, *parts: str) -> None:
-    """Expect this exit code, and one line on standard error with these parts in it."""
+    """Assert the exit code, and one line on standard error that contains these parts."""
     assert done.code == code, done
     assert len(done.messages) == 1, done.stderr
     assert done.messages[0].startswith("moodring: ")
@@ -72,7 +72,7 @@ def configured(tiny_bundle: Path, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def run(configured: Callable[..., Path]) -> Callable[..., Done]:
-    """Return a function that runs `moodring run` with the tiny bundle, as fast as it can."""
+    """Return a function that runs `moodring run` with the tiny bundle at full speed."""
 
     def run_it(*arguments: object, config: Path | None = None, **options: object) -> Done:
         return moodring("run", *arguments, "--config", config or configured(), "--pace", "max", **options)
@@ -83,7 +83,7 @@ def run(configured: Callable[..., Path]) -> Callable[..., Done]:
 # Recordings
 
 
-def test_a_good_recording_ends_with_0_and_events(run, talking_face: Path):
+def test_a_valid_recording_gives_events_and_exit_code_0(run, talking_face: Path):
     done = run(talking_face, "--events", "-")
     assert done.code == 0
     events = check_lines(done.stdout)
@@ -93,7 +93,7 @@ def test_a_good_recording_ends_with_0_and_events(run, talking_face: Path):
     assert "15 events" in done.messages[0]
 
 
-def test_without_events_they_go_to_standard_output_where_it_is_no_terminal(run, talking_face: Path):
+def test_events_go_to_standard_output_by_default_when_piped(run, talking_face: Path):
     assert len(check_lines(run(talking_face, "--seconds", 1).stdout)) == 5
 
 
@@ -103,7 +103,7 @@ def test_a_missing_file(run):
 
 @pytest.mark.parametrize("option", ["--video", "--audio"])
 @pytest.mark.parametrize("name", ["missing.mp4", "missing.wav", "folder/missing"])
-def test_a_missing_file_that_is_named_as_picture_or_sound(run, option: str, name: str):
+def test_a_missing_video_or_audio_file(run, option: str, name: str):
     other = "--audio" if option == "--video" else "--video"
     one_message(run(option, name, other, "none", "--seconds", 1), 2, f"{name}: no such file")
 
@@ -136,7 +136,7 @@ def test_a_truncated_recording_without_its_index(run, tmp_path: Path, talking_fa
     one_message(run(path), 1, "cut.mp4 cannot be opened", "complete media file")
 
 
-def test_a_truncated_recording_with_its_index_gives_what_it_holds(run, tmp_path: Path):
+def test_a_truncated_recording_with_its_index_is_read_as_far_as_possible(run, tmp_path: Path):
     whole = write_talking_face(tmp_path / "whole.mp4", seconds=4.0, options={"movflags": "faststart"}).read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(whole[: len(whole) // 2])
@@ -164,7 +164,7 @@ def test_a_silent_clip(run, tmp_path: Path):
     assert sum("no speech was found" in message for message in done.messages) == 1
 
 
-def test_a_silent_clip_without_a_face_says_both(run, tmp_path: Path):
+def test_a_silent_clip_without_a_face_reports_both(run, tmp_path: Path):
     path = write_recording(
         tmp_path / "nothing.mp4", video_frames=[empty_frame(i) for i in range(50)], sound=np.zeros(32_000, np.float32)
     )
@@ -174,20 +174,20 @@ def test_a_silent_clip_without_a_face_says_both(run, tmp_path: Path):
     assert "no speech was found" in done.stderr
 
 
-def test_sound_where_a_picture_was_wanted(run, tmp_path: Path):
+def test_an_audio_file_as_video(run, tmp_path: Path):
     path = write_recording(tmp_path / "sound.wav", sound=voice(0.5))
     one_message(run("--video", path), 1, "sound.wav holds no picture")
 
 
-def test_one_source_or_two_but_not_both(run, talking_face: Path):
+def test_source_and_video_exclude_each_other(run, talking_face: Path):
     one_message(run(talking_face, "--video", talking_face), 2, "name either one SOURCE, or --video and --audio, not both")
 
 
-def test_neither_picture_nor_sound(run):
+def test_neither_video_nor_audio(run):
     one_message(run("--video", "none", "--audio", "none"), 2, "video and audio are both none")
 
 
-def test_a_server_that_is_not_there(run):
+def test_an_unreachable_server(run):
     one_message(run("http://127.0.0.1:9/stream"), 1, "http://127.0.0.1:9/stream cannot be opened", "server up")
 
 
@@ -206,7 +206,7 @@ def test_a_server_that_is_not_there(run):
         ("face:\n  rate_hz: .nan", ["face.rate_hz must lie in"]),
     ],
 )
-def test_a_wrong_configuration(run, configured, talking_face: Path, text: str, parts: list[str]):
+def test_an_invalid_configuration(run, configured, talking_face: Path, text: str, parts: list[str]):
     one_message(run(talking_face, config=configured(text)), 2, "config.yaml", *parts)
 
 
@@ -233,17 +233,17 @@ def test_a_missing_configuration(run, talking_face: Path):
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_wrong_usage_says_what_is_wrong_in_the_last_line(arguments: list[str]):
+def test_wrong_usage_is_explained_in_the_last_line(arguments: list[str]):
     done = moodring(*arguments)
     assert done.code == 2
     assert done.stdout == ""
     assert "error: " in done.messages[-1]
     assert sum("error: " in message for message in done.messages) == 1
-    assert "value: " not in done.messages[-1]  # argparse's "invalid _function value" tells nobody anything
+    assert "value: " not in done.messages[-1]  # argparse's "invalid _function value" explains nothing
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["evaluate", "speech", "--help"], ["--version"]])
-def test_help_is_no_failure(arguments: list[str]):
+def test_help_exits_with_0(arguments: list[str]):
     done = moodring(*arguments)
     assert (done.code, done.stderr) == (0, "")
     assert "moodring" in done.stdout
@@ -265,7 +265,7 @@ def test_a_bundle_with_one_flipped_bit(run, configured, copied: Path, talking_fa
     one_message(run(talking_face, config=configured(bundle=copied)), 1, name, "restore it or export again")
 
 
-def test_a_bundle_made_for_another_spec(run, configured, copied: Path, talking_face: Path):
+def test_a_bundle_for_another_spec(run, configured, copied: Path, talking_face: Path):
     document = read_document(copied)
     document["spec"]["version"] = 2
     write_document(copied, document)
@@ -273,12 +273,12 @@ def test_a_bundle_made_for_another_spec(run, configured, copied: Path, talking_f
     one_message(done, 1, "not one this runtime implements", "update moodring, or export the model again")
 
 
-def test_a_bundle_that_is_not_there(run, configured, talking_face: Path, tmp_path: Path):
+def test_a_missing_bundle(run, configured, talking_face: Path, tmp_path: Path):
     done = run(talking_face, config=configured(bundle=tmp_path / "none"))
     one_message(done, 1, "is no model bundle", "make one with `moodring export`")
 
 
-def test_a_precision_the_bundle_does_not_hold(run, configured, talking_face: Path, tiny_bundle: Path, tmp_path: Path):
+def test_a_precision_that_the_bundle_lacks(run, configured, talking_face: Path, tiny_bundle: Path, tmp_path: Path):
     done = run(talking_face, config=configured("inference:\n  precision: int8"))
     one_message(done, 1, "fp32, not int8", "choose one of these, or export it with --precision int8")
     folder = tmp_path / "Actor_01"
@@ -307,7 +307,7 @@ def test_a_full_disk(run, talking_face: Path):
     one_message(done, 1, "events cannot be written to standard output: No space left on device")
 
 
-def test_a_reader_that_goes_away_is_no_failure(configured, talking_face: Path):
+def test_a_closed_pipe_is_not_a_failure(configured, talking_face: Path):
     writer = subprocess.Popen(
         [*COMMAND, "run", talking_face, "--config", configured(), "--pace", "max", "--events", "-"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
@@ -320,7 +320,7 @@ def test_a_reader_that_goes_away_is_no_failure(configured, talking_face: Path):
     assert stderr.splitlines() == ["moodring: the reader of standard output has gone; stopping"]
 
 
-def test_a_standard_output_that_is_closed_from_the_start(configured, talking_face: Path):
+def test_a_standard_output_that_is_closed_at_the_start(configured, talking_face: Path):
     arguments = ["run", talking_face, "--config", configured(), "--pace", "max"]
     shell = 'exec "$@" >&-'
     done = subprocess.run(
@@ -335,7 +335,7 @@ def test_a_standard_output_that_is_closed_from_the_start(configured, talking_fac
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_in_the_middle_ends_cleanly(configured, talking_face: Path, tmp_path: Path, sent: signal.Signals):
+def test_an_interrupted_run_ends_cleanly(configured, talking_face: Path, tmp_path: Path, sent: signal.Signals):
     events = tmp_path / "events.jsonl"
     running = subprocess.Popen(
         [*COMMAND, "run", talking_face, "--config", configured(), "--pace", "realtime", "--events", events],
@@ -358,7 +358,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.01)
 
 
-def test_a_place_that_cannot_be_written_is_named_and_nothing_else_is_said(monkeypatch, capsys):
+def test_an_unwritable_path_is_named_in_one_message(monkeypatch, capsys):
     from moodring import cli  # noqa: PLC0415
     from moodring.diagnostics import doctor  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The command at its everyday work: what it reads, where events go, and that two runs of it agree."""
+"""`moodring run`: its sources, the destinations of its events, and the agreement of two runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[s
     return done
 
 
-def test_two_processes_agree_byte_for_byte(config: Path, talking_face: Path):
+def test_two_processes_give_identical_bytes(config: Path, talking_face: Path):
     one, other = (
         run(talking_face, "--config", config, "--pace", "max", PYTHONHASHSEED=seed, TZ=zone).stdout
         for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo"))
@@ -45,7 +45,7 @@ def test_two_processes_agree_byte_for_byte(config: Path, talking_face: Path):
     assert one == other
 
 
-def test_picture_and_sound_may_come_from_two_files(config: Path, tmp_path: Path):
+def test_video_and_audio_from_two_files(config: Path, tmp_path: Path):
     picture = write_recording(tmp_path / "face.mp4", video_frames=[face_frame(i) for i in range(50)])
     sound = write_recording(tmp_path / "voice.wav", sound=voice(2.0))
     events = check_lines(run("--video", picture, "--audio", sound, "--config", config, "--pace", "max").stdout)
@@ -56,7 +56,7 @@ def test_picture_and_sound_may_come_from_two_files(config: Path, tmp_path: Path)
     assert {event["data"]["devices"]["camera"] for event in alone} == {"absent"}
 
 
-def test_events_go_where_the_configuration_says_unless_the_command_says_otherwise(config: Path, tmp_path: Path):
+def test_the_command_line_overrides_the_events_path_of_the_configuration(config: Path, tmp_path: Path):
     sound = write_recording(tmp_path / "voice.wav", sound=voice(1.0))
     configured, named = tmp_path / "configured.jsonl", tmp_path / "named.jsonl"
     config.write_text(config.read_text() + f"events:\n  path: {configured}\n")
@@ -68,14 +68,14 @@ def test_events_go_where_the_configuration_says_unless_the_command_says_otherwis
     assert run(sound, "--config", config, "--pace", "max", "--events", "none").stdout == ""
 
 
-def test_the_end_of_the_run_accounts_for_what_was_captured(config: Path, talking_face: Path):
+def test_the_summary_accounts_for_all_captured_data(config: Path, talking_face: Path):
     (summary,) = run(talking_face, "--config", config, "--pace", "max").stderr.splitlines()
     assert summary.startswith("moodring: 15 events (")
     assert "75 frames: 45 searched, 30 skipped above the face rate" in summary
     assert "3.0 s of sound" in summary
 
 
-def test_on_a_terminal_a_panel_is_drawn_and_no_json(config: Path, talking_face: Path):
+def test_a_terminal_shows_a_panel_and_no_json(config: Path, talking_face: Path):
     controller, terminal = pty.openpty()
     running = subprocess.Popen(
         [*COMMAND, str(talking_face), "--config", str(config), "--pace", "max"],
@@ -100,7 +100,7 @@ def test_on_a_terminal_a_panel_is_drawn_and_no_json(config: Path, talking_face: 
     assert "specversion" not in text
 
 
-def test_without_devices_the_bundled_clip_is_played(config: Path):
+def test_the_bundled_clip_is_played_without_devices(config: Path):
     if default_camera() is not None or default_microphone() is not None:
         pytest.skip("this machine has a camera or a microphone")
     done = run("--config", config, "--pace", "max", "--seconds", "4")

@@ -1,4 +1,4 @@
-"""`moodring bench`: its stop watches change nothing, its figures add up, and what cannot be believed is said."""
+"""`moodring bench`: timing does not change events, the figures add up, and noisy figures are marked."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from moodring.types import AudioBlock
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Kept:
-    """A publisher that keeps what it is given."""
+class ListSink:
+    """A publisher that stores its events in a list."""
 
     def __init__(self) -> None:
         self.events: list[object] = []
@@ -62,7 +62,7 @@ def measured(tiny_bundle: Path) -> Measured:
     return measured_pipeline(config, bundle, IDENTITY, open_networks(config, bundle))
 
 
-def test_a_measured_pipeline_gives_the_same_events_and_a_time_for_every_call(tiny_bundle: Path, clip, measured: Measured):
+def test_a_measured_pipeline_gives_the_same_events_and_times_every_call(tiny_bundle: Path, clip, measured: Measured):
     config, bundle = Config(speech=SpeechConfig("cv2")), bundles.load(tiny_bundle)
     plain = Pipeline(config, bundle, IDENTITY, open_networks(config, bundle))
     events: list[list[object]] = [[], []]
@@ -88,7 +88,7 @@ def test_the_hot_part_compares_every_stage_with_its_kernel(tiny_bundle: Path, cl
     bundle = bundles.load(tiny_bundle)
     config = Config(speech=SpeechConfig("cv2"))
     whole = measured_pipeline(config, bundle, IDENTITY, open_networks(config, bundle), inner=False)
-    kept = Kept()
+    kept = ListSink()
     floor = KernelBaseline(bundle, fixed_plan(bundle, "onnx", "fp32"), clip.reduction)
     figures = hot.judge(lambda: hot.sample(measured, whole, floor, clip, kept))
     assert hot.MIN_PROCESSES <= figures["processes"] <= hot.MAX_PROCESSES
@@ -97,29 +97,29 @@ def test_the_hot_part_compares_every_stage_with_its_kernel(tiny_bundle: Path, cl
     assert all(ratio > 0 for ratio in figures["ratios"].values())
     assert figures["noisy"] == (max(figures["spread"].values()) > 0.10)
     assert figures["stages"].keys() == {*STAGES, "see"}
-    assert len(kept.events) % (2 * (hot.ROUNDS + 1) * figures["processes"]) == 0  # warm-up as well
+    assert len(kept.events) % (2 * (hot.ROUNDS + 1) * figures["processes"]) == 0  # includes warm-up
 
 
-def test_the_paced_part_tells_how_long_an_answer_takes(clip, measured: Measured, monkeypatch: pytest.MonkeyPatch):
+def test_the_paced_part_measures_latency(clip, measured: Measured, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(live, "WARM_UP_S", 0.5)
-    figures = live.measure([measured], [live.played(clip)], Kept(), 1.5)
+    figures = live.measure([measured], [live.played(clip)], ListSink(), 1.5)
     assert figures["counted"]["frames_captured"] > 10
     assert 0 < figures["answer_ms"]["p50"] <= figures["answer_ms"]["p99"] <= figures["answer_ms"]["max"]
     assert figures["event_ms"]["p50"] > 0
     assert figures["cpu_ms_per_frame"] > 0
 
 
-def test_a_recording_without_a_picture_or_a_face_is_said(tmp_path: Path, tiny_bundle: Path, clip, measured: Measured):
+def test_a_recording_without_video_or_a_face_is_rejected(tmp_path: Path, tiny_bundle: Path, clip, measured: Measured):
     with pytest.raises(UsageError, match="no such file"):
         recording.load(str(tmp_path / "none.mp4"))
     bundle = bundles.load(tiny_bundle)
     black = np.asarray(cv2.imencode(".jpg", np.zeros((480, 640), np.uint8))[1], np.uint8).reshape(-1)
     empty = dataclasses.replace(clip, jpegs=[black] * 4)
     with pytest.raises(MediaError, match="no face was classified"):
-        hot.sample(measured, measured, KernelBaseline(bundle, fixed_plan(bundle, "onnx", "fp32"), 1), empty, Kept())
+        hot.sample(measured, measured, KernelBaseline(bundle, fixed_plan(bundle, "onnx", "fp32"), 1), empty, ListSink())
 
 
-def test_times_spread_and_the_machine():
+def test_stage_times_spread_and_machine_description():
     stage = Stage()
     assert stage.timed(lambda x: x + 1)(1) == 2
     assert stage.figures()["calls"] == 1
@@ -134,7 +134,7 @@ def test_times_spread_and_the_machine():
     assert describe()["cores"] == os.cpu_count()
 
 
-def test_the_guard_says_what_moved_and_fails_only_for_the_worse(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_check_reports_changes_and_fails_only_for_slowdowns(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     old = {"noisy": False, "ratios": {"floor.frame": 1.5, "floor.face": 1.2, "peer.naive_answer": 100.0, "peer.gone": 1.0}}
     new = {"noisy": False, "ratios": {"floor.frame": 1.52, "floor.face": 1.0, "peer.naive_answer": 80.0, "peer.new": 1.0}}
     files = [tmp_path / name for name in ("old.json", "new.json")]
@@ -162,7 +162,7 @@ def test_the_help_explains_every_stage():
     assert all(word in text for word in ("hot:", "paced:", "floor:", "noisy"))
 
 
-def test_a_mark_survives_the_camera_and_says_when_a_picture_was_taken(clip):
+def test_a_mark_survives_the_camera_and_gives_the_capture_time(clip):
     for number in (0, 1, 349, 4095):
         picture = cameras.draw_mark(decode_jpeg(clip.jpegs[0], 1), number)
         jpeg = np.asarray(cv2.imencode(".jpg", picture)[1], np.uint8).reshape(-1)
@@ -179,7 +179,7 @@ def test_a_mark_survives_the_camera_and_says_when_a_picture_was_taken(clip):
     np.testing.assert_allclose(apart_ms / (1000 / 30), np.round(apart_ms / (1000 / 30)), atol=1e-3)
 
 
-def test_two_runs_agree_where_no_ratio_moved_by_more_than_a_tenth():
+def test_two_runs_agree_within_10_percent():
     ratios = {"floor.frame": 1.2, "floor.face": 1.0}
     run = {"noisy": False, "troubles": [], "ratios": ratios}
     near, far = run | {"ratios": ratios | {"floor.frame": 1.25}}, run | {"noisy": True, "ratios": ratios | {"floor.face": 1.2}}

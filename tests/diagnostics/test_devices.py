@@ -1,4 +1,4 @@
-"""`moodring devices` and `moodring service`: what they list and write, and what they refuse."""
+"""`moodring devices` and `moodring service`: their output, and the requests that they reject."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fake_camera(root: Path, number: int, name: str, mode: int = 0o600) -> None:
     (folder / "index").write_text("0\n")
 
 
-def test_cameras_are_listed_by_what_video_takes_and_one_is_the_default(tmp_path: Path):
+def test_cameras_are_listed_by_their_video_option_with_one_default(tmp_path: Path):
     fake_camera(tmp_path, 0, "Front")
     fake_camera(tmp_path, 2, "Side")
     found = devices.cameras(tmp_path / "dev", tmp_path / "classes")
@@ -35,7 +35,7 @@ def test_cameras_are_listed_by_what_video_takes_and_one_is_the_default(tmp_path:
     ]  # fmt: skip
 
 
-def test_the_command_says_what_there_is(capsys: pytest.CaptureFixture[str]):
+def test_the_command_lists_devices(capsys: pytest.CaptureFixture[str]):
     code = cli.main(["devices", "--json"])
     listed = json.loads(capsys.readouterr().out)
     assert code == (0 if any(not device["trouble"] for device in listed["devices"]) else 1)
@@ -56,13 +56,13 @@ def exposure(folder: Path, text: str) -> float:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("video", ["default", "rtsp://camera.local/stream"])
-def test_the_unit_is_clean_and_exposes_little(tmp_path: Path, video: str):
+def test_the_unit_is_valid_and_hardened(tmp_path: Path, video: str):
     config = tmp_path / "config.yaml"
     config.write_text(f"video: {{source: '{video}'}}\n")
     assert exposure(tmp_path, unit.unit_text(config, "/usr/bin/python3")) <= 2.5
 
 
-def test_a_unit_reaches_the_network_only_where_the_configuration_does(tmp_path: Path):
+def test_the_unit_allows_network_access_only_if_the_configuration_needs_it(tmp_path: Path):
     config = tmp_path / "config.yaml"
     config.write_text("video: {source: 'http://camera.local/'}\n")
     assert "IPAddressDeny" in unit.unit_text(None)
@@ -71,7 +71,7 @@ def test_a_unit_reaches_the_network_only_where_the_configuration_does(tmp_path: 
     assert f"--config {config}" in text
 
 
-def test_a_service_that_could_not_start_is_not_installed(tmp_path: Path):
+def test_a_service_with_an_invalid_configuration_is_not_installed(tmp_path: Path):
     config = tmp_path / "config.yaml"
     config.write_text("vidio: {source: none}\n")
     with pytest.raises(ConfigError, match="did you mean video"):
@@ -79,14 +79,14 @@ def test_a_service_that_could_not_start_is_not_installed(tmp_path: Path):
     assert not (tmp_path / "moodring.service").exists()
 
 
-def test_without_systemd_the_command_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_a_missing_systemd_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(unit.shutil, "which", lambda _: None)
     for action in ("install", "status", "remove"):
         assert cli.main(["service", action]) == 2
         assert "systemd does not run this machine" in capsys.readouterr().err
 
 
-def test_what_is_not_there_cannot_be_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_removing_a_service_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(unit, "_require_systemd", lambda: None)
     for action in (unit.status, unit.remove):
         with pytest.raises(UsageError, match="there is no"):

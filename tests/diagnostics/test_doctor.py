@@ -16,7 +16,7 @@ WARN = Finding("b", "warn", "none found", "pip install 'moodring[mic]' to have i
 FAIL = Finding("c", "fail", "broken", "mend it")
 
 
-def test_this_machine_runs_both_what_it_must_and_what_it_says():
+def test_all_checks_pass_on_this_machine():
     findings = {finding.name: finding for finding in doctor.diagnose()}
     for name in (
         "python",
@@ -40,7 +40,7 @@ def test_a_missing_library_is_named():
     assert "no_such_library" in finding.detail
 
 
-def test_opencv_5_is_refused(monkeypatch: pytest.MonkeyPatch):
+def test_opencv_5_is_rejected(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(doctor.importlib, "import_module", lambda _: types.SimpleNamespace(__version__="5.0.0"))
     assert doctor.check_library("cv2").status == "fail"
     assert "<5" in doctor.check_library("cv2").advice
@@ -52,7 +52,7 @@ def test_a_missing_cascade_is_named(monkeypatch: pytest.MonkeyPatch):
     assert "no_such_cascade.xml" in doctor.check_cascade().detail
 
 
-def test_an_engine_that_fails_or_computes_wrongly_is_found():
+def test_an_engine_that_fails_or_computes_wrong_results_is_reported():
     def refuse():
         raise RuntimeError("illegal instruction")
 
@@ -94,7 +94,7 @@ def test_a_camera_is_listed_by_name_without_its_metadata_node(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("linux")
-def test_a_camera_that_may_not_be_opened_says_which_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_camera_without_permission_names_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     fake_camera(tmp_path, 0, "Integrated Camera", "0")
     monkeypatch.setattr(os, "access", lambda *_: False)
     finding = doctor.check_cameras(tmp_path / "dev", tmp_path / "class")
@@ -103,7 +103,7 @@ def test_a_camera_that_may_not_be_opened_says_which_group(tmp_path: Path, monkey
 
 
 @pytest.mark.usefixtures("linux")
-def test_no_camera_is_a_warning_since_recordings_still_run(tmp_path: Path):
+def test_no_camera_is_a_warning(tmp_path: Path):
     finding = doctor.check_cameras(tmp_path, tmp_path)
     assert finding.status == "warn"
     assert "moodring run FILE" in finding.advice
@@ -127,12 +127,12 @@ def test_microphones(
     assert (finding.status, finding.detail) == (status, text)
 
 
-def test_without_pyaudio_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_pyaudio_names_the_packages(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(doctor, "is_installed", lambda _: False)
     assert "portaudio19-dev" in doctor.check_microphones().advice
 
 
-def test_microphones_are_listed_silently(capfd: pytest.CaptureFixture[str]):
+def test_listing_microphones_prints_nothing(capfd: pytest.CaptureFixture[str]):
     pytest.importorskip("pyaudio")
     assert sum(microphone.default for microphone in doctor.list_microphones()) <= 1
     assert capfd.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""Buffers: nothing lost unseen, nothing out of order, and the counters add up exactly."""
+"""Buffers: every drop is counted, the order is kept, and the counters add up."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from moodring.buffers import REANCHOR_NS, AudioRing, BoundedQueue, LatestSlot
 from moodring.clock import NS_PER_MS, NS_PER_S
 
-RATE_HZ = 1000  # one sample a millisecond: times can be read off
+RATE_HZ = 1000  # one sample a millisecond
 
 
 @given(actions=st.lists(st.sampled_from(["put", "take"]), max_size=60))
-def test_slot_captured_is_taken_and_overwritten_and_waiting(actions: list[str]):
+def test_slot_captured_equals_taken_overwritten_and_waiting(actions: list[str]):
     slot: LatestSlot[int] = LatestSlot()
     waiting: int | None = None
     for number, action in enumerate(actions):
@@ -31,7 +31,7 @@ def test_slot_captured_is_taken_and_overwritten_and_waiting(actions: list[str]):
     assert slot.captured == actions.count("put")
 
 
-def test_slot_keeps_an_item_that_counts_as_false():
+def test_slot_stores_a_falsy_item():
     slot: LatestSlot[int] = LatestSlot()
     slot.put(0)
     slot.put(0)
@@ -45,7 +45,7 @@ ring_actions = st.lists(st.one_of(st.just("read"), st.integers(0, 25)), max_size
 
 @settings(max_examples=200)
 @given(actions=ring_actions, seconds=st.sampled_from([0.001, 0.007, 0.01, 0.03]))
-def test_ring_written_is_read_and_lost_and_waiting_in_order(actions: list[str | int], seconds: float):
+def test_ring_written_equals_read_lost_and_waiting_in_order(actions: list[str | int], seconds: float):
     ring = AudioRing(RATE_HZ, seconds)
     written = 0
     for action in [*actions, "read"]:
@@ -57,7 +57,7 @@ def test_ring_written_is_read_and_lost_and_waiting_in_order(actions: list[str | 
             expected = np.arange(before + lost, written, dtype=np.float32)
             if expected.size:
                 np.testing.assert_array_equal(found.block.samples, expected)
-                # The samples are numbered by their millisecond: the block's time is that of its first.
+                # The value of a sample is its millisecond: the block's time is that of its first sample.
                 assert found.block.capture_time_ns == int(expected[0]) * NS_PER_MS
             else:
                 assert found.block is None
@@ -70,20 +70,20 @@ def test_ring_written_is_read_and_lost_and_waiting_in_order(actions: list[str | 
     assert ring.reanchored == 0
 
 
-def test_a_reader_waits_for_as_much_as_it_wants_and_takes_what_there_is_when_the_time_is_up():
+def test_ring_read_waits_for_the_requested_samples_until_the_deadline():
     ring = AudioRing(RATE_HZ, 1.0)
     ring.write(np.zeros(5, np.float32), 5 * NS_PER_MS)
     assert ring.read(0.001, at_least=6).block.samples.size == 5
     found: list[int] = []
     reader = threading.Thread(target=lambda: found.append(ring.read(10.0, at_least=6).block.samples.size))
     reader.start()
-    while reader.is_alive():  # it may or may not wait already
+    while reader.is_alive():  # it may not be waiting yet
         ring.write(np.zeros(3, np.float32), 8 * NS_PER_MS)
         reader.join(0.01)
     assert found[0] >= 6
 
 
-def test_what_was_read_is_a_copy():
+def test_ring_read_returns_a_copy():
     ring = AudioRing(RATE_HZ, 0.01)
     ring.write(np.arange(5, dtype=np.float32), 5 * NS_PER_MS)
     block = ring.read().block
@@ -100,7 +100,7 @@ def times_of(ring: AudioRing, arrivals_ms: list[float]) -> list[float]:
     return ends
 
 
-def test_samples_are_timed_by_their_count_not_by_jittering_arrivals():
+def test_ring_times_samples_by_count_and_not_by_arrival():
     rng = np.random.default_rng(0)
     true_ms = 20.0 * np.arange(1, 200)
     arrivals = true_ms + rng.uniform(0, 15, true_ms.size)
@@ -111,13 +111,13 @@ def test_samples_are_timed_by_their_count_not_by_jittering_arrivals():
 
 
 @given(delays_ms=st.lists(st.floats(0, 150), min_size=2, max_size=50))
-def test_no_sample_is_stamped_later_than_it_arrived(delays_ms: list[float]):
+def test_ring_never_stamps_a_sample_later_than_its_arrival(delays_ms: list[float]):
     arrivals = [20.0 * (i + 1) + delay for i, delay in enumerate(delays_ms)]
     ends = times_of(AudioRing(RATE_HZ, 1.0), arrivals)
     assert all(end <= arrival + 1e-3 for end, arrival in zip(ends, arrivals, strict=True))
 
 
-def test_a_gap_starts_the_count_anew():
+def test_ring_sets_its_anchor_again_after_a_gap():
     ring = AudioRing(RATE_HZ, 1.0)
     gap_ms = REANCHOR_NS / NS_PER_MS + 100
     ends = times_of(ring, [20, 40, 60 + gap_ms, 80 + gap_ms])
@@ -125,7 +125,7 @@ def test_a_gap_starts_the_count_anew():
     assert ring.reanchored == 1
 
 
-def test_a_write_longer_than_the_ring_keeps_its_newest_part():
+def test_ring_keeps_the_newest_part_of_a_long_write():
     ring = AudioRing(RATE_HZ, 0.01)
     ring.write(np.arange(37, dtype=np.float32), 37 * NS_PER_MS)
     found = ring.read()
@@ -134,7 +134,7 @@ def test_a_write_longer_than_the_ring_keeps_its_newest_part():
 
 
 @pytest.mark.parametrize("seconds", [0.5, 5.0])
-def test_one_writer_and_one_reader_at_once_lose_nothing_unseen(seconds: float):
+def test_ring_counts_every_loss_with_a_concurrent_writer_and_reader(seconds: float):
     ring = AudioRing(16_000, seconds)
     total, size = 400_000, 320
     done = threading.Event()
@@ -163,8 +163,8 @@ def test_one_writer_and_one_reader_at_once_lose_nothing_unseen(seconds: float):
 
 
 @given(actions=st.lists(st.one_of(st.none(), st.integers(0, 99)), max_size=60), capacity=st.integers(1, 5))
-def test_a_queue_keeps_its_order_and_counts_what_it_drops(actions: list[int | None], capacity: int):
-    """An integer is put, None is a take where something waits."""
+def test_queue_keeps_the_order_and_counts_drops(actions: list[int | None], capacity: int):
+    """An integer is put; None takes an item if there is one."""
     queue: BoundedQueue[int] = BoundedQueue(capacity)
     model: list[int] = []
     taken = 0
@@ -181,7 +181,7 @@ def test_a_queue_keeps_its_order_and_counts_what_it_drops(actions: list[int | No
     assert [queue.take() for _ in range(len(model) + 1)] == [*model, None]
 
 
-def test_a_put_that_may_wait_waits_for_room():
+def test_queue_put_waits_for_room():
     queue: BoundedQueue[int] = BoundedQueue(1)
     queue.put(1)
     taker = threading.Timer(0.1, queue.take)
@@ -194,7 +194,7 @@ def test_a_put_that_may_wait_waits_for_room():
     assert (queue.take(), queue.dropped) == (4, 1)
 
 
-def test_nobody_waits_at_what_was_closed_and_what_is_there_may_still_be_taken():
+def test_close_ends_all_waits_and_keeps_the_remaining_items():
     slot: LatestSlot[int] = LatestSlot()
     ring = AudioRing(RATE_HZ, 1.0)
     slot.put(1)
@@ -210,8 +210,8 @@ def test_nobody_waits_at_what_was_closed_and_what_is_there_may_still_be_taken():
 
 
 @pytest.mark.parametrize("drift_ppm", [-200, 200])
-def test_a_microphones_clock_that_drifts_is_followed_for_an_hour(drift_ppm: int):
-    """Blocks of 250 ms by a clock that is fast or slow, each handed over up to 15 ms late."""
+def test_ring_follows_a_drifting_microphone_clock_for_an_hour(drift_ppm: int):
+    """Blocks of 250 ms by a fast or slow clock, each delivered up to 15 ms late."""
     rng = np.random.default_rng(1)
     ring = AudioRing(16_000, 1.0)
     block = np.zeros(4000, np.float32)

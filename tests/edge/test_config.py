@@ -1,4 +1,4 @@
-"""Configurations: what is right is taken, what is wrong is named with its file, its key and the nearest valid one."""
+"""Configuration: valid values are accepted; errors name the file, the key and a similar valid key."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def leaves(section: object, prefix: str = "") -> dict[str, object]:
 LEAVES = leaves(Config())
 
 
-def test_nothing_said_is_every_default(tmp_path: Path):
+def test_an_empty_file_gives_all_defaults(tmp_path: Path):
     (tmp_path / "empty.yaml").write_text("")
     (tmp_path / "comment.yaml").write_text("# nothing\n")
     assert load(tmp_path / "empty.yaml") == load(tmp_path / "comment.yaml") == parse({}, "x") == Config()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
-def test_what_ships_is_valid(path: Path):
+def test_the_shipped_configurations_are_valid(path: Path):
     load(path)
 
 
-def test_what_ships_for_a_laptop_is_the_defaults():
+def test_the_laptop_configuration_holds_the_defaults():
     (laptop,) = [path for path in CONFIGS if path.name == "laptop.yaml"]
     assert load(laptop) == Config()
     named = leaves_of_yaml(yaml.safe_load(laptop.read_text()))
@@ -64,7 +64,7 @@ def leaves_of_yaml(data: dict, prefix: str = "") -> set[str]:
     return found
 
 
-def test_every_number_has_a_range_that_holds_its_default():
+def test_every_number_has_a_range_that_contains_its_default():
     numbers = {key for key, value in LEAVES.items() if type(value) in (int, float)}
     assert numbers == set(RANGES)
     for key in numbers:
@@ -73,7 +73,7 @@ def test_every_number_has_a_range_that_holds_its_default():
 
 
 @given(data=st.data())
-def test_any_value_within_its_range_is_taken_and_all_others_stay(data: st.DataObject):
+def test_a_value_in_its_range_is_accepted_and_the_others_keep_their_defaults(data: st.DataObject):
     key = data.draw(st.sampled_from(sorted(RANGES)))
     low, high = RANGES[key]
     numbers = st.integers(int(low), int(high)) if isinstance(LEAVES[key], int) else st.floats(low, high)
@@ -84,7 +84,7 @@ def test_any_value_within_its_range_is_taken_and_all_others_stay(data: st.DataOb
 
 
 @given(data=st.data())
-def test_any_value_outside_its_range_is_refused_with_the_range(data: st.DataObject):
+def test_a_value_outside_its_range_is_rejected_with_the_range(data: st.DataObject):
     key = data.draw(st.sampled_from(sorted(RANGES)))
     low, high = RANGES[key]
     whole = isinstance(LEAVES[key], int)
@@ -102,7 +102,7 @@ wrong_values = st.one_of(
 
 
 @given(key=st.sampled_from(sorted(LEAVES)), value=wrong_values)
-def test_a_value_of_another_type_is_refused_by_name(key: str, value: object):
+def test_a_value_of_another_type_is_rejected_with_its_key(key: str, value: object):
     default = LEAVES[key]
     fits = type(value) is type(default) or (isinstance(default, float) and type(value) is int)
     assume(not fits)
@@ -110,7 +110,7 @@ def test_a_value_of_another_type_is_refused_by_name(key: str, value: object):
         parse(nested(key, value), "my.yaml")
 
 
-def test_a_whole_number_stands_for_a_fraction_but_not_the_other_way_round():
+def test_an_integer_is_accepted_as_a_float_but_not_a_float_as_an_integer():
     assert parse({"face": {"rate_hz": 10}}, "x").face.rate_hz == 10.0
     with pytest.raises(ConfigError, match=r"inference\.threads must be of type int, got 1\.5"):
         parse({"inference": {"threads": 1.5}}, "x")
@@ -148,7 +148,7 @@ def test_a_whole_number_stands_for_a_fraction_but_not_the_other_way_round():
         ("text", "the configuration must be a mapping of keys, got 'text'"),
     ],
 )
-def test_what_is_wrong_is_named(wrong: object, message: str):
+def test_an_error_names_the_key(wrong: object, message: str):
     with pytest.raises(ConfigError) as caught:
         parse(wrong, "my.yaml")
     assert message in str(caught.value)
@@ -160,7 +160,7 @@ def drop_a_letter(key: str, position: int) -> str:
 
 
 @given(key=st.sampled_from(sorted(LEAVES)), position=st.integers(0, 100))
-def test_a_key_with_a_letter_missing_is_recognised(key: str, position: int):
+def test_a_key_with_a_missing_letter_gets_a_suggestion(key: str, position: int):
     section, _, name = key.rpartition(".")
     wrong = drop_a_letter(name, position)
     siblings = [k.rpartition(".")[2] for k in LEAVES if k.rpartition(".")[0] == section]
@@ -171,7 +171,7 @@ def test_a_key_with_a_letter_missing_is_recognised(key: str, position: int):
 
 @settings(max_examples=200)
 @given(text=st.text(max_size=60) | st.text("[]{}:,-&*!|>'\"%@`#?\n\t 0123456789.eE_", max_size=60))
-def test_any_text_is_a_configuration_or_a_clear_error(tmp_path_factory, text: str):
+def test_any_text_gives_a_configuration_or_a_config_error(tmp_path_factory, text: str):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(text, encoding="utf-8", errors="replace")
     try:
@@ -194,21 +194,21 @@ def test_any_text_is_a_configuration_or_a_clear_error(tmp_path_factory, text: st
     ],
     ids=range(8),
 )
-def test_what_is_no_yaml_names_the_file(tmp_path: Path, content: bytes):
+def test_invalid_yaml_names_the_file(tmp_path: Path, content: bytes):
     path = tmp_path / "bad.yaml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"bad\.yaml"):
         load(path)
 
 
-def test_a_file_that_is_not_there_and_a_folder_are_named(tmp_path: Path):
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"missing\.yaml cannot be read: No such file"):
         load(tmp_path / "missing.yaml")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load(tmp_path)
 
 
-def test_streams_are_read_by_name():
+def test_streams_are_parsed_by_name():
     config = parse({"streams": {"hall": {"video": {"source": "0"}}, "door-2": {"audio": {"source": "USB"}}}}, "x")
     hall, door = config.streams["hall"], config.streams["door-2"]
     assert (hall.video.source, hall.audio.source) == ("0", "none")

@@ -1,4 +1,4 @@
-"""Fusion: a distribution from both, from either, never from neither."""
+"""Fusion: a probability distribution from both branches or from one; an error without any."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def is_distribution(p: np.ndarray) -> bool:
     return p.shape == (8,) and p.dtype == np.float32 and (p >= 0).all() and abs(p.sum() - 1) < 1e-5
 
 
-def test_both_or_either_give_a_distribution(fuser):
+def test_both_branches_or_one_give_a_distribution(fuser):
     face, speech = branch("face", sure(3, 0.8), 1), branch("speech", sure(0, 0.6), 2)
     assert is_distribution(fuser.fuse(face, speech))
     assert is_distribution(fuser.fuse(face, None))
     assert is_distribution(fuser.fuse(None, speech))
 
 
-def test_nothing_is_never_made_into_an_answer(fuser):
+def test_fusing_no_branch_is_an_error(fuser):
     with pytest.raises(ValueError, match="nothing to fuse"):
         fuser.fuse(None, None)
 
 
-def test_the_inputs_are_left_as_they_were(fuser):
+def test_fusion_does_not_change_its_inputs(fuser):
     face, speech = branch("face", sure(3, 0.8), 1), branch("speech", sure(0, 0.6), 2)
     kept = [face.probabilities.copy(), speech.probabilities.copy(), face.embedding.copy()]
     fuser.fuse(face, speech)
@@ -62,14 +62,14 @@ def test_the_inputs_are_left_as_they_were(fuser):
 
 
 @given(face=distributions, speech=distributions, weight=st.floats(0.01, 10))
-def test_a_weighted_average_lies_between_both(face: np.ndarray, speech: np.ndarray, weight: float):
+def test_a_weighted_average_lies_between_both_outputs(face: np.ndarray, speech: np.ndarray, weight: float):
     fused = WeightedAverage(weight, 1.0).fuse(branch("face", face), branch("speech", speech))
     assert is_distribution(fused)
     assert (fused >= np.minimum(face, speech) - 1e-6).all()
     assert (fused <= np.maximum(face, speech) + 1e-6).all()
 
 
-def test_weights_say_whom_to_believe():
+def test_weights_shift_the_average():
     face, speech = branch("face", sure(3)), branch("speech", sure(0))
     np.testing.assert_allclose(WeightedAverage(1, 3).fuse(face, speech)[[3, 0]], [0.25, 0.75])
     np.testing.assert_allclose(WeightedAverage(1, 3).fuse(face, None), sure(3))
@@ -77,14 +77,14 @@ def test_weights_say_whom_to_believe():
 
 
 @given(face=distributions, speech=distributions)
-def test_a_vote_is_won_by_the_surer_branch(face: np.ndarray, speech: np.ndarray):
+def test_the_more_confident_branch_wins_the_vote(face: np.ndarray, speech: np.ndarray):
     fused = Voting().fuse(branch("face", face), branch("speech", speech))
     assert is_distribution(fused)
     surer = face if face.max() >= speech.max() else speech
     assert fused[surer.argmax()] == fused.max()
 
 
-def test_a_vote_of_one_is_that_ones_answer():
+def test_a_vote_of_one_branch_is_its_output():
     np.testing.assert_allclose(Voting().fuse(branch("face", sure(2, 0.5)), None), sure(2, 0.5), atol=1e-3)
 
 
@@ -94,7 +94,7 @@ class Recorder:
         return {head: np.zeros((1, 8), np.float32) for head in ("official", "ferplus")}
 
 
-def test_the_network_is_told_how_far_each_side_is_trusted(tiny_bundle):
+def test_the_network_receives_the_trust_in_each_branch(tiny_bundle):
     network = Recorder()
     fuser = FeatureFusion(network, load(tiny_bundle).models["fusion"])
     face = dataclasses.replace(branch("face", sure(0), 1), usable=0.8, quality=0.25)
@@ -105,14 +105,14 @@ def test_the_network_is_told_how_far_each_side_is_trusted(tiny_bundle):
     np.testing.assert_array_equal(network.asked["speech_embedding"], speech.embedding[None])
 
 
-def test_one_branch_alone_is_its_own_answer(fuser):
+def test_a_single_branch_is_returned_unchanged(fuser):
     face, speech = branch("face", sure(3, 0.8), 1), branch("speech", sure(0, 0.6), 2)
     np.testing.assert_array_equal(fuser.fuse(face, None), face.probabilities)
     np.testing.assert_array_equal(fuser.fuse(None, speech), speech.probabilities)
 
 
 @pytest.mark.parametrize("fuser", [WeightedAverage(1, 1), Voting()])
-def test_a_stale_branch_counts_less(fuser):
+def test_an_older_output_has_less_weight(fuser):
     face, speech = branch("face", sure(3, 0.8)), branch("speech", sure(0, 0.7))
     both = [fuser.fuse(face, speech, (fresh, 1.0)) for fresh in (1.0, 0.5, 0.0)]
     assert both[0].argmax() == 3
@@ -120,19 +120,19 @@ def test_a_stale_branch_counts_less(fuser):
     assert is_distribution(fuser.fuse(face, speech, (0.0, 0.0)))
 
 
-def test_an_output_is_fresh_for_half_its_time_and_then_fades():
+def test_freshness_is_full_for_half_the_limit_and_then_falls():
     assert [freshness(age_s, 1.0) for age_s in (-0.1, 0.0, 0.5, 0.75, 1.0, 2.0)] == pytest.approx([1, 1, 1, 0.5, 0, 0])
 
 
 @given(p=distributions, temperature=st.floats(0.3, 3.0))
-def test_a_temperature_changes_how_sure_an_answer_is_and_not_what_it_is(p: np.ndarray, temperature: float):
+def test_a_temperature_changes_the_confidence_and_not_the_label(p: np.ndarray, temperature: float):
     changed = tempered(p, temperature)
     assert is_distribution(changed)
     assert changed[p.argmax()] == changed.max()
     assert (changed.max() >= p.max() - 1e-6) if temperature <= 1 else (changed.max() <= p.max() + 1e-6)
 
 
-def test_a_bundle_without_weights_cannot_average(tiny_bundle):
+def test_decision_fusion_needs_weights_in_the_bundle(tiny_bundle):
     bundle = load(tiny_bundle)
     without = dataclasses.replace(bundle.models["fusion"], weights=None)
     bundle = dataclasses.replace(bundle, models=bundle.models | {"fusion": without})

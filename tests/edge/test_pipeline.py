@@ -1,4 +1,4 @@
-"""The chain: what it says of a face, a voice, both, neither; how it counts; that it forgets when told to."""
+"""The pipeline: events for a face, a voice, both and neither; its counters; its resets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def show_faces(pipeline: Pipeline, seconds: float, start_ns: int = 0) -> None:
         pipeline.search_new_faces(frame)
 
 
-def say(pipeline: Pipeline, seconds: float, start_ns: int = 0, block: int = 320) -> None:
+def speak(pipeline: Pipeline, seconds: float, start_ns: int = 0, block: int = 320) -> None:
     sound = voice(seconds)
     for piece in split_into_blocks(sound, [block] * (sound.size // block), start_ns):
         pipeline.process_audio(piece)
@@ -45,10 +45,10 @@ def tick(pipeline: Pipeline, now_s: float, devices=DEVICES_OK) -> EmotionEvent:
     return event
 
 
-def test_a_face_and_a_voice_are_both_used(tiny_bundle: Path):
+def test_face_and_voice_are_fused(tiny_bundle: Path):
     pipeline = make_pipeline(tiny_bundle)
     show_faces(pipeline, 2.0)
-    say(pipeline, 2.0)
+    speak(pipeline, 2.0)
     event = tick(pipeline, 2.0)
     assert event.state == "ok"
     assert set(event.modalities) == {"face", "speech"}
@@ -59,7 +59,7 @@ def test_a_face_and_a_voice_are_both_used(tiny_bundle: Path):
     assert pipeline.counters.events_with_both == 1
 
 
-def test_a_face_alone_is_used_alone(tiny_bundle: Path):
+def test_a_face_without_a_voice_is_published(tiny_bundle: Path):
     pipeline = make_pipeline(tiny_bundle)
     show_faces(pipeline, 1.0)
     event = tick(pipeline, 1.0, CAMERA)
@@ -67,9 +67,9 @@ def test_a_face_alone_is_used_alone(tiny_bundle: Path):
     assert event.face.probabilities["calm"] == 0.0
 
 
-def test_a_voice_alone_is_used_alone(tiny_bundle: Path):
+def test_a_voice_without_a_face_is_published(tiny_bundle: Path):
     pipeline = make_pipeline(tiny_bundle)
-    say(pipeline, 1.6)
+    speak(pipeline, 1.6)
     event = tick(pipeline, 1.6, MICROPHONE)
     assert (event.state, event.modalities, event.face, event.faces) == ("ok", ("speech",), None, ())
     assert event.speech.age_ms == pytest.approx(1600 - 1315, abs=1)
@@ -84,17 +84,17 @@ def test_a_voice_alone_is_used_alone(tiny_bundle: Path):
         ("absent", "muted", "no_signal"),
     ],
 )  # fmt: skip
-def test_where_nothing_is_usable_the_state_says_why_and_there_is_no_label(tiny_bundle, camera, microphone, state):
+def test_without_usable_input_the_state_gives_the_reason_and_the_label_is_null(tiny_bundle, camera, microphone, state):
     event = tick(make_pipeline(tiny_bundle), 1.0, {"camera": camera, "microphone": microphone})
     assert event.state == state
     assert event.label is event.confidence is event.probabilities is None
     assert event.modalities == ()
 
 
-def test_a_branch_that_calls_its_input_unusable_abstains_but_is_shown(tmp_path: Path):
+def test_a_branch_with_unusable_input_abstains_but_is_published(tmp_path: Path):
     pipeline = make_pipeline(write_tiny_bundle(tmp_path / "bundle", face=-6.0))
     show_faces(pipeline, 0.2, start_ns=round(1.4 * NS_PER_S))
-    say(pipeline, 1.6)
+    speak(pipeline, 1.6)
     event = tick(pipeline, 1.6)
     assert event.modalities == ("speech",)
     assert event.face is not None
@@ -103,18 +103,18 @@ def test_a_branch_that_calls_its_input_unusable_abstains_but_is_shown(tmp_path: 
     assert alone.modalities == ("speech",)  # still fresh
 
 
-def test_two_unusable_branches_give_no_answer(tmp_path: Path):
+def test_two_unusable_branches_give_no_label(tmp_path: Path):
     pipeline = make_pipeline(write_tiny_bundle(tmp_path / "bundle", face=-6.0, speech=-6.0))
     show_faces(pipeline, 1.6)
-    say(pipeline, 1.6)
+    speak(pipeline, 1.6)
     event = tick(pipeline, 1.6)
     assert (event.state, event.label) == ("no_face", None)
 
 
-def test_what_is_stale_is_not_used(tiny_bundle: Path):
-    pipeline = make_pipeline(tiny_bundle)  # a face for 0.5 s, a voice for 1.5 s
+def test_stale_outputs_are_not_used(tiny_bundle: Path):
+    pipeline = make_pipeline(tiny_bundle)  # staleness limits: face 0.5 s, voice 1.5 s
     show_faces(pipeline, 1.6)
-    say(pipeline, 1.6)
+    speak(pipeline, 1.6)
     last_face_s, last_voice_s = 23 / 15, 1.315
     assert set(tick(pipeline, last_face_s + 0.49).modalities) == {"face", "speech"}
     event = tick(pipeline, last_face_s + 0.51)
@@ -125,7 +125,7 @@ def test_what_is_stale_is_not_used(tiny_bundle: Path):
     assert (late.modalities, late.state, late.faces) == ((), "no_face", ())
 
 
-def test_a_face_that_left_is_not_read_again(tiny_bundle: Path):
+def test_a_face_that_left_is_not_classified_again(tiny_bundle: Path):
     pipeline = make_pipeline(tiny_bundle)
     show_faces(pipeline, 1.0)
     read = pipeline.counters.faces_read
@@ -138,7 +138,7 @@ def test_a_face_that_left_is_not_read_again(tiny_bundle: Path):
 
 @settings(max_examples=15)
 @given(fps=st.floats(2, 70), rate_hz=st.floats(1, 30))
-def test_frames_are_read_at_no_more_than_the_rate_and_every_one_is_counted(tiny_bundle: Path, fps: float, rate_hz: float):
+def test_frames_above_the_face_rate_are_skipped_and_counted(tiny_bundle: Path, fps: float, rate_hz: float):
     pipeline = make_pipeline(tiny_bundle, Config(face=FaceConfig(rate_hz=rate_hz)))
     count = 40
     for frame in frames([np.zeros((10, 10), np.uint8)] * count, fps):
@@ -151,28 +151,28 @@ def test_frames_are_read_at_no_more_than_the_rate_and_every_one_is_counted(tiny_
     assert counters.frames_tracked >= min(fps, rate_hz) * seconds * 0.6
 
 
-def test_sound_is_read_alike_however_it_is_cut(tiny_bundle: Path):
+def test_the_chunking_of_sound_does_not_matter(tiny_bundle: Path):
     answers = []
     for block in (160, 320, 4096, 40_000):
         pipeline = make_pipeline(tiny_bundle)
-        say(pipeline, 2.5, block=block)
+        speak(pipeline, 2.5, block=block)
         answers.append((to_json(tick(pipeline, 2.5)), pipeline.counters.windows_read, pipeline.counters.samples_heard))
     assert len(set(answers)) == 1
-    assert answers[0][1:] == (5, 40_000)  # every 0.3 s, while it holds less than two seconds of voice
+    assert answers[0][1:] == (5, 40_000)  # every 0.3 s, while the window holds less than 2 s of voice
 
 
 def test_a_gap_in_the_sound_starts_a_new_signal(tiny_bundle: Path):
     pipeline = make_pipeline(tiny_bundle)
-    say(pipeline, 0.9)
-    say(pipeline, 0.9, start_ns=3 * NS_PER_S)
+    speak(pipeline, 0.9)
+    speak(pipeline, 0.9, start_ns=3 * NS_PER_S)
     assert pipeline.counters.sound_gaps == 1
     assert pipeline.counters.windows_read == 0  # 0.9 s twice are not 1.8 s
-    say(pipeline, 0.5, start_ns=round(3.9 * NS_PER_S))
+    speak(pipeline, 0.5, start_ns=round(3.9 * NS_PER_S))
     assert pipeline.counters.sound_gaps == 1
     assert pipeline.counters.windows_read == 2
 
 
-def test_jitter_of_the_block_times_is_no_gap(tiny_bundle: Path):
+def test_jitter_of_block_times_is_not_a_gap(tiny_bundle: Path):
     pipeline = make_pipeline(tiny_bundle)
     for index, block in enumerate(split_into_blocks(voice(1.6), [320] * 79)):
         jitter = (index % 5) * 4 * NS_PER_MS
@@ -181,10 +181,10 @@ def test_jitter_of_the_block_times_is_no_gap(tiny_bundle: Path):
     assert pipeline.counters.windows_read == 2
 
 
-def test_reset_starts_anew_and_forgetting_it_shows(tiny_bundle: Path):
+def test_reset_restarts_and_a_missing_reset_shows(tiny_bundle: Path):
     def run(pipeline: Pipeline) -> list[str]:
         show_faces(pipeline, 1.5)
-        say(pipeline, 1.5)
+        speak(pipeline, 1.5)
         return [to_json(pipeline.tick(round(t * NS_PER_S), DEVICES_OK)) for t in (1.4, 1.6)]
 
     pipeline = make_pipeline(tiny_bundle)
@@ -196,8 +196,8 @@ def test_reset_starts_anew_and_forgetting_it_shows(tiny_bundle: Path):
     assert run(pipeline) == first
 
 
-def test_after_reset_the_next_stream_is_read_as_by_a_new_pipeline(tiny_bundle: Path):
-    """It follows at once, so that neither a gap nor a pause makes the stages forget by themselves."""
+def test_after_reset_the_pipeline_behaves_like_a_new_one(tiny_bundle: Path):
+    """The second stream follows without a gap or pause, which would reset the stages."""
 
     def second_stream(pipeline: Pipeline) -> list[dict]:
         for piece in split_into_blocks(voice(1.2, level=0.05), [320] * 60, 2 * NS_PER_S):
@@ -209,17 +209,17 @@ def test_after_reset_the_next_stream_is_read_as_by_a_new_pipeline(tiny_bundle: P
 
     pipeline = make_pipeline(tiny_bundle)
     show_faces(pipeline, 2.0)
-    say(pipeline, 2.0)
+    speak(pipeline, 2.0)
     tick(pipeline, 2.0)
     pipeline.reset()
     assert second_stream(pipeline) == second_stream(make_pipeline(tiny_bundle))
 
 
-def test_calm_is_folded_into_neutral_where_the_configuration_says_so(tiny_bundle: Path):
+def test_merge_calm_adds_calm_to_neutral(tiny_bundle: Path):
     events = []
     for merge in (False, True):
         pipeline = make_pipeline(tiny_bundle, Config(labels=LabelsConfig(merge_calm=merge)))
-        say(pipeline, 1.6)
+        speak(pipeline, 1.6)
         events.append(tick(pipeline, 1.6))
     apart, merged = events
     assert "calm" not in merged.probabilities
@@ -234,14 +234,14 @@ def test_calm_is_folded_into_neutral_where_the_configuration_says_so(tiny_bundle
 
 
 @pytest.mark.parametrize("method", ["feature", "weighted", "voting"])
-def test_every_way_of_fusing_gives_valid_events(tiny_bundle: Path, method: str):
+def test_every_fusion_method_gives_valid_events(tiny_bundle: Path, method: str):
     pipeline = make_pipeline(tiny_bundle, Config(fusion=FusionConfig(method=method)))
     show_faces(pipeline, 1.6)
-    say(pipeline, 1.6)
+    speak(pipeline, 1.6)
     assert len(tick(pipeline, 1.6).modalities) == 2
 
 
-def test_a_live_event_says_how_old_its_newest_datum_was(tiny_bundle: Path):
+def test_a_live_event_carries_its_latency(tiny_bundle: Path):
     pipeline = make_pipeline(tiny_bundle)
     show_faces(pipeline, 1.0)
     last_ns = 14 * NS_PER_S // 15
@@ -250,7 +250,7 @@ def test_a_live_event_says_how_old_its_newest_datum_was(tiny_bundle: Path):
     assert pipeline.tick(10 * NS_PER_S, CAMERA, lambda: 10 * NS_PER_S).latency_ms is None
 
 
-def test_a_stream_that_changes_its_picture_size_goes_on(tiny_bundle: Path):
+def test_a_change_of_frame_size_is_accepted(tiny_bundle: Path):
     pipeline = make_pipeline(tiny_bundle)
     show_faces(pipeline, 1.0)
     for index in range(15):
@@ -258,12 +258,12 @@ def test_a_stream_that_changes_its_picture_size_goes_on(tiny_bundle: Path):
     tick(pipeline, 2.0)
 
 
-def test_a_precision_the_bundle_does_not_hold_is_refused_before_anything_runs(tiny_bundle: Path):
+def test_a_precision_that_the_bundle_lacks_is_rejected_at_the_start(tiny_bundle: Path):
     with pytest.raises(BundleError, match="not int8"):
         make_pipeline(tiny_bundle, parse({"inference": {"precision": "int8"}}, "x"))
 
 
-def test_hysteresis_keeps_the_label_and_confidence_is_that_labels(tiny_bundle: Path):
+def test_hysteresis_keeps_the_label_and_the_confidence_is_that_of_the_label(tiny_bundle: Path):
     config = Config()
     config = dataclasses.replace(
         config, smoothing=dataclasses.replace(config.smoothing, switch_margin=0.5, time_constant_s=0.0)
@@ -277,7 +277,7 @@ def test_hysteresis_keeps_the_label_and_confidence_is_that_labels(tiny_bundle: P
     assert second.confidence == second.probabilities[second.label]
 
 
-def test_a_face_that_the_branch_does_not_believe_in_is_soon_no_face_any_more(tmp_path: Path):
+def test_a_face_that_the_branch_rejects_is_soon_dropped(tmp_path: Path):
     pipeline = make_pipeline(write_tiny_bundle(tmp_path / "bundle", face=-6.0))
     show_faces(pipeline, 1.6)
     event = tick(pipeline, 1.6)
@@ -286,7 +286,7 @@ def test_a_face_that_the_branch_does_not_believe_in_is_soon_no_face_any_more(tmp
     assert pipeline.counters.faces_read == 3
 
 
-def test_a_face_unfit_to_be_read_does_not_speak_and_is_counted(tiny_bundle):
+def test_a_low_quality_face_is_not_classified_and_is_counted(tiny_bundle):
     pipeline = make_pipeline(tiny_bundle, Config(face=FaceConfig(min_quality=0.9)))
     dim = [cv2.convertScaleAbs(cv2.GaussianBlur(face_frame(i), (0, 0), 3), alpha=0.4, beta=60) for i in range(20)]
     for frame in frames(dim):
@@ -297,10 +297,10 @@ def test_a_face_unfit_to_be_read_does_not_speak_and_is_counted(tiny_bundle):
     assert counters.faces_read == 0
     event = tick(pipeline, 19 / 15)
     assert event.state == "no_face"
-    assert len(event.faces) == 1  # it is seen, and its quality says why it is not read
+    assert len(event.faces) == 1  # it is tracked, and its quality shows why it is not classified
 
 
-def test_boxes_are_published_in_pixels_of_what_was_captured(tiny_bundle):
+def test_boxes_are_published_in_pixels_of_the_captured_frame(tiny_bundle):
     whole, shrunk = make_pipeline(tiny_bundle), make_pipeline(tiny_bundle)
     for frame in frames(face_frame(i) for i in range(10)):
         whole.process_frame(frame)
@@ -309,8 +309,8 @@ def test_boxes_are_published_in_pixels_of_what_was_captured(tiny_bundle):
     assert large.box_xywh == tuple(4 * n for n in face.box_xywh)
 
 
-def test_the_level_that_a_status_tells_is_a_number_that_json_can_hold(tiny_bundle):
+def test_the_level_in_a_status_event_is_a_finite_number(tiny_bundle):
     pipeline = make_pipeline(tiny_bundle)
     json.dumps(pipeline.level_dbfs)
-    say(pipeline, 1.5)
+    speak(pipeline, 1.5)
     assert json.loads(json.dumps(pipeline.level_dbfs)) < 0

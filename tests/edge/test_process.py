@@ -1,4 +1,4 @@
-"""An interrupt waits for what must be done whole."""
+"""Interrupts are deferred to the end of an Uninterrupted block."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_is_raised_at_the_end(sent: signal.Signals) -> None:
+def test_an_interrupt_is_raised_at_the_end_of_the_block(sent: signal.Signals) -> None:
     done: list[int] = []
 
     def work() -> None:
@@ -40,12 +40,12 @@ def test_an_interrupt_is_raised_at_the_end(sent: signal.Signals) -> None:
         done.append(4)  # and is not raised again
 
 
-def test_outside_it_is_raised_at_once() -> None:
+def test_an_interrupt_outside_a_block_is_raised_at_once() -> None:
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_a_second_one_does_not_wait() -> None:
+def test_a_second_interrupt_is_not_deferred() -> None:
     done: list[int] = []
 
     def work() -> None:
@@ -60,7 +60,7 @@ def test_a_second_one_does_not_wait() -> None:
     assert done == [1]
 
 
-def test_a_failure_meanwhile_is_the_one_that_is_told() -> None:
+def test_an_exception_in_the_block_replaces_the_interrupt() -> None:
     def work() -> None:
         with Uninterrupted():
             signal.raise_signal(signal.SIGINT)
@@ -72,7 +72,7 @@ def test_a_failure_meanwhile_is_the_one_that_is_told() -> None:
         pass
 
 
-def test_another_thread_holds_nothing_back() -> None:
+def test_a_block_in_another_thread_defers_nothing() -> None:
     entered, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -89,7 +89,7 @@ def test_another_thread_holds_nothing_back() -> None:
     thread.join()
 
 
-def test_an_ignored_ctrl_c_stays_ignored() -> None:
+def test_an_ignored_sigint_stays_ignored() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.install()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -1,4 +1,4 @@
-"""The bundled clip is what its provenance note says: a face in view, then none; speech with a pause."""
+"""The bundled clip matches its provenance note: a face in view, then none; speech with a pause."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pictures() -> list[tuple[float, np.ndarray]]:
 
 @pytest.fixture(scope="module")
 def levels_db() -> np.ndarray:
-    """The sound's level in each tenth of a second."""
+    """Return the level of each 0.1 s of the sound in dB."""
     with av.open(str(CLIP)) as container:
         rate_hz = container.streams.audio[0].rate
         samples = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
@@ -31,13 +31,13 @@ def levels_db() -> np.ndarray:
     return 10 * np.log10(np.mean(tenths**2, axis=1) + 1e-12)
 
 
-def test_it_is_small_and_has_pictures_and_sound():
+def test_the_clip_is_small_and_has_video_and_sound():
     assert CLIP.stat().st_size < 500_000
     with av.open(str(CLIP)) as container:
         assert [stream.codec_context.name for stream in container.streams] == ["h264", "aac"]
 
 
-def test_haar_finds_the_face_while_it_is_there_and_nothing_after(pictures):
+def test_haar_detects_the_face_while_it_is_in_view(pictures):
     detector = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
     found = []
     for time_s, grey in pictures[::5]:
@@ -50,12 +50,12 @@ def test_haar_finds_the_face_while_it_is_there_and_nothing_after(pictures):
     assert not any(boxes for time_s, boxes, _ in found if time_s > FACE_LEAVES_S + 0.3)
 
 
-def test_somebody_speaks_but_for_one_pause(levels_db):
+def test_the_speech_has_one_pause(levels_db):
     speaks = levels_db > -45
     assert np.mean(speaks[2:74]) > 0.8
     assert not np.any(speaks[76:89])
     assert np.mean(speaks[91:135]) > 0.8
 
 
-def test_it_never_clips(levels_db):
+def test_the_sound_does_not_clip(levels_db):
     assert levels_db.max() < -3

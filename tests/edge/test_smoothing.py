@@ -1,4 +1,4 @@
-"""Smoothing: still a distribution, in seconds not ticks, and a label that does not flicker."""
+"""Smoothing: the output is a distribution, does not depend on the tick rate, and the label has hysteresis."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SURE_OF_0, SURE_OF_1 = distribution((0, 1.0)), distribution((1, 1.0))
     margin=st.floats(0, 0.5),
     forget=st.floats(0.1, 60),
 )
-def test_it_stays_a_distribution_within_what_was_said(steps_ms, seed, constant, margin, forget):
+def test_the_output_is_a_distribution_within_the_range_of_the_inputs(steps_ms, seed, constant, margin, forget):
     smoother = Smoother(SmoothingSettings(constant, margin, forget))
     said = random_distributions(len(steps_ms), seed)
     now_ns = 0
@@ -48,8 +48,8 @@ def test_it_stays_a_distribution_within_what_was_said(steps_ms, seed, constant, 
 
 
 @given(seed=st.integers(0, 1000), rest_ms=st.integers(0, 400), parts=st.integers(1, 8))
-def test_how_often_it_is_asked_does_not_matter(seed: int, rest_ms: int, parts: int):
-    """The same answer said for the same time weighs the same, in one step or in many."""
+def test_the_tick_rate_does_not_matter(seed: int, rest_ms: int, parts: int):
+    """The same input for the same time has the same effect, in one step or in many."""
     first, second = random_distributions(2, seed)
     one, many = Smoother(), Smoother()
     one.update(first, 0)
@@ -60,14 +60,14 @@ def test_how_often_it_is_asked_does_not_matter(seed: int, rest_ms: int, parts: i
     np.testing.assert_allclose(mean, mean_of_many, atol=1e-5)
 
 
-def test_after_one_time_constant_63_percent_of_the_way_is_gone():
+def test_after_one_time_constant_the_average_has_moved_by_63_percent():
     smoother = Smoother(SmoothingSettings(time_constant_s=0.3))
     smoother.update(SURE_OF_0, 0)
     mean, _ = smoother.update(SURE_OF_1, 300 * NS_PER_MS)
     assert mean[1] == pytest.approx(1 - np.exp(-1), abs=1e-5)
 
 
-def test_without_a_time_constant_nothing_is_smoothed():
+def test_a_time_constant_of_zero_disables_smoothing():
     smoother = Smoother(SmoothingSettings(time_constant_s=0.0, switch_margin=0.0))
     for index, said in enumerate(random_distributions(20, 3)):
         mean, label = smoother.update(said, index * NS_PER_MS)
@@ -75,7 +75,7 @@ def test_without_a_time_constant_nothing_is_smoothed():
         assert label == said.argmax()
 
 
-def test_a_label_switches_only_where_it_leads_by_the_margin():
+def test_the_label_switches_only_above_the_margin():
     smoother = Smoother(SmoothingSettings(time_constant_s=0.0, switch_margin=0.1))
     assert smoother.update(distribution((0, 0.6), (1, 0.4)), 0)[1] == 0
     assert smoother.update(distribution((0, 0.46), (1, 0.54)), NS_PER_MS)[1] == 0
@@ -83,7 +83,7 @@ def test_a_label_switches_only_where_it_leads_by_the_margin():
     assert smoother.update(distribution((0, 0.54), (1, 0.46)), 3 * NS_PER_MS)[1] == 1
 
 
-def test_after_a_silence_it_starts_anew():
+def test_a_long_gap_resets_the_average():
     smoother = Smoother(SmoothingSettings(time_constant_s=5.0, forget_s=1.0))
     smoother.update(SURE_OF_0, 0)
     assert smoother.update(SURE_OF_1, NS_PER_S)[1] == 0
@@ -92,7 +92,7 @@ def test_after_a_silence_it_starts_anew():
     assert label == 1
 
 
-def test_reset_starts_anew_and_forgetting_it_shows():
+def test_reset_restarts_and_a_missing_reset_shows():
     smoother = Smoother()
     smoother.update(SURE_OF_0, 0)
     forgotten, _ = smoother.update(SURE_OF_1, 100 * NS_PER_MS)
@@ -103,7 +103,7 @@ def test_reset_starts_anew_and_forgetting_it_shows():
     assert label == 1
 
 
-def test_what_it_gave_does_not_change_later_nor_with_its_input():
+def test_the_output_is_independent_of_later_calls_and_of_the_input():
     smoother = Smoother()
     said = SURE_OF_0.copy()
     mean, _ = smoother.update(said, 0)
@@ -112,7 +112,7 @@ def test_what_it_gave_does_not_change_later_nor_with_its_input():
     np.testing.assert_array_equal(mean, SURE_OF_0)
 
 
-def test_seven_classes_are_smoothed_as_well():
+def test_seven_classes_are_smoothed_too():
     smoother = Smoother()
     mean, label = smoother.update(distribution((2, 0.9), size=7), 0)
     assert (mean.shape, label) == ((7,), 2)

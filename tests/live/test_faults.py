@@ -1,4 +1,4 @@
-"""Some faults of `make soak-faults`, once: each shows in the events, nothing stale is used, and the counters add up."""
+"""Some faults of `python -m benchmarks faults`: they show in the events, no stale output is used, the counters add up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.live, pytest.mark.skipif(not is_available(), reason=SK
 NAMES = ("both killed", "camera frozen", "camera sends garbage", "camera changes resolution", "seeing raises")
 
 
-def test_a_fault_shows_passes_and_is_accounted_for(
+def test_a_fault_shows_ends_and_is_counted(
     tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(faults, "HOLD_S", 0.3)

@@ -1,4 +1,4 @@
-"""Several streams in one process, and a configuration that changes while they run: what stays is not disturbed."""
+"""Several streams in one process, and a reload of the configuration, which leaves unchanged streams running."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Daemon:
-    """`moodring run --config` in a process of its own."""
+    """`moodring run --config` in a separate process."""
 
     def __init__(self, bundle: Path, folder: Path) -> None:
         self.config, self.events, self._errors = folder / "config.yaml", folder / "events.jsonl", folder / "errors.txt"
@@ -95,7 +95,7 @@ def sees(data: dict[str, Any]) -> bool:
 
 
 def by_stream(told: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Return the emotion events of each stream, all checked, their numbers without a gap."""
+    """Return the emotion events of each stream, all validated, with consecutive sequence numbers."""
     found: dict[str, list[dict[str, Any]]] = {}
     for one in told:
         (check_event if is_emotion(one) else check_status)(one)
@@ -107,7 +107,7 @@ def by_stream(told: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def test_two_streams_speak_for_themselves_and_one_lost_camera_is_one_lost_camera(tiny_bundle: Path, tmp_path: Path):
+def test_two_streams_are_independent_when_one_camera_is_lost(tiny_bundle: Path, tmp_path: Path):
     daemon = Daemon(tiny_bundle, tmp_path)
     with SoftwareCamera(face_frame) as hall, SoftwareCamera(empty_frame) as door:
         daemon.configure(streams={"hall": {"video": {"source": hall.url}}, "door": {"video": {"source": door.url}}})
@@ -129,7 +129,7 @@ def test_two_streams_speak_for_themselves_and_one_lost_camera_is_one_lost_camera
     assert f"from camera {hall.url} and microphone - as 'hall'; nothing is stored" in daemon.said
 
 
-def test_a_reload_changes_what_changed_and_loses_no_event(tiny_bundle: Path, tmp_path: Path):
+def test_a_reload_changes_only_what_differs_and_loses_no_event(tiny_bundle: Path, tmp_path: Path):
     daemon = Daemon(tiny_bundle, tmp_path)
     elsewhere = tmp_path / "elsewhere.jsonl"
     with SoftwareCamera(face_frame) as hall, SoftwareCamera(face_frame) as door:
@@ -138,7 +138,7 @@ def test_a_reload_changes_what_changed_and_loses_no_event(tiny_bundle: Path, tmp
         with daemon.running():
             daemon.wait_for_event("hall", sees)
 
-            daemon.configure(fusion={"rate_hz": "often"})  # invalid: the one before stays
+            daemon.configure(fusion={"rate_hz": "often"})  # invalid: the previous one stays
             daemon.reload()
             daemon.wait_for(lambda: "is not valid, the previous one stays" in daemon.said, "nothing said")
             assert "fusion.rate_hz must be of type float, got 'often'" in daemon.said
@@ -179,7 +179,7 @@ def test_a_reload_changes_what_changed_and_loses_no_event(tiny_bundle: Path, tmp
     assert "reopened" not in daemon.said
 
 
-def test_a_schedule_mutes_from_the_start_and_until_it_is_changed(tiny_bundle: Path, tmp_path: Path):
+def test_a_mute_schedule_applies_from_the_start_until_it_changes(tiny_bundle: Path, tmp_path: Path):
     daemon = Daemon(tiny_bundle, tmp_path)
     always, never = {"camera": "00:00-24:00"}, {"camera": "none"}
     with SoftwareCamera(face_frame) as hall, SoftwareCamera(face_frame) as door:
@@ -191,7 +191,7 @@ def test_a_schedule_mutes_from_the_start_and_until_it_is_changed(tiny_bundle: Pa
             assert hall.request_count == 0, "it was opened"
             assert "the camera is muted, by the mute schedule" in daemon.said
 
-            daemon.configure(streams=streams | {"door": {"video": {"source": door.url}}})  # what is new is muted as well
+            daemon.configure(streams=streams | {"door": {"video": {"source": door.url}}})  # a new stream is muted too
             daemon.reload()
             daemon.wait_for_event("door", lambda data: data["devices"]["camera"] == "muted")
             assert door.request_count == 0
@@ -208,7 +208,7 @@ def test_a_schedule_mutes_from_the_start_and_until_it_is_changed(tiny_bundle: Pa
     by_stream(daemon.told())
 
 
-def test_streams_are_not_for_the_command_line_nor_for_recordings(tiny_bundle: Path, tmp_path: Path):
+def test_streams_exclude_video_options_and_recordings(tiny_bundle: Path, tmp_path: Path):
     config = tmp_path / "config.yaml"
     for streams, more, message in (
         ({"hall": {"video": {"source": "0"}}}, ["--video", "1"], "set their video and audio there"),

@@ -1,4 +1,4 @@
-"""Picture and sound of one moment carry one time; the wall clock may jump as it likes."""
+"""Video and sound of one moment have the same time, and jumps of the wall clock have no effect."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ALIGNED_MS = 40
 
 
 class Clapper:
-    """Stands in the pipeline's place: notes when it sees a flash and hears a click."""
+    """A pipeline that records the times of a flash and of a click."""
 
     def __init__(self) -> None:
         self.flashes: list[int] = []
@@ -71,7 +71,7 @@ class Clapper:
 
 
 def _clap(camera: SoftwareCamera, microphone: SoftwareMicrophone, dark: bytes, white: bytes) -> tuple[int, int]:
-    """Flash and click; return when the one left the camera and when the other reached the microphone."""
+    """Flash and click; return the times at which the camera sent the flash and the microphone received the click."""
     clicked_ns = microphone.click()
     camera.send([white])
     flashed_ns = camera.wait_until_sent(white)
@@ -82,10 +82,10 @@ def _clap(camera: SoftwareCamera, microphone: SoftwareMicrophone, dark: bytes, w
 
 
 @pytest.mark.parametrize("held_up_s", [0.0, 0.155])
-def test_a_clap_is_seen_and_heard_at_one_time(
+def test_a_clap_has_one_time_in_video_and_sound(
     held_up_s: float, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ):
-    """Also where the thread that listens was held up by a busy processor before, and sound had piled up meanwhile."""
+    """Also where a busy processor delayed the audio thread before, and sound accumulated in the buffer."""
     held_up = itertools.chain(itertools.repeat(held_up_s, 5), itertools.repeat(0.0))
     read = microphones._CaptureThread._read_block
     monkeypatch.setattr(microphones._CaptureThread, "_read_block", lambda *about: time.sleep(next(held_up)) or read(*about))
@@ -116,8 +116,8 @@ def test_a_clap_is_seen_and_heard_at_one_time(
     assert abs(statistics.median(apart_ms)) < ALIGNED_MS, apart_ms
 
 
-def test_a_wall_clock_that_jumps_changes_nothing(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    """No test may set this machine's clock: what reads it is told another time instead."""
+def test_a_jump_of_the_wall_clock_changes_nothing(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    """The functions that read the clock are replaced: a test must not set the clock of the machine."""
     jumped_s = 0
     real_s, real_ns = time.time, time.time_ns
     monkeypatch.setattr(time, "time", lambda: real_s() + jumped_s)

@@ -1,4 +1,4 @@
-"""A daemon that hangs is ended and started again by whoever watches over it."""
+"""A service manager ends and restarts a daemon that hangs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_a_daemon_that_hangs_is_started_again_and_goes_on(tiny_bundle: Path, tmp_path: Path):
+def test_a_daemon_that_hangs_is_restarted(tiny_bundle: Path, tmp_path: Path):
     config, events = tmp_path / "config.yaml", tmp_path / "events.jsonl"
     with SoftwareCamera(face_frame) as camera:
         config.write_text(

@@ -1,4 +1,4 @@
-"""Recordings through the whole chain: the same bytes twice, at any pace; real clips with real faces and voices."""
+"""Replay through the whole chain: identical bytes in every run and at any pace, on synthetic and on real clips."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def replayed(tiny_bundle: Path, tmp_path: Path) -> Callable[..., bytes]:
 # Determinism
 
 
-def test_twice_the_same_recording_gives_the_same_bytes_at_any_pace(replayed, talking_face: Path):
+def test_a_recording_gives_identical_bytes_at_any_pace(replayed, talking_face: Path):
     fast, again = replayed(talking_face, "--pace", "max"), replayed(talking_face, "--pace", "max")
     slow = replayed(talking_face, "--pace", "realtime")
     assert len(check_lines(fast.decode())) == 15
@@ -57,14 +57,14 @@ def test_twice_the_same_recording_gives_the_same_bytes_at_any_pace(replayed, tal
 def test_another_recording_has_another_source(replayed, talking_face: Path, tmp_path: Path):
     other = tmp_path / talking_face.name
     data = bytearray(talking_face.read_bytes())
-    data[-1] ^= 1  # within the index' last field
+    data[-1] ^= 1  # in the last field of the index
     other.write_bytes(bytes(data))
     (event, *_) = check_lines(replayed(talking_face, "--pace", "max", "--seconds", "1").decode())
     (changed, *_) = check_lines(replayed(other, "--pace", "max", "--seconds", "1").decode())
     assert event["source"] != changed["source"]
 
 
-def test_the_name_of_a_recording_may_hold_anything(replayed, talking_face: Path, tmp_path: Path):
+def test_a_recording_may_have_any_file_name(replayed, talking_face: Path, tmp_path: Path):
     path = tmp_path / "a b/ü %s {x}.mp4"
     path.parent.mkdir()
     path.write_bytes(talking_face.read_bytes())
@@ -85,7 +85,7 @@ def test_times_derive_from_the_recording(replayed, talking_face: Path):
 
 
 class Recorder:
-    """Stands in the pipeline's place and notes what comes when."""
+    """A pipeline that records its calls in order."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, int]] = []
@@ -112,7 +112,7 @@ class Recorder:
     tick_ms=st.integers(20, 400),
     until_ms=st.none() | st.integers(1, 3000),
 )
-def test_everything_comes_in_order_and_every_tick_is_there(frame_ms, block_ms, tick_ms, until_ms):
+def test_data_arrives_in_order_and_no_tick_is_missing(frame_ms, block_ms, tick_ms, until_ms):
     video = [VideoFrame(np.zeros((2, 2), np.uint8), int(t) * NS_PER_MS, i) for i, t in enumerate(np.cumsum(frame_ms))]
     starts = np.cumsum([0, *block_ms])
     audio = [AudioBlock(np.zeros(16 * n, np.float32), int(t) * NS_PER_MS) for t, n in zip(starts, block_ms, strict=False)]
@@ -120,7 +120,7 @@ def test_everything_comes_in_order_and_every_tick_is_there(frame_ms, block_ms, t
     until_ns = None if until_ms is None else until_ms * NS_PER_MS
     replay(recorder, video, audio, published.append, tick_ns=tick_ms * NS_PER_MS, until_ns=until_ns)
     times = [time_ns for _, time_ns in recorder.seen]
-    rank = {"hear": 0, "see": 1, "tick": 2}  # of what comes at the same time
+    rank = {"hear": 0, "see": 1, "tick": 2}  # of data with equal times
     order = [(time_ns, rank[what]) for what, time_ns in recorder.seen]
     assert order == sorted(order)
     ticks = [time_ns for what, time_ns in recorder.seen if what == "tick"]
@@ -143,7 +143,7 @@ def test_everything_comes_in_order_and_every_tick_is_there(frame_ms, block_ms, t
         (True, True, {"camera": "ok", "microphone": "ok"}),
     ],
 )
-def test_what_a_recording_lacks_is_absent(video: bool, audio: bool, devices: dict[str, str]):
+def test_a_missing_modality_is_absent(video: bool, audio: bool, devices: dict[str, str]):
     recorder = Recorder()
     replay(
         recorder,
@@ -155,7 +155,7 @@ def test_what_a_recording_lacks_is_absent(video: bool, audio: bool, devices: dic
     assert recorder.devices == devices
 
 
-def test_at_real_time_nothing_comes_before_its_time(tiny_bundle: Path):
+def test_in_real_time_no_data_arrives_early(tiny_bundle: Path):
     clock = SimulatedClock(start_ns=5 * NS_PER_S)
     came: list[tuple[int, int]] = []
 
@@ -186,21 +186,23 @@ def events_of(bundle: Path, path: Path, *, video: bool, audio: bool) -> list[Emo
 @pytest.mark.parametrize(
     ("rate_hz", "layout"), [(8000, "mono"), (44_100, "stereo"), (48_000, "5.1"), (96_000, "mono")], ids=str
 )
-def test_a_voice_of_any_rate_and_channels_is_heard(tiny_bundle: Path, tmp_path: Path, rate_hz: int, layout: str):
+def test_a_voice_of_any_sample_rate_and_channel_count_is_processed(
+    tiny_bundle: Path, tmp_path: Path, rate_hz: int, layout: str
+):
     path = write_recording(tmp_path / "voice.wav", sound=voice(2.0, rate_hz), rate_hz=rate_hz, layout=layout)
     events = events_of(tiny_bundle, path, video=False, audio=True)
     assert len(events) == 10
     assert [event.modalities for event in events[-3:]] == [("speech",)] * 3
 
 
-def test_a_face_at_a_variable_rate_is_seen(tiny_bundle: Path, tmp_path: Path):
+def test_a_face_at_a_variable_frame_rate_is_tracked(tiny_bundle: Path, tmp_path: Path):
     times_ms = [0, 40, 50, 90, 200, 210, 250, 330, 500, 510, 520, 700, 900, 1000]
     path = write_recording(tmp_path / "face.mkv", video_frames=[face_frame(i) for i in range(len(times_ms))], times_ms=times_ms)
     events = events_of(tiny_bundle, path, video=True, audio=False)
     assert [event.modalities for event in events[-2:]] == [("face",)] * 2
 
 
-def test_sound_that_starts_late_is_heard_late(tiny_bundle: Path, tmp_path: Path):
+def test_sound_that_starts_late_keeps_its_time(tiny_bundle: Path, tmp_path: Path):
     path = write_recording(
         tmp_path / "late.mkv", video_frames=[face_frame(i) for i in range(75)], sound=voice(1.5), sound_start_ms=1400
     )
@@ -210,7 +212,7 @@ def test_sound_that_starts_late_is_heard_late(tiny_bundle: Path, tmp_path: Path)
     assert len(events[heard_ms[0] // 200].modalities) == 2
 
 
-def test_an_order_of_replays_does_not_matter(tiny_bundle: Path, talking_face: Path, tmp_path: Path):
+def test_the_order_of_replays_does_not_matter(tiny_bundle: Path, talking_face: Path, tmp_path: Path):
     other = write_talking_face(tmp_path / "other.mp4", seconds=1.5)
     alone = [to_json(event) for event in events_of(tiny_bundle, talking_face, video=True, audio=True)]
     events_of(tiny_bundle, other, video=True, audio=True)
@@ -223,7 +225,7 @@ GRID = 11
 
 
 @pytest.mark.data
-def test_every_grid_clip_gives_valid_events_that_use_both(data_path, replayed):
+def test_every_grid_clip_gives_valid_events_from_both_modalities(data_path, replayed):
     clips = sorted(data_path("av_clips").glob("grid_*.mpg"))
     assert len(clips) == GRID
     without = []
@@ -236,13 +238,13 @@ def test_every_grid_clip_gives_valid_events_that_use_both(data_path, replayed):
 
 
 @pytest.mark.data
-def test_a_grid_clip_gives_the_same_bytes_twice(data_path, replayed):
+def test_a_grid_clip_gives_identical_bytes_twice(data_path, replayed):
     clip = data_path("av_clips/grid_bbaf2n.mpg")
     assert replayed(clip, "--pace", "max") == replayed(clip, "--pace", "max")
 
 
 @pytest.mark.data
-def test_crema_d_clips_give_events_that_use_both(data_path, replayed):
+def test_crema_d_clips_give_events_from_both_modalities(data_path, replayed):
     clips = sorted(data_path("crema_d_sample/clips").iterdir())
     assert len(clips) == 6
     for clip in clips:
@@ -252,7 +254,7 @@ def test_crema_d_clips_give_events_that_use_both(data_path, replayed):
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["pyfeat_no_face.mp4", "intel_bottle-detection.mp4"])
-def test_where_no_face_is_none_is_read(data_path, replayed, name: str):
+def test_no_face_is_classified_in_clips_without_one(data_path, replayed, name: str):
     events = check_lines(replayed(data_path(f"video/{name}"), "--pace", "max", "--seconds", "6").decode())
     assert len(events) >= 19
     assert not any(event["data"]["face"] or event["data"]["faces"] for event in events)
@@ -260,7 +262,7 @@ def test_where_no_face_is_none_is_read(data_path, replayed, name: str):
 
 @pytest.mark.data
 @pytest.mark.parametrize(("name", "there_first"), [("pyfeat_face_noface.mov", True), ("pyfeat_noface_face.mov", False)])
-def test_a_face_is_spoken_of_only_while_it_is_there(data_path, replayed, name: str, there_first: bool):
+def test_a_face_is_published_only_while_it_is_in_view(data_path, replayed, name: str, there_first: bool):
     events = check_lines(replayed(data_path(f"video/{name}"), "--pace", "max").decode())
     seen = ["face" in event["data"]["modalities"] for event in events]
     assert len(seen) == 31
@@ -269,14 +271,14 @@ def test_a_face_is_spoken_of_only_while_it_is_there(data_path, replayed, name: s
 
 
 @pytest.mark.data
-def test_what_ships_uses_face_and_voice_of_every_grid_clip(data_path, replayed):
+def test_the_shipped_bundle_uses_face_and_voice_of_every_grid_clip(data_path, replayed):
     for clip in sorted(data_path("av_clips").glob("grid_*.mpg")):
         events = check_lines(replayed(clip, "--pace", "max", bundle=DEFAULT).decode())
         assert sum(len(event["data"]["modalities"]) == 2 for event in events) >= 1, clip.name
         assert replayed(clip, "--pace", "max", bundle=DEFAULT)
 
 
-def test_what_ships_reads_the_sample_clip(replayed):
+def test_the_shipped_bundle_classifies_the_sample_clip(replayed):
     sample = Path(DEFAULT).parents[1] / "samples" / "clip.mp4"
     events = check_lines(replayed(sample, "--pace", "max", bundle=DEFAULT).decode())
     assert sum(len(event["data"]["modalities"]) == 2 for event in events) >= 10

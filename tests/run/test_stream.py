@@ -1,4 +1,4 @@
-"""Live runs with devices that the test moves: counted, supervised, ended."""
+"""Live streams with simulated devices: counters, supervision, and the end of a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TICK_NS = 50 * NS_PER_MS
 
 
 class Device:
-    """Gives what the test puts into it: data, and exceptions to raise. Without more it fails, or hangs while `hangs` is set."""
+    """A device that returns or raises what a test enqueues; afterwards it fails, or hangs while `hangs` is set."""
 
     name = "device"
     blocks_dropped = 0
@@ -57,13 +57,13 @@ class Device:
         self.closed += 1
 
 
-class Listening:
-    """Stands in the pipeline's place."""
+class RecordingPipeline:
+    """A pipeline that records its calls."""
 
     def __init__(self) -> None:
         self.frames: list[VideoFrame] = []
         self.samples = 0
-        self.forgotten: list[str] = []
+        self.resets: list[str] = []
 
     def is_face_due(self, _: int) -> bool:
         return True
@@ -75,13 +75,13 @@ class Listening:
         pass
 
     def reset_video(self) -> None:
-        self.forgotten.append("sight")
+        self.resets.append("sight")
 
     def reset_audio(self) -> None:
-        self.forgotten.append("sound")
+        self.resets.append("sound")
 
     def reset_smoothing(self) -> None:
-        self.forgotten.append("said")
+        self.resets.append("said")
 
     def samples_to_next_batch(self) -> int:
         return 1
@@ -108,7 +108,7 @@ def drive(stream: Stream, on_tick: Callable[[object], None], seconds: float, tic
 
 
 def run(camera, microphone, on_tick: Callable[[dict[str, str]], None] = lambda _: None, seconds: float = 0.5, pipeline=None):
-    pipeline, logged = pipeline or Listening(), []
+    pipeline, logged = pipeline or RecordingPipeline(), []
     stream = Stream(pipeline, camera, microphone, MonotonicClock(), logged.append)
     drive(stream, on_tick, seconds)
     return pipeline, stream, logged
@@ -126,7 +126,7 @@ def until(condition: Callable[[dict[str, str]], bool]) -> Callable[[dict[str, st
     return on_tick
 
 
-def test_everything_captured_is_processed_or_counted_as_lost():
+def test_captured_data_is_processed_or_counted_as_dropped():
     camera, microphone = Device(), Device()
     for index in range(50):
         camera.data.put(frame(index))
@@ -142,7 +142,7 @@ def test_everything_captured_is_processed_or_counted_as_lost():
     assert captured["samples_captured"] == pipeline.samples + dropped["samples_overrun"]
 
 
-def test_a_run_lasts_as_long_as_asked_and_ticks_at_its_rate():
+def test_a_run_lasts_as_long_as_requested_and_keeps_its_tick_rate():
     ticks: list[dict[str, str]] = []
     start = time.monotonic()
     run(None, None, ticks.append, seconds=0.5)
@@ -151,7 +151,7 @@ def test_a_run_lasts_as_long_as_asked_and_ticks_at_its_rate():
     assert ticks[0] == {"camera": "absent", "microphone": "absent"}
 
 
-def test_a_device_that_refuses_is_opened_again_until_it_gives_in():
+def test_a_device_that_cannot_be_opened_is_retried():
     camera = Device(refuse=2)
     camera.data.put(frame(0))
     with pytest.raises(Enough):
@@ -159,22 +159,22 @@ def test_a_device_that_refuses_is_opened_again_until_it_gives_in():
     assert camera.opened == 3
 
 
-def test_a_device_that_fails_is_closed_and_opened_again_and_it_is_said_once():
+def test_a_device_that_fails_is_reopened_and_logged_once():
     camera = Device()
     camera.hangs = True
     for datum in (frame(0), DeviceError("no more frames"), DeviceError("no more frames"), frame(1)):
         camera.data.put(datum)
     logged: list[str] = []
-    live = Stream(Listening(), camera, None, MonotonicClock(), logged.append)
+    live = Stream(RecordingPipeline(), camera, None, MonotonicClock(), logged.append)
     with pytest.raises(Enough):
-        drive(live, until(lambda _: said_back(camera, logged)), seconds=10)
+        drive(live, until(lambda _: is_reconnected(camera, logged)), seconds=10)
     assert logged[:2] == ["no more frames", "device: reconnected"]
     assert camera.opened == 3
     assert camera.closed >= 2
     assert live._readers["camera"].health.reopened == 2
 
 
-def said_back(camera: Device, logged: list[str]) -> bool:
+def is_reconnected(camera: Device, logged: list[str]) -> bool:
     camera.hangs = "device: reconnected" not in logged
     return not camera.hangs
 
@@ -186,32 +186,32 @@ def test_a_device_that_hangs_is_lost_after_a_second():
     states: list[tuple[float, str]] = []
     start = time.monotonic()
 
-    def note(devices: dict[str, str]) -> None:
+    def record(devices: dict[str, str]) -> None:
         states.append((time.monotonic() - start, devices["camera"]))
         if len(states) > 3 and devices["camera"] == "lost":
             camera.hangs = False
             raise Enough
 
     with pytest.raises(Enough):
-        run(camera, None, note, seconds=5)
+        run(camera, None, record, seconds=5)
     assert ("ok") in [state for _, state in states]
     assert states[-1][0] == pytest.approx(LOST_AFTER_NS / NS_PER_S, abs=0.4)
 
 
-def test_a_bug_in_a_reader_is_named_and_its_device_opened_again():
+def test_a_bug_in_a_reader_is_logged_and_its_device_reopened():
     microphone = Device()
     microphone.data.put(ZeroDivisionError("a bug"))
     microphone.data.put(sound())
     logged: list[str] = []
-    stream = Stream(Listening(), None, microphone, MonotonicClock(), logged.append)
+    stream = Stream(RecordingPipeline(), None, microphone, MonotonicClock(), logged.append)
     with pytest.raises(Enough):
         drive(stream, until(lambda devices: devices["microphone"] == "ok"), seconds=10)
     assert logged[0] == "a bug in reading device: ZeroDivisionError('a bug')"
     assert microphone.opened == 2
 
 
-class Failing(Listening):
-    """Every stage raises the first time."""
+class Failing(RecordingPipeline):
+    """A pipeline of which every stage raises on its first call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -235,13 +235,13 @@ class Failing(Listening):
         return super().tick(now_ns, devices, clock_ns)
 
 
-def test_a_stage_that_raises_is_begun_anew_and_what_it_lost_is_counted():
+def test_a_stage_that_raises_restarts_and_its_drops_are_counted():
     camera, microphone = Device(), Device()
     for index in range(3):
         camera.data.put(frame(index))
         microphone.data.put(sound())
     pipeline, stream, logged = run(camera, microphone, seconds=1.0, pipeline=Failing())
-    assert sorted(pipeline.forgotten) == ["said", "sight", "sound"]
+    assert sorted(pipeline.resets) == ["said", "sight", "sound"]
     captured, dropped = stream.captured, stream.dropped
     assert captured["stage_failures"] == 3
     assert dropped["frames_failed"] == 1
@@ -255,10 +255,10 @@ def test_a_stage_that_raises_is_begun_anew_and_what_it_lost_is_counted():
         assert any(line.startswith(stage) for line in logged), logged
 
 
-def test_a_frame_that_was_seen_is_not_lost_where_its_search_raises():
+def test_a_processed_frame_is_not_counted_as_dropped_where_the_search_raises():
     class Lost(Failing):
         def process_frame(self, frame: VideoFrame) -> None:
-            Listening.process_frame(self, frame)
+            RecordingPipeline.process_frame(self, frame)
 
         def search_new_faces(self, _: VideoFrame) -> None:
             self._once("explore")
@@ -267,21 +267,21 @@ def test_a_frame_that_was_seen_is_not_lost_where_its_search_raises():
     for index in range(3):
         camera.data.put(frame(index))
     pipeline, stream, logged = run(camera, None, seconds=1.0, pipeline=Lost())
-    assert pipeline.forgotten.count("sight") == 1
+    assert pipeline.resets.count("sight") == 1
     captured, dropped = stream.captured, stream.dropped
-    assert captured["stage_failures"] == 2  # the first tick as well
+    assert captured["stage_failures"] == 2  # includes the first tick
     assert dropped["frames_failed"] == 0
     assert captured["frames_captured"] == 3 == len(pipeline.frames) + dropped["frames_overwritten"]
     assert any("ZeroDivisionError('explore')" in line for line in logged)
 
 
-def test_a_slow_stage_delays_no_other_and_skips_what_it_cannot_take():
+def test_a_slow_stage_delays_no_other_and_drops_frames():
     camera, microphone = Device(), Device()
     camera.hangs = microphone.hangs = True
     seen: list[int] = []
     release = threading.Event()
 
-    class Slow(Listening):
+    class Slow(RecordingPipeline):
         def process_frame(self, frame: VideoFrame) -> None:
             seen.append(frame.seq)
             release.wait(10)
@@ -306,8 +306,8 @@ def test_a_slow_stage_delays_no_other_and_skips_what_it_cannot_take():
     assert seen[1] >= 8, "the newest frame is next, not the oldest"
 
 
-def test_ticks_that_come_too_late_are_skipped_and_counted():
-    stream = Stream(Listening(), None, None, MonotonicClock(), lambda _: None)
+def test_overdue_ticks_are_skipped_and_counted():
+    stream = Stream(RecordingPipeline(), None, None, MonotonicClock(), lambda _: None)
     ticks: list[object] = []
 
     def slow_once(said: object) -> None:
@@ -331,7 +331,7 @@ def test_threads_end_with_the_run():
 
 
 class PacedMicrophone:
-    """Gives a voice 20 ms at a time, as late as a busy machine would, and is lost after a while."""
+    """Plays a voice in blocks of 20 ms with the delays of a busy machine, and fails after some seconds."""
 
     name = "paced"
     blocks_dropped = 0
@@ -358,16 +358,16 @@ class PacedMicrophone:
         pass
 
 
-def test_a_live_voice_is_heard_without_a_gap_and_falls_silent_with_its_microphone(tiny_bundle: Path):
+def test_a_live_voice_is_processed_without_a_gap_until_its_microphone_fails(tiny_bundle: Path):
     pipeline = make_pipeline(tiny_bundle)
     events: list[EmotionEvent] = []
 
-    def note(event: EmotionEvent) -> None:
+    def record(event: EmotionEvent) -> None:
         check_event(to_document(event))
         events.append(event)
 
     stream = Stream(pipeline, None, PacedMicrophone(1.3), MonotonicClock(), lambda _: None)
-    drive(stream, note, seconds=3.2, tick_ns=100 * NS_PER_MS)
+    drive(stream, record, seconds=3.2, tick_ns=100 * NS_PER_MS)
     states = [(event.state, event.devices["microphone"], event.modalities) for event in events]
     assert states[5] == ("no_speech", "ok", ())
     assert ("ok", "ok", ("speech",)) in states
@@ -379,7 +379,7 @@ def test_a_live_voice_is_heard_without_a_gap_and_falls_silent_with_its_microphon
 
 
 @pytest.mark.parametrize(("age_ms", "state"), [(None, "lost"), (0, "ok"), (999, "ok"), (1001, "lost")])
-def test_health_is_the_time_since_the_last_datum(age_ms: int | None, state: str):
+def test_device_state_depends_on_the_age_of_the_last_datum(age_ms: int | None, state: str):
     now_ns = 10 * NS_PER_S
     health = DeviceHealth("camera", None if age_ms is None else now_ns - age_ms * NS_PER_MS)
     assert health.state(now_ns) == state
