@@ -27,7 +27,7 @@ SHORT_HOP_FRAMES = 30
 
 
 def deltas(features: F32, width: int = 2) -> F32:
-    """Return the slope of each column over 2 width + 1 frames, float32 [n, C]; beyond the ends, the first and last frames are repeated.
+    """Return the slope of each column over 2 width + 1 frames, float32 [n, C]. The first and last frames are repeated.
 
     The regression of python_speech_features and HTK: sum k (f[t+k] - f[t-k]) / (2 sum k^2).
     """
