@@ -26,7 +26,8 @@ from moodring.clock import NS_PER_S
 from moodring.config import Config
 from moodring.evaluation.data.readers import read_grey
 from moodring.features.face.crop import crop_face
-from moodring.features.face.haar import Box, load_cascade
+from moodring.features.face.geometry import Box
+from moodring.features.face.haar import load_cascade
 from moodring.features.face.tracker import HaarTracker
 from moodring.inference import bundle as bundles
 from moodring.inference.branches import FaceBranch

@@ -1,7 +1,7 @@
-"""PreprocessSpec: everything that decides how sound and pictures become network inputs, with a hash.
+"""Preprocessing specification: all parameters that turn sound and frames into network inputs, with a hash.
 
-The hash travels in the model bundle. A runtime that does not implement a spec refuses the bundle, so training and serving
-cannot drift apart unseen.
+The model bundle contains the spec and its hash. A runtime that does not implement the spec rejects the bundle. This prevents
+an undetected mismatch between training and runtime.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from moodring.errors import BundleError
+from moodring.types import SAMPLE_RATE_HZ
 
-SAMPLE_RATE_HZ = 16_000
-PITCH_COLUMNS = 2  # pitch and voicing (see `moodring.features.audio.pitch`)
+PITCH_COLUMNS = 2  # pitch and voicing (moodring.features.audio.pitch)
 
 WindowFunction = Literal["hamming", "hann", "rectangular"]
 
@@ -26,7 +26,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _check_types(kind: type[Any], data: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields as they are; raise TypeError where one is of another type than its default (JSON has no types)."""
+    """Return `data` unchanged. Raises TypeError if a field has another type than its default: JSON does not preserve types."""
     for field in dataclasses.fields(kind):
         if field.name in data and type(data[field.name]) is not type(field.default):
             raise TypeError(f"{field.name} must be of type {type(field.default).__name__}, got {data[field.name]!r}")
@@ -39,12 +39,13 @@ def _hash(document: dict[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MfccSpec:
-    """Mel-frequency cepstra of mono sound, in the terms of python_speech_features.
+    """Parameters of the MFCC of mono sound, with the meaning that they have in python_speech_features.
 
-    Samples are taken in [-1, 1] and scaled by `sample_scale` first (32768 gives the levels of 16-bit integers).
+    Samples in [-1, 1] are first multiplied by `sample_scale` (32768 gives the levels of 16-bit integers). Raises ValueError
+    on an invalid combination.
     """
 
-    rate_hz: int = 16_000
+    rate_hz: int = SAMPLE_RATE_HZ
     window_samples: int = 400
     hop_samples: int = 160
     fft_size: int = 512
@@ -88,32 +89,37 @@ class MfccSpec:
         _require(self.lifter >= 0, f"lifter must not be negative, got {self.lifter}")
         _require(self.mel_scale in ("htk", "slaney"), f"mel_scale must be htk or slaney, got {self.mel_scale!r}")
         _require(self.output in ("cepstra", "log_mel"), f"output must be cepstra or log_mel, got {self.output!r}")
-        _require(not (self.output == "log_mel" and self.energy_as_c0), "energy_as_c0 belongs to cepstra, not to output log_mel")
+        _require(
+            not (self.output == "log_mel" and self.energy_as_c0), "energy_as_c0 requires output cepstra, got output log_mel"
+        )
         _require(1.0 <= self.sample_scale <= 32768.0, f"sample_scale must lie in [1, 32768], got {self.sample_scale}")
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechSpec:
-    """What the speech branch sees: a window of cepstra, its level removed, a short one repeated to full length."""
+    """Input of the speech branch: a window of cepstra with the level removed; a short window is repeated to full length.
+
+    Raises ValueError on an invalid value.
+    """
 
     mfcc: MfccSpec = MfccSpec()
     window_frames: int = 300
-    min_frames: int = 98  # one second of sound: 98 whole windows
+    min_frames: int = 98  # one second of sound gives 98 complete analysis windows
     hop_frames: int = 50
     noise_reduction: Literal["none", "wiener"] = "wiener"
     normalisation: Literal["level"] = "level"
     padding: Literal["repeat"] = "repeat"
-    deltas: Literal[0, 1, 2] = 0  # how many orders of them stand beside the features
-    pitch: bool = True  # whether pitch and voicing stand behind them
+    deltas: Literal[0, 1, 2] = 0  # highest order of the deltas appended to the features; 0: none
+    pitch: bool = True  # whether pitch and voicing follow as the last columns
 
     @property
     def features(self) -> int:
-        """How many cepstra, or log mel energies, describe one frame."""
+        """Number of cepstra, or of log mel energies, of one frame."""
         return self.mfcc.filters if self.mfcc.output == "log_mel" else self.mfcc.cepstra
 
     @property
     def columns(self) -> int:
-        """How many numbers describe one frame of a window."""
+        """Number of columns of a window: features, deltas, pitch and voicing."""
         return self.features * (1 + self.deltas) + PITCH_COLUMNS * self.pitch
 
     def __post_init__(self) -> None:
@@ -132,12 +138,16 @@ class SpeechSpec:
 
 @dataclass(frozen=True, slots=True)
 class FaceSpec:
-    """What the face branch sees: a square grey crop round a Haar box, widened by `margin` of its side on every side."""
+    """Input of the face branch: a square grey crop around a Haar box.
+
+    `margin` widens the box on every side, as a fraction of the box side. `size` is the side of the crop in pixels. Raises
+    ValueError on an invalid value.
+    """
 
     detector: Literal["haarcascade_frontalface_default"] = "haarcascade_frontalface_default"
     margin: float = 0.0
     size: int = 48
-    normalisation: Literal["meanstd"] = "meanstd"  # per crop: zero mean, unit deviation
+    normalisation: Literal["meanstd"] = "meanstd"  # each crop: zero mean, unit standard deviation
 
     def __post_init__(self) -> None:
         _require(
@@ -151,7 +161,10 @@ class FaceSpec:
 
 @dataclass(frozen=True, slots=True)
 class PreprocessSpec:
-    """Both front ends. `version` changes whenever the same fields would give other numbers."""
+    """Preprocessing of both branches. `version` changes if the same fields give other network inputs.
+
+    Raises ValueError on another version or sample rate than this runtime implements.
+    """
 
     version: int = 1
     speech: SpeechSpec = SpeechSpec()
@@ -160,23 +173,27 @@ class PreprocessSpec:
     def __post_init__(self) -> None:
         _require(self.version == 1, f"this runtime implements preprocessing version 1, not {self.version}")
         rate_hz = self.speech.mfcc.rate_hz
-        _require(rate_hz == SAMPLE_RATE_HZ, f"every source gives sound at {SAMPLE_RATE_HZ} Hz, not at {rate_hz}")
+        _require(
+            rate_hz == SAMPLE_RATE_HZ,
+            f"speech.mfcc.rate_hz must be {SAMPLE_RATE_HZ} Hz, the rate of captured sound; got {rate_hz} Hz",
+        )
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the spec as nested dictionaries that JSON can represent."""
         return dataclasses.asdict(self)
 
     def hash(self) -> str:
-        """Return the SHA-256 of the canonical JSON form, in hexadecimal."""
+        """Return the SHA-256 of the canonical JSON form as a hexadecimal string."""
         return _hash(self.to_dict())
 
     def hash_for(self, kind: str) -> str:
-        """Return the hash of what a `face` or `speech` network sees; of all of it for any other network."""
-        everything = self.to_dict()
-        return _hash({"version": self.version, kind: everything[kind]}) if kind in everything else self.hash()
+        """Return the hash of the preprocessing of a `face` or `speech` network; of the whole spec for any other kind."""
+        fields = self.to_dict()
+        return _hash({"version": self.version, kind: fields[kind]}) if kind in fields else self.hash()
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
-        """Read what `to_dict` wrote; raise BundleError where this runtime does not implement what it asks for."""
+        """Return the spec that `to_dict` wrote. Raises BundleError if this runtime does not implement it."""
         try:
             speech = dict(data["speech"])
             mfcc = MfccSpec(**_check_types(MfccSpec, speech.pop("mfcc")))

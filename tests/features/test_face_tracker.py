@@ -1,4 +1,4 @@
-"""The tracker: finds, confirms, holds and forgets faces; reads any picture without failing."""
+"""Face tracker: detects, confirms, holds and drops faces; accepts any frame."""
 
 from __future__ import annotations
 
@@ -8,167 +8,179 @@ import pytest
 
 from moodring.capture.media import VideoFile
 from moodring.clock import NS_PER_S
-from moodring.features.face import tracker as face_tracker
+from moodring.features.face import track as track_module
 from moodring.features.face.crop import crop_face
-from moodring.features.face.haar import Box, Detection, FaceDetector, plan_scan
-from moodring.features.face.search import EARLY_STOP_NEIGHBOURS, NEW_SCENE_SLICES, RESCAN_SLICES, RESCAN_SLICES_WHILE_TRACKING
+from moodring.features.face.geometry import Box
+from moodring.features.face.haar import Detection, FaceDetector, plan_scan
+from moodring.features.face.search import (
+    EARLY_STOP_NEIGHBOURS,
+    NEW_SCENE_SLICES,
+    RESCAN_SLICES,
+    RESCAN_SLICES_WHILE_TRACKING,
+    FaceSearch,
+)
 from moodring.features.face.tracker import QUALITY_INTERVAL_NS, HaarTracker, TrackerSettings
 from moodring.features.spec import FaceSpec
 from moodring.types import Face, VideoFrame
 from tests.support.signals import empty_frame, face_frame, frames
 
 
-def track(tracker: HaarTracker, pictures, fps: float = 15.0, start_ns: int = 0) -> list[tuple[Face, ...]]:
-    return [tracker.update(frame) for frame in frames(pictures, fps, start_ns)]
+def run_tracker(tracker: HaarTracker, images, fps: float = 15.0, start_ns: int = 0) -> list[tuple[Face, ...]]:
+    return [tracker.update(frame) for frame in frames(images, fps, start_ns)]
 
 
-def faces_of(count: int) -> list[np.ndarray]:
+def face_frames(count: int) -> list[np.ndarray]:
     return [face_frame(i) for i in range(count)]
 
 
-def empties(count: int) -> list[np.ndarray]:
+def empty_frames(count: int) -> list[np.ndarray]:
     return [empty_frame(i) for i in range(count)]
 
 
-def test_a_face_speaks_once_it_is_confirmed_and_keeps_its_id():
-    """One that both cascades are sure of counts as found three times and more at once, and then as found twice a frame."""
-    seen = track(HaarTracker(TrackerSettings(confirm_hits=7)), faces_of(30))
-    assert [len(faces) for faces in seen[:2]] == [0, 0]
-    assert all(len(faces) == 1 for faces in seen[3:])
-    assert {face.id for faces in seen for face in faces} == {1}
+def test_face_appears_once_confirmed_and_keeps_its_id():
+    """With many windows in both cascades, a new face counts as at least three hits, and as two hits in each later frame."""
+    outputs = run_tracker(HaarTracker(TrackerSettings(confirm_hits=7)), face_frames(30))
+    assert [len(faces) for faces in outputs[:2]] == [0, 0]
+    assert all(len(faces) == 1 for faces in outputs[3:])
+    assert {face.id for faces in outputs for face in faces} == {1}
 
 
-def test_a_face_that_both_cascades_are_sure_of_speaks_at_once_but_is_not_held_on_that_alone():
-    seen = track(HaarTracker(), [face_frame(0), *empties(5)])
-    assert [len(faces) for faces in seen[:1]] == [1]
-    assert not any(seen[2:])
+def test_clear_face_appears_at_once_but_is_not_held_after_one_frame():
+    outputs = run_tracker(HaarTracker(), [face_frame(0), *empty_frames(5)])
+    assert [len(faces) for faces in outputs[:1]] == [1]
+    assert not any(outputs[2:])
 
 
 @pytest.mark.parametrize("height", [110, 160, 220])
-def test_a_face_is_seen_in_the_first_frames_of_a_new_scene(height: int):
-    """Large faces in the first frame after a cut, smaller ones in the next two."""
+def test_face_is_detected_in_the_first_frames_of_a_new_scene(height: int):
+    """Large faces are detected in the first frame after a cut, smaller ones at the latest in the third."""
     head = cv2.resize(face_frame(0), (height * 4 // 3, height), interpolation=cv2.INTER_AREA)
     dark, scene = np.full((360, 640), 20, np.uint8), np.full((360, 640), 120, np.uint8)
     scene[130 : 130 + height, 300 : 300 + head.shape[1]] = head
-    seen = track(HaarTracker(), [*[dark] * 20, *[scene] * 5])
-    assert not any(seen[:20])
-    assert seen[20 if height > 180 else 22]
+    outputs = run_tracker(HaarTracker(), [*[dark] * 20, *[scene] * 5])
+    assert not any(outputs[:20])
+    assert outputs[20 if height > 180 else 22]
 
 
-def test_a_whole_new_scene_is_scanned_by_both_cascades_in_bounded_shares(monkeypatch):
-    shares: list[list[bool]] = []
-    monkeypatch.setattr(FaceDetector, "scan", lambda *asked: shares[-1].append(asked[3]) or [])
+def test_new_scene_is_scanned_by_both_cascades_with_bounded_cost_per_frame(monkeypatch):
+    scans: list[list[bool]] = []  # for each frame and slice: whether the check cascade is used
+    monkeypatch.setattr(FaceDetector, "scan", lambda *arguments: scans[-1].append(arguments[3]) or [])
     tracker, total = HaarTracker(TrackerSettings(rescan_s=60.0)), len(plan_scan((360, 640), 0.12 * 360))
     for frame in frames([np.full((360, 640), 120, np.uint8)] * 12):
-        shares.append([])
+        scans.append([])
         tracker.update(frame)
-    assert max(len(share) for share in shares) <= NEW_SCENE_SLICES + RESCAN_SLICES  # which are due now and then
-    assert sum(not checking for share in shares for checking in share) >= total
-    assert sum(checking for share in shares for checking in share) >= total
+    assert max(len(slices) for slices in scans) <= NEW_SCENE_SLICES + RESCAN_SLICES  # plus a periodic rescan
+    assert sum(not use_check_cascade for slices in scans for use_check_cascade in slices) >= total
+    assert sum(use_check_cascade for slices in scans for use_check_cascade in slices) >= total
 
 
-def test_a_frame_that_shows_a_likely_face_pays_for_no_further_search_and_a_followed_one_is_covered(monkeypatch):
-    asked: list[list[tuple[int, int]]] = []  # of each slice of each frame: how many faces were known and found
+def test_likely_face_ends_the_search_of_a_frame_and_tracked_faces_are_masked(monkeypatch):
+    scans: list[list[tuple[int, int]]] = []  # for each frame and slice: number of known faces, most windows of a detection
     scan = FaceDetector.scan
 
-    def watched(self, grey, part, checking, known):
-        hits = scan(self, grey, part, checking, known)
-        asked[-1].append((len(known), max((hit.neighbours for hit in hits), default=0)))
-        return hits
+    def recorded(self, grey, scan_slice, use_check_cascade, known):
+        detections = scan(self, grey, scan_slice, use_check_cascade, known)
+        scans[-1].append((len(known), max((detection.neighbours for detection in detections), default=0)))
+        return detections
 
-    monkeypatch.setattr(FaceDetector, "scan", watched)
+    monkeypatch.setattr(FaceDetector, "scan", recorded)
     tracker = HaarTracker()
-    for frame in frames(faces_of(40)):
-        asked.append([])
+    for frame in frames(face_frames(40)):
+        scans.append([])
         tracker.update(frame)
-    first, *later = asked
+    first, *later = scans
     assert len(first) < NEW_SCENE_SLICES
     assert first[-1][1] >= EARLY_STOP_NEIGHBOURS
     assert all(neighbours < EARLY_STOP_NEIGHBOURS for _, neighbours in first[:-1])
     assert sum(len(slices) for slices in later) >= 2 * len(plan_scan((240, 320), 0.12 * 240))
-    assert all(part == (1, 0) for slices in later for part in slices)
+    assert all(entry == (1, 0) for slices in later for entry in slices)
 
 
-def test_the_search_for_more_faces_waits_until_what_is_known_has_been_read(monkeypatch):
+def test_search_for_new_faces_follows_the_output_of_known_ones(monkeypatch):
     scans = 0
     scan = FaceDetector.scan
 
-    def watched(*arguments):
+    def counted(*arguments):
         nonlocal scans
         scans += 1
         return scan(*arguments)
 
-    monkeypatch.setattr(FaceDetector, "scan", watched)
+    monkeypatch.setattr(FaceDetector, "scan", counted)
     tracker, later = HaarTracker(TrackerSettings(rescan_s=0.1)), 0
-    for index, frame in enumerate(frames(faces_of(12))):
+    for index, frame in enumerate(frames(face_frames(12))):
         before = scans
         faces = tracker.track_faces(frame)
         assert len(faces) == 1
-        assert (scans > before) == (index == 0)  # nobody was known yet
+        assert (scans > before) == (index == 0)  # no face is known in the first frame
         before = scans
         tracker.search_new_faces(frame)
         later += scans - before
         tracker.search_new_faces(frame)
-        assert scans - before <= RESCAN_SLICES_WHILE_TRACKING  # once of each frame
+        assert scans - before <= RESCAN_SLICES_WHILE_TRACKING  # each frame is searched once
     assert later > 12
 
 
-def test_how_clear_a_face_is_is_judged_now_and_then_and_how_it_is_turned_always(monkeypatch):
-    judged = []
-    monkeypatch.setattr(face_tracker, "face_image_quality", lambda _grey, box: judged.append(box) or 0.8)
-    monkeypatch.setattr(face_tracker, "frontal_pose_score", lambda neighbours: neighbours)
-    seldom = TrackerSettings(rescan_s=60.0)  # with a search, or where that is too seldom by the clock
-    seen = [faces[0].quality for faces in track(HaarTracker(seldom), faces_of(60), fps=15.0) if faces]
-    assert len(seen) / 15 / (QUALITY_INTERVAL_NS / NS_PER_S) <= len(judged) < len(seen) / 3
-    assert len(set(seen)) > len(judged)
+def test_image_quality_is_evaluated_at_intervals_and_pose_in_every_frame(monkeypatch):
+    evaluated = []
+    monkeypatch.setattr(track_module, "face_image_quality", lambda _grey, box: evaluated.append(box) or 0.8)
+    monkeypatch.setattr(track_module, "frontal_pose_score", lambda neighbours: neighbours)
+    settings = TrackerSettings(rescan_s=60.0)  # searches are rarer than QUALITY_INTERVAL_NS
+    qualities = [faces[0].quality for faces in run_tracker(HaarTracker(settings), face_frames(60), fps=15.0) if faces]
+    assert len(qualities) / 15 / (QUALITY_INTERVAL_NS / NS_PER_S) <= len(evaluated) < len(qualities) / 3
+    assert len(set(qualities)) > len(evaluated)
 
 
-def test_how_clear_a_face_is_is_judged_after_its_answer(monkeypatch):
-    judged = []
-    monkeypatch.setattr(face_tracker, "face_image_quality", lambda _grey, box: judged.append(box) or 0.8)
+def test_image_quality_is_evaluated_after_the_output_of_known_faces(monkeypatch):
+    evaluated = []
+    monkeypatch.setattr(track_module, "face_image_quality", lambda _grey, box: evaluated.append(box) or 0.8)
     tracker = HaarTracker()
-    for index, frame in enumerate(frames(faces_of(30))):
-        before = len(judged)
+    for index, frame in enumerate(frames(face_frames(30))):
+        before = len(evaluated)
         tracker.track_faces(frame)
-        assert len(judged) == before or index == 0
+        assert len(evaluated) == before or index == 0
         tracker.search_new_faces(frame)
-    assert len(judged) > 2
+    assert len(evaluated) > 2
 
 
-def test_a_face_that_comes_back_is_judged_before_it_is_answered(monkeypatch):
+def test_image_quality_of_a_reappearing_face_is_evaluated_before_its_output(monkeypatch):
     image_quality = 0.9
-    monkeypatch.setattr(face_tracker, "face_image_quality", lambda _grey, _box: image_quality)
-    monkeypatch.setattr(face_tracker, "frontal_pose_score", lambda _neighbours: 1.0)
-    tracker, pictures = HaarTracker(), [*faces_of(20), *empties(3), *faces_of(5)]
-    answers = []
-    for index, frame in enumerate(frames(pictures)):
-        image_quality = 0.9 if index < 20 else 0.3  # what comes back is blurred
-        answers.append([face.quality for face in tracker.track_faces(frame) if not face.age_ns])
+    monkeypatch.setattr(track_module, "face_image_quality", lambda _grey, _box: image_quality)
+    monkeypatch.setattr(track_module, "frontal_pose_score", lambda _neighbours: 1.0)
+    tracker, images = HaarTracker(), [*face_frames(20), *empty_frames(3), *face_frames(5)]
+    qualities = []
+    for index, frame in enumerate(frames(images)):
+        image_quality = 0.9 if index < 20 else 0.3  # the reappearing face is blurred
+        qualities.append([face.quality for face in tracker.track_faces(frame) if not face.age_ns])
         tracker.search_new_faces(frame)
-    assert answers[19] == [0.9]
-    assert answers[20:23] == [[], [], []]
-    assert answers[23] == [0.3]
+    assert qualities[19] == [0.9]
+    assert qualities[20:23] == [[], [], []]
+    assert qualities[23] == [0.3]
 
 
-def test_what_is_said_of_a_face_does_not_depend_on_what_the_clock_shows():
+def test_quality_does_not_depend_on_the_absolute_time():
     qualities = [
-        [face.quality for faces in track(HaarTracker(), faces_of(30), start_ns=at) for face in faces] for at in (0, 10**15)
+        [face.quality for faces in run_tracker(HaarTracker(), face_frames(30), start_ns=start_ns) for face in faces]
+        for start_ns in (0, 10**15)
     ]
     assert qualities[0] == qualities[1]
 
 
-def test_a_frame_that_was_not_followed_is_not_explored(monkeypatch):
+def test_only_the_last_tracked_frame_is_searched(monkeypatch):
     tracker = HaarTracker(TrackerSettings(rescan_s=0.1))
-    *_, followed, other = frames(faces_of(12))
-    for frame in frames(faces_of(10)):
+    *_, tracked, other = frames(face_frames(12))
+    for frame in frames(face_frames(10)):
         tracker.update(frame)
-    tracker.track_faces(followed)
-    monkeypatch.setattr(tracker, "search", lambda *_: pytest.fail("searched"))
+    tracker.track_faces(tracked)
+    searched: list[object] = []
+    monkeypatch.setattr(FaceSearch, "propose", lambda *arguments: searched.append(arguments) or [])
     tracker.search_new_faces(other)
+    assert not searched
+    tracker.search_new_faces(tracked)
+    assert searched
 
 
-def test_the_box_lies_on_the_face():
-    *_, (face,) = track(HaarTracker(), faces_of(20))
+def test_box_covers_the_face():
+    *_, (face,) = run_tracker(HaarTracker(), face_frames(20))
     x, y, w, h = face.box_xywh
     assert abs(x + w / 2 - 160) < 40
     assert abs(y + h / 2 - 120) < 40
@@ -176,14 +188,14 @@ def test_the_box_lies_on_the_face():
     assert 0.5 < face.quality <= 1.0
 
 
-def test_no_face_no_answer():
-    assert not any(track(HaarTracker(), empties(30)))
+def test_no_face_gives_no_output():
+    assert not any(run_tracker(HaarTracker(), empty_frames(30)))
 
 
-def test_a_face_is_held_over_a_short_miss_and_no_longer():
+def test_face_is_held_for_the_hold_time():
     tracker = HaarTracker(TrackerSettings(hold_s=0.5))
-    track(tracker, faces_of(10))
-    missed = track(tracker, empties(15), start_ns=NS_PER_S)
+    run_tracker(tracker, face_frames(10))
+    missed = run_tracker(tracker, empty_frames(15), start_ns=NS_PER_S)
     held = [len(faces) for faces in missed]
     last_seen_ns = 9 * NS_PER_S / 15
     allowed = [NS_PER_S + i * NS_PER_S / 15 - last_seen_ns <= 0.5 * NS_PER_S for i in range(15)]
@@ -192,32 +204,32 @@ def test_a_face_is_held_over_a_short_miss_and_no_longer():
     assert held[-1] == 0
 
 
-def test_a_face_that_comes_back_within_the_hold_keeps_its_id_and_later_gets_another():
+def test_id_is_kept_within_the_hold_time_and_new_after_it():
     tracker = HaarTracker()
-    seen = track(tracker, [*faces_of(10), *empties(4), *faces_of(10), *empties(20), *faces_of(20)])
-    assert [face.id for face in seen[23]] == [1]
-    assert [face.id for face in seen[-1]] == [2]
+    outputs = run_tracker(tracker, [*face_frames(10), *empty_frames(4), *face_frames(10), *empty_frames(20), *face_frames(20)])
+    assert [face.id for face in outputs[23]] == [1]
+    assert [face.id for face in outputs[-1]] == [2]
 
 
-def test_an_unconfirmed_face_is_not_held():
+def test_unconfirmed_face_is_not_held():
     tracker = HaarTracker(TrackerSettings(confirm_hits=6))
-    seen = track(tracker, [face_frame(0), *empties(2), face_frame(1), *empties(2), face_frame(2)])
-    assert not any(seen)
+    outputs = run_tracker(tracker, [face_frame(0), *empty_frames(2), face_frame(1), *empty_frames(2), face_frame(2)])
+    assert not any(outputs)
 
 
-def test_two_faces_come_largest_first_with_ids_of_their_own():
+def test_two_faces_are_sorted_by_size_and_have_different_ids():
     def pair(i: int) -> np.ndarray:
         small = cv2.copyMakeBorder(face_frame(i, 240, 180), 30, 30, 40, 40, cv2.BORDER_REPLICATE)
         return np.hstack([small, face_frame(i)])
 
-    seen = track(HaarTracker(), [pair(i) for i in range(30)])
-    first, second = seen[-1]
+    outputs = run_tracker(HaarTracker(), [pair(i) for i in range(30)])
+    first, second = outputs[-1]
     assert first.box_xywh[2] > second.box_xywh[2]
     assert first.id != second.id
 
 
 @pytest.mark.parametrize("speed", [5, 8, 12, 16])
-def test_when_two_cross_and_one_goes_one_is_left(speed: int):
+def test_one_track_is_left_after_two_faces_cross_and_one_disappears(speed: int):
     head = face_frame(0)[40:220, 80:240]
 
     def crossing(i: int) -> np.ndarray:
@@ -227,27 +239,27 @@ def test_when_two_cross_and_one_goes_one_is_left(speed: int):
             scene[30:210, speed * i : speed * i + 160] = head
         return scene
 
-    seen = track(HaarTracker(), [crossing(i) for i in range(320 // speed + 20)])
-    assert len(seen[6]) == 2
-    assert len(seen[-1]) == 1
+    outputs = run_tracker(HaarTracker(), [crossing(i) for i in range(320 // speed + 20)])
+    assert len(outputs[6]) == 2
+    assert len(outputs[-1]) == 1
 
 
-def test_of_two_alike_the_primary_stays_the_same():
+def test_primary_face_does_not_alternate_between_similar_faces():
     head = face_frame(0)[40:220, 80:240]
 
     def pair(i: int) -> np.ndarray:
         scene = np.full((240, 480), 120, np.uint8)
-        for x, wobble in ((40, i % 3), (270, (i + 1) % 4)):  # a few pixels larger, now one, now the other
+        for x, wobble in ((40, i % 3), (270, (i + 1) % 4)):  # alternately, one is a few pixels larger
             larger = cv2.resize(head, (160 + 2 * wobble, 180 + 2 * wobble))
             scene[30 : 30 + larger.shape[0], x : x + larger.shape[1]] = larger
         return scene
 
-    seen = track(HaarTracker(), [pair(i) for i in range(40)])
-    assert all(len(faces) == 2 for faces in seen[5:])
-    assert len({faces[0].id for faces in seen[5:]}) == 1
+    outputs = run_tracker(HaarTracker(), [pair(i) for i in range(40)])
+    assert all(len(faces) == 2 for faces in outputs[5:])
+    assert len({faces[0].id for faces in outputs[5:]}) == 1
 
 
-def test_a_face_that_is_much_larger_becomes_the_primary_one():
+def test_much_larger_face_becomes_primary():
     head = face_frame(0)[40:220, 80:240]
 
     def approaching(i: int) -> np.ndarray:
@@ -257,73 +269,73 @@ def test_a_face_that_is_much_larger_becomes_the_primary_one():
         scene[10 : 10 + larger.shape[0], 300 : 300 + larger.shape[1]] = larger
         return scene
 
-    seen = track(HaarTracker(), [approaching(i) for i in range(50)])
-    (first, *_), (last, *_) = seen[5], seen[-1]
+    outputs = run_tracker(HaarTracker(), [approaching(i) for i in range(50)])
+    (first, *_), (last, *_) = outputs[5], outputs[-1]
     assert first.box_xywh[0] < 200 < last.box_xywh[0]
 
 
-def test_reset_starts_anew_and_forgetting_it_shows():
+def test_reset_drops_all_tracks():
     tracker = HaarTracker()
-    first = track(tracker, faces_of(6))
+    first = run_tracker(tracker, face_frames(6))
     tracker.reset()
-    assert track(tracker, faces_of(6)) == first
-    assert track(tracker, faces_of(6), start_ns=NS_PER_S) != first
+    assert run_tracker(tracker, face_frames(6)) == first
+    assert run_tracker(tracker, face_frames(6), start_ns=NS_PER_S) != first
 
 
-def test_same_frames_same_faces():
-    pictures = [*faces_of(12), *empties(3), *faces_of(5)]
-    assert track(HaarTracker(), pictures) == track(HaarTracker(), pictures)
+def test_same_frames_give_the_same_faces():
+    images = [*face_frames(12), *empty_frames(3), *face_frames(5)]
+    assert run_tracker(HaarTracker(), images) == run_tracker(HaarTracker(), images)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 500), (500, 2), (23, 23), (24, 24), (25, 33), (241, 319)])
-def test_pictures_of_any_size_are_read(shape: tuple[int, int]):
-    picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    assert track(HaarTracker(), [picture] * 5)[-1] == ()
+def test_frames_of_any_size_are_accepted(shape: tuple[int, int]):
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    assert run_tracker(HaarTracker(), [image] * 5)[-1] == ()
 
 
-def test_a_stream_that_changes_its_size_goes_on():
+def test_change_of_frame_size_restarts_the_tracker():
     tracker = HaarTracker()
-    assert track(tracker, [face_frame(i, 640, 480) for i in range(8)])[-1]
-    small = track(tracker, [face_frame(i, 160, 120) for i in range(8)], start_ns=8 * NS_PER_S // 15)
+    assert run_tracker(tracker, [face_frame(i, 640, 480) for i in range(8)])[-1]
+    small = run_tracker(tracker, [face_frame(i, 160, 120) for i in range(8)], start_ns=8 * NS_PER_S // 15)
     for faces in small:
         for face in faces:
-            crop_face(empty_frame(0, 160, 120), face.box_xywh, FaceSpec())  # refuses a box outside the picture
+            crop_face(empty_frame(0, 160, 120), face.box_xywh, FaceSpec())  # raises ValueError on a box outside the frame
     assert small[-1][0].box_xywh[2] < 120
-    tiny = track(tracker, [face_frame(i, 32, 24) for i in range(8)], start_ns=16 * NS_PER_S // 15)
+    tiny = run_tracker(tracker, [face_frame(i, 32, 24) for i in range(8)], start_ns=16 * NS_PER_S // 15)
     assert not any(tiny)
 
 
-def test_a_picture_with_noise_in_it_is_no_reason_to_fail():
+def test_noise_frames_are_accepted():
     rng = np.random.default_rng(0)
-    track(HaarTracker(), [*faces_of(5), *(rng.integers(0, 256, (240, 320), np.uint8) for _ in range(10))])
+    run_tracker(HaarTracker(), [*face_frames(5), *(rng.integers(0, 256, (240, 320), np.uint8) for _ in range(10))])
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["pyfeat_single_face.mp4", "fer_woman2.mp4"])
-def test_a_real_face_is_followed(data_path, name: str):
+def test_real_face_is_tracked(data_path, name: str):
     tracker = HaarTracker()
     with VideoFile(str(data_path(f"video/{name}"))) as video:
-        seen = [len(tracker.update(frame)) for frame, _ in zip(video, range(60), strict=False)]
-    assert np.mean(np.array(seen) > 0) > 0.7
+        counts = [len(tracker.update(frame)) for frame, _ in zip(video, range(60), strict=False)]
+    assert np.mean(np.array(counts) > 0) > 0.7
 
 
 @pytest.mark.data
-def test_where_nobody_is_nobody_is_seen(data_path):
+def test_recording_without_faces_gives_none(data_path):
     tracker = HaarTracker()
     with VideoFile(str(data_path("video/pyfeat_no_face.mp4"))) as video:
-        seen = [len(tracker.update(frame)) for frame, _ in zip(video, range(60), strict=False)]
-    assert np.mean(np.array(seen) > 0) < 0.1
+        counts = [len(tracker.update(frame)) for frame, _ in zip(video, range(60), strict=False)]
+    assert np.mean(np.array(counts) > 0) < 0.1
 
 
-def test_a_frame_is_not_changed():
-    picture = face_frame(0)
-    kept = picture.copy()
-    HaarTracker().update(VideoFrame(picture, 0, 0))
-    np.testing.assert_array_equal(picture, kept)
+def test_frame_is_not_modified():
+    image = face_frame(0)
+    kept = image.copy()
+    HaarTracker().update(VideoFrame(image, 0, 0))
+    np.testing.assert_array_equal(image, kept)
 
 
 def pair_of_heads(first_x: int, second_x: int | None = None) -> np.ndarray:
-    """The astronaut's head once or twice before plain grey, uint8 [240, 640]."""
+    """Return the astronaut's head once or twice on uniform grey, uint8 [240, 640]."""
     head = face_frame(0)[40:220, 80:240]
     scene = np.full((240, 640), 120, np.uint8)
     for x in (first_x, second_x):
@@ -333,101 +345,101 @@ def pair_of_heads(first_x: int, second_x: int | None = None) -> np.ndarray:
     return scene
 
 
-def test_two_people_keep_their_ids_while_both_move():
+def test_two_moving_faces_keep_their_ids():
     sway = [round(60 * np.sin(i / 6)) for i in range(60)]
-    seen = track(HaarTracker(), [pair_of_heads(90 + x, 380 - x) for x in sway])
-    by_side = [{face.id: face.box_xywh[0] < 320 for face in faces} for faces in seen[6:]]
+    outputs = run_tracker(HaarTracker(), [pair_of_heads(90 + x, 380 - x) for x in sway])
+    by_side = [{face.id: face.box_xywh[0] < 320 for face in faces} for faces in outputs[6:]]
     assert all(len(sides) == 2 for sides in by_side)
     assert all(sides == by_side[0] for sides in by_side)
 
 
-def test_a_face_that_jumps_while_it_was_lost_for_a_moment_keeps_its_id():
+def test_face_that_moves_during_a_short_miss_keeps_its_id():
     tracker = HaarTracker()
     scenes = [
         *(pair_of_heads(100) for _ in range(10)),
         *(pair_of_heads(900) for _ in range(3)),
         *(pair_of_heads(190) for _ in range(12)),
     ]
-    seen = track(tracker, scenes)
-    assert {face.id for faces in seen for face in faces} == {1}
-    assert not seen[-1][0].held
-    assert abs(seen[-1][0].box_xywh[0] - (seen[8][0].box_xywh[0] + 90)) < 15
+    outputs = run_tracker(tracker, scenes)
+    assert {face.id for faces in outputs for face in faces} == {1}
+    assert not outputs[-1][0].held
+    assert abs(outputs[-1][0].box_xywh[0] - (outputs[8][0].box_xywh[0] + 90)) < 15
 
 
-def test_a_box_does_not_lag_behind_a_steady_motion():
+def test_box_does_not_lag_behind_constant_velocity():
     speed = 8  # pixels a frame
-    seen = track(HaarTracker(), [pair_of_heads(20 + speed * i) for i in range(50)])
-    still = track(HaarTracker(), [pair_of_heads(20)] * 10)[-1][0].box_xywh
-    behind = [(20 + speed * i) - (seen[i][0].box_xywh[0] - (still[0] - 20)) for i in range(20, 50)]
-    assert np.abs(np.median(behind)) < speed / 2
+    outputs = run_tracker(HaarTracker(), [pair_of_heads(20 + speed * i) for i in range(50)])
+    still = run_tracker(HaarTracker(), [pair_of_heads(20)] * 10)[-1][0].box_xywh
+    lag = [(20 + speed * i) - (outputs[i][0].box_xywh[0] - (still[0] - 20)) for i in range(20, 50)]
+    assert np.abs(np.median(lag)) < speed / 2
 
 
-def test_a_face_that_nobody_believes_in_is_closed_and_left_alone_for_a_while():
+def test_rejected_face_is_dropped_and_not_searched_for_two_seconds():
     tracker = HaarTracker()
-    seen = []
-    for frame in frames(faces_of(60)):
-        seen.append(tracker.update(frame))
-        for face in seen[-1]:
+    outputs = []
+    for frame in frames(face_frames(60)):
+        outputs.append(tracker.update(frame))
+        for face in outputs[-1]:
             tracker.update_confidence(face.id, 0.05)
-    shown = [bool(faces) for faces in seen]
+    shown = [bool(faces) for faces in outputs]
     assert sum(shown[:30]) == 3
-    assert any(shown[30:])  # after two seconds it is looked at again, with a new id
-    assert {face.id for faces in seen for face in faces} == {1, 2}
+    assert any(shown[30:])  # after two seconds it is searched for again and gets a new id
+    assert {face.id for faces in outputs for face in faces} == {1, 2}
 
 
-def test_a_hand_before_a_face_for_a_moment_closes_nothing():
+def test_short_occlusion_does_not_reject_a_face():
     tracker = HaarTracker()
-    for index, frame in enumerate(frames(faces_of(40))):
+    for index, frame in enumerate(frames(face_frames(40))):
         for face in tracker.update(frame):
             tracker.update_confidence(face.id, 0.1 if 25 <= index < 30 else 0.95)
     assert [face.id for face in tracker.update(next(frames([face_frame(40)], start_ns=40 * NS_PER_S // 15)))] == [1]
 
 
-def test_the_central_face_is_primary_where_that_is_wanted():
+def test_primary_face_is_the_central_one_if_configured():
     large = cv2.resize(pair_of_heads(0)[:, :200], None, fx=1.2, fy=1.2)[:240]
     scene = pair_of_heads(330)
     scene[: large.shape[0], : large.shape[1]] = large
     for primary, leftmost in (("largest", True), ("central", False)):
-        faces = track(HaarTracker(TrackerSettings(primary=primary)), [scene] * 12)[-1]
+        faces = run_tracker(HaarTracker(TrackerSettings(primary=primary)), [scene] * 12)[-1]
         assert len(faces) == 2
         assert (faces[0].box_xywh[0] < 200) == leftmost
 
 
-def test_a_picture_in_which_nothing_moves_is_not_searched_over_and_over(monkeypatch):
+def test_still_scene_is_searched_less_than_a_moving_one(monkeypatch):
     searched: list[int] = []
     scan = FaceDetector.scan
-    monkeypatch.setattr(FaceDetector, "scan", lambda self, *asked: searched.append(0) or scan(self, *asked))
+    monkeypatch.setattr(FaceDetector, "scan", lambda self, *arguments: searched.append(0) or scan(self, *arguments))
     rng = np.random.default_rng(0)
     wall = [np.clip(empty_frame(0) + rng.normal(0, 2, (240, 320)), 0, 255).astype(np.uint8) for _ in range(60)]
     at_rest, moving = [], []
-    for counts, pictures in ((at_rest, wall), (moving, empties(60))):
+    for counts, images in ((at_rest, wall), (moving, empty_frames(60))):
         tracker = HaarTracker()
-        for frame in frames(pictures):
+        for frame in frames(images):
             tracker.update(frame)
             counts.append(len(searched))
             searched.clear()
     plan = plan_scan((240, 320), 0.12 * 240)
-    assert sum(at_rest) >= 2 * len(plan)  # a new scene is scanned by both cascades
+    assert sum(at_rest) >= 2 * len(plan)  # both cascades scan a new scene
     assert sum(at_rest[30:]) < sum(moving[30:]) / 3
-    assert sum(at_rest[30:]) >= len(plan) * 0.9  # and even then once in two seconds
+    assert sum(at_rest[30:]) >= len(plan) * 0.9  # still one full scan in two seconds
 
 
-def test_an_eye_of_a_face_is_no_face():
+def test_eye_is_not_tracked_as_a_face():
     scene = cv2.resize(face_frame(0), (1280, 960), interpolation=cv2.INTER_CUBIC)
-    seen = track(HaarTracker(TrackerSettings(smallest_face=0.1)), [scene] * 20)
-    assert all(len(faces) <= 1 for faces in seen)
-    assert seen[-1][0].box_xywh[2] > 300
+    outputs = run_tracker(HaarTracker(TrackerSettings(smallest_face=0.1)), [scene] * 20)
+    assert all(len(faces) <= 1 for faces in outputs)
+    assert outputs[-1][0].box_xywh[2] > 300
 
 
-def test_a_face_that_turns_aside_stays_the_same_face_but_is_hardly_fit_to_be_read(monkeypatch):
-    """The profile cascade is the only one to see it: the frontal ones are made blind, for want of a free recording."""
+def test_face_in_profile_keeps_its_id_with_low_quality(monkeypatch):
+    """Replace the detections: only the profile cascade detects the face. No freely licensed recording shows this case."""
     tracker = HaarTracker()
-    track(tracker, faces_of(10))
+    run_tracker(tracker, face_frames(10))
     box = tracker.update(next(frames([face_frame(10)], start_ns=10 * NS_PER_S // 15)))[0].box_xywh
     centre = Box(box[0] + box[2] / 2, box[1] + box[3] / 2, box[2])
     monkeypatch.setattr(FaceDetector, "search", lambda *_: [])
     monkeypatch.setattr(FaceDetector, "search_profile", lambda *_: [Detection(centre, 0)])
-    turned = track(tracker, faces_of(20), start_ns=11 * NS_PER_S // 15)
+    turned = run_tracker(tracker, face_frames(20), start_ns=11 * NS_PER_S // 15)
     assert {face.id for faces in turned for face in faces} == {1}
     assert not any(face.held for faces in turned for face in faces)
     assert turned[-1][0].quality < 0.1

@@ -1,4 +1,4 @@
-"""The preprocessing spec and the labels: what bundles, events and training agree on must not change unseen."""
+"""Preprocessing spec and labels: the conventions shared by bundles, events and training must not change unnoticed."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from moodring.features.audio.window import SpeechFrontEnd
 from moodring.features.spec import FaceSpec, MfccSpec, PreprocessSpec, SpeechSpec
 from moodring.labels import CALM, FER2013, FERPLUS, FERPLUS_COLUMNS, FOLDER_NAMES, LABELS, NEUTRAL, RAVDESS
 
-# Changes only with `PreprocessSpec.version` or a default: every bundle made before is then refused.
+# Changes only with `PreprocessSpec.version` or a default. Earlier bundles are then rejected.
 HASH = "6da657a3560fcba1f90bfa82b66521c58720ceee38bf9e341108cab6c0e04007"
 
 
-def test_the_spec_that_bundles_were_made_for_is_still_the_one_implemented():
+def test_hash_of_the_default_spec_is_unchanged():
     assert PreprocessSpec().hash() == HASH
 
 
-def test_a_spec_survives_json():
+def test_spec_round_trips_through_json():
     spec = PreprocessSpec(speech=SpeechSpec(mfcc=MfccSpec(cepstra=20), hop_frames=25), face=FaceSpec(margin=0.1))
-    again = PreprocessSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
-    assert again == spec
-    assert again.hash() == spec.hash() != HASH
+    restored = PreprocessSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
+    assert restored == spec
+    assert restored.hash() == spec.hash() != HASH
 
 
-def numbers(part: dict, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+def leaf_paths(part: dict, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     found = []
     for key, value in part.items():
-        found += numbers(value, (*path, key)) if isinstance(value, dict) else [(*path, key)]
+        found += leaf_paths(value, (*path, key)) if isinstance(value, dict) else [(*path, key)]
     return found
 
 
-FIELDS = numbers(PreprocessSpec().to_dict())
+FIELDS = leaf_paths(PreprocessSpec().to_dict())
 
 
 @given(path=st.sampled_from(FIELDS), value=st.one_of(st.integers(-5, 600), st.floats(0, 1), st.text(max_size=3), st.none()))
-def test_any_change_gives_another_hash_or_is_refused(path: tuple[str, ...], value: object):
+def test_any_change_gives_another_hash_or_is_rejected(path: tuple[str, ...], value: object):
     document = copy.deepcopy(PreprocessSpec().to_dict())
     part = document
     for key in path[:-1]:
@@ -54,11 +54,11 @@ def test_any_change_gives_another_hash_or_is_refused(path: tuple[str, ...], valu
         assert not same
     else:
         assert same or spec.hash() != HASH
-        SpeechFrontEnd(spec.speech)  # what is accepted can be computed
+        SpeechFrontEnd(spec.speech)  # an accepted spec can be computed
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("values", "message"),
     [
         ({"min_frames": 0}, "min_frames"),
         ({"min_frames": 301}, "min_frames"),
@@ -70,9 +70,9 @@ def test_any_change_gives_another_hash_or_is_refused(path: tuple[str, ...], valu
         ({"deltas": -1}, "0, 1 or 2"),
     ],
 )
-def test_a_speech_spec_that_cannot_be_is_refused(wrong: dict[str, object], message: str):
+def test_invalid_speech_spec_is_rejected(values: dict[str, object], message: str):
     with pytest.raises(ValueError, match=message):
-        SpeechSpec(**wrong)
+        SpeechSpec(**values)
 
 
 @pytest.mark.parametrize(
@@ -85,33 +85,33 @@ def test_a_speech_spec_that_cannot_be_is_refused(wrong: dict[str, object], messa
         (SpeechSpec(mfcc=MfccSpec(cepstra=13, output="log_mel"), deltas=0), 42),
     ],
 )
-def test_a_window_has_as_many_columns_as_its_spec_says(spec: SpeechSpec, columns: int):
+def test_columns_counts_features_deltas_and_pitch(spec: SpeechSpec, columns: int):
     assert spec.columns == columns
 
 
-def test_sound_of_another_rate_than_the_sources_give_is_refused():
+def test_another_sample_rate_is_rejected():
     mfcc = MfccSpec(rate_hz=8000, high_hz=4000.0)
-    with pytest.raises(ValueError, match="16000 Hz, not at 8000"):
+    with pytest.raises(ValueError, match=r"speech\.mfcc\.rate_hz must be 16000 Hz, .* got 8000 Hz"):
         PreprocessSpec(speech=SpeechSpec(mfcc=mfcc))
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"version": 1}, {"version": 1, "speech": {}, "face": {}}, "spec", 3])
-def test_what_is_no_spec_is_refused(document: object):
+def test_malformed_document_is_rejected(document: object):
     with pytest.raises(BundleError, match="not one this runtime implements"):
         PreprocessSpec.from_dict(document)
 
 
-def test_the_runtime_version_of_a_spec_is_part_of_it():
+def test_another_version_is_rejected():
     with pytest.raises(ValueError, match="version 1, not 2"):
         dataclasses.replace(PreprocessSpec(), version=2)
 
 
-def test_the_vocabulary_is_the_one_that_was_agreed():
+def test_labels_and_their_order_are_unchanged():
     assert LABELS == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "calm")
     assert (LABELS[NEUTRAL], LABELS[CALM]) == ("neutral", "calm")
 
 
-def test_the_codes_of_the_data_sets_mean_what_their_makers_say():
+def test_data_set_codes_map_to_the_published_classes():
     assert [LABELS[i] for i in FER2013] == ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
     assert {code: LABELS[i] for code, i in RAVDESS.items()} == {
         "01": "neutral", "02": "calm", "03": "happy", "04": "sad", "05": "angry", "06": "fear", "07": "disgust",

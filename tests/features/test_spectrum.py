@@ -1,4 +1,4 @@
-"""The ways to the spectrum: all of them |rfft|^2, however many frames; one is chosen by measurement."""
+"""Spectrum kernels: all compute |rfft|^2 for any number of frames; a measurement selects one. Mel filters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = 48
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("fft_size", [16, 256, 512, 2048])
 @pytest.mark.parametrize(("precision", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-13)])
-def test_power_times_packed_weights_is_the_power_spectrum_times_weights(name, fft_size, precision, tolerance):
+def test_power_times_packed_weights_equals_power_spectrum_times_weights(name, fft_size, precision, tolerance):
     rng = np.random.default_rng(0)
     kernel = make_kernel(name, fft_size, ROWS, precision)
     assert isinstance(kernel, KERNELS[name])
@@ -31,7 +31,7 @@ def test_power_times_packed_weights_is_the_power_spectrum_times_weights(name, ff
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_each_bin_is_weighed_by_its_own_weight(name: str):
+def test_each_bin_gets_its_own_weight(name: str):
     kernel = make_kernel(name, 64, 33, np.float64)
     t = np.arange(64)
     for index in range(33):
@@ -44,7 +44,7 @@ def test_each_bin_is_weighed_by_its_own_weight(name: str):
 
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("precision", [np.float32, np.float64])
-def test_any_number_of_frames_gives_the_same_bits_and_leaves_the_others_alone(name: str, precision: type):
+def test_any_number_of_frames_gives_the_same_bits_and_leaves_other_rows_unchanged(name: str, precision: type):
     kernel = make_kernel(name, 512, ROWS, precision)
     kernel.frames[:] = np.random.default_rng(0).normal(size=kernel.frames.shape)
     kernel.plan(ROWS)()
@@ -57,14 +57,14 @@ def test_any_number_of_frames_gives_the_same_bits_and_leaves_the_others_alone(na
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_the_measurement_chooses_one_of_them_and_remembers(precision: str):
+def test_fastest_kernel_selects_one_kernel_and_caches_it(precision: str):
     assert fastest_kernel(512, precision) in KERNELS
     assert fastest_kernel(512, precision) == fastest_kernel(512, precision)
     assert isinstance(make_kernel("auto", 512, 4, np.dtype(precision).type), KERNELS[fastest_kernel(512, precision)])
 
 
 @pytest.mark.parametrize("scale", ["htk", "slaney"])
-def test_filters_of_a_spec_are_triangles_of_unit_height_that_overlap(scale: str):
+def test_mel_filters_are_overlapping_triangles_of_unit_height(scale: str):
     filters = mel_filters(MfccSpec(filters=26, cepstra=13, mel_scale=scale))
     np.testing.assert_allclose(filters.max(axis=1), 1.0)
     assert (filters >= 0.0).all()

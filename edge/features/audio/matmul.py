@@ -1,8 +1,8 @@
-"""Matrix products whose bits do not depend on how a signal was cut.
+"""Matrix products that are bit-identical for any chunking of a signal.
 
-In most BLAS libraries the last bits of a row of a product depend on how many rows are computed at once and on the row's
-place among them. `Product` asks this machine's library, for this matrix, which numbers of rows agree with each other in
-every place, and computes only such numbers: any chunking of a signal then gives the same bits.
+In most BLAS libraries, the last bits of a row of a product depend on the number of rows computed at once and on the position
+of the row among them. `ChunkInvariantMatmul` tests, with this machine's library and this matrix shape, which batch sizes give
+the same bits at every position, and uses only these sizes.
 """
 
 from __future__ import annotations
@@ -16,28 +16,30 @@ from numpy.typing import NDArray
 MatmulStep = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
 _SIZES = (1, 2, 4, 8, 12, 16, 24, 48)
-_TRIALS = 8  # of both signs, which cancel: three positive ones missed that two rows differ from four in one column of 41
+# Random rows with values of both signs, so that terms cancel. Three rows of positive values did not detect that batches of two
+# and of four rows differ in one column of 41.
+_TRIALS = 8
 
 
 class ChunkInvariantMatmul:
-    """rows [chunk, k] @ matrix [k, m] -> out [chunk, m], for the first `count` rows at a time.
+    """The product rows [chunk, k] @ matrix [k, m] -> out [chunk, m] of the first `count` rows.
 
-    Rows behind `count` may be computed as well: what they hold does not matter, as long as it is finite.
+    Rows after `count` may be computed as well. Their values do not matter, but they must be finite.
     """
 
     def __init__(self, matrix: NDArray[Any], chunk: int) -> None:
         self._matrix = np.ascontiguousarray(matrix)
-        self._rows = _invariant_batch_sizes(*matrix.shape, chunk, self._matrix.dtype.str)
+        self._batch_sizes = _invariant_batch_sizes(*matrix.shape, chunk, self._matrix.dtype.str)
 
     def plan(self, rows: NDArray[Any], out: NDArray[Any], count: int) -> list[MatmulStep]:
-        """Return the products to compute, as (rows, matrix, out) views: do them with `np.dot(rows, matrix, out)`."""
-        size = self._rows[count]
-        return [(rows[at : at + size], self._matrix, out[at : at + size]) for at in range(0, count, size)]
+        """Return the steps as (rows, matrix, out) views. The caller computes each as `np.dot(rows, matrix, out)`."""
+        size = self._batch_sizes[count]
+        return [(rows[start : start + size], self._matrix, out[start : start + size]) for start in range(0, count, size)]
 
 
 @lru_cache(maxsize=32)
 def _invariant_batch_sizes(inner: int, columns: int, chunk: int, dtype: str) -> tuple[int, ...]:
-    """Return for each count 0..chunk how many rows to compute at once; all of them give the same bits in every place."""
+    """Return the batch size for each row count 0..chunk. All batch sizes give the same bits at every row position."""
     rng = np.random.default_rng(0)
     matrix = rng.standard_normal((inner, columns)).astype(dtype)
     samples = [rng.standard_normal(inner).astype(dtype) for _ in range(_TRIALS)]

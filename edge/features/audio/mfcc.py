@@ -1,8 +1,8 @@
-"""Streaming MFCC: push any number of samples, get the frames that became complete.
+"""Streaming MFCC: `push` accepts any number of samples and returns the frames that they complete.
 
-The chain is pre-emphasis, framing, window, power spectrum, triangular mel filters, log, DCT-II and liftering as defined by
-Davis and Mermelstein (1980) and in the conventions of python_speech_features. A clip is a stream fed once: both go
-through `push`. Every table is computed once, every intermediate is preallocated, and every step writes into one.
+The steps are pre-emphasis, framing, window, power spectrum, triangular mel filters, logarithm, DCT-II and liftering, as defined
+by Davis and Mermelstein (1980), with the conventions of python_speech_features. A clip is a stream that is pushed once. Tables
+are computed once, and every step writes to a preallocated buffer.
 """
 
 from __future__ import annotations
@@ -22,54 +22,52 @@ from moodring.features.audio.pitch import PitchEstimator
 from moodring.features.audio.spectrum import KernelName, make_kernel
 from moodring.features.spec import PITCH_COLUMNS, MfccSpec
 
-MAX_CACHED_PLANS = 128  # kept; a live stream repeats a few, a clip one for each of its chunks
-MAX_SUM_OF_SQUARES = 1e12  # of one push: weeks at full scale, or one sample of a million times that
-CHUNK_FRAMES = 48  # a multiple of every block size that `products` may choose
-Array = NDArray[Any]  # of the precision asked for
+MAX_CACHED_PLANS = 128  # a live stream repeats a few plans; a clip needs one for each of its chunks
+MAX_SUM_OF_SQUARES = 1e12  # of one push: weeks of sound at full scale, or one sample of a million times full scale
+CHUNK_FRAMES = 48  # a multiple of every batch size that `ChunkInvariantMatmul` can select
 
 _INT16, _FLOAT32 = np.dtype(np.int16), np.dtype(np.float32)
-_EPSILON = float(np.finfo(np.float64).eps)  # python_speech_features' guard against log(0)
+_EPSILON = float(np.finfo(np.float64).eps)  # python_speech_features' lower bound, avoids log(0)
 
 
-def check_samples(samples: Array) -> None:
-    """Raise ValueError unless the samples are mono int16 or float32, finite, and not so loud that their energy overflows."""
+def check_samples(samples: NDArray[Any]) -> None:
+    """Raise ValueError unless the samples are mono int16 or float32, finite, and so small that their energy cannot overflow."""
     if samples.ndim != 1:
-        raise ValueError(f"samples must be mono, one dimension; got shape {samples.shape}")
+        raise ValueError(f"samples must be mono, with one dimension; got shape {samples.shape}")
     if samples.dtype == _INT16:
         return
     if samples.dtype != _FLOAT32:
         raise ValueError(f"samples must be int16, or float32 in [-1, 1]; got {samples.dtype}")
-    if not cv2.norm(samples, cv2.NORM_L2SQR) <= MAX_SUM_OF_SQUARES:  # false for NaN as well; silent where dot warns of overflow
-        raise ValueError("samples hold NaN or infinity, or are far beyond [-1, 1]; the block was not used")
+    if not cv2.norm(samples, cv2.NORM_L2SQR) <= MAX_SUM_OF_SQUARES:  # also rejects NaN; np.dot would warn on overflow
+        raise ValueError("samples contain NaN or infinity, or are far outside [-1, 1]; the block is rejected")
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Views of the buffers for some number of frames."""
+    """Views of the buffers for a number of frames, in the order of the steps that use them."""
 
-    overlapping: Array
-    window: Array
-    windowed: Array
+    overlapping: NDArray[Any]
+    window: NDArray[Any]
+    windowed: NDArray[Any]
     spectrum: Callable[[], None]
     to_mel: list[MatmulStep]
-    mel: Array
-    log_floor: Array
-    bands: Array
-    log_mel: Array
-    likelihood: Array
+    mel: NDArray[Any]
+    log_floor: NDArray[Any]
+    bands: NDArray[Any]
+    log_mel: NDArray[Any]
+    likelihood: NDArray[Any]
     to_cepstra: list[MatmulStep]
-    cepstra: Array
+    cepstra: NDArray[Any]
     to_pitch: list[MatmulStep]
-    pitch: Array
+    pitch: NDArray[Any]
 
 
 class Mfcc:
-    """A stream's features, of the spec's `output`: cepstra or log mel energies.
+    """MFCC, or log mel energies, of one stream, as the spec's `output` selects.
 
-    `push` and `flush` return [frames, columns] of the precision asked for (float32 or float64): a view that is valid until
-    the next push. With `noise`, noise is followed (and reduced, if it says so) in the mel energies, and `likelihood` tells of
-    each frame how likely it is speech. With `pitch`, `pitch` tells how high it is. `kernel` names the way to the
-    spectrum (see `moodring.features.audio.spectrum`).
+    `dtype` is the precision of computation and output. `noise` tracks (and, if configured, reduces) noise in the mel energies
+    and gives `likelihood`. `pitch` enables pitch and voicing. `kernel` selects the FFT (moodring.features.audio.spectrum).
+    All arrays returned are views, valid until the next `push`.
     """
 
     def __init__(
@@ -86,7 +84,7 @@ class Mfcc:
         self._noise = noise
         self._kernel = make_kernel(kernel, spec.fft_size, CHUNK_FRAMES, dtype)
         self._pitch_estimator = PitchEstimator(spec, self._kernel, CHUNK_FRAMES) if pitch else None
-        scaled_window = analysis_window(spec) * spec.sample_scale  # samples stay in [-1, 1] until here
+        scaled_window = analysis_window(spec) * spec.sample_scale  # until this step, samples are in [-1, 1]
         self._window = np.tile(scaled_window.astype(dtype), (CHUNK_FRAMES, 1))
         weights = mel_filters(spec) / spec.fft_size
         if spec.energy_as_c0:
@@ -95,7 +93,7 @@ class Mfcc:
         self._to_cepstra = ChunkInvariantMatmul(cepstral_transform(spec).astype(dtype), CHUNK_FRAMES)
         self._emphasis = np.array(-spec.pre_emphasis, dtype)
         self._from_int16 = np.array(1.0 / 32768.0, dtype)
-        # Room for exactly one chunk of frames: a long push then goes in whole chunks but for the last.
+        # Capacity of exactly one chunk of frames: a long push is then processed in whole chunks, except the last.
         self._pending = np.zeros(spec.window_samples + (CHUNK_FRAMES - 1) * spec.hop_samples, dtype)
         self._overlapping = np.lib.stride_tricks.as_strided(
             self._pending,
@@ -103,41 +101,40 @@ class Mfcc:
             (self._pending.itemsize * spec.hop_samples, self._pending.itemsize),
             writeable=False,
         )
-        self._raw = np.zeros(self._pending.size + 1, dtype)  # one piece, and before it the last sample of the one before
-        self._append_views: dict[tuple[int, int], tuple[Array, Array, Array]] = {}
+        self._raw = np.zeros(self._pending.size + 1, dtype)  # one segment, preceded by the last sample of the previous one
+        self._append_views: dict[tuple[int, int], tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = {}
         self._mel = np.zeros((CHUNK_FRAMES, len(weights)), dtype)
-        self._log_floor = np.full_like(self._mel, _EPSILON)  # whole: NumPy is slower with a scalar
+        self._log_floor = np.full_like(self._mel, _EPSILON)  # a full array: NumPy is slower with a scalar
         self._reserve(CHUNK_FRAMES)
         self.reset()
 
     @property
-    def log_mel(self) -> Array:
-        """Natural log of the mel energies of the frames of the last push, [frames, filters], a view."""
+    def log_mel(self) -> NDArray[Any]:
+        """Natural logarithm of the mel energies of the last push, [frames, filters]."""
         return self._log_mel[: self._produced]
 
     @property
-    def likelihood(self) -> Array:
-        """Log likelihood ratio of speech for each frame of the last push, [frames], a view; zeros without `noise`."""
+    def likelihood(self) -> NDArray[Any]:
+        """Log likelihood ratio of speech in each frame of the last push, float64 [frames]; zeros without `noise`."""
         return self._likelihood[: self._produced]
 
     @property
-    def pitch(self) -> Array:
-        """Pitch and voicing of the frames of the last push, [frames, 2], a view (moodring.features.audio.pitch); else zeros."""
+    def pitch(self) -> NDArray[Any]:
+        """Pitch and voicing (moodring.features.audio.pitch) of the last push, [frames, 2]; zeros without `pitch`."""
         return self._pitch[: self._produced]
 
     def reset(self) -> None:
-        """Forget everything heard: the next push starts a new signal."""
+        """Start a new signal: drop pending samples, the state of pre-emphasis and the noise floor."""
         if self._noise is not None:
             self._noise.reset()
         self._filled = 0
         self._produced = 0
-        self._is_below_one_window = True  # shorter than one window, so far
         self._raw[0] = 0.0
 
-    def push(self, samples: Array) -> Array:
-        """Take samples (int16, or float32 in [-1, 1]; [N]) and return the features of the frames they completed.
+    def push(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """Accept samples [N], int16 or float32 in [-1, 1], and return the features [frames, columns] that they complete.
 
-        Raises ValueError on another dtype or rank, NaN or infinity, and is then as if the push had not happened.
+        Raises ValueError on another dtype or rank, on NaN or infinity, and then leaves the state unchanged.
         """
         check_samples(samples)
         self._produced = 0
@@ -152,20 +149,8 @@ class Mfcc:
             position += segment.size
         return self._output[: self._produced]
 
-    def flush(self) -> Array:
-        """Pad what is left with zeros to one last frame, as python_speech_features does, return it, and reset."""
-        self._produced = 0
-        if self._filled > self.spec.window_samples - self.spec.hop_samples or (self._is_below_one_window and self._filled):
-            self._pending[self._filled : self.spec.window_samples] = 0.0
-            self._filled = self.spec.window_samples
-            self._process_pending()
-        produced = self._produced
-        self.reset()
-        self._produced = produced
-        return self._output[:produced]
-
     def _reserve(self, frames: int) -> None:
-        """Make room for the frames of one push: grows only when a push is longer than any before."""
+        """Allocate the outputs of one push; needed only if a push is longer than all previous ones."""
         rows = -(-frames // CHUNK_FRAMES) * CHUNK_FRAMES
         self._log_mel = np.zeros((rows, self.spec.filters), self.dtype)
         self._cepstra = np.zeros((rows, self.spec.cepstra), self.dtype)
@@ -174,8 +159,8 @@ class Mfcc:
         self._plans: dict[tuple[int, int], _Plan] = {}
         self._output = self._log_mel if self.spec.output == "log_mel" else self._cepstra
 
-    def _append(self, segment: Array) -> None:
-        """Add y[t] = x[t] - a x[t-1] to the pending samples; the last x is carried to the next piece."""
+    def _append(self, segment: NDArray[Any]) -> None:
+        """Append y[t] = x[t] - a x[t-1] to the pending samples; keep the last x for the next segment."""
         size = segment.size
         views = self._append_views.get((self._filled, size))
         if views is None:
@@ -192,18 +177,18 @@ class Mfcc:
         self._filled += size
 
     def _process_pending(self) -> None:
-        """Turn every whole window among the pending samples into a frame and keep the overlap."""
+        """Transform every complete window of the pending samples into a frame and keep the overlap."""
         hop = self.spec.hop_samples
         count = (self._filled - self.spec.window_samples) // hop + 1
         if count <= 0:
             return
         self._transform(count)
-        left = self._filled - count * hop
-        self._pending[:left] = self._pending[count * hop : self._filled]
-        self._filled = left
+        remaining = self._filled - count * hop
+        self._pending[:remaining] = self._pending[count * hop : self._filled]
+        self._filled = remaining
 
     def _transform(self, count: int) -> None:
-        """Frames -> spectrum -> mel energies -> log -> cepstra, each written where the next reads it."""
+        """Compute spectrum, mel energies, logarithm and cepstra of the first `count` windows of the pending samples."""
         plan = self._plans.get((count, self._produced))
         if plan is None:
             plan = self._plan(count, self._produced)
@@ -224,10 +209,9 @@ class Mfcc:
         if self.spec.energy_as_c0:
             np.log(plan.mel[:, -1], plan.cepstra[:, 0])
         self._produced += count
-        self._is_below_one_window = False
 
     def _plan(self, count: int, start: int) -> _Plan:
-        """Collect the views that `count` frames need, so that a push of a live stream makes none."""
+        """Create the views for `count` frames that start at output row `start`. Cached, so that a live stream creates none."""
         cepstra = self.spec.output == "cepstra"
         log_mel = self._log_mel[start : start + count]
         return _Plan(

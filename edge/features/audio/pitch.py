@@ -1,8 +1,8 @@
-"""How high a voice is and how much of a frame is voice, from the power spectrum that the cepstra come from anyway.
+"""Pitch and voicing of each frame, from the power spectrum that the MFCC computes.
 
-The inverse transform of a power spectrum is the frame's autocorrelation (Wiener and Khinchin); divided by the window's own,
-its highest value says how periodic the frame is, and the lag of that value what its period is (Boersma 1993). At the lags
-wanted this is one more matrix product.
+The inverse transform of the power spectrum is the autocorrelation of the frame (Wiener-Khinchin theorem). It is divided by the
+autocorrelation of the window function. The maximum of the quotient measures how periodic the frame is, and the lag of the
+maximum is the period (Boersma 1993). For the required lags this is one additional matrix product.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from moodring.features.audio.matmul import ChunkInvariantMatmul, MatmulStep
 from moodring.features.audio.spectrum import Kernel
 from moodring.features.spec import MfccSpec
 
-REFERENCE_HZ = 180.0  # between the voices of men and of women
+REFERENCE_HZ = 180.0  # between typical male and female voices
 MIN_PITCH_HZ, MAX_PITCH_HZ = 75.0, 500.0
-BAND_HZ = 2500.0  # the harmonics above are weak, and noise is not
-MIN_WINDOW_AUTOCORRELATION = 0.15  # where the window's own autocorrelation is smaller, little of the frame is left to compare
-OCTAVE_COST = 0.03  # against the double and triple of the period, which fit as well (Boersma's)
-UNVOICED_CORRELATION, VOICED_CORRELATION = 0.3, 0.8  # of the normalised autocorrelation
-_TINY = 1e-3  # of a frame's power in 16-bit units: digital silence
-
-Array = NDArray[Any]
+BAND_HZ = 2500.0  # above it, harmonics are weak relative to noise
+MIN_WINDOW_AUTOCORRELATION = 0.15  # lower bound of the divisor: at lags below it, only a small part of the frame overlaps
+OCTAVE_COST = 0.03  # Boersma's: per octave of lag, against multiples of the period, which correlate equally well
+UNVOICED_CORRELATION, VOICED_CORRELATION = 0.3, 0.8  # normalised autocorrelation at voicing 0 and at voicing 1
+_MIN_POWER = 1e-3  # of a frame, in 16-bit units: digital silence is below
 
 
 class PitchEstimator:
-    """Reads the first rows of a kernel's `power`; writes [count, 2]: octaves above REFERENCE_HZ times voicing, and voicing."""
+    """Computes pitch and voicing from the `power` of a kernel with `rows` rows.
+
+    The output has two columns: octaves above REFERENCE_HZ multiplied by the voicing, and the voicing in [0, 1].
+    """
 
     def __init__(self, spec: MfccSpec, kernel: Kernel, rows: int) -> None:
         dtype = kernel.power.dtype
@@ -40,11 +41,11 @@ class PitchEstimator:
         used = int(np.flatnonzero(matrix.any(axis=1))[-1]) + 1  # the columns of `power` below BAND_HZ
         self._to_lags = ChunkInvariantMatmul(matrix[:used], rows)
         self._power = kernel.power[:, :used]
-        self._correlation = np.zeros((rows, len(lags) + 1), dtype)  # and the power in the band
+        self._correlation = np.zeros((rows, len(lags) + 1), dtype)  # last column: power below BAND_HZ
 
     @staticmethod
     def _weights(spec: MfccSpec, lags: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return [lags + 1, bins]: each lag's cosines over the window's own autocorrelation, then what adds up the power."""
+        """Return [lags + 1, bins]: for each lag, cosines over the window's autocorrelation; the last row sums the power."""
         bins = np.arange(spec.fft_size // 2 + 1)
         weight = np.where((bins == 0) | (bins == spec.fft_size // 2), 1.0, 2.0)
         weight *= bins * spec.rate_hz / spec.fft_size <= BAND_HZ
@@ -55,15 +56,16 @@ class PitchEstimator:
         return np.vstack([cosines * weight, weight])
 
     def plan(self, count: int) -> list[MatmulStep]:
+        """Return the matrix products that `estimate` needs for the first `count` rows of `power`."""
         return self._to_lags.plan(self._power, self._correlation, count)
 
-    def estimate(self, steps: list[MatmulStep], out: Array) -> None:
-        """Write the pitch and the voicing of the frames of `plan`, one row each."""
+    def estimate(self, steps: list[MatmulStep], out: NDArray[Any]) -> None:
+        """Write pitch and voicing of the first `count` frames to `out` [count, 2]; `steps` is `plan(count)`."""
         for rows, matrix, product in steps:
             np.dot(rows, matrix, product)
         count = len(out)
         correlation, power = self._correlation[:count, :-1], self._correlation[:count, -1:]
-        np.divide(correlation, np.maximum(power, _TINY), out=correlation)
+        np.divide(correlation, np.maximum(power, _MIN_POWER), out=correlation)
         np.subtract(correlation, self._cost, out=correlation)
         voicing = (correlation.max(axis=1) - UNVOICED_CORRELATION) / (VOICED_CORRELATION - UNVOICED_CORRELATION)
         np.maximum(voicing, 0.0, out=voicing)

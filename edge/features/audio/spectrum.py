@@ -1,7 +1,8 @@
-"""Two ways from windowed frames to their power spectrum, and a measurement of a few milliseconds that chooses one.
+"""Power spectrum of windowed frames: two kernels, and a measurement of a few milliseconds that selects the faster one.
 
-`cv2` is OpenCV's DFT of rows (Intel IPP where the build has it), `numpy` is NumPy's pocketfft. Both leave squared real and
-imaginary parts side by side; `pack` lays filter weights out the same way, so that one matrix product does the rest.
+`cv2` is OpenCV's row-wise DFT (Intel IPP if the build includes it); `numpy` is NumPy's pocketfft. Both store squared real and
+imaginary parts as adjacent columns. `pack` arranges filter weights in the same layout, so that one matrix product sums the two
+parts and applies the filters.
 """
 
 from __future__ import annotations
@@ -22,22 +23,25 @@ _TRIAL_FRAMES = 10
 
 
 class Kernel(Protocol):
-    """`frames` [rows, fft_size] in, squared spectrum in `power` [rows, columns] out, filter weights laid out to match."""
+    """A power spectrum with fixed buffers: input `frames` [rows, fft_size], output `power` [rows, columns].
+
+    `power` contains squared real and imaginary parts. The number and order of its columns depend on the kernel.
+    """
 
     frames: NDArray[Any]
     power: NDArray[Any]
 
     def plan(self, count: int) -> Callable[[], None]:
-        """Return what computes the first `count` rows of `power` from those of `frames`."""
+        """Return a function that computes the first `count` rows of `power` from those of `frames`."""
         ...
 
     def pack(self, weights: NDArray[np.float64]) -> NDArray[Any]:
-        """Lay out [filters, bins] as the matrix [columns, filters] that `power` is to be multiplied by."""
+        """Return weights [filters, bins] as a matrix [columns, filters]: `power @ matrix` gives the filter energies."""
         ...
 
 
 class Cv2Kernel:
-    """OpenCV packs a real spectrum as Re0, Re1, Im1, Re2, Im2, ..., Re(N/2)."""
+    """OpenCV's DFT. The columns of a spectrum are Re0, Re1, Im1, Re2, Im2, ..., Re(N/2)."""
 
     def __init__(self, fft_size: int, rows: int, dtype: type[Any]) -> None:
         self.frames = np.zeros((rows, fft_size), dtype)
@@ -61,10 +65,10 @@ class Cv2Kernel:
 
 
 class NumpyKernel:
-    """NumPy's complex spectrum, seen as pairs Re0, Im0, Re1, Im1, ...
+    """NumPy's FFT. The complex spectrum is viewed as the columns Re0, Im0, Re1, Im1, ...
 
-    It comes divided by the FFT size, a power of two, and the weights make up for it exactly: asked for a spectrum that is not
-    scaled, NumPy multiplies by a whole number, and to do so computes in float64 and in new memory.
+    The spectrum is divided by the FFT size, and `pack` multiplies the weights by its square. Both are exact, because the size
+    is a power of two. Without this scaling, NumPy multiplies by an integer, which computes in float64 and allocates memory.
     """
 
     def __init__(self, fft_size: int, rows: int, dtype: type[Any]) -> None:
@@ -89,21 +93,21 @@ _KERNELS: dict[str, type[Cv2Kernel | NumpyKernel]] = {"cv2": Cv2Kernel, "numpy":
 
 
 def make_kernel(name: KernelName, fft_size: int, rows: int, dtype: type[Any]) -> Kernel:
-    """Build the named kernel; `auto` is the one that is faster here."""
+    """Return a new kernel of this name; `auto` selects the faster one on this machine."""
     chosen = fastest_kernel(fft_size, np.dtype(dtype).name) if name == "auto" else name
     return _KERNELS[chosen](fft_size, rows, dtype)
 
 
 @lru_cache(maxsize=8)
 def fastest_kernel(fft_size: int, dtype: str) -> Literal["cv2", "numpy"]:
-    """Measure both kernels side by side, a few frames at a time, and return the faster by median."""
+    """Time both kernels alternately on a few frames and return the one with the lower median."""
     kernels = {name: kind(fft_size, _TRIAL_FRAMES, np.dtype(dtype).type) for name, kind in _KERNELS.items()}
     noise = np.random.default_rng(0).standard_normal((_TRIAL_FRAMES, fft_size)).astype(np.dtype(dtype))
     times_ns: dict[str, list[int]] = {name: [] for name in kernels}
     plans = {name: kernel.plan(_TRIAL_FRAMES) for name, kernel in kernels.items()}
     for name, run in plans.items():
         kernels[name].frames[:] = noise
-        run()  # the first call sets up its tables
+        run()  # warm-up: the first call computes its tables
     for _ in range(_TRIALS):
         for name, run in plans.items():
             start_ns = time.perf_counter_ns()

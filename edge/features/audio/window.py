@@ -1,4 +1,4 @@
-"""From sound to the speech branch's input: the last seconds of cepstra, once there is enough voice and then at a fixed hop."""
+"""Input windows of the speech branch: the last seconds of cepstra, emitted at a fixed hop while enough frames contain voice."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from moodring.features.audio.voice_activity import VoiceActivityDetector, voice_
 from moodring.features.spec import PITCH_COLUMNS, SpeechSpec
 from moodring.types import F32, AudioBlock, FeatureWindow
 
-RECENT_FRAMES = 100  # a window is read where the last second holds at least
-BATCH_FRAMES = 10
-MIN_RECENT_VOICED_FRAMES = 20  # this much voice,
-STABLE_VOICED_FRAMES, SHORT_HOP_FRAMES = (
-    200,
-    30,
-)  # a window with less than so much voice is read again so soon: it still changes
-MIN_VOICED_FRAMES = 75  # and the window this much: from less, four answers in ten are right, from twice as much six
+BATCH_FRAMES = 10  # frames are processed in batches of this size: a batch costs little more than one frame
+# A window is emitted if at least MIN_RECENT_VOICED_FRAMES of the last RECENT_FRAMES (one second) are voiced, and at least
+# MIN_VOICED_FRAMES of the whole window: with fewer voiced frames, 40 % of the outputs are correct; with twice as many, 60 %.
+RECENT_FRAMES = 100
+MIN_RECENT_VOICED_FRAMES = 20
+MIN_VOICED_FRAMES = 75
+# Below STABLE_VOICED_FRAMES the output still changes: the next window follows after SHORT_HOP_FRAMES.
+STABLE_VOICED_FRAMES = 200
+SHORT_HOP_FRAMES = 30
 
 
 def deltas(features: F32, width: int = 2) -> F32:
-    """Return the slope of each column over 2 width + 1 frames, [n, C]; frames beyond the ends repeat the last.
+    """Return the slope of each column over 2 width + 1 frames, float32 [n, C]. The first and last frames are repeated.
 
     The regression of python_speech_features and HTK: sum k (f[t+k] - f[t-k]) / (2 sum k^2).
     """
@@ -39,15 +40,15 @@ def deltas(features: F32, width: int = 2) -> F32:
 
 
 def make_window_input(features: F32, spec: SpeechSpec) -> F32:
-    """Return a network input float32 [window_frames, columns] from 1..window_frames frames, newest last.
+    """Return a network input float32 [window_frames, columns] from float32 [n, C], 1..window_frames frames, newest last.
 
-    A frame holds the features, then pitch and voicing where the spec wants them. The level (of the louder half of the frames)
-    is removed, so that a quiet microphone and a studio recording look alike; a short window repeats itself. Training,
-    evaluation and runtime all come through here.
+    A frame contains the features, then pitch and voicing if the spec includes them. The mean level of the louder half of the
+    frames is subtracted, so that the input does not depend on the recording level. A short window is repeated to full length.
+    Training, evaluation and runtime all use this function. Raises ValueError on another number of frames.
     """
     count = len(features)
     if not 0 < count <= spec.window_frames:
-        raise ValueError(f"a window holds 1..{spec.window_frames} frames, got {count}")
+        raise ValueError(f"a window must have 1..{spec.window_frames} frames, got {count}")
     window = features.copy()
     features_only = window[:, : spec.features]
     levels = features_only.mean(axis=1) if spec.mfcc.output == "log_mel" else features_only[:, 0]
@@ -61,53 +62,50 @@ def make_window_input(features: F32, spec: SpeechSpec) -> F32:
 
 
 def make_mfcc(spec: SpeechSpec, kernel: KernelName = "cv2") -> Mfcc:
-    """Return the spec's MFCC with its noise tracking: what training and runtime both put sound through."""
+    """Return the MFCC of the spec with its noise tracking. Training and runtime both use it."""
     return Mfcc(spec.mfcc, noise=make_noise_reduction(spec), pitch=spec.pitch, kernel=kernel)
 
 
 def make_noise_reduction(spec: SpeechSpec, streams: tuple[int, ...] = ()) -> NoiseReduction:
-    """Return the spec's noise tracker, of one stream or of several at once."""
+    """Return the noise tracker of the spec, for one stream or for an array of `streams` at once."""
     reduce = spec.noise_reduction == "wiener"
     return NoiseReduction((*streams, spec.mfcc.filters), voice_bands(spec.mfcc), np.float32, reduce=reduce)
 
 
 class SpeechFrontEnd:
-    """Sound in, `FeatureWindow`s out. Any chunking of the same sound gives the same windows."""
+    """Turns a stream of sound into `FeatureWindow`s. Any chunking of the same sound gives the same windows."""
 
     def __init__(self, spec: SpeechSpec, kernel: KernelName = "cv2") -> None:
         self.spec = spec
         self._mfcc = make_mfcc(spec, kernel)
         self._vad = VoiceActivityDetector(spec.mfcc)
-        # Each frame is written twice, so that the newest `window_frames` are always one contiguous slice.
+        # Each frame is stored twice, so that the newest `window_frames` frames are always one contiguous slice.
         self._history = np.zeros((2 * spec.window_frames, spec.features + PITCH_COLUMNS * spec.pitch), np.float32)
         self._voiced = np.zeros(2 * spec.window_frames, np.bool_)
         self._batch_frames = math.gcd(spec.hop_frames, BATCH_FRAMES)
         self._frames = 0
-        self._next_window_frame = spec.min_frames  # the frame from which the next window is wanted
+        self._next_window_frame = spec.min_frames  # no window ends before this frame
         self._samples = 0
 
     @property
     def level_dbfs(self) -> float:
-        """Level of the newest frame in the speech band after noise reduction, dB relative to a full-scale sine."""
+        """Level of the newest frame in the speech band after noise reduction, in dB relative to a full-scale sine."""
         return float(self._vad.level_dbfs)
 
     @property
     def is_speech_active(self) -> bool:
-        """Whether the last second and the window hold enough voice to be read."""
+        """Whether the last second and the window contain enough voiced frames for a window to be emitted."""
         voiced = self._voiced[self._recent_slice()]
         return int(voiced[-RECENT_FRAMES:].sum()) >= MIN_RECENT_VOICED_FRAMES and int(voiced.sum()) >= MIN_VOICED_FRAMES
 
     @property
     def samples_to_next_batch(self) -> int:
-        """How many more samples complete the next ten frames: no window ends between those.
-
-        Ten frames at once cost little more than one.
-        """
-        last = (self._frames // self._batch_frames + 1) * self._batch_frames - 1
-        return max(1, last * self.spec.mfcc.hop_samples + self.spec.mfcc.window_samples - self._samples)
+        """Number of samples that complete the next batch of frames. Windows end only at the end of a batch."""
+        last_frame = (self._frames // self._batch_frames + 1) * self._batch_frames - 1
+        return max(1, last_frame * self.spec.mfcc.hop_samples + self.spec.mfcc.window_samples - self._samples)
 
     def reset(self) -> None:
-        """Start a new signal: after a gap, or another device."""
+        """Start a new signal, for example after a gap or a change of the device."""
         self._mfcc.reset()
         self._vad.reset()
         self._voiced[:] = False
@@ -116,7 +114,10 @@ class SpeechFrontEnd:
         self._samples = 0
 
     def push(self, block: AudioBlock) -> Iterator[FeatureWindow]:
-        """Take the next block, which must follow the one before without a gap; yield the windows that are due."""
+        """Process the next block, which must follow the previous one without a gap; yield the windows that are due.
+
+        Raises ValueError on invalid samples (moodring.features.audio.mfcc.check_samples) and then leaves the state unchanged.
+        """
         cepstra = self._mfcc.push(block.samples)
         voiced = self._vad.update(self._mfcc.log_mel, self._mfcc.likelihood)
         block_start = self._samples
@@ -137,13 +138,13 @@ class SpeechFrontEnd:
                 yield window
 
     def last_window(self, capture_time_ns: int) -> FeatureWindow | None:
-        """Return the newest window whether or not anybody speaks; None before any frame."""
+        """Return the newest window, with or without speech; None before the first frame."""
         return self._window(capture_time_ns) if self._frames else None
 
     def _next_hop(self, voiced: float) -> int:
-        """How many frames later the next window is due, after one of which this share is voice."""
-        settled = round(voiced * self.spec.window_frames) >= STABLE_VOICED_FRAMES
-        return self.spec.hop_frames if settled else min(self.spec.hop_frames, SHORT_HOP_FRAMES)
+        """Return the number of frames until the next window; `voiced` is the fraction of voiced frames of the last one."""
+        is_stable = round(voiced * self.spec.window_frames) >= STABLE_VOICED_FRAMES
+        return self.spec.hop_frames if is_stable else min(self.spec.hop_frames, SHORT_HOP_FRAMES)
 
     def _window(self, capture_time_ns: int) -> FeatureWindow:
         recent = self._recent_slice()
@@ -151,7 +152,7 @@ class SpeechFrontEnd:
         return FeatureWindow(make_window_input(self._history[recent], self.spec), capture_time_ns, voiced)
 
     def _recent_slice(self) -> slice:
-        """Where the newest frames stand, at most a window of them."""
+        """Return the slice of the newest frames, at most `window_frames` of them."""
         count = min(self._frames, self.spec.window_frames)
         stop = (self._frames - 1) % self.spec.window_frames + 1 + self.spec.window_frames
         return slice(stop - count, stop)

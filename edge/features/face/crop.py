@@ -1,4 +1,4 @@
-"""The one geometry by which a face box becomes the face branch's picture, and a picture becomes numbers."""
+"""Face crops: cut from a frame, resized and normalised. Training, evaluation and runtime all use these functions."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from moodring.features.face.haar import halve
+from moodring.features.face.geometry import halve
 from moodring.features.spec import FaceSpec
 from moodring.types import F32, U8
 
 
 def crop_face(grey: U8, box_xywh: tuple[int, int, int, int], spec: FaceSpec) -> U8:
-    """Cut a square of the box's centre, its longer side plus the spec's margin on every side, as uint8 [S, S].
+    """Return the square crop of a box in a frame uint8 [H, W], resized to uint8 [S, S] with S = `spec.size`.
 
-    Where the square leaves the picture, the picture's edge is repeated. Raises ValueError on a box without area or one that
-    lies wholly outside.
+    The square has the centre of the box. Its side is the longer side of the box plus the spec's margin on both sides. Outside
+    the frame, the edge of the frame is replicated. Raises ValueError if no part of the box is inside the frame.
     """
     x, y, w, h = box_xywh
     height, width = grey.shape
     if w <= 0 or h <= 0 or x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        raise ValueError(f"face box {box_xywh} has no part inside the {width}x{height} picture")
+        raise ValueError(f"face box {box_xywh} has no area inside the {width}x{height} frame")
     side = max(2, round(max(w, h) * (1.0 + 2.0 * spec.margin)))
     left, top = x + (w - side) // 2, y + (h - side) // 2
     patch = grey[max(top, 0) : min(top + side, height), max(left, 0) : min(left + side, width)]
@@ -37,7 +37,10 @@ def crop_face(grey: U8, box_xywh: tuple[int, int, int, int], spec: FaceSpec) -> 
 
 
 def resize_crop(crop: U8, size: int) -> U8:
-    """Bring a square picture to uint8 [size, size]: averaging where it shrinks, by halves first; bilinear where it grows."""
+    """Resize a square image uint8 [S, S] to uint8 [size, size], always a copy.
+
+    Reduction halves the image as often as possible, then averages areas. Enlargement is bilinear.
+    """
     if crop.shape == (size, size):
         return crop.copy()
     while crop.shape[0] >= 2 * size:
@@ -47,10 +50,10 @@ def resize_crop(crop: U8, size: int) -> U8:
 
 
 def normalize_crops(pixels: NDArray[np.uint8]) -> F32:
-    """Turn uint8 [N, S, S] into the network's float32 [N, 1, S, S]: each picture with zero mean and unit deviation."""
+    """Return network inputs float32 [N, 1, S, S] of crops uint8 [N, S, S], each with zero mean and unit standard deviation."""
     normalized = np.empty((len(pixels), 1, *pixels.shape[1:]), np.float32)
     for crop_pixels, out in zip(pixels, normalized[:, 0], strict=True):
-        mean, deviation = cv2.meanStdDev(crop_pixels)  # NumPy takes twenty times as long
-        scale = 1.0 / max(deviation.item(), 1.0)  # a flat picture stays flat
+        mean, deviation = cv2.meanStdDev(crop_pixels)  # 20 times faster than NumPy
+        scale = 1.0 / max(deviation.item(), 1.0)  # a uniform crop gives zeros
         cv2.addWeighted(crop_pixels, scale, crop_pixels, 0.0, -mean.item() * scale, out, cv2.CV_32F)
     return normalized

@@ -1,11 +1,15 @@
-"""Finding faces with OpenCV's frontal Haar cascades (Viola and Jones 2001), in pieces small enough for a frame's budget.
+"""Haar cascade face detector (Viola and Jones 2001).
 
-A full scan of 640x480 costs as much as twenty frames of everything else. So the scan is cut into slices of like cost, of
-which a frame pays for a few, and a face that is known is searched for only in a region round it, scaled to a fixed face size.
-Both are done by one cascade (alt2, Lienhart and Maydt 2002). What it finds anew is shown to a second one that was trained
-apart: what both take for a face is hardly ever a wall. The first one looks at every place for less than the second one does,
-and loses turned faces less often. A third one, for profiles, keeps hold of a face that turns aside: it stays the same face,
-but is not fit to be read.
+A full scan of a 640x480 frame costs as much as the rest of the processing of 20 frames. It is therefore divided into slices of
+similar cost, and each frame runs a few of them. A known face is searched for only in a region around it, scaled to a fixed
+face size.
+
+Three of OpenCV's cascades are used:
+
+- The search cascade (alt2, Lienhart and Maydt 2002) runs both searches. It costs less per window position than the check
+  cascade and loses turned faces less often.
+- The check cascade verifies a new face. It was trained separately, so both cascades rarely accept the same false positive.
+- The profile cascade keeps the track of a face that turns aside. The face keeps its id, but its quality is low.
 """
 
 from __future__ import annotations
@@ -20,56 +24,34 @@ import cv2
 import numpy as np
 
 from moodring.errors import BackendError
+from moodring.features.face.geometry import Box, rescale
 from moodring.types import U8
 
 SEARCH_CASCADE = "haarcascade_frontalface_alt2.xml"
 CHECK_CASCADE = "haarcascade_frontalface_default.xml"
 PROFILE_CASCADE = "haarcascade_profileface.xml"
-SEARCH_BOX_GAIN = 1.07  # its boxes are so much larger than those of the check; centres agree within a hundredth
-SEARCH_SIDE, CHECK_SIDE, PROFILE_SIDE = 20, 24, 20  # pixels: the only face size that each cascade itself knows
-SMALLEST_SIDE = 24  # pixels: smaller faces are not looked for
-PYRAMID_FACTOR = 1.2  # between the face sizes of a full scan
-SLICE_WINDOWS = 4000  # places looked at in one slice: half a millisecond to one, or two where a face is
-SLICE_NEIGHBOURS = 1  # in one level of the scan; what it proposes is looked at again
+SEARCH_BOX_GAIN = 1.07  # ratio of the box sides of the search cascade and the check cascade; centres agree within 1 %
+SEARCH_SIDE, CHECK_SIDE, PROFILE_SIDE = 20, 24, 20  # pixels: the window size that each cascade was trained on
+SMALLEST_SIDE = 24  # pixels: smaller faces are not searched for
+PYRAMID_FACTOR = 1.2  # ratio of consecutive face sizes of a full scan
+SLICE_WINDOWS = 4000  # window positions in one slice: 0.5 to 1 ms, or 2 ms where the slice contains a face
+SLICE_NEIGHBOURS = 1  # required in one level of the scan; its proposals are verified
 REGION_SCALE_FACTOR = 1.1
-MASK_FRACTION = 0.6  # of a known face: its eyes and mouth
-STILL_IMAGE_SIDE = 640  # pixels the longer side of a still is scaled to
+MASK_FRACTION = 0.6  # of a known face's side: the area of eyes and mouth
+STILL_IMAGE_SIDE = 640  # pixels: longer side of a still image after scaling
 STILL_IMAGE_NEIGHBOURS = 6
-STILL_IMAGE_IOU = 0.4  # of a face that both cascades find
-
-
-class Box(NamedTuple):
-    """A square in pixels of the frame: its centre and side."""
-
-    x: float
-    y: float
-    side: float
-
-    @property
-    def xywh(self) -> tuple[int, int, int, int]:
-        """Left, top, width and height in whole pixels."""
-        return round(self.x - self.side / 2), round(self.y - self.side / 2), round(self.side), round(self.side)
-
-    def iou(self, other: Box) -> float:
-        """Return intersection over union."""
-        (x, y, side), (other_x, other_y, other_side) = self, other
-        reach, most = (side + other_side) / 2, min(side, other_side)
-        dx, dy = reach - abs(x - other_x), reach - abs(y - other_y)
-        if dx <= 0.0 or dy <= 0.0:
-            return 0.0
-        common = min(dx, most) * min(dy, most)
-        return common / (side * side + other_side * other_side - common)
+STILL_IMAGE_IOU = 0.4  # of the boxes of a face that both cascades detect
 
 
 class Detection(NamedTuple):
-    """A face found, and how many windows of the cascade agreed on it."""
+    """A detected face, and the number of cascade windows that were merged into it."""
 
     box: Box
     neighbours: int
 
 
 def load_cascade(name: str = CHECK_CASCADE) -> cv2.CascadeClassifier:
-    """Return one of OpenCV's cascades; raise BackendError where this OpenCV has none."""
+    """Return one of OpenCV's cascades. Raises BackendError if this OpenCV does not include it."""
     if not hasattr(cv2, "CascadeClassifier"):
         raise BackendError(f"OpenCV {cv2.__version__} has no CascadeClassifier; install 'opencv-python-headless>=4.13,<5'")
     path = Path(cv2.__file__).parent / "data" / name
@@ -81,9 +63,11 @@ def load_cascade(name: str = CHECK_CASCADE) -> cv2.CascadeClassifier:
 
 @dataclass(frozen=True, slots=True)
 class RegionSearch:
-    """How a region is searched: the face scaled to `face_side` pixels, the region wider by `pad` of its side all round.
+    """Parameters of a search around an expected face.
 
-    `sizes` are the smallest and largest face looked for, in the expected one's side; `neighbours` windows must agree on it.
+    The region is the expected box, extended on each side by `pad` times its side and scaled so that the box has a side of
+    `face_side` pixels. `sizes` are the smallest and the largest side searched for, relative to the expected side. A detection
+    needs at least `neighbours` windows.
     """
 
     face_side: int
@@ -92,20 +76,17 @@ class RegionSearch:
     neighbours: int
 
 
-QUICK_SEARCH = RegionSearch(34, 0.25, (0.83, 1.2), 2)  # enough from one frame to the next
-CLOSE_SEARCH = RegionSearch(
-    64, 0.25, (0.75, 1.33), 3
-)  # OpenCV looks at every place of a picture this large, not at every fourth
-NEW_FACE_SEARCH = RegionSearch(
-    64, 0.2, (0.83, 1.2), 3
-)  # where a scan proposes a face its side is known to a level, not as it will change
-PROFILE_SEARCH = RegionSearch(
-    56, 0.25, (0.75, 1.33), 5
-)  # a floor or a curtain gets four windows at most, a face turned aside eight
+QUICK_SEARCH = RegionSearch(34, 0.25, (0.83, 1.2), 2)  # sufficient from one frame to the next
+# At this face size, OpenCV evaluates every window position; at that of QUICK_SEARCH, every fourth.
+CLOSE_SEARCH = RegionSearch(64, 0.25, (0.75, 1.33), 3)
+# A scan gives the face side to within one pyramid level. No change of the side over time is expected.
+NEW_FACE_SEARCH = RegionSearch(64, 0.2, (0.83, 1.2), 3)
+# A floor or a curtain gets at most four windows, a face in profile eight.
+PROFILE_SEARCH = RegionSearch(56, 0.25, (0.75, 1.33), 5)
 
 
 class Strip(NamedTuple):
-    """Some rows of one level of the pyramid: faces of `side` pixels of the frame whose tops lie from `first` to `end`."""
+    """Rows of one level of the pyramid: faces with a side of `side` frame pixels and a top edge from `first` to `end`."""
 
     side: float
     first: float
@@ -116,9 +97,10 @@ ScanSlice = tuple[Strip, ...]
 
 
 def plan_scan(shape: tuple[int, ...], smallest: float) -> list[ScanSlice]:
-    """Cut the full scan of a frame of `shape` [H, W] into slices of about `SLICE_WINDOWS` places each, large faces first.
+    """Divide the full scan of a frame of `shape` [H, W] into slices of about SLICE_WINDOWS positions, largest faces first.
 
-    The plan depends on the frame's size alone, never on how fast this machine is: a replay always searches alike.
+    `smallest` is the smallest face side in pixels. The plan depends only on `shape` and `smallest`, not on the speed of the
+    machine, so every replay searches identically.
     """
     sides = [max(float(SMALLEST_SIDE), smallest)]
     while sides[-1] * PYRAMID_FACTOR <= min(shape):
@@ -127,20 +109,23 @@ def plan_scan(shape: tuple[int, ...], smallest: float) -> list[ScanSlice]:
     budget = 0.0
     for side in reversed([side for side in sides if side <= min(shape)]):
         rows, columns = (max(1.0, (n - side) * SEARCH_SIDE / side) for n in shape)
-        left, first, last = rows * columns, 0.0, shape[0] - side
-        while left:
-            if budget < SLICE_WINDOWS / 10:  # too little to be worth a strip of its own
+        remaining, first, last = rows * columns, 0.0, shape[0] - side
+        while remaining:
+            if budget < SLICE_WINDOWS / 10:  # too small for a separate strip
                 slices.append(())
                 budget = SLICE_WINDOWS
-            taken = left if left < 1.1 * budget else budget
-            end = last if taken == left else first + (last - first) * taken / left
+            windows = remaining if remaining < 1.1 * budget else budget
+            end = last if windows == remaining else first + (last - first) * windows / remaining
             slices[-1] = (*slices[-1], Strip(side, first, end))
-            left, budget, first = left - taken, budget - taken, end
+            remaining, budget, first = remaining - windows, budget - windows, end
     return slices
 
 
 class FaceDetector:
-    """The cascades, asked about a slice of the full scan or about the region round a known face."""
+    """The three cascades. Searches a slice of the full scan, the region around a known face, or a still image.
+
+    Frames are grey uint8 [H, W]; boxes are in pixels of the frame.
+    """
 
     def __init__(self) -> None:
         self._search = _Cascade(load_cascade(SEARCH_CASCADE), SEARCH_SIDE, SEARCH_BOX_GAIN)
@@ -150,13 +135,13 @@ class FaceDetector:
     def scan(
         self, grey: U8, scan_slice: ScanSlice, use_check_cascade: bool = False, known: Sequence[Box] = ()
     ) -> list[Detection]:
-        """Search one slice of the full scan of uint8 [H, W]; sizes and results in the frame's own pixels.
+        """Search one slice of the full scan.
 
-        The faces in `known` are covered: a cascade spends most of its time on faces, and these would be no news.
+        The boxes of `known` faces are masked: a cascade spends most of its time on faces. The check cascade takes twice as
+        long as the search cascade and finds some faces that the search cascade misses.
 
-        OpenCV looks at every place of a picture that it shrinks to less than half, at every fourth of others: so faces are
-        brought to just more than twice the cascade's own side. The `checking` cascade takes twice as long as the other, and
-        finds some faces that the other misses.
+        OpenCV evaluates every window position in an image that it reduces to less than half, and every fourth in others.
+        Therefore faces are scaled to slightly more than twice the window size of the cascade.
         """
         cascade = self._check if use_check_cascade else self._search
         scaled_side = 2 * cascade.side + 1
@@ -170,17 +155,17 @@ class FaceDetector:
         return detections
 
     def search(self, grey: U8, box: Box, params: RegionSearch) -> list[Detection]:
-        """Search the region round `box`."""
+        """Search the region around `box` with the search cascade."""
         region, left, top = _crop_region(grey, box, params)
         return _detect(self._search, region, _region_query(box, params, self._search.box_gain), (left, top))
 
     def check(self, grey: U8, box: Box, params: RegionSearch) -> list[Detection]:
-        """Search the region round `box` with the checking cascade: a second opinion."""
+        """Search the region around `box` with the check cascade."""
         region, left, top = _crop_region(grey, box, params)
         return _detect(self._check, region, _region_query(box, params), (left, top))
 
     def search_profile(self, grey: U8, box: Box, params: RegionSearch) -> list[Detection]:
-        """Search the region round `box` for a face turned to either side; its hits have no frontal neighbours."""
+        """Search the region around `box` for a face in profile, left or right. Its detections have 0 frontal neighbours."""
         region, left, top = _crop_region(grey, box, params)
         query = _region_query(box, params)
         detections = _detect(self._profile, region, query, (left, top))
@@ -194,15 +179,15 @@ class FaceDetector:
         return [Detection(detection.box, 0) for detection in detections]
 
     def detect_in_image(self, grey: U8) -> list[Box]:
-        """Return the faces of a single picture, largest first.
+        """Return the faces of a still image, largest first.
 
-        A small picture is enlarged, and its edge repeated round it, so that a face that fills it is found as well. Where both
-        cascades agree on some faces, what only the checking one took for one is left out.
+        The check cascade searches the scaled image with a replicated border, so that faces in small images and faces that fill
+        the image are found. If the search cascade confirms at least one of them, the unconfirmed ones are dropped.
         """
         scale = STILL_IMAGE_SIDE / max(grey.shape)
         pad = STILL_IMAGE_SIDE // 8
         padded = np.asarray(
-            cv2.copyMakeBorder(_rescale(grey, scale, cv2.INTER_CUBIC), pad, pad, pad, pad, cv2.BORDER_REPLICATE), np.uint8
+            cv2.copyMakeBorder(rescale(grey, scale, cv2.INTER_CUBIC), pad, pad, pad, pad, cv2.BORDER_REPLICATE), np.uint8
         )
         smallest = STILL_IMAGE_SIDE // 12
         found = self._check.classifier.detectMultiScale(
@@ -219,7 +204,7 @@ class FaceDetector:
 
 @dataclass(frozen=True, slots=True)
 class _Cascade:
-    """A cascade, the face size in pixels that it itself knows, and how much larger its boxes are than those given out."""
+    """A cascade, its window size in pixels, and the ratio of its box sides to the sides returned."""
 
     classifier: cv2.CascadeClassifier
     side: int
@@ -227,7 +212,7 @@ class _Cascade:
 
 
 class _Query(NamedTuple):
-    """What a cascade is asked: boxes of `sides` pixels in a picture that is scaled first, in steps of `factor`."""
+    """Parameters of a detection: scale of the image, smallest and largest side after scaling, pyramid factor, neighbours."""
 
     scale: float
     sides: tuple[int, int]
@@ -236,18 +221,18 @@ class _Query(NamedTuple):
 
 
 def _region_query(box: Box, params: RegionSearch, box_gain: float = 1.0) -> _Query:
-    """Ask a cascade whose boxes are `gain` times as large for the face that is expected in `box`."""
+    """Return the query for the face expected in `box`, for a cascade whose boxes are larger by `box_gain`."""
     side = params.face_side * box_gain
     sides = (round(params.sizes[0] * side), round(params.sizes[1] * side))
     return _Query(params.face_side / box.side, sides, REGION_SCALE_FACTOR, params.neighbours)
 
 
 def _detect(cascade: _Cascade, grey: U8, query: _Query, origin: tuple[int, int], known: Sequence[Box] = ()) -> list[Detection]:
-    """Return the faces but the `known` ones in a part of a frame whose upper left is at `corner`; in pixels of the frame."""
+    """Return the faces in a part of a frame, except the `known` ones. `origin` is the left and top of the part in the frame."""
     scale, (left, top) = query.scale, origin
     if min(grey.shape) * scale < SMALLEST_SIDE:
         return []
-    scaled = _rescale(grey, scale, cv2.INTER_LINEAR)
+    scaled = rescale(grey, scale, cv2.INTER_LINEAR)
     if known:
         scaled = _mask_faces(scaled, [Box((x - left) * scale, (y - top) * scale, side * scale) for x, y, side in known])
     smallest, largest = query.sides
@@ -256,14 +241,14 @@ def _detect(cascade: _Cascade, grey: U8, query: _Query, origin: tuple[int, int],
     )
     if not len(found):
         return []
-    return [  # in Python's own numbers: NumPy's make every step that a box is used in slower
+    return [  # tolist(): with NumPy scalars, all later arithmetic on boxes would be slower
         Detection(Box((x + w / 2) / scale + left, (y + w / 2) / scale + top, w / scale / cascade.box_gain), count)
         for (x, y, w, _), count in zip(found.tolist(), counts.tolist(), strict=True)
     ]
 
 
 def _mask_faces(image: U8, boxes: Sequence[Box]) -> U8:
-    """Return a copy of a picture with the middle of each box in one grey."""
+    """Return a copy of the image in which the middle of each box is replaced by its mean."""
     image = image.copy()
     for x, y, side in boxes:
         reach = MASK_FRACTION * side / 2
@@ -274,30 +259,8 @@ def _mask_faces(image: U8, boxes: Sequence[Box]) -> U8:
 
 
 def _crop_region(grey: U8, box: Box, params: RegionSearch) -> tuple[U8, int, int]:
-    """Return the part of a frame round a box, and where it begins."""
+    """Return the part of a frame around a box, and its left and top."""
     height, width = grey.shape
     reach = box.side * (0.5 + params.pad)
     left, top = max(0, int(box.x - reach)), max(0, int(box.y - reach))
     return grey[top : min(height, int(box.y + reach)), left : min(width, int(box.x + reach))], left, top
-
-
-def halve(grey: U8) -> U8:
-    """Average uint8 [H, W] over squares of two pixels: OpenCV does that twenty times faster than it averages over others."""
-    wide, high = grey.shape[1] // 2, grey.shape[0] // 2
-    return np.asarray(cv2.resize(grey[: 2 * high, : 2 * wide], (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _rescale(grey: U8, scale: float, upscale_interpolation: int) -> U8:
-    """Bring a picture to `scale` times its size: halved as often as it goes, then bilinear; `enlarge` where it grows.
-
-    Averaging over the last step as well takes OpenCV four times as long and finds the same faces.
-    """
-    while scale <= 0.5 and min(grey.shape) >= 2:
-        grey = halve(grey)
-        scale *= 2
-    if scale == 1.0:
-        return grey
-    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-    return np.asarray(
-        cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR if scale < 1.0 else upscale_interpolation), np.uint8
-    )
