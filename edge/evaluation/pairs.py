@@ -115,7 +115,7 @@ def fuse_conflicting(sample: Sample, fuser: Fuser, freshness: Sequence[float]) -
     """
 
     def fused(**fresh: float) -> FuseFunction:
-        both = (fresh.get("face", FRESH[0]), fresh.get("speech", NEW[1]))
+        both = (fresh.get("face", FRESH[0]), fresh.get("speech", FRESH[1]))
         return lambda face, voice: fuser.fuse(face, voice, both)
 
     return {

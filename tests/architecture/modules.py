@@ -23,10 +23,10 @@ class Import:
     in_function: bool
 
 
-def dotted(path: str) -> str:
+def dotted(path: str, packages: dict[str, str] = PACKAGES) -> str:
     """Return the dotted name of a module from its path in the repository."""
     folder, _, rest = path.removesuffix(".py").removesuffix("/__init__").partition("/")
-    return ".".join([PACKAGES.get(folder, folder), *(rest.split("/") if rest else [])])
+    return ".".join([packages.get(folder, folder), *(rest.split("/") if rest else [])])
 
 
 def sources(*folders: str) -> dict[str, Path]:
