@@ -1,1 +1,1 @@
-"""The live page: what the daemon senses, in a browser on this machine. Loaded only where it is asked for."""
+"""Live page: shows the events of a run in a browser. The command line imports this package only if the page is enabled."""

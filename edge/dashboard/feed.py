@@ -1,73 +1,50 @@
-"""What the page is told: events as they were published, and for who comes later the newest of each stream and two minutes.
+"""Distribution of events to the connected browsers. Keeps the newest events and two minutes of history for each stream.
 
-Everything here belongs to the server's event loop.
+All methods run on the server's event loop.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
-from moodring.labels import LABELS
-from moodring.publish.base import Event
-from moodring.publish.cloudevents import stream_name, to_json
-from moodring.types import StatusEvent
+from moodring.dashboard.published import PublishedEvent
+from moodring.publish.cloudevents import stream_name
 
 HISTORY_S = 120.0
-HISTORY_HZ = 5.0  # of the history that a late comer gets; finer than a screen's pixels over two minutes
+HISTORY_HZ = 5.0  # rate of the history; finer than the pixels of a screen over two minutes
 MAX_STREAMS = 32
-CPU_INTERVAL_S = 1.0  # the processor's share is taken over at least this long
+CPU_INTERVAL_S = 1.0  # shortest interval over which the CPU share is measured
+SILENCE_DBFS = -200.0  # a level at or below this is sent as null
 
 
 class Client(Protocol):
-    """A browser that watches. `send` never waits; a client that does not keep up is dropped by its connection."""
+    """A connected browser. `send` does not block; the connection drops a client that reads too slowly."""
 
     def send(self, data: bytes) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedEvent:
-    """An event as it was published: its line of JSON, and of an emotion event what the timeline keeps."""
-
-    source: str
-    text: str
-    time_ms: int | None = None  # None: a status
-    per_mille: tuple[int, ...] | None = None  # probabilities in label order; None: no answer
-
-    @classmethod
-    def from_event(cls, event: Event) -> PublishedEvent:
-        if isinstance(event, StatusEvent):
-            return cls(event.source, to_json(event))
-        return cls(event.source, to_json(event), to_epoch_ms(event.time_utc), per_mille(event.probabilities))
-
-
-def to_epoch_ms(time_utc: str) -> int:
-    return int(dt.datetime.fromisoformat(time_utc).timestamp() * 1000)
-
-
-def per_mille(probabilities: Mapping[str, float] | None) -> tuple[int, ...] | None:
-    if probabilities is None:
-        return None
-    return tuple(round(1000 * probabilities.get(label, 0.0)) for label in LABELS)
-
-
 @dataclass(slots=True)
 class _Stream:
+    """Newest events of one stream, and its history as (milliseconds since 1970, probabilities per mille)."""
+
     emotion: PublishedEvent | None = None
     status: PublishedEvent | None = None
     points: deque[tuple[int, tuple[int, ...] | None]] = field(default_factory=lambda: deque(maxlen=int(HISTORY_S * HISTORY_HZ)))
 
 
 class Feed:
-    """Hands every event to every client at once. `hello` says, when called, what the page must know of the server."""
+    """Sends every event to every client.
+
+    `hello` returns the fields of the first message that a client gets; `level_dbfs` returns the current audio level.
+    """
 
     def __init__(self, hello: Callable[[], dict[str, Any]], level_dbfs: Callable[[], float] | None) -> None:
         self._hello = hello
@@ -79,14 +56,16 @@ class Feed:
         self._cpu_since = (time.monotonic(), time.process_time())
 
     def __len__(self) -> int:
+        """Return the number of clients."""
         return len(self._clients)
 
     @property
     def streams(self) -> list[str]:
+        """Names (HOST/STREAM) of the streams that have published."""
         return list(self._streams)
 
     def latest_events(self) -> list[dict[str, Any]]:
-        """Return the newest event and status of each stream, as they were published."""
+        """Return the newest emotion event and status event of each stream as JSON objects."""
         return [
             {
                 "stream": name,
@@ -97,7 +76,7 @@ class Feed:
         ]
 
     def broadcast(self, published: PublishedEvent) -> None:
-        """Keep an event and send it on."""
+        """Store an event and send it to every client. Beyond `MAX_STREAMS` streams, forget the oldest stream."""
         name = stream_name(published.source)
         if name not in self._streams and len(self._streams) >= MAX_STREAMS:
             self._streams.pop(next(iter(self._streams)))
@@ -116,36 +95,37 @@ class Feed:
 
     @staticmethod
     def _append_point(stream: _Stream, time_ms: int, point: tuple[int, ...] | None) -> None:
-        if stream.points and time_ms < stream.points[-1][0]:  # a recording that began again
+        if stream.points and time_ms < stream.points[-1][0]:  # a recording restarted
             stream.points.clear()
         if not stream.points or time_ms - stream.points[-1][0] >= 900 / HISTORY_HZ:
             stream.points.append((time_ms, point))
 
     def join(self, client: Client) -> None:
-        """Tell a new client how things stand; from now on it gets every event."""
+        """Add a client and send it the hello message, then the history and the newest events of each stream."""
         texts = [_document("hello", **self._hello())]
         for stream in self._streams.values():
             if stream.emotion is not None:
-                texts += [self._history(stream), stream.emotion.text]
+                texts += [self._history_message(stream, stream.emotion.source), stream.emotion.text]
             if stream.status is not None:
                 texts.append(stream.status.text)
         client.send(b"".join(map(self._encode_message, texts)))
         self._clients.add(client)
 
     def leave(self, client: Client) -> None:
+        """Remove a client; do nothing if it was removed before."""
         self._clients.discard(client)
 
-    def _history(self, stream: _Stream) -> str:
-        assert stream.emotion is not None  # noqa: S101  for the type checker
+    @staticmethod
+    def _history_message(stream: _Stream, source: str) -> str:
         return _document(
             "history",
-            source=stream.emotion.source,
+            source=source,
             times_ms=[time_ms for time_ms, _ in stream.points],
             per_mille=[point for _, point in stream.points],
         )
 
     def _gauge_message(self, source: str) -> str:
-        """What no event says: the sound level of the moment, and what this process costs."""
+        """Return the values that no event holds: the current audio level and the CPU share of this process."""
         level = self._level_dbfs() if self._level_dbfs else None
         then_s, then_cpu_s = self._cpu_since
         now_s, now_cpu_s = time.monotonic(), time.process_time()
@@ -155,12 +135,12 @@ class Feed:
         return _document(
             "gauge",
             source=source,
-            level_dbfs=None if level is None or level <= -200.0 else round(level, 1),
+            level_dbfs=None if level is None or level <= SILENCE_DBFS else round(level, 1),
             cpu_percent=round(self._cpu_percent, 1),
         )
 
     def _encode_message(self, text: str) -> bytes:
-        """Return a text as one message of the WebSocket protocol: the same bytes for every client."""
+        """Return a text as one WebSocket message. The bytes are the same for every client."""
         return self._websocket.send(TextMessage(data=text))
 
 

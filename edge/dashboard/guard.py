@@ -1,4 +1,8 @@
-"""Who may ask: Host against DNS rebinding, Origin and an anti-forgery value against other pages, a token off loopback."""
+"""Access control of the page.
+
+Checks the Host header (DNS rebinding), the Origin header and an anti-forgery value (cross-site requests), and off loopback a
+token.
+"""
 
 from __future__ import annotations
 
@@ -18,61 +22,64 @@ from moodring.errors import ConfigError
 COOKIE = "moodring"
 MIN_TOKEN_CHARS = 16
 CSRF_HEADER = "x-moodring-anti-forgery"
+SCHEMES = ("http", "https")  # https: behind a proxy
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """`token` is None on loopback, where none is needed; `names` are what the server may be called, in lower case."""
+    """Checks of one server. Each `check_` method raises HttpError if it rejects the request.
+
+    `token` is None on loopback, where no token is required. `allowed_hosts` are the accepted host names in lower case.
+    """
 
     token: str | None
     allowed_hosts: frozenset[str]
     csrf_token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
 
     def check_host(self, headers: Mapping[str, str], local_address: str) -> None:
-        """Refuse a name that is not ours: a page of another site may have made it point here (DNS rebinding)."""
+        """Reject an unknown host name: another site can resolve its own name to this server (DNS rebinding)."""
         name = _host_name(headers.get("host", ""))
         if name not in self.allowed_hosts and name != local_address.lower():
-            raise HttpError(421, "this server does not go by that name; see page.name in the configuration")
+            raise HttpError(421, "the Host header does not name this server; to allow a name, set page.name")
 
     def check_origin(self, headers: Mapping[str, str]) -> None:
-        """Refuse what a page of another origin sends; programs that are no browsers name none."""
+        """Reject a request that a page of another origin sends. Programs other than browsers send no Origin header."""
         origin = headers.get("origin")
-        if origin is not None and origin.lower() not in (
-            f"{scheme}://{headers.get('host', '').lower()}" for scheme in _SCHEMES
-        ):
-            raise HttpError(403, "pages of another origin may not ask")
-        site = headers.get("sec-fetch-site", "none")
-        if site not in ("same-origin", "none") and headers.get("sec-fetch-mode") != "navigate":
-            raise HttpError(403, "pages of another origin may not ask")
+        own_origins = [f"{scheme}://{headers.get('host', '').lower()}" for scheme in SCHEMES]
+        is_foreign = origin is not None and origin.lower() not in own_origins
+        is_cross_site = headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
+        if is_foreign or (is_cross_site and headers.get("sec-fetch-mode") != "navigate"):
+            raise HttpError(403, "requests from another origin are not allowed")
 
     def check_token(self, headers: Mapping[str, str]) -> None:
-        """Refuse whoever does not show the token, or the cookie that it was exchanged for."""
+        """Reject a request with neither the token nor the session cookie."""
         if self.token is None:
             return
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and _equal(given.strip(), self.token):
+        scheme, _, credentials = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and _equal(credentials.strip(), self.token):
             return
         cookies = dict(part.strip().partition("=")[::2] for part in headers.get("cookie", "").split(";"))
         if not _equal(cookies.get(COOKIE, ""), _session_id(self.token)):
-            raise HttpError(401, "this needs the token that moodring names at its start", (("WWW-Authenticate", "Bearer"),))
+            raise _unauthorized("the token is required; moodring logs the path of the token file at its start")
 
     def check_csrf_token(self, headers: Mapping[str, str]) -> None:
-        """Refuse a change that does not carry the value which only our own page can read."""
+        """Reject a change without the anti-forgery value. Pages of other origins cannot read this value."""
         if not _equal(headers.get(CSRF_HEADER, ""), self.csrf_token):
-            raise HttpError(403, f"a change needs the header {CSRF_HEADER}, as /api/v1/state tells it")
+            raise HttpError(403, f"the header {CSRF_HEADER} is missing or wrong; GET /api/v1/state returns its value")
 
     def create_session_cookie(self, token: str) -> str:
-        """Return the Set-Cookie value that stands for the token; Refused where it is the wrong one."""
+        """Return the Set-Cookie value of a session; raise HttpError if the token is wrong."""
         if self.token is not None and not _equal(token, self.token):
-            raise HttpError(401, "that is not the token", (("WWW-Authenticate", "Bearer"),))
+            raise _unauthorized("the token is wrong")
         return f"{COOKIE}={_session_id(self.token or '')}; Path=/; HttpOnly; SameSite=Strict"
 
 
-_SCHEMES = ("http", "https")  # https: behind a proxy
-
-
 def create_guard(host: str, name: str, token_file: str) -> Guard:
-    """Return the guard of a server that listens on `host`; off loopback with the token that its file holds or now gets."""
+    """Return the guard of a server that listens on `host`.
+
+    Off loopback, read the token from its file, or create the file with a new token. `name` is one more accepted host name, or
+    "none". Raises ConfigError if the token file is unusable.
+    """
     allowed_hosts = {"localhost", "127.0.0.1", "::1", host.lower(), *([name.lower()] if name != "none" else [])}
     if is_loopback(host):
         return Guard(None, frozenset(allowed_hosts))
@@ -82,7 +89,7 @@ def create_guard(host: str, name: str, token_file: str) -> Guard:
 
 
 def token_path(token_file: str) -> Path:
-    """Return the file that holds the token, which page.token_file names."""
+    """Return the path of the token file. `token_file` is the value of page.token_file: a path, or "default"."""
     if token_file != "default":  # noqa: S105  a path
         return Path(token_file).expanduser()
     state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
@@ -101,24 +108,28 @@ def _read_or_make_token(path: Path) -> str:
             with os.fdopen(handle, "w") as file:
                 file.write(token + "\n")
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "it does not hold plain ASCII"
-        raise ConfigError(f"page.token_file {path} cannot be used: {why}") from error
+        reason = getattr(error, "strerror", None) or "it is not ASCII text"
+        raise ConfigError(f"page.token_file {path} cannot be used: {reason}") from error
     if len(token) < MIN_TOKEN_CHARS:
-        raise ConfigError(f"page.token_file {path} holds {len(token)} characters; a token needs at least {MIN_TOKEN_CHARS}")
+        raise ConfigError(f"page.token_file {path} holds {len(token)} characters; write a token of at least {MIN_TOKEN_CHARS}")
     return token
 
 
+def _unauthorized(reason: str) -> HttpError:
+    return HttpError(401, reason, (("WWW-Authenticate", "Bearer"),))
+
+
 def _session_id(token: str) -> str:
-    """What the cookie holds: it outlives a restart of the daemon, and does not tell the token."""
+    """Return the value of the session cookie. It stays valid after a restart and does not reveal the token."""
     return hashlib.sha256(b"moodring page session\0" + token.encode()).hexdigest()
 
 
-def _equal(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())
+def _equal(left: str, right: str) -> bool:
+    return hmac.compare_digest(left.encode(), right.encode())
 
 
 def _host_name(host: str) -> str:
-    """Return the name of a Host header without its port, in lower case and without brackets."""
+    """Return the name in a Host header: lower case, without port and brackets."""
     host = host.strip().lower()
     if host.startswith("["):
         return host[1:].partition("]")[0]

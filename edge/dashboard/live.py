@@ -1,4 +1,4 @@
-"""One browser that watches: a WebSocket that is only ever written to, and pinged so that it is known to read."""
+"""WebSocket of one browser. The server only writes, and detects a stalled client by its missing pongs."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Ping, Pong, RejectConnection
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from moodring.dashboard.http import HttpError
+from moodring.dashboard.http import HttpError, upgrade_required
 
 PING_INTERVAL_S = 2.0
-PONG_TIMEOUT_S = 6.0  # without an answer to a ping: gone within PING_S more
-MAX_UNSENT_BYTES = 256 * 1024  # bytes that a client has not taken; its history alone is about 40,000
-CHUNK = 1024
+PONG_TIMEOUT_S = 6.0  # the client is dropped at most PING_INTERVAL_S later
+MAX_UNSENT_BYTES = 256 * 1024  # the history of one stream is about 40,000
+READ_BYTES = 1024
 POLICY_VIOLATION = 1008
 
 
 class LiveClient:
-    """Owns a connection from the moment of its upgrade.
+    """Owns a connection from its upgrade on.
 
-    TCP alone cannot tell a reader that stopped from an idle one: kernels buffer for minutes at this rate. An answered ping
-    can: it comes from a client that has read everything before it.
+    TCP alone does not show that a client stopped reading: at this rate, the kernels buffer for minutes. A pong does: the
+    client has read everything before the ping.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -33,39 +33,40 @@ class LiveClient:
         self.dropped = False
 
     def accept(self, headers: Mapping[str, str], path: str) -> None:
-        """Upgrade; Refused where the request asks for no WebSocket, or for one that is not to be had."""
+        """Upgrade the connection. Raises HttpError if the request is no upgrade or asks for an unsupported version."""
         if "websocket" not in headers.get("upgrade", "").lower():
-            raise HttpError(426, "this is a WebSocket", (("Upgrade", "websocket"),))
+            raise upgrade_required()
         pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         try:
             self._websocket.initiate_upgrade_connection(pairs, path)
             self._writer.write(self._websocket.send(AcceptConnection()))
-            list(self._websocket.events())  # the request that was just accepted, told once more
+            list(self._websocket.events())  # discard the request event
         except (RemoteProtocolError, LocalProtocolError) as error:
             hint = getattr(error, "event_hint", None)
             if isinstance(hint, RejectConnection) and hint.status_code == 426:
                 raise HttpError(426, str(error), (("Sec-WebSocket-Version", "13"),)) from error
-            raise HttpError(400, f"this is no upgrade to a WebSocket: {error}") from error
+            raise HttpError(400, f"not a valid WebSocket upgrade: {error}") from error
 
     def send(self, data: bytes) -> None:
-        """Write what was framed already, unless the client has left too much untaken: then it is dropped."""
+        """Write encoded messages. Drop the client instead if it has more than `MAX_UNSENT_BYTES` to read."""
         if self._writer.transport.get_write_buffer_size() + len(data) > MAX_UNSENT_BYTES:
             self.drop()
         elif not self._writer.transport.is_closing():
             self._writer.write(data)
 
     def drop(self) -> None:
+        """Abort the connection without sending what is buffered."""
         self.dropped = True
         self._writer.transport.abort()
 
     async def listen(self) -> None:
-        """Answer the protocol until the client leaves, says anything (it has nothing to say), or no longer reads."""
+        """Answer control frames until the client leaves, sends a message (a protocol violation) or stops reading."""
         loop = asyncio.get_running_loop()
         last_pong_s = loop.time()
         while not self.dropped:
             try:
                 async with asyncio.timeout(PING_INTERVAL_S):
-                    data = await self._reader.read(CHUNK)
+                    data = await self._reader.read(READ_BYTES)
             except TimeoutError:
                 if loop.time() - last_pong_s >= PONG_TIMEOUT_S:
                     self.drop()
@@ -81,7 +82,7 @@ class LiveClient:
                 return
 
     def _process_data(self, data: bytes) -> bool:
-        """Return whether the newest ping was answered."""
+        """Process received bytes; return whether they hold the pong of the newest ping."""
         answered = False
         self._websocket.receive_data(data)
         try:
@@ -91,7 +92,7 @@ class LiveClient:
                 elif isinstance(event, Ping | CloseConnection):
                     self.send(self._websocket.send(event.response()))
                 else:
-                    self.send(self._websocket.send(CloseConnection(POLICY_VIOLATION, "there is nothing to say here")))
+                    self.send(self._websocket.send(CloseConnection(POLICY_VIOLATION, "clients must not send messages")))
                     self.dropped = True
                     break
         except (RemoteProtocolError, LocalProtocolError):

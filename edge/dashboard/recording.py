@@ -1,4 +1,4 @@
-"""A recorded event file: its lines, checked, with the time that each was published at."""
+"""Reader of recorded event files: checks every line and returns it with its time of publication."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moodring.dashboard.feed import PublishedEvent, per_mille, to_epoch_ms
+from moodring.dashboard.published import PublishedEvent, per_mille, to_epoch_ms
 from moodring.errors import EventError, UsageError
 from moodring.publish.jsonl import LINE_PREFIX
 from moodring.types import EMOTION_V1, STATUS_V1, EmotionEvent
@@ -16,7 +16,7 @@ from moodring.types import EMOTION_V1, STATUS_V1, EmotionEvent
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """One event of a file: the document, and its line as it stands there."""
+    """One event of a file: the parsed document, the line of the file, and the time in milliseconds since 1970."""
 
     document: dict[str, Any]
     text: str
@@ -24,10 +24,12 @@ class RecordedEvent:
 
     @property
     def is_status(self) -> bool:
+        """Whether this is a status event; otherwise it is an emotion event."""
         return bool(self.document["type"] == STATUS_V1)
 
     @property
     def published(self) -> PublishedEvent:
+        """The event in the form that the page sends."""
         source = self.document["source"]
         if self.is_status:
             return PublishedEvent(source, self.text)
@@ -35,9 +37,9 @@ class RecordedEvent:
 
 
 def read_events(path: Path) -> Iterator[RecordedEvent]:
-    """Yield a file's events in their order. A last line that a killed process left half written is passed over.
+    """Yield the events of a file in their order. Skip an incomplete last line: a killed process can leave one.
 
-    Raises UsageError where the file cannot be read, EventError (with the line's number) for a line that is no event of ours.
+    Raises UsageError if the file cannot be read, EventError with the line number for a line that is not a moodring event.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -48,7 +50,7 @@ def read_events(path: Path) -> Iterator[RecordedEvent]:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise EventError(f"{path} is no file of events: it is not UTF-8") from error
+        raise EventError(f"{path} is not an event file: it is not UTF-8 text") from error
 
 
 def _is_partial(line: str) -> bool:
@@ -67,17 +69,17 @@ def _parse_line(line: str, where: str) -> RecordedEvent:
     except EventError as error:
         raise EventError(f"{where}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise EventError(f"{where}: this is no event of moodring: {error!r}") from error
+        raise EventError(f"{where}: this line is not a moodring event: {error!r}") from error
 
 
 def _validate(document: dict[str, Any], line: str) -> None:
-    """Raise where a document lacks what the page and the report read of it."""
+    """Raise if a document lacks a field that the page or the report reads."""
     if document["type"] == STATUS_V1:
         for name in ("counters", "dropped", "device_changes", "latency", "devices"):
             document["data"][name]
     elif document["type"] == EMOTION_V1:
         EmotionEvent.from_json(line)
     else:
-        raise EventError(f"this is no event of moodring but {document['type']!r}")
+        raise EventError(f"unknown event type {document['type']!r}; moodring publishes {EMOTION_V1} and {STATUS_V1}")
     if not document["source"].startswith("/moodring/"):
-        raise EventError(f"{document['source']!r} is no source of moodring")
+        raise EventError(f"unknown event source {document['source']!r}; the source of moodring starts with /moodring/")

@@ -1,4 +1,4 @@
-"""`moodring replay EVENTS.jsonl --page`: a recorded event file on the same page, at its own pace."""
+"""Playback of a recorded event file on the page: `moodring replay EVENTS.jsonl --page`."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from moodring.dashboard.server import PageServer
 from moodring.errors import EventError
 from moodring.publish.base import PageContent
 
-MAX_PAUSE_S = 5.0  # between two events: a night without moodring is not sat through
+MAX_PAUSE_S = 5.0  # longest pause between two events: shortens the gaps in which moodring did not run
 
 
 def replay(path: Path, config_file: Path | None, port: int | None, speed: float) -> int:
-    """Serve the page, play the event file once, and serve its last state until interrupted. `port` overrides the configuration."""
+    """Serve the page, play the event file once, and keep the page open until interrupted. Return the exit code.
+
+    `port` overrides the configuration; `speed` 2.0 plays at double speed. Raises UsageError if the file cannot be read,
+    EventError if it holds no event or an invalid line, and the errors of `open_page`.
+    """
     config = load(config_file).page if config_file else PageConfig()
     if port is not None:
         config = dataclasses.replace(config, port=port)
-    read = read_events(path)
-    first = next(read, None)
-    if first is None:
-        raise EventError(f"{path} holds no event")
+    if next(read_events(path), None) is None:
+        raise EventError(f"{path} contains no event")
     page = open_page(config, PageContent("events", path.name), _log)
     try:
         _play(path, page, speed)
-        _log("that was all; the page stays until Ctrl-C")
+        _log("all events are played; the page stays open until Ctrl-C")
         threading.Event().wait()
     finally:
         page.close()
@@ -38,12 +40,12 @@ def replay(path: Path, config_file: Path | None, port: int | None, speed: float)
 
 def _play(path: Path, page: PageServer, speed: float) -> None:
     pause = threading.Event()
-    before_ms: int | None = None
-    for line in read_events(path):
-        if before_ms is not None and line.time_ms > before_ms:
-            pause.wait(min(MAX_PAUSE_S, (line.time_ms - before_ms) / 1000 / speed))
-        before_ms = line.time_ms if before_ms is None else max(before_ms, line.time_ms)
-        page.broadcast(line.published)
+    latest_ms: int | None = None
+    for event in read_events(path):
+        if latest_ms is not None and event.time_ms > latest_ms:
+            pause.wait(min(MAX_PAUSE_S, (event.time_ms - latest_ms) / 1000 / speed))
+        latest_ms = event.time_ms if latest_ms is None else max(latest_ms, event.time_ms)
+        page.broadcast(event.published)
 
 
 def _log(message: str) -> None:

@@ -1,4 +1,4 @@
-"""`moodring report EVENTS.jsonl --html OUT`: a recording on one page that needs no script, no server and no network."""
+"""Report of a recorded event file as one HTML file without scripts: `moodring report EVENTS.jsonl --html OUT`."""
 
 from __future__ import annotations
 
@@ -12,36 +12,38 @@ from moodring.dashboard.summary import Summary, summarize_streams
 from moodring.errors import EventError
 from moodring.labels import LABELS
 
-COLUMNS = 480  # of the timeline
-HEIGHT = 150
+COLUMNS, HEIGHT = 480, 150  # of the timeline
 NO_VALUE = "-"
-MAX_REPLAY_TIME_MS = 366 * 24 * 3600 * 1000  # times before 1971 are a replayed recording's, from its start
-NOTICE = "What moodring published: visible and audible expression, not what anybody felt. Shares are shares of time."
-MAX_DEVICE_CHANGES = 200  # of a stream's devices
+MAX_REPLAY_TIME_MS = 366 * 24 * 3600 * 1000  # a time before 1971 counts from the start of a replayed recording
+NOTICE = "Visible and audible expression as moodring published it, not what a person feels. Shares are shares of time."
+MAX_DEVICE_CHANGES = 200  # listed for each stream
 DISPLAY_NAMES = {
-    "ok": "an answer",
-    "no_signal": "no device",
+    "ok": "label published",
+    "no_signal": "no working device",
     "no_face": "no face in view",
-    "no_speech": "nobody speaks",
-    "face": "the face alone",
-    "speech": "the voice alone",
+    "no_speech": "no speech",
+    "face": "face only",
+    "speech": "voice only",
     "face and speech": "face and voice",
 }
 STYLE = Path(__file__).resolve().parent / "report.css"
 
 
 def write_report(events: Path, out: Path) -> int:
-    """Summarise a file of events and write the page; EventError where a line is no event, or there is none."""
+    """Summarise an event file and write the report. Return the exit code.
+
+    Raises UsageError if the event file cannot be read, EventError for an invalid line or a file without emotion events.
+    """
     summaries = summarize_streams(read_events(events))
     if not summaries:
-        raise EventError(f"{events} holds no emotion event")
-    out.write_text(page(events.name, summaries), encoding="utf-8")
+        raise EventError(f"{events} contains no emotion event")
+    out.write_text(render_report(events.name, summaries), encoding="utf-8")
     print(f"wrote {out}: {sum(summary.events for summary in summaries)} events of {len(summaries)} streams", file=sys.stderr)
     return 0
 
 
-def page(title: str, summaries: list[Summary]) -> str:
-    """Return the whole page as HTML; the same summaries give the same bytes."""
+def render_report(title: str, summaries: list[Summary]) -> str:
+    """Return the report as HTML. The same summaries give the same bytes."""
     sections = "\n".join(map(_section, summaries))
     return f"""<!doctype html>
 <html lang="en">
@@ -49,7 +51,7 @@ def page(title: str, summaries: list[Summary]) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{escape(title)}: what moodring published</title>
+<title>{escape(title)}: moodring report</title>
 <style>
 {STYLE.read_text(encoding="utf-8")}</style>
 </head>
@@ -65,8 +67,8 @@ def page(title: str, summaries: list[Summary]) -> str:
 
 def _section(summary: Summary) -> str:
     begin, end = summary.times_ms[0], summary.times_ms[-1]
-    answered_ms = sum(summary.label_ms.values())
-    confidence = f"{100 * summary.confidence_ms / answered_ms:.0f} %" if answered_ms else NO_VALUE
+    labelled_ms = sum(summary.label_ms.values())
+    confidence = f"{100 * summary.confidence_ms / labelled_ms:.0f} %" if labelled_ms else NO_VALUE
     p50, p99 = summary.latency_ms(0.5), summary.latency_ms(0.99)
     facts = [
         ("From", _format_time(begin)),
@@ -76,7 +78,7 @@ def _section(summary: Summary) -> str:
         ("Runs", str(summary.runs)),
         ("Mean confidence", confidence),
         ("Latency", NO_VALUE if p50 is None or p99 is None else f"{p50:.1f} ms, 99 % within {p99:.1f} ms"),
-        *([("Preview", "the page showed the camera's picture")] if summary.had_preview else []),
+        *([("Preview", "the page showed the camera image")] if summary.had_preview else []),
     ]
     return f"""<section>
 <h2>{escape(summary.name)}</h2>
@@ -84,21 +86,21 @@ def _section(summary: Summary) -> str:
 <h3>Timeline</h3>
 {_timeline(summary)}
 <div class="columns">
-<div><h3>Expression</h3>{_share_table([(label, summary.label_ms[label]) for label in LABELS], answered_ms, colored=True)}</div>
+<div><h3>Expression</h3>{_share_table([(label, summary.label_ms[label]) for label in LABELS], labelled_ms, colored=True)}</div>
 <div><h3>State</h3>{_share_table(_sorted_by_count(summary.state_ms), summary.covered_ms)}
-<h3>Answered from</h3>{_share_table(_sorted_by_count(summary.modality_ms), answered_ms)}</div>
+<h3>Modalities used</h3>{_share_table(_sorted_by_count(summary.modality_ms), labelled_ms)}</div>
 </div>
 <h3>Transitions</h3>
 {_transitions(summary)}
 <div class="columns">
-<div><h3>Captured and not used</h3>{_dropped(summary)}</div>
+<div><h3>Dropped data</h3>{_dropped(summary)}</div>
 <div><h3>Devices</h3>{_devices(summary)}</div>
 </div>
 </section>"""
 
 
 def _timeline(summary: Summary) -> str:
-    """Stacked columns, as the live page draws them; a gap is left blank."""
+    """Return the timeline as stacked columns, like the live page; a gap stays blank."""
     shapes: list[list[str]] = [[] for _ in LABELS]
     for x, column in enumerate(summary.mean_probabilities(COLUMNS)):
         bottom = float(HEIGHT)
@@ -110,11 +112,12 @@ def _timeline(summary: Summary) -> str:
     paths = "".join(
         f'<path class="{label}" d="{"".join(shape)}"/>' for label, shape in zip(LABELS, shapes, strict=True) if shape
     )
-    most = max(LABELS, key=lambda label: summary.label_ms[label])
-    text = f"Probabilities over {_format_duration(summary.times_ms[-1] - summary.times_ms[0])}; most of the time {most}"
+    longest = max(LABELS, key=lambda label: summary.label_ms[label])
+    text = f"Probabilities over {_format_duration(summary.times_ms[-1] - summary.times_ms[0])}; longest label: {longest}"
     return (
         f'<svg class="timeline" role="img" aria-label="{text}" viewBox="0 0 {COLUMNS} {HEIGHT}" preserveAspectRatio="none">'
-        f'{paths}</svg><p class="axis"><span>{_format_time(summary.times_ms[0])}</span><span>{_format_time(summary.times_ms[-1])}</span></p>'
+        f'{paths}</svg><p class="axis"><span>{_format_time(summary.times_ms[0])}</span>'
+        f"<span>{_format_time(summary.times_ms[-1])}</span></p>"
     )
 
 
@@ -154,7 +157,7 @@ def _transitions(summary: Summary) -> str:
 def _dropped(summary: Summary) -> str:
     counts = {reason: count for reason, count in summary.dropped.items() if count}
     if not counts:
-        return "<p>nothing that a status told of</p>"
+        return "<p>no drops reported</p>"
     rows = "".join(
         f'<tr><th scope="row">{escape(reason.replace("_", " "))}</th><td>{n}</td></tr>'
         for reason, n in _sorted_by_count(counts)
@@ -164,11 +167,12 @@ def _dropped(summary: Summary) -> str:
 
 def _devices(summary: Summary) -> str:
     rows = "".join(
-        f'<tr><td>{_format_time(change.time_ms)}</td><th scope="row">{escape(change.device)}</th><td>{escape(change.state)}</td></tr>'
+        f'<tr><td>{_format_time(change.time_ms)}</td><th scope="row">{escape(change.device)}</th>'
+        f"<td>{escape(change.state)}</td></tr>"
         for change in summary.devices[:MAX_DEVICE_CHANGES]
     )
-    left = len(summary.devices) - MAX_DEVICE_CHANGES
-    return f"<table><tbody>{rows}</tbody></table>" + (f"<p>and {left} more</p>" if left > 0 else "")
+    omitted = len(summary.devices) - MAX_DEVICE_CHANGES
+    return f"<table><tbody>{rows}</tbody></table>" + (f"<p>and {omitted} more</p>" if omitted > 0 else "")
 
 
 def _format_time(time_ms: int) -> str:

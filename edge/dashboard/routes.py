@@ -1,4 +1,4 @@
-"""What may be asked of the server, and what it answers. openapi.json beside this file describes the same."""
+"""Routes of the server: static files and the HTTP interface, except the WebSocket. openapi.json describes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from moodring.dashboard.feed import Feed
 from moodring.dashboard.guard import Guard
-from moodring.dashboard.http import HttpError, Request, Response, json_response
+from moodring.dashboard.http import HttpError, Request, Response, json_response, upgrade_required
 from moodring.publish.base import MuteControl
 
 FOLDER = Path(__file__).resolve().parent
@@ -26,16 +26,16 @@ DEVICES = ("camera", "microphone")
 
 
 def read_files() -> dict[str, Response]:
-    """Return every file of the page by the path under which it is asked for: what is not among them does not exist."""
+    """Return the response for every file of the page by its request path. The server serves no other files."""
     files = sorted((FOLDER / "static").iterdir())
-    found = {f"/{file.name}": Response(200, file.read_bytes(), CONTENT_TYPES[file.suffix]) for file in files}
-    found["/"] = found.pop("/index.html")
-    found["/openapi.json"] = Response(200, (FOLDER / "openapi.json").read_bytes(), CONTENT_TYPES[".json"])
-    return found
+    responses = {f"/{file.name}": Response(200, file.read_bytes(), CONTENT_TYPES[file.suffix]) for file in files}
+    responses["/"] = responses.pop("/index.html")
+    responses["/openapi.json"] = Response(200, (FOLDER / "openapi.json").read_bytes(), CONTENT_TYPES[".json"])
+    return responses
 
 
 class Routes:
-    """Answers every request but the upgrade to a WebSocket."""
+    """Answers every request except the WebSocket upgrade. `mutes` and `previews` are keyed by stream name (HOST/STREAM)."""
 
     def __init__(
         self,
@@ -60,16 +60,16 @@ class Routes:
         }
 
     def respond(self, request: Request) -> Response:
-        """Return the answer to a request whose Host and Origin are right; Refused where it cannot be served."""
+        """Return the response to a request with a valid Host and Origin. Raises HttpError if the request is rejected."""
         file = self._files.get(request.path)
         method, handler = ("GET", lambda _: file) if file else self._endpoints.get(request.path, ("", None))
         if request.path == LIVE_PATH:
             method, handler = "GET", self._no_upgrade
         if handler is None:
-            raise HttpError(404, "there is nothing at this path")
+            raise HttpError(404, "there is no such path")
         allowed = ("GET", "HEAD") if method == "GET" else (method,)
         if request.method not in allowed:
-            raise HttpError(405, f"this takes {' and '.join(allowed)}", (("Allow", ", ".join(allowed)),))
+            raise HttpError(405, f"this path supports {' and '.join(allowed)} only", (("Allow", ", ".join(allowed)),))
         if not file and request.path != "/api/v1/login":
             self._guard.check_token(request.headers)
         response = handler(request)
@@ -78,7 +78,7 @@ class Routes:
 
     @staticmethod
     def _no_upgrade(_request: Request) -> Response:
-        raise HttpError(426, "this is a WebSocket", (("Upgrade", "websocket"),))
+        raise upgrade_required()
 
     def _state(self, _request: Request) -> Response:
         return json_response(200, {"anti_forgery": self._guard.csrf_token, "streams": self._feed.latest_events()})
@@ -87,7 +87,7 @@ class Routes:
         name = request.query.removeprefix("stream=").replace("%2F", "/")
         preview = self._previews.get(name)
         if preview is None:
-            raise HttpError(404, "this stream shows no picture; the command line must ask for it with --preview")
+            raise HttpError(404, "there is no preview of this stream; start moodring with --preview")
         jpeg = preview()
         if jpeg is None:
             return Response(204)
@@ -99,13 +99,13 @@ class Routes:
         stream, device, muted = payload["stream"], payload["device"], payload["muted"]
         if device not in DEVICES:
             raise HttpError(400, f"device must be one of {', '.join(DEVICES)}")
-        run = self._mutes.get(stream)
-        if run is None:
+        control = self._mutes.get(stream)
+        if control is None:
             known = stream in self._feed.streams
             raise HttpError(409 if known else 404, "a recording cannot be muted" if known else "there is no such stream")
-        if not run.mute(device, muted):
+        if not control.mute(device, muted):
             raise HttpError(409, f"this stream has no {device}")
-        self._log(f"the {device} of {stream} is {'muted' if muted else 'on'}, as the page asked")
+        self._log(f"stream {stream}: {device} {'muted' if muted else 'unmuted'} on the page")
         return json_response(200, {"stream": stream, "device": device, "muted": muted})
 
     def _login(self, request: Request) -> Response:
@@ -114,16 +114,16 @@ class Routes:
 
 
 def _read_object(request: Request, fields: Mapping[str, type]) -> dict[str, Any]:
-    """Return the JSON object of a body, which must hold these fields and no others."""
+    """Return the JSON object in the body. Raises HttpError unless it holds exactly these fields with these types."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HttpError(415, "the body must be application/json")
     try:
         payload = json.loads(request.body)
     except (ValueError, RecursionError) as error:
-        raise HttpError(400, "the body is no JSON") from error
+        raise HttpError(400, "the body is not valid JSON") from error
     if not isinstance(payload, dict) or payload.keys() != fields.keys():
-        raise HttpError(400, f"the body must be an object with {', '.join(fields)}")
+        raise HttpError(400, f"the body must be an object with exactly these fields: {', '.join(fields)}")
     for name, kind in fields.items():
         if type(payload[name]) is not kind:
-            raise HttpError(400, f"{name} must be {'true or false' if kind is bool else 'a text'}")
+            raise HttpError(400, f"{name} must be {'true or false' if kind is bool else 'a string'}")
     return payload

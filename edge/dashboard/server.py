@@ -1,4 +1,4 @@
-"""The page's server: an asyncio loop in a thread of its own, which events are handed to as to any other sink."""
+"""Server of the page: a sink that runs an asyncio event loop in its own thread."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from collections.abc import Callable
 from typing import Any
 
 from moodring import __version__
-from moodring.dashboard.feed import Feed, PublishedEvent
+from moodring.dashboard.feed import Feed
 from moodring.dashboard.guard import Guard
 from moodring.dashboard.http import MAX_HEAD_BYTES, Exchange, HttpError, Request, error_response
 from moodring.dashboard.live import LiveClient
+from moodring.dashboard.published import PublishedEvent
 from moodring.dashboard.routes import LIVE_PATH, Routes
 from moodring.errors import PublishError
 from moodring.publish.base import Event, PageContent
 
-MAX_CONNECTIONS = 64  # of all kinds; beyond it the one that has been asking longest makes room
-MAX_CLIENTS = 24  # that watch
-SEND_BUFFER_BYTES = 65536  # bytes that the kernel keeps for a client
+MAX_CONNECTIONS = 64  # of all kinds; beyond it, the oldest pending request is aborted
+MAX_CLIENTS = 24  # WebSockets
+SEND_BUFFER_BYTES = 65536  # kernel buffer of one connection
 
 
 class PageServer:
-    """Listens from `open` to `close`. `publish` may be called from any thread between the two."""
+    """Serves the page from `open` to `close`. In between, `publish` and `broadcast` may be called from any thread.
+
+    `clients_dropped` counts the WebSocket clients that were dropped, `connections_refused` the connections over the limit.
+    """
 
     def __init__(self, host: str, port: int, guard: Guard, content: PageContent, log: Callable[[str], None]) -> None:
         self._host, self._port = host, port
@@ -36,7 +40,7 @@ class PageServer:
         self._sockets: list[socket.socket] = []
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
-        self._requests: dict[asyncio.Task[None], asyncio.StreamWriter] = {}  # in the order in which they came
+        self._requests: dict[asyncio.Task[None], asyncio.StreamWriter] = {}  # oldest first
         self._websockets: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="page", daemon=True)
         self.clients_dropped = 0
@@ -44,16 +48,17 @@ class PageServer:
 
     @property
     def port(self) -> int:
+        """Port of the server: the actual one if it is open, else the configured one."""
         return int(self._sockets[0].getsockname()[1]) if self._sockets else self._port
 
     @property
     def address(self) -> str:
-        """Where a browser on this machine finds the page."""
+        """URL of the page for a browser on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104  compared, not bound
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     def open(self) -> None:
-        """Listen; PublishError where the port is taken or not permitted."""
+        """Start to listen. Raises PublishError if the port is in use or not permitted."""
         try:
             found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             family, _, _, _, address = found[0]
@@ -67,29 +72,29 @@ class PageServer:
         self._thread.start()
 
     def publish(self, event: Event) -> None:
+        """Send an event to every client. Does not block."""
         self.broadcast(PublishedEvent.from_event(event))
 
-    def broadcast(self, told: PublishedEvent) -> None:
-        """Hand over what was published, here or long ago."""
-        self._loop.call_soon_threadsafe(self._feed.broadcast, told)
+    def broadcast(self, published: PublishedEvent) -> None:
+        """Send a new or recorded event to every client. Does not block."""
+        self._loop.call_soon_threadsafe(self._feed.broadcast, published)
 
     def close(self) -> None:
+        """Close every connection and end the thread."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
         elif not self._loop.is_closed():
             self._loop.close()
 
-    # in the thread
+    # Methods that run in the thread
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        self._loop.set_exception_handler(
-            lambda _, told: self._log(f"a bug in the page: {told.get('exception', told['message'])!r}")
-        )
+        self._loop.set_exception_handler(self._log_bug)
         servers = [await asyncio.start_server(self._accept, sock=listener, limit=MAX_HEAD_BYTES) for listener in self._sockets]
         await self._stopping.wait()
         for server in servers:
@@ -99,8 +104,11 @@ class PageServer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _log_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._log(f"bug in the page: {context.get('exception', context['message'])!r}; the page stays open; please report it")
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Begin to serve a connection. Where there are too many, the one that has been asking longest goes."""
+        """Serve a connection in a task. Over the limit, abort the oldest pending request, else the new connection."""
         if len(self._requests) + len(self._websockets) >= MAX_CONNECTIONS:
             self.connections_refused += 1
             oldest = next(iter(self._requests), None)
@@ -116,13 +124,13 @@ class PageServer:
         self._requests.pop(task, None)
         self._websockets.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._log(f"a bug in the page ended a connection: {error!r}")
+            self._log(f"bug in the page: {error!r}; the connection is closed; please report it")
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         exchange = Exchange(reader, writer)
         is_head = False
         try:
-            with contextlib.suppress(OSError):  # whatever becomes of one connection
+            with contextlib.suppress(OSError):  # of this connection only
                 try:
                     request = await exchange.request()
                     is_head = request.method == "HEAD"
@@ -136,12 +144,12 @@ class PageServer:
                     await exchange.respond(error_response(http_error), is_head=is_head)
         finally:
             writer.close()
-            self._loop.call_later(1.0, writer.transport.abort)  # what was not taken by then never will be
+            self._loop.call_later(1.0, writer.transport.abort)  # drops what the client has not read
 
     async def _serve_websocket(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._guard.check_token(request.headers)
         if len(self._feed) >= MAX_CLIENTS:
-            raise HttpError(429, f"{MAX_CLIENTS} browsers watch already", (("Retry-After", "10"),))
+            raise HttpError(429, f"the limit of {MAX_CLIENTS} clients is reached; try again later", (("Retry-After", "10"),))
         client = LiveClient(reader, writer)
         client.accept(request.headers, request.path)
         task = asyncio.current_task()

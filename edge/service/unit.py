@@ -1,4 +1,4 @@
-"""`moodring service install|status|remove`: moodring as a service of systemd, with as few rights as it can do with."""
+"""Systemd service: `moodring service install|status|remove`. The unit grants only the rights that moodring needs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from moodring.errors import UsageError
 UNIT = Path("/etc/systemd/system/moodring.service")
 TEMPLATE = Path(__file__).with_name("moodring.service")
 RELOAD = "ExecReload=/bin/kill -HUP $MAINPID\n"
-DENY_NETWORK = "# Neither camera, sinks nor metrics are on another machine.\nIPAddressDeny=any\nIPAddressAllow=localhost"
+DENY_NETWORK = """# The configuration uses this machine only: no source, sink or server is on the network.
+IPAddressDeny=any
+IPAddressAllow=localhost"""
 
 
 def unit_text(config: Path | None, python: str = sys.executable) -> str:
-    """Return the unit for a configuration; where nothing in it is on the network, the unit may not reach the network.
+    """Return the text of the unit that runs moodring with a configuration file.
 
-    Raises ConfigError where the configuration is wrong: a service that cannot start is not installed.
+    The unit blocks the network if the configuration does not use it. Raises ConfigError if the configuration is invalid:
+    a service that cannot start is not installed.
     """
     reload = ""
     command = [python, "-m", "moodring.cli", "run"]
@@ -31,38 +34,50 @@ def unit_text(config: Path | None, python: str = sys.executable) -> str:
         parsed = configuration.load(config)
         command += ["--config", str(config.resolve())]
         reload = RELOAD
-    inputs = [parsed.video, parsed.audio, *(part for one in parsed.streams.values() for part in (one.video, one.audio))]
-    addresses = [parsed.mqtt.url, *(one.source for one in inputs)]
-    hosts = [server.host for server in (parsed.metrics, parsed.page) if server.enabled]
-    remote = any(map(is_url, addresses)) or parsed.lsl.enabled or not all(map(is_loopback, hosts))
-    template = TEMPLATE.read_text(encoding="utf-8")
-    return template.format(command=shlex.join(command), reload=reload, network="" if remote else DENY_NETWORK)
+    network = "" if _uses_network(parsed) else DENY_NETWORK
+    return TEMPLATE.read_text(encoding="utf-8").format(command=shlex.join(command), reload=reload, network=network)
+
+
+def _uses_network(config: configuration.Config) -> bool:
+    """Return whether a source or sink is a URL, LSL is enabled, or a server listens on an address off loopback."""
+    inputs = [config.video, config.audio]
+    for stream in config.streams.values():
+        inputs += [stream.video, stream.audio]
+    addresses = [config.mqtt.url, *(source.source for source in inputs)]
+    hosts = [server.host for server in (config.metrics, config.page) if server.enabled]
+    return any(map(is_url, addresses)) or config.lsl.enabled or not all(map(is_loopback, hosts))
 
 
 def install(config: Path | None, unit: Path = UNIT) -> int:
-    """Write the unit, let systemd read it, and start it now and at every boot."""
+    """Write the unit, reload systemd, and start the service now and at every boot. Return the exit code.
+
+    Raises ConfigError if the configuration is invalid, UsageError if the unit cannot be written or systemd fails.
+    """
     text = unit_text(config)
     _require_systemd()
     try:
         unit.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(
-            f"{unit} cannot be written ({error.strerror}); run it as root: sudo {_command_line('install')}"
+            f"{unit} cannot be written ({error.strerror}); run this as root: sudo {_command_line('install')}"
         ) from error
     _systemctl("daemon-reload")
     _systemctl("enable", "--now", unit.name)
-    print(f"wrote {unit} and started it; it watches and listens from now on and at every boot")
-    print("what it does: moodring service status; its messages: journalctl -u moodring")
+    print(f"wrote {unit} and started the service; it also starts at every boot")
+    print("state: moodring service status; log: journalctl -u moodring")
     return 0
 
 
 def remove(unit: Path = UNIT) -> int:
-    """Stop the service and take its unit away; what it kept in /var/lib/moodring stays."""
+    """Stop the service and delete its unit; keep its data in /var/lib/moodring. Return the exit code.
+
+    Raises UsageError if there is no unit, if it cannot be deleted, or if systemd fails.
+    """
     _require_systemd()
     if not unit.exists():
-        raise UsageError(f"there is no {unit}: nothing to remove")
+        raise UsageError(f"{unit} does not exist: there is no service to remove")
     if not os.access(unit.parent, os.W_OK):
-        raise UsageError(f"{unit} cannot be removed; run it as root: sudo {_command_line('remove')}")
+        raise UsageError(f"{unit} cannot be removed; run this as root: sudo {_command_line('remove')}")
     _systemctl("disable", "--now", unit.name)
     unit.unlink()
     _systemctl("daemon-reload")
@@ -71,10 +86,10 @@ def remove(unit: Path = UNIT) -> int:
 
 
 def status(unit: Path = UNIT) -> int:
-    """Show what systemd knows of the service; return 0 where it runs."""
+    """Print the state of the service as systemd reports it; return 0 if the service runs, else 1."""
     _require_systemd()
     if not unit.exists():
-        raise UsageError(f"there is no {unit}: install it with moodring service install")
+        raise UsageError(f"{unit} does not exist: there is no service; install it with moodring service install")
     done = subprocess.run(["systemctl", "--no-pager", "status", unit.name], check=False)  # noqa: S603, S607  see _systemctl
     return int(done.returncode != 0)
 
@@ -85,11 +100,11 @@ def _command_line(action: str) -> str:
 
 def _require_systemd() -> None:
     if not Path("/run/systemd/system").is_dir() or shutil.which("systemctl") is None:
-        raise UsageError("systemd does not run this machine; start `moodring run` from what does")
+        raise UsageError("systemd is not running on this machine; start `moodring run` with the init system that it uses")
 
 
 def _systemctl(*arguments: str) -> None:
-    # Its place differs between distributions, and its arguments are ours.
+    # The path of systemctl differs between distributions. All arguments are constants of this module.
     done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607
     if done.returncode:
         raise UsageError(f"systemctl {' '.join(arguments)} failed: {done.stderr.strip() or done.stdout.strip()}")

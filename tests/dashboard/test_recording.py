@@ -1,10 +1,12 @@
-"""Recorded event files: read, played and summarised; what is none is named with its line."""
+"""Recorded event files: reading, summary, report and the commands."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from moodring.cli import main
 from moodring.dashboard.recording import read_events
-from moodring.dashboard.report import page, write_report
+from moodring.dashboard.report import render_report, write_report
 from moodring.dashboard.summary import MAX_HOLD_MS, summarize_streams
 from moodring.errors import EventError, UsageError
 from moodring.publish.cloudevents import to_json
@@ -24,13 +26,13 @@ GOLDEN = Path(__file__).resolve().parents[1] / "fixtures"
 
 
 def write(path: Path, *events: EmotionEvent | StatusEvent) -> Path:
-    path.write_text("".join(to_json(one) + "\n" for one in events), encoding="utf-8")
+    path.write_text("".join(to_json(item) + "\n" for item in events), encoding="utf-8")
     return path
 
 
 @pytest.fixture
 def hour(tmp_path: Path) -> Path:
-    """Two runs of one stream and one of another: happy, sad, a lost camera, and losses that each run counts anew."""
+    """Two runs of one stream, one run of another: happy, sad, a lost camera, and drop counters that restart with each run."""
     lost = {"camera": "lost", "microphone": "ok"}
     return write(
         tmp_path / "hour.jsonl",
@@ -45,7 +47,7 @@ def hour(tmp_path: Path) -> Path:
     )
 
 
-def test_events_are_read_in_their_order_with_their_time(hour: Path):
+def test_read_events_returns_order_and_time(hour: Path):
     lines = list(read_events(hour))
     assert len(lines) == 155
     assert [line.is_status for line in lines].count(True) == 2
@@ -54,12 +56,12 @@ def test_events_are_read_in_their_order_with_their_time(hour: Path):
     assert lines[-1].text == hour.read_text().splitlines()[-1]
 
 
-def test_published_files_of_earlier_versions_are_read():
+def test_read_events_accepts_files_of_earlier_versions():
     assert len(list(read_events(GOLDEN / "emotion_v1.jsonl"))) >= 3
     assert all(line.is_status for line in read_events(GOLDEN / "status_v1.jsonl"))
 
 
-def test_a_half_written_last_line_is_passed_over(hour: Path):
+def test_read_events_skips_incomplete_last_line(hour: Path):
     whole = hour.read_bytes()
     hour.write_bytes(whole + whole.splitlines()[0][:100])
     assert len(list(read_events(hour))) == 155
@@ -68,7 +70,7 @@ def test_a_half_written_last_line_is_passed_over(hour: Path):
 @pytest.mark.parametrize(
     "line", ["hello", "{}", "[]", "null", '{"type":"moodring.emotion.v2"}', '{"type":"moodring.status.v1"}', "[" * 100_000]
 )
-def test_a_line_that_is_none_is_named(tmp_path: Path, line: str):
+def test_read_events_names_invalid_line(tmp_path: Path, line: str):
     path = tmp_path / "events.jsonl"
     path.write_text(to_json(event()) + "\n" + line + "\n")
     with pytest.raises(EventError, match=re.escape(f"{path}:2: ")):
@@ -76,14 +78,14 @@ def test_a_line_that_is_none_is_named(tmp_path: Path, line: str):
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_events_or_are_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes):
+def test_read_events_rejects_arbitrary_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes):
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
     path.write_bytes(data)
     with contextlib.suppress(EventError):
         assert list(read_events(path)) == []
 
 
-def test_shares_are_of_time_and_a_gap_counts_for_no_more_than_it_may(hour: Path):
+def test_summary_shares_time_and_limits_gaps(hour: Path):
     main, door = summarize_streams(read_events(hour))
     assert (main.name, door.name) == (STREAM, "host/door")
     assert (main.events, main.runs) == (152, 2)
@@ -91,7 +93,7 @@ def test_shares_are_of_time_and_a_gap_counts_for_no_more_than_it_may(hour: Path)
     assert main.state_ms == {"ok": 100 * 200 + 200, "no_face": 49 * 200}
     assert main.transitions == {("happy", "sad"): 1}
     assert main.dropped == {"frames_overwritten": 7, "samples_overrun": 0}
-    assert [(note.device, note.state) for note in main.devices[:3]] == [
+    assert [(change.device, change.state) for change in main.devices[:3]] == [
         ("camera", "ok"),
         ("microphone", "ok"),
         ("camera", "lost"),
@@ -100,7 +102,7 @@ def test_shares_are_of_time_and_a_gap_counts_for_no_more_than_it_may(hour: Path)
     assert apart.covered_ms == MAX_HOLD_MS
 
 
-def test_columns_are_means_and_gaps_stay_blank(hour: Path):
+def test_mean_probabilities_leave_gaps_blank(hour: Path):
     main = summarize_streams(read_events(hour))[0]
     mean_probabilities = main.mean_probabilities(3001)
     assert mean_probabilities[0] is not None
@@ -110,7 +112,7 @@ def test_columns_are_means_and_gaps_stay_blank(hour: Path):
     assert mean_probabilities[-1] is not None
 
 
-def test_the_report_is_one_file_that_asks_nobody(hour: Path, tmp_path: Path):
+def test_report_is_one_file_without_references(hour: Path, tmp_path: Path):
     out = tmp_path / "report.html"
     assert write_report(hour, out) == 0
     text = out.read_text(encoding="utf-8")
@@ -119,36 +121,36 @@ def test_the_report_is_one_file_that_asks_nobody(hour: Path, tmp_path: Path):
     assert "http" not in text.replace("http-equiv", "")
     for words in (STREAM, "host/door", "happy", "frames overwritten", "lost", "face and voice"):
         assert words in text
-    assert text == page(hour.name, summarize_streams(read_events(hour)))
+    assert text == render_report(hour.name, summarize_streams(read_events(hour)))
 
 
-def test_what_a_file_holds_is_never_markup(tmp_path: Path):
-    wicked = "<script>alert(1)</script>"
+def test_report_escapes_all_content(tmp_path: Path):
+    markup = "<script>alert(1)</script>"
     path = write(
-        tmp_path / f"{wicked.replace('/', '')}.jsonl",
+        tmp_path / f"{markup.replace('/', '')}.jsonl",
         event(
             0,
-            source=f"/moodring/{wicked.replace('/', '')}/live/1",
-            devices={wicked: wicked, "camera": "ok", "microphone": "ok"},
+            source=f"/moodring/{markup.replace('/', '')}/live/1",
+            devices={markup: markup, "camera": "ok", "microphone": "ok"},
         ),
-        status(source=f"/moodring/{wicked.replace('/', '')}/live/1", dropped={wicked: 1}),
+        status(source=f"/moodring/{markup.replace('/', '')}/live/1", dropped={markup: 1}),
     )
     write_report(path, tmp_path / "out.html")
     assert "<script" not in (tmp_path / "out.html").read_text()
 
 
-def test_labels_that_are_none_of_ours_do_not_break_it(tmp_path: Path):
+def test_report_accepts_unknown_labels(tmp_path: Path):
     odd = dataclasses.replace(event(), label="bored", probabilities={"bored": 1.0})
     write_report(write(tmp_path / "odd.jsonl", odd, dataclasses.replace(odd, seq=1)), tmp_path / "out.html")
 
 
-def test_the_commands_say_what_is_wrong(hour: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_commands_report_invalid_files(hour: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["report", str(hour), "--html", str(tmp_path / "out.html")]) == 0
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "wrong.jsonl").write_text("{}\n")
     for command in (["report", "--html", str(tmp_path / "x.html")], ["replay", "--page", "--page-port", "0"]):
         for name, words, code in (
-            ("empty.jsonl", "holds no", 1),
+            ("empty.jsonl", "contains no", 1),
             ("wrong.jsonl", "wrong.jsonl:1", 1),
             ("no.jsonl", "No such file", 2),
         ):
@@ -160,3 +162,9 @@ def test_the_commands_say_what_is_wrong(hour: Path, tmp_path: Path, capsys: pyte
         main(["replay", str(hour)])
     with pytest.raises(UsageError, match="cannot be read"):
         list(read_events(tmp_path / "none.jsonl"))
+
+
+def test_report_does_not_import_server_libraries():
+    look = "import sys, moodring.dashboard.report; print(sorted({'asyncio', 'h11', 'wsproto'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -83,7 +83,7 @@ def test_a_missing_systemd_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr(unit.shutil, "which", lambda _: None)
     for action in ("install", "status", "remove"):
         assert cli.main(["service", action]) == 2
-        assert "systemd does not run this machine" in capsys.readouterr().err
+        assert "systemd is not running on this machine" in capsys.readouterr().err
 
 
 def test_removing_a_service_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -1,29 +1,35 @@
-// One stream: a card that shows what its events say. It writes to the page only where something changed.
+// Card of one stream: shows its newest events. Writes to the document only what has changed.
 
 import { Timeline } from "/timeline.js";
 
 export const LABELS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "calm"];
-const OLD_MS = 2_500; // without an event for longer than this a stream shows old data
-const LATE_MS = 500; // a p99 above this is worth a word
-const SAY_EVERY_MS = 5_000; // to screen readers
-const SPEAKING_MS = 700; // since a voice was heard
-const QUIETEST_DB = -60;
-const RATE_HZ = 16_000; // of the sound that moodring hears
-const BY_DESIGN = "frames_above_rate"; // not looked at because newer ones come soon enough
+const OLD_MS = 2_500; // without an event for longer than this, the data is old
+const HIGH_LATENCY_MS = 500; // a p99 above this is shown as a problem
+const ANNOUNCE_INTERVAL_MS = 5_000; // for screen readers
+const SPEAKING_MS = 700; // maximum age of a speech result
+const MIN_LEVEL_DBFS = -60; // left end of the meter
+const SAMPLE_RATE_HZ = 16_000;
+const BY_DESIGN = "frames_above_rate"; // skipped because of face.rate_hz
 const SVG = "http://www.w3.org/2000/svg";
-const NAMES = { camera: ["Camera", "picture"], microphone: ["Microphone", "sound"] };
-const NOTHING = {
+const DEVICE_NAMES = { camera: "Camera", microphone: "Microphone" };
+const STATE_TEXTS = {
   no_signal: "No signal",
   no_face: "No face in view",
-  no_speech: "Nobody speaks",
+  no_speech: "No speech",
+};
+// Why a device gives no result, by the state of the device.
+const NO_RESULT_TEXTS = {
+  camera: { ok: "no face in view", lost: "camera lost", muted: "camera muted", absent: "no camera" },
+  microphone: { ok: "no speech", lost: "microphone lost", muted: "microphone muted", absent: "no microphone" },
 };
 const percent = (p) => `${Math.round(100 * p)} %`;
-const whole = new Intl.NumberFormat("en");
+const integer = new Intl.NumberFormat("en");
+const capitalize = (text) => text[0].toUpperCase() + text.slice(1);
 
 export class Stream {
-  constructor(name, element, { mute, say, preview, mayMute }) {
+  constructor(name, element, { mute, announce, hasPreview, canMute }) {
     this.name = name;
-    this.options = { mute, say, preview, mayMute };
+    this.options = { mute, announce, hasPreview, canMute };
     this.element = element;
     this.parts = new Map([...this.element.querySelectorAll("[data-is]")].map((part) => [part.dataset.is, part]));
     this.written = new Map();
@@ -33,10 +39,10 @@ export class Stream {
     this.emotion = null;
     this.status = null;
     this.gauge = null;
-    this.heardMs = -Infinity;
-    this.saidMs = -Infinity;
-    this.said = "";
-    this.lastTimes = [];
+    this.receivedMs = -Infinity;
+    this.announcedMs = -Infinity;
+    this.announced = "";
+    this.recentTimes = [];
     this.write("name", name);
     this.element.setAttribute("aria-label", `Stream ${name}`);
     for (const button of this.element.querySelectorAll("button[data-device]")) {
@@ -60,9 +66,9 @@ export class Stream {
     return { row, bar, cells: row.querySelectorAll("td"), now: [] };
   }
 
-  // what comes in
+  // Input
 
-  takeHistory(history) {
+  setHistory(history) {
     this.timeline.clear();
     history.times_ms.forEach((time, k) => {
       const point = history.per_mille[k];
@@ -70,31 +76,31 @@ export class Stream {
     });
   }
 
-  takeEmotion(event) {
+  addEmotion(event) {
     const data = event.data;
     const timeMs = Date.parse(event.time);
     if (this.emotion === null || timeMs > this.timeline.newest || timeMs < this.timeline.newest - 1000) {
       this.timeline.push(timeMs, data.probabilities && LABELS.map((label) => data.probabilities[label] ?? 0));
     }
     this.emotion = data;
-    this.heardMs = performance.now();
-    this.lastTimes.push(timeMs);
-    if (this.lastTimes.length > 26) this.lastTimes.shift();
+    this.receivedMs = performance.now();
+    this.recentTimes.push(timeMs);
+    if (this.recentTimes.length > 26) this.recentTimes.shift();
   }
 
-  takeStatus(status) {
+  setStatus(status) {
     this.status = status.data;
   }
 
-  takeGauge(gauge) {
+  setGauge(gauge) {
     this.gauge = gauge;
   }
 
   get isOld() {
-    return performance.now() - this.heardMs > OLD_MS;
+    return performance.now() - this.receivedMs > OLD_MS;
   }
 
-  // what is shown
+  // Output
 
   draw() {
     const data = this.emotion;
@@ -103,44 +109,40 @@ export class Stream {
     this.drawNow(data);
     this.drawRows(data);
     this.drawFaces(data);
-    this.drawBranch("face", data.face, data.modalities.includes("face"), data.devices.camera);
-    this.drawBranch("voice", data.speech, data.modalities.includes("speech"), data.devices.microphone);
+    this.drawBranch("face", data.face, data.modalities.includes("face"), "camera");
+    this.drawBranch("voice", data.speech, data.modalities.includes("speech"), "microphone");
     this.drawLevel(data);
     this.drawDevices(data.devices);
     this.drawFigures(data);
     this.timeline.draw();
-    this.tellReaders(data);
+    this.announceChange(data);
   }
 
   drawAge() {
     this.element.toggleAttribute("data-old", this.isOld);
-    const trouble = this.trouble();
-    this.write("trouble", trouble.text);
-    this.part("trouble").dataset.kind = trouble.kind;
+    const problem = this.findProblem();
+    this.write("trouble", problem.text);
+    this.part("trouble").dataset.kind = problem.kind;
   }
 
-  // The one thing that a person should know first, in words.
-  trouble() {
+  // Return the most important problem as text; kind "bad" is a fault, "note" is not.
+  findProblem() {
     if (this.emotion === null) return { text: "", kind: "" };
     if (this.isOld) {
-      const seconds = Math.round((performance.now() - this.heardMs) / 1000);
-      return { text: `Old data: the last event came ${seconds} s ago`, kind: "bad" };
+      const seconds = Math.round((performance.now() - this.receivedMs) / 1000);
+      return { text: `Old data: last event ${seconds} s ago`, kind: "bad" };
     }
     const { camera, microphone } = this.emotion.devices;
-    const parts = [];
-    for (const [device, state] of [["camera", camera], ["microphone", microphone]]) {
-      if (state === "lost") parts.push(`${device} lost`);
-      if (state === "muted") parts.push(`${NAMES[device][1]} muted`);
-    }
-    const works = [camera === "ok" && "picture", microphone === "ok" && "sound"].filter(Boolean);
-    if (parts.length) {
+    const devices = Object.entries({ camera, microphone });
+    const failures = devices.filter(([, state]) => state === "lost" || state === "muted").map(([device, state]) => `${device} ${state}`);
+    const working = devices.filter(([, state]) => state === "ok").map(([device]) => device);
+    if (failures.length) {
       const kind = camera === "lost" || microphone === "lost" ? "bad" : "note";
-      const rest = works.length ? `degraded: ${works[0]} only` : "nothing is sensed";
-      const text = `${parts.join(", ")}; ${rest}`;
-      return { text: text[0].toUpperCase() + text.slice(1), kind };
+      const effect = working.length ? `${working[0]} only` : "no input";
+      return { text: capitalize(`${failures.join(", ")}: ${effect}`), kind };
     }
     const p99 = this.status?.latency.capture_to_event?.p99_ms;
-    if (p99 > LATE_MS) return { text: `Degraded: answers come late (99 % within ${Math.round(p99)} ms)`, kind: "note" };
+    if (p99 > HIGH_LATENCY_MS) return { text: `High latency: 99 % of events within ${Math.round(p99)} ms`, kind: "note" };
     return { text: "", kind: "" };
   }
 
@@ -148,19 +150,15 @@ export class Stream {
     const label = this.part("label").parentElement;
     label.toggleAttribute("data-none", data.label === null);
     if (data.label !== null) this.part("swatch").style.setProperty("--of", `var(--${data.label})`);
-    this.write("label", data.label ?? NOTHING[data.state] ?? data.state);
-    this.write("confidence", data.label === null ? "\u00a0" : `${percent(data.confidence)} sure`);
-    this.write("from", this.from(data));
+    this.write("label", data.label ?? STATE_TEXTS[data.state] ?? data.state);
+    this.write("confidence", data.label === null ? "\u00a0" : `${percent(data.confidence)} confidence`);
+    this.write("from", this.describeInput(data));
   }
 
-  from(data) {
-    const names = { face: "the face", speech: "the voice" };
-    if (data.modalities.length) return `From ${data.modalities.map((one) => names[one]).join(" and ")}.`;
-    const { camera, microphone } = data.devices;
-    const words = [];
-    words.push({ ok: "No face in view", lost: "Camera lost", muted: "Picture muted", absent: "No camera" }[camera]);
-    words.push({ ok: "nobody speaks", lost: "microphone lost", muted: "sound muted", absent: "no microphone" }[microphone]);
-    return `${words.join(", ")}.`;
+  describeInput(data) {
+    const names = { face: "face", speech: "voice" };
+    if (data.modalities.length) return `From ${data.modalities.map((modality) => names[modality]).join(" and ")}`;
+    return capitalize(Object.entries(NO_RESULT_TEXTS).map(([device, texts]) => texts[data.devices[device]]).join(", "));
   }
 
   drawRows(data) {
@@ -200,9 +198,10 @@ export class Stream {
       if (k) rect.setAttribute("class", k === 1 ? "first" : "more");
     });
     const count = data.faces.length;
-    const seen = { ok: `${count} face${count === 1 ? "" : "s"} in view`, lost: "camera lost", muted: "picture muted", absent: "no camera" };
-    this.write("faces", `${seen[data.devices.camera]}${data.frame_wh ? `, ${width} × ${height}` : ""}`);
-    this.drawPicture();
+    const isWorking = data.devices.camera === "ok";
+    const text = isWorking ? `${count} face${count === 1 ? "" : "s"} in view` : NO_RESULT_TEXTS.camera[data.devices.camera];
+    this.write("faces", `${text}${data.frame_wh ? `, ${width} × ${height}` : ""}`);
+    this.drawPreview();
   }
 
   rect(svg, isEdge) {
@@ -213,21 +212,21 @@ export class Stream {
     return { rect, text };
   }
 
-  // Only where the command line asked for a preview: the newest picture, drawn under the boxes and kept nowhere.
-  async drawPicture() {
-    if (!this.options.preview() || this.fetching) return;
+  // With --preview only: draw the newest camera image under the boxes. The page does not store it.
+  async drawPreview() {
+    if (!this.options.hasPreview() || this.fetching) return;
     this.fetching = true;
     try {
-      const answer = await fetch(`/api/v1/preview?stream=${encodeURIComponent(this.name)}`);
+      const response = await fetch(`/api/v1/preview?stream=${encodeURIComponent(this.name)}`);
       const canvas = this.part("picture");
-      if (answer.status === 200) {
-        const picture = await createImageBitmap(await answer.blob());
-        canvas.width = picture.width;
-        canvas.height = picture.height;
-        canvas.getContext("2d").drawImage(picture, 0, 0);
-        picture.close();
+      if (response.status === 200) {
+        const image = await createImageBitmap(await response.blob());
+        canvas.width = image.width;
+        canvas.height = image.height;
+        canvas.getContext("2d").drawImage(image, 0, 0);
+        image.close();
       }
-      canvas.hidden = answer.status !== 200;
+      canvas.hidden = response.status !== 200;
     } catch {
       this.part("picture").hidden = true;
     } finally {
@@ -237,13 +236,10 @@ export class Stream {
 
   drawBranch(name, view, isUsed, device) {
     if (!view) {
-      const words = {
-        face: { ok: "no face in view", lost: "camera lost", muted: "picture muted", absent: "no camera" },
-        voice: { ok: "nobody speaks", lost: "microphone lost", muted: "sound muted", absent: "no microphone" },
-      };
+      const state = this.emotion.devices[device];
+      const hasUnusableFace = name === "face" && this.emotion.faces.length > 0 && state === "ok";
       this.write(`${name}-says`, "–");
-      const unfit = name === "face" && this.emotion.faces.length > 0 && device === "ok";
-      this.write(`${name}-note`, unfit ? "in view, but not to be read" : words[name][device]);
+      this.write(`${name}-note`, hasUnusableFace ? "face in view, no usable result" : NO_RESULT_TEXTS[device][state]);
       return;
     }
     this.write(`${name}-says`, `${view.label}, ${percent(view.probabilities[view.label])}`);
@@ -252,25 +248,25 @@ export class Stream {
 
   drawLevel(data) {
     const level = this.gauge?.level_dbfs ?? this.status?.level_dbfs ?? null;
-    const heard = data.devices.microphone === "ok" && level !== null;
-    const part = heard ? Math.min(1, Math.max(0, 1 - level / QUIETEST_DB)) : 0;
-    this.part("meter").style.transform = `scaleX(${part.toFixed(3)})`;
-    const words = { lost: "microphone lost", muted: "sound muted", absent: "no sound" };
-    const activity = data.speech && data.speech.age_ms < SPEAKING_MS ? "speaking" : "quiet";
-    this.write("level", heard ? `${Math.round(level)} dB, ${activity}` : (words[data.devices.microphone] ?? activity));
+    const state = data.devices.microphone;
+    const hasLevel = state === "ok" && level !== null;
+    const fraction = hasLevel ? Math.min(1, Math.max(0, 1 - level / MIN_LEVEL_DBFS)) : 0;
+    this.part("meter").style.transform = `scaleX(${fraction.toFixed(3)})`;
+    const activity = data.speech && data.speech.age_ms < SPEAKING_MS ? "speech" : "no speech";
+    const text = hasLevel ? `${Math.round(level)} dBFS, ${activity}` : activity;
+    this.write("level", state === "ok" ? text : NO_RESULT_TEXTS.microphone[state]);
   }
 
   drawDevices(devices) {
     for (const button of this.element.querySelectorAll("button[data-device]")) {
       const device = button.dataset.device;
       const state = devices[device];
-      const [name] = NAMES[device];
-      const may = this.options.mayMute() && (state !== "absent") && !this.isOld;
-      button.disabled = !may;
+      const canMute = this.options.canMute() && state !== "absent" && !this.isOld;
+      button.disabled = !canMute;
       button.setAttribute("aria-pressed", String(state === "muted"));
       button.dataset.state = state;
-      this.write(device, `${name} ${{ ok: "on", lost: "lost", muted: "muted", absent: "absent" }[state]}`);
-      this.write(`${device}-do`, may ? (state === "muted" ? "unmute" : "mute") : "");
+      this.write(device, `${DEVICE_NAMES[device]} ${{ ok: "on", lost: "lost", muted: "muted", absent: "absent" }[state]}`);
+      this.write(`${device}-do`, canMute ? (state === "muted" ? "unmute" : "mute") : "");
     }
   }
 
@@ -280,12 +276,16 @@ export class Stream {
     this.write("latency", milliseconds === null ? "–" : `${milliseconds.toFixed(1)} ms`);
     this.write("p99", latency ? `${latency.p99_ms.toFixed(1)} ms` : "–");
     this.write("cpu", this.gauge ? `${this.gauge.cpu_percent.toFixed(1)} % of a core` : "–");
-    const times = this.lastTimes;
+    const times = this.recentTimes;
     const spanS = times.length > 5 ? (times[times.length - 1] - times[0]) / 1000 : 0;
-    this.write("rate", spanS > 0 ? `${((times.length - 1) / spanS).toFixed(1)} a second` : "–");
+    this.write("rate", spanS > 0 ? `${((times.length - 1) / spanS).toFixed(1)} per second` : "–");
     const dropped = Object.entries(this.status?.dropped ?? {}).filter(([, count]) => count > 0);
-    this.write("drops", this.status ? this.lost(dropped) : "–");
-    const list = dropped.map(([reason, count]) => `${reason.replaceAll("_", " ")}${reason === BY_DESIGN ? " (by design)" : ""}: ${whole.format(count)}`).join("\n") || "nothing so far";
+    this.write("drops", this.status ? this.summarizeDrops(dropped) : "–");
+    const lines = dropped.map(([reason, count]) => {
+      const name = reason.replaceAll("_", " ") + (reason === BY_DESIGN ? " (by design)" : "");
+      return `${name}: ${integer.format(count)}`;
+    });
+    const list = lines.join("\n") || "none";
     if (this.written.get("drop-list") !== list) {
       this.written.set("drop-list", list);
       this.part("drop-list").replaceChildren(
@@ -294,30 +294,29 @@ export class Stream {
     }
   }
 
-  // Frames and samples are not to be added up.
-  lost(dropped) {
+  // Sum the drops by unit: frames, seconds of audio, others.
+  summarizeDrops(dropped) {
     const sums = { frames: 0, samples: 0, others: 0 };
     for (const [reason, count] of dropped) {
       const unit = reason.split("_")[0];
       if (reason !== BY_DESIGN) sums[unit in sums ? unit : "others"] += count;
     }
-    const words = [];
-    if (sums.frames) words.push(`${whole.format(sums.frames)} frame${sums.frames === 1 ? "" : "s"}`);
-    if (sums.samples) words.push(`${(sums.samples / RATE_HZ).toFixed(1)} s of sound`);
-    if (sums.others) words.push(`${whole.format(sums.others)} more`);
-    return words.join(", ") || "nothing";
+    const parts = [];
+    if (sums.frames) parts.push(`${integer.format(sums.frames)} frame${sums.frames === 1 ? "" : "s"}`);
+    if (sums.samples) parts.push(`${(sums.samples / SAMPLE_RATE_HZ).toFixed(1)} s of audio`);
+    if (sums.others) parts.push(`${integer.format(sums.others)} other`);
+    return parts.join(", ") || "none";
   }
 
-  // A screen reader hears changes, not every event.
-  tellReaders(data) {
-    const trouble = this.trouble().text;
-    const says = trouble || (data.label ?? NOTHING[data.state]);
+  // Announce a change to screen readers, at most once in ANNOUNCE_INTERVAL_MS.
+  announceChange(data) {
+    const text = this.findProblem().text || (data.label ?? STATE_TEXTS[data.state]);
     const now = performance.now();
-    if (says === this.said || now - this.saidMs < SAY_EVERY_MS) return;
-    this.said = says;
-    this.saidMs = now;
-    this.options.say(`${this.name}: ${says}`);
-    this.part("timeline").setAttribute("aria-label", `Probabilities over the last two minutes; now ${says}`);
+    if (text === this.announced || now - this.announcedMs < ANNOUNCE_INTERVAL_MS) return;
+    this.announced = text;
+    this.announcedMs = now;
+    this.options.announce(`${this.name}: ${text}`);
+    this.part("timeline").setAttribute("aria-label", `Probabilities over the last two minutes; now ${text}`);
   }
 
   toggle(device) {

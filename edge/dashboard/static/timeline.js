@@ -1,7 +1,7 @@
-// Two minutes of probabilities as stacked areas. Points live in typed arrays; a frame is drawn only when something came.
+// Timeline: probabilities of the last two minutes as stacked areas. Points are stored in a ring of typed arrays.
 
 const SPAN_MS = 120_000;
-const GAP_MS = 1_600; // longer than this between two points is a gap, not a slope
+const GAP_MS = 1_600; // a longer interval between two points stays blank
 const CAPACITY = 2048;
 
 export class Timeline {
@@ -9,10 +9,9 @@ export class Timeline {
     this.canvas = canvas;
     this.labels = labels;
     this.times = new Float64Array(CAPACITY);
-    this.points = new Float32Array(CAPACITY * labels.length); // cumulated; NaN first: no answer
+    this.points = new Float32Array(CAPACITY * labels.length); // cumulative sums; the first is NaN if there is no label
     this.begin = 0;
     this.count = 0;
-    this.drawn = 0;
     new ResizeObserver(() => this.resize()).observe(canvas);
   }
 
@@ -25,16 +24,16 @@ export class Timeline {
   }
 
   push(timeMs, probabilities) {
-    if (timeMs < this.newest) this.clear(); // a recording that began again
-    const at = (this.begin + this.count) % CAPACITY;
+    if (timeMs < this.newest) this.clear(); // a recording restarted
+    const slot = (this.begin + this.count) % CAPACITY;
     if (this.count === CAPACITY) this.begin = (this.begin + 1) % CAPACITY;
     else this.count += 1;
     const n = this.labels.length;
-    this.times[at] = timeMs;
+    this.times[slot] = timeMs;
     let sum = 0;
     for (let i = 0; i < n; i += 1) {
       sum += probabilities ? probabilities[i] : NaN;
-      this.points[at * n + i] = sum;
+      this.points[slot * n + i] = sum;
     }
     while (this.count > 1 && this.times[this.begin] < timeMs - SPAN_MS - GAP_MS) {
       this.begin = (this.begin + 1) % CAPACITY;
@@ -50,25 +49,25 @@ export class Timeline {
     this.draw();
   }
 
-  // Runs of neighbouring points that have an answer: a gap ends one.
-  runs() {
-    const found = [];
-    let run = null;
-    let before = -Infinity;
+  // Return lists of consecutive labelled points. A gap ends a list.
+  segments() {
+    const segments = [];
+    let segment = null;
+    let previousMs = -Infinity;
     for (let k = 0; k < this.count; k += 1) {
-      const at = (this.begin + k) % CAPACITY;
-      if (Number.isNaN(this.points[at * this.labels.length])) {
-        run = null;
+      const slot = (this.begin + k) % CAPACITY;
+      if (Number.isNaN(this.points[slot * this.labels.length])) {
+        segment = null;
         continue;
       }
-      if (run === null || this.times[at] - before > GAP_MS) {
-        run = [];
-        found.push(run);
+      if (segment === null || this.times[slot] - previousMs > GAP_MS) {
+        segment = [];
+        segments.push(segment);
       }
-      run.push(at);
-      before = this.times[at];
+      segment.push(slot);
+      previousMs = this.times[slot];
     }
-    return found;
+    return segments;
   }
 
   draw() {
@@ -76,20 +75,22 @@ export class Timeline {
     const context = this.canvas.getContext("2d");
     const { width, height } = this.canvas;
     const n = this.labels.length;
-    this.drawn += 1;
     context.clearRect(0, 0, width, height);
     context.fillStyle = style.getPropertyValue("--track");
     context.fillRect(0, 0, width, height);
     const end = this.newest;
-    const x = (at) => width - ((end - this.times[at]) / SPAN_MS) * width;
-    for (const run of this.runs()) {
-      const least = Math.max(1, width / 400); // of one answer by itself
+    const x = (slot) => width - ((end - this.times[slot]) / SPAN_MS) * width;
+    for (const segment of this.segments()) {
+      const [first] = segment;
+      const last = segment[segment.length - 1];
+      const isSingle = segment.length === 1;
+      const minWidth = Math.max(1, width / 400); // of a single point
       for (let i = n - 1; i >= 0; i -= 1) {
         context.beginPath();
-        context.moveTo(x(run[0]) - (run.length === 1 ? least : 0), height);
-        if (run.length === 1) context.lineTo(x(run[0]) - least, height - this.points[run[0] * n + i] * height);
-        for (const at of run) context.lineTo(x(at), height - Math.min(1, this.points[at * n + i]) * height);
-        context.lineTo(x(run[run.length - 1]), height);
+        context.moveTo(x(first) - (isSingle ? minWidth : 0), height);
+        if (isSingle) context.lineTo(x(first) - minWidth, height - this.points[first * n + i] * height);
+        for (const slot of segment) context.lineTo(x(slot), height - Math.min(1, this.points[slot * n + i]) * height);
+        context.lineTo(x(last), height);
         context.fillStyle = style.getPropertyValue(`--${this.labels[i]}`);
         context.fill();
       }
