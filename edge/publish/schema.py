@@ -1,4 +1,4 @@
-"""The JSON Schema of an emotion event: as published for moodring's own labels, and for those of a bundle with its own."""
+"""The JSON Schema of an emotion event, for moodring's labels or those of a custom bundle."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SCHEMA_FILE = Path(__file__).resolve().parent / "schemas" / f"{EMOTION_V1}.schem
 
 
 def emotion_schema(labels: Sequence[str] = LABELS) -> dict[str, Any]:
-    """Return the schema with these labels where the published one names moodring's eight."""
+    """Return the published schema, with its eight labels replaced by `labels`."""
     schema: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     if tuple(labels) == LABELS:
         return schema
     probabilities = schema["$defs"]["probabilities"]
-    one = probabilities["properties"][LABELS[0]]
-    probabilities["properties"] = dict.fromkeys(labels, one)
+    probability = probabilities["properties"][LABELS[0]]
+    probabilities["properties"] = dict.fromkeys(labels, probability)
     probabilities["required"] = list(labels)
-    probabilities["description"] = "of the labels of the bundle that bundle_id names"
-    replaced: dict[str, Any] = json.loads(json.dumps(schema).replace(json.dumps(list(LABELS)), json.dumps(list(labels))))
-    return replaced
+    probabilities["description"] = "The probability of each label of the bundle that bundle_id identifies."
+    relabelled: dict[str, Any] = json.loads(json.dumps(schema).replace(json.dumps(list(LABELS)), json.dumps(list(labels))))
+    return relabelled
