@@ -1,13 +1,17 @@
-"""Events as JSON: `moodring.emotion.v1` and `moodring.status.v1` (schemas/) in a CloudEvents 1.0 envelope."""
+"""Events as JSON: `moodring.emotion.v1` and `moodring.status.v1` in a CloudEvents 1.0 envelope, with their JSON Schemas."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from moodring.labels import LABELS
 from moodring.types import EMOTION_V1, STATUS_V1, BranchView, EmotionEvent, StatusEvent
 
+SCHEMA_DIR = Path(__file__).resolve().parent / "schemas"
 DECIMALS = 4  # of probabilities; milliseconds have 3
 
 
@@ -81,6 +85,20 @@ def _status_document(event: StatusEvent) -> dict[str, Any]:
 def to_json(event: EmotionEvent | StatusEvent) -> str:
     """Return the event as one line of JSON, without a newline. Any thread may call it."""
     return _JSON_CACHE.serialize(event)
+
+
+def emotion_schema(labels: Sequence[str] = LABELS) -> dict[str, Any]:
+    """Return the published schema, with its eight labels replaced by `labels`."""
+    schema: dict[str, Any] = json.loads((SCHEMA_DIR / f"{EMOTION_V1}.schema.json").read_text(encoding="utf-8"))
+    if tuple(labels) == LABELS:
+        return schema
+    probabilities = schema["$defs"]["probabilities"]
+    probability = probabilities["properties"][LABELS[0]]
+    probabilities["properties"] = dict.fromkeys(labels, probability)
+    probabilities["required"] = list(labels)
+    probabilities["description"] = "The probability of each label of the bundle that bundle_id identifies."
+    relabelled: dict[str, Any] = json.loads(json.dumps(schema).replace(json.dumps(list(LABELS)), json.dumps(list(labels))))
+    return relabelled
 
 
 class _JsonCache:
