@@ -14,7 +14,7 @@ import pytest
 
 from moodring.config import load
 from moodring.publish.cloudevents import to_json
-from tests.publish.test_events import EVENT, SILENT
+from tests.support.example_events import EVENT, NO_FACE_EVENT
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ def test_the_shell_example_picks_the_sure_ones():
     sure = to_json(EVENT).replace('"confidence":0.125', '"confidence":0.9')
     code = example("sh", "jq").split("|\n", 1)[1]
     done = subprocess.run(
-        ["sh", "-c", code], input="\n".join([to_json(EVENT), to_json(SILENT), sure]), capture_output=True, text=True, check=True
+        ["sh", "-c", code], input="\n".join([to_json(EVENT), to_json(NO_FACE_EVENT), sure]), capture_output=True, text=True, check=True
     )
     assert done.stdout == "7\thappy\t0.9\tface+speech\n"
 

@@ -1,34 +1,53 @@
-"""The interface of a sink, and the content of the page."""
+"""The interface of a sink, its errors, the content of the live page, and facts that several sinks share."""
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from moodring.types import EmotionEvent, StatusEvent
+from moodring.errors import PublishError
+from moodring.types import DeviceState, EmotionEvent, StatusEvent
 
 Event = EmotionEvent | StatusEvent
 
+DEVICE_STATES: tuple[DeviceState, ...] = typing.get_args(DeviceState)
+# Units of configuration values
+BYTES_PER_MB = 1_000_000
+S_PER_H = 3600.0
+
 
 class Publisher(Protocol):
-    """A sink. `publish` raises PublishError where an event cannot be delivered; a sink ignores kinds it has no use for."""
+    """A sink. It ignores the event types that it does not need."""
 
-    def publish(self, event: Event) -> None: ...
+    def publish(self, event: Event) -> None:
+        """Deliver one event. Raises PublishError if the delivery fails."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release the sink. May be called twice."""
+
+
+class ReaderGoneError(PublishError):
+    """The reader closed standard output, as `head` does. The run ends with exit code 0."""
+
+    exit_code = 0
 
 
 class MuteControl(Protocol):
-    """A run whose "camera" and "microphone" may be muted."""
+    """A run with devices that can be muted: "camera" and "microphone"."""
 
     def mute(self, device: str, muted: bool) -> bool:
-        """Mute a device or take it in again; return whether there is such a device."""
+        """Mute or unmute a device. Return whether the run has this device."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageContent:
-    """What a page shows: `mode` is live, recording or events; `mutes` and `previews` go by stream name (HOST/STREAM)."""
+    """What the live page shows.
+
+    `mode` is live, recording or events. `level_dbfs` returns the current sound level. `mutes` and `previews` are keyed by the
+    stream name HOST/STREAM; a preview returns the newest camera image as JPEG, or None.
+    """
 
     mode: str
     title: str

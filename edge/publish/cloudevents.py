@@ -1,23 +1,27 @@
-"""Events as JSON and back: a CloudEvents 1.0 envelope round `moodring.emotion.v1` or `moodring.status.v1` (see schemas/)."""
+"""Events as JSON: `moodring.emotion.v1` and `moodring.status.v1` in a CloudEvents 1.0 envelope, with their JSON Schemas."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from moodring.labels import LABELS
 from moodring.types import EMOTION_V1, STATUS_V1, BranchView, EmotionEvent, StatusEvent
 
-DECIMALS = 4  # of probabilities; milliseconds have three
+SCHEMA_DIR = Path(__file__).resolve().parent / "schemas"
+DECIMALS = 4  # of probabilities; milliseconds have 3
 
 
 def stream_name(source: str) -> str:
-    """Return HOST/STREAM of a CloudEvents source /moodring/HOST/STREAM/RUN: the part that is the same in every run."""
+    """Return HOST/STREAM of a CloudEvents source /moodring/HOST/STREAM/RUN. It is the same in every run."""
     return "/".join(source.split("/")[2:4])
 
 
 def to_document(event: EmotionEvent | StatusEvent) -> dict[str, Any]:
-    """Return the event as a JSON-ready dictionary; the id is source/seq, so a resent event keeps its id."""
+    """Return the event as a dictionary for JSON. The id is derived from source and seq: a resent event keeps its id."""
     return _status_document(event) if isinstance(event, StatusEvent) else _emotion_document(event)
 
 
@@ -55,7 +59,7 @@ def _emotion_document(event: EmotionEvent) -> dict[str, Any]:
 def _status_document(event: StatusEvent) -> dict[str, Any]:
     return {
         "specversion": "1.0",
-        "id": f"{event.source}/status/{event.seq}",  # statuses are counted apart from emotion events
+        "id": f"{event.source}/status/{event.seq}",  # emotion and status events are numbered separately
         "source": event.source,
         "type": STATUS_V1,
         "time": event.time_utc,
@@ -79,19 +83,33 @@ def _status_document(event: StatusEvent) -> dict[str, Any]:
 
 
 def to_json(event: EmotionEvent | StatusEvent) -> str:
-    """Return the event as one line of JSON, without the line's end."""
+    """Return the event as one line of JSON, without a newline. Any thread may call it."""
     return _JSON_CACHE.serialize(event)
 
 
+def emotion_schema(labels: Sequence[str] = LABELS) -> dict[str, Any]:
+    """Return the published schema, with its eight labels replaced by `labels`."""
+    schema: dict[str, Any] = json.loads((SCHEMA_DIR / f"{EMOTION_V1}.schema.json").read_text(encoding="utf-8"))
+    if tuple(labels) == LABELS:
+        return schema
+    probabilities = schema["$defs"]["probabilities"]
+    probability = probabilities["properties"][LABELS[0]]
+    probabilities["properties"] = dict.fromkeys(labels, probability)
+    probabilities["required"] = list(labels)
+    probabilities["description"] = "The probability of each label of the bundle that bundle_id identifies."
+    relabelled: dict[str, Any] = json.loads(json.dumps(schema).replace(json.dumps(list(LABELS)), json.dumps(list(labels))))
+    return relabelled
+
+
 class _JsonCache:
-    """Every sink asks for the same event, one after the other: its line is made once. Any thread may ask."""
+    """Serialises an event once, although each sink requests it. Caches the newest event; thread-safe."""
 
     def __init__(self) -> None:
         self._encode = json.JSONEncoder(separators=(",", ":")).encode
         self._newest: tuple[EmotionEvent | StatusEvent | None, str] = (None, "")
 
     def serialize(self, event: EmotionEvent | StatusEvent) -> str:
-        newest, line = self._newest  # one tuple, so that no thread sees half of a change
+        newest, line = self._newest  # one tuple: another thread may replace it
         if newest is not event:
             line = self._encode(to_document(event))
             self._newest = (event, line)

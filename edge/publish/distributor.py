@@ -1,4 +1,4 @@
-"""Hands every event to every sink, and a status once a second to those that are wanted to tell how the run goes."""
+"""Distributes the events of one stream to its sinks, and a status event once a second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from moodring.types import EmotionEvent, SinkState
 
 
 class SpoolingSink(Protocol):
-    """A sink that keeps on disk what it could not deliver yet."""
+    """A sink that stores undelivered events on disk."""
 
     @property
     def connected(self) -> bool: ...
@@ -29,7 +29,7 @@ class SpoolingSink(Protocol):
 
 
 class SinkGroup:
-    """Outlets that are opened and closed together: all at once, so that they take no longer than the slowest."""
+    """Opens and closes several sinks. They close in parallel: the group takes as long as the slowest sink."""
 
     def __init__(self, isolated_sinks: Sequence[QueuedSink | DirectSink]) -> None:
         self._isolated_sinks = tuple(isolated_sinks)
@@ -47,9 +47,11 @@ class SinkGroup:
 
 
 class Distributor:
-    """Publishes one stream. `direct` sinks are written to at once and end the run where they fail.
+    """Publishes the events of one stream to all its sinks.
 
-    An outlet neither waits nor fails; those `shared` with other streams are opened and closed by whoever shares them.
+    `fail_fast` sinks are called directly; an error of theirs ends the run. `isolated_sinks` belong to this stream: the
+    distributor opens and closes them. `shared_sinks` also serve other streams: the caller opens and closes them. `spooling` is
+    the sink behind the isolated sink "mqtt". `with_status` adds status events.
     """
 
     def __init__(
@@ -83,9 +85,10 @@ class Distributor:
         self._exit_stack.close()
 
     def publish(self, event: EmotionEvent) -> None:
+        """Publish an event to all sinks, and a status event if one is due. Raises the error of a fail-fast sink."""
         start_ns = self._clock.now_ns()
         self._telemetry.record(event)
-        with Uninterrupted():  # every sink is given it, or none
+        with Uninterrupted():  # an interrupt must not split the sinks: all of them get the event
             for sink in self._all_sinks:
                 sink.publish(event)
         self._telemetry.histograms["publish"].add(self._clock.now_ns() - start_ns)
@@ -95,7 +98,7 @@ class Distributor:
                 sink.publish(status)
 
     def sinks(self) -> dict[str, SinkState]:
-        """Return what became of the events of each sink that has a queue."""
+        """Return the counters of each sink that is not fail-fast, by name."""
         return {sink.name: self._state(sink) for sink in self._reported_sinks}
 
     def _state(self, sink: QueuedSink | DirectSink) -> SinkState:

@@ -1,4 +1,4 @@
-"""Events as JSON lines, to a file or standard output; every line is written whole, whatever happens to the disk."""
+"""Events as JSON lines, to a file or standard output. Only complete lines remain in the file, even after a full disk."""
 
 from __future__ import annotations
 
@@ -13,25 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moodring.errors import PublishError
-from moodring.publish.base import Event
+from moodring.publish.base import BYTES_PER_MB, S_PER_H, Event, ReaderGoneError
 from moodring.publish.cloudevents import to_json
 from moodring.types import Fsync, StatusEvent
 
-BYTES_PER_MB = 1_000_000
-S_PER_H = 3600.0
-LINE_PREFIX = b'{"specversion"'  # how a line of ours begins
+LINE_PREFIX = b'{"specversion"'  # the start of every event line
 MAX_LINE_BYTES = 65536
-
-
-class ReaderGoneError(PublishError):
-    """Whoever read standard output has closed it (as `head` does): not a failure of ours."""
-
-    exit_code = 0
 
 
 @dataclass(frozen=True, slots=True)
 class FilePolicy:
-    """When a new file is begun (0: never), how many old ones are kept (0: all), when it is flushed to the disk itself."""
+    """How an event file is written.
+
+    `rotate_mb` and `rotate_h` are the size and age at which a new file starts (0: never), `keep_files` is how many old files
+    remain (0: all), `fsync` is when the file is flushed to the disk, `status` adds status events.
+    """
 
     rotate_mb: float = 0.0
     rotate_h: float = 0.0
@@ -41,9 +37,11 @@ class FilePolicy:
 
 
 class JsonLines:
-    """Writes to a path, or to standard output for `-`. An existing file is appended to.
+    """Appends events to the file `path`, or writes them to standard output for `-`.
 
-    A full disk is a PublishError and leaves no half line: the same event may be given again once there is room.
+    A full disk raises PublishError and leaves no partial line: `publish` can be called again with the same event.
+
+    `wall_s` returns the time in seconds since the epoch, for rotation.
     """
 
     def __init__(self, path: str, policy: FilePolicy | None = None, wall_s: Callable[[], float] = time.time) -> None:
@@ -53,7 +51,7 @@ class JsonLines:
         self._wall_s = wall_s
         self._fd = -1
         if path == "-" and sys.stdout is None:
-            raise PublishError(f"events cannot be written to {self.name}: it is closed")
+            raise PublishError(f"events cannot be written to {self.name}: it is closed; write to a file with --events FILE")
         self._open()
 
     def _open(self) -> None:
@@ -71,7 +69,7 @@ class JsonLines:
         self._opened_s = self._flushed_s = self._wall_s()
 
     def _repair_tail(self) -> None:
-        """Cut off a line of ours that a killed process left half written; end any other text properly."""
+        """Remove an incomplete event line that a killed process left; end other text with a newline."""
         size = os.fstat(self._fd).st_size
         partial_line = _last_line(self._path, size) if self._path and size else b""
         if partial_line.startswith(LINE_PREFIX):
@@ -80,19 +78,19 @@ class JsonLines:
             os.write(self._fd, b"\n")
 
     def publish(self, event: Event) -> None:
-        """Write one line at once, so that a reader never waits for a buffer to fill."""
+        """Write one line, unbuffered. Raises PublishError; ReaderGoneError if the reader closed standard output."""
         if isinstance(event, StatusEvent) and not self._policy.status:
             return
         line = (to_json(event) + "\n").encode()
         try:
-            if self._fd < 0:  # what rotation could not open again
+            if self._fd < 0:  # the last rotation could not open the new file
                 self._open()
             if self._is_file and self._is_rotation_due(len(line)):
                 self._rotate()
             self._write(line)
             self._flush()
         except BrokenPipeError as error:
-            raise ReaderGoneError(f"the reader of {self.name} has gone; stopping") from error
+            raise ReaderGoneError(f"the reader closed {self.name}; stopping") from error
         except OSError as error:
             raise PublishError(f"events cannot be written to {self.name}: {error.strerror}") from error
 
@@ -124,7 +122,7 @@ class JsonLines:
         return size > 0 and (too_big or too_old)
 
     def _rotate(self) -> None:
-        """Give the file the time as a part of its name, begin a new one, and remove the oldest beyond those to keep."""
+        """Rename the file to a name with the time, open a new one, and delete the oldest beyond `keep_files`."""
         assert self._path is not None  # noqa: S101  for the type checker
         stamp = dt.datetime.fromtimestamp(self._wall_s(), dt.UTC).strftime("%Y%m%dT%H%M%S.%f")
         self._path.rename(self._path.with_name(f"{self._path.stem}-{stamp}Z{self._path.suffix}"))
@@ -145,7 +143,7 @@ class JsonLines:
 
 
 def _last_line(path: Path, size: int) -> bytes:
-    """Return what follows the last line's end, as far as it is ours to read."""
+    """Return the bytes after the last newline; nothing if the file cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, size - MAX_LINE_BYTES))

@@ -1,6 +1,6 @@
-"""Lab Streaming Layer outlets: one stream of probabilities, one of markers, both stamped with the capture time.
+"""Lab Streaming Layer (LSL) sink: a stream of probabilities and a stream of markers, both stamped with the capture time.
 
-The library announces streams on the local network; it is loaded only where `lsl.enabled` says so.
+pylsl announces its streams on the local network. It is loaded only if `lsl.enabled` is true.
 """
 
 from __future__ import annotations
@@ -22,17 +22,23 @@ OFFSET_READINGS = 5
 
 
 def load_pylsl() -> Any:
-    """Import the library, or say which extra brings it."""
+    """Return the module pylsl. Raises UsageError if pylsl or liblsl is not installed."""
     try:
         return importlib.import_module("pylsl")
     except ModuleNotFoundError as error:
         raise UsageError("the Lab Streaming Layer needs pylsl: pip install 'moodring[lsl]'") from error
-    except (RuntimeError, OSError) as error:  # pylsl without its own library
-        raise UsageError("pylsl does not find liblsl; install it (see https://labstreaminglayer.readthedocs.io)") from error
+    except (RuntimeError, OSError) as error:  # pylsl is installed, but not liblsl
+        raise UsageError(
+            "pylsl does not find the library liblsl: install it (https://labstreaminglayer.readthedocs.io)"
+        ) from error
 
 
 class LslSink:
-    """Each event is a sample, a probability a label (NaN where there is no answer); each change of label or state a marker."""
+    """Publishes each emotion event as a sample and each change of label or state as a marker.
+
+    A sample has one float32 channel for each label: its probability, NaN without a result. Both streams carry the capture time
+    in the LSL clock. `source_id` identifies the streams to LSL recorders across restarts.
+    """
 
     def __init__(self, name: str, source_id: str, labels: Sequence[str] = LABELS) -> None:
         self._lsl = load_pylsl()
@@ -45,6 +51,7 @@ class LslSink:
         self._last_marker: str | None = None
 
     def open(self) -> None:
+        """Announce both streams."""
         lsl = self._lsl
         info = lsl.StreamInfo(
             self._name, "Expression", len(self._labels), lsl.IRREGULAR_RATE, lsl.cf_float32, f"{self._source_id}/probabilities"
@@ -64,8 +71,8 @@ class LslSink:
         self._marker_outlet = lsl.StreamOutlet(markers)
 
     def _measure_offset_s(self) -> float:
-        """Return the library's clock less ours, from the reading that took the shortest time."""
-        readings = []
+        """Return the LSL clock minus the monotonic clock, in seconds, from the reading that took the shortest time."""
+        readings = []  # (duration in ns, offset in s)
         for _ in range(OFFSET_READINGS):
             before_ns = time.monotonic_ns()
             lsl_clock_s = self._lsl.local_clock()
@@ -85,5 +92,5 @@ class LslSink:
             self._last_marker = marker
 
     def close(self) -> None:
-        """Withdraw both streams; the library does so when its outlets are forgotten."""
+        """Withdraw both streams. pylsl does so when its outlets are garbage-collected."""
         self._probability_outlet = self._marker_outlet = None

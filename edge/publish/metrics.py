@@ -1,8 +1,8 @@
-"""Metrics for Prometheus and two pages for whoever watches over a service, on loopback unless configured otherwise.
+"""HTTP server with Prometheus metrics and two health checks. It listens on loopback unless configured otherwise.
 
-/metrics   latency histograms, counters, drops by reason, device states, event age, spool depth
-/healthz   200 while the run lives: events are made; 503 with the reason otherwise
-/readyz    200 while data flows: that, and a device that works
+/metrics   latency histograms, counters, drops by reason, device states, event age, queue and spool lengths
+/healthz   200 while events are published; otherwise 503 with the reason
+/readyz    200 while events are published and at least one device works; otherwise 503 with the reason
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from moodring.errors import PublishError, UsageError
-from moodring.publish.base import Event
+from moodring.publish.base import DEVICE_STATES
 from moodring.telemetry import BOUNDS_S, Histogram, Telemetry
 from moodring.types import SinkState
 
-DEVICE_STATES = ("ok", "lost", "muted", "absent")
 CLIENT_TIMEOUT_S = 5.0
+
+Response = tuple[int, str, bytes]  # status code, content type, body
+NOT_FOUND: Response = (404, "text/plain", b"not found; the paths are /metrics, /healthz and /readyz\n")
 
 
 def load_prometheus(name: str = "prometheus_client") -> Any:
-    """Import the library, or say which extra brings it."""
+    """Return the module `name` of prometheus_client. Raises UsageError if it is not installed."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -31,18 +33,21 @@ def load_prometheus(name: str = "prometheus_client") -> Any:
 
 
 class Health:
-    """Judges a run from outside: `too_old_s` without an event is not alive. Every stream must be well."""
+    """Liveness and readiness of a run. All streams must be healthy.
+
+    A stream is live if its last event is at most `max_age_s` old, in seconds. It is ready if it is live and a device works.
+    """
 
     def __init__(self, streams: Mapping[str, Telemetry], max_age_s: float) -> None:
         self._streams = dict(streams)
         self._max_age_s = max_age_s
 
     def liveness_fault(self) -> str | None:
-        """Return what is wrong, or None."""
+        """Return why the run is not live, or None."""
         return self._first_fault(self._liveness_fault_of)
 
     def readiness_fault(self) -> str | None:
-        """Return why no data flows, or None."""
+        """Return why the run is not ready, or None."""
         return self._first_fault(self._readiness_fault_of)
 
     def _first_fault(self, check: Callable[[Telemetry], str | None]) -> str | None:
@@ -64,9 +69,10 @@ class Health:
 
 
 class Collector:
-    """Turns what the run knows into metric families at each scrape; keeps nothing of its own.
+    """Collector of prometheus_client: reads the telemetry and the sink counters at each scrape and stores nothing.
 
-    Where there are several streams, every sample carries the label `stream`.
+    `streams` maps a stream name to its telemetry and a function that returns its sinks by name. With several streams, every
+    sample has the label `stream`.
     """
 
     def __init__(self, streams: Mapping[str, tuple[Telemetry, Callable[[], dict[str, SinkState]]]]) -> None:
@@ -76,22 +82,22 @@ class Collector:
         self._labels = ["stream"] if len(self._streams) > 1 else []
 
     def collect(self) -> Iterator[Any]:
-        core, labels = self._core, self._labels
-        latency = core.HistogramMetricFamily(
+        """Yield the metric families of all streams."""
+        yield from self._pipeline_families()
+        yield from self._sink_families()
+
+    def _pipeline_families(self) -> Iterator[Any]:
+        latency = self._core.HistogramMetricFamily(
             "moodring_stage_latency_seconds",
-            "How long a stage takes; capture_to_event from capture to event.",
-            labels=[*labels, "stage"],
+            "Duration of each stage; capture_to_event runs from capture to publication.",
+            labels=[*self._labels, "stage"],
         )
-        processed = self._counter("moodring_processed", "What the pipeline took in and made, by kind.", "kind")
-        dropped = self._counter("moodring_dropped", "What was captured and not used, by reason.", "reason")
-        devices = self._gauge("moodring_device_state", "1 for the state a device is in.", "device", "state")
+        processed = self._counter("moodring_processed", "Frames, samples, windows and events processed, by kind.", "kind")
+        dropped = self._counter("moodring_dropped", "Captured data that was not processed, by reason.", "reason")
+        devices = self._gauge("moodring_device_state", "1 for the current state of a device, otherwise 0.", "device", "state")
         age = self._gauge("moodring_event_age_seconds", "Time since the last event.")
-        published = self._counter("moodring_published", "Events a sink took.", "sink")
-        lost = self._counter("moodring_sink_dropped", "Events a sink lost.", "sink", "reason")
-        waiting = self._gauge("moodring_sink_waiting", "Events that wait.", "sink", "where")
-        connected = self._gauge("moodring_sink_connected", "Whether the other side answers.", "sink")
-        for name, (telemetry, sinks) in self._streams.items():
-            stream_label = [name] if labels else []
+        for name, (telemetry, _) in self._streams.items():
+            stream_label = self._stream_label(name)
             for stage, histogram in telemetry.histograms.items():
                 latency.add_metric([*stream_label, stage], _cumulative_buckets(histogram), histogram.sum_s)
             _add_all(processed, stream_label, telemetry.counters())
@@ -103,17 +109,28 @@ class Collector:
             age_s = telemetry.event_age_s()
             if age_s is not None:
                 age.add_metric(stream_label, age_s)
-            for sink, sink_state in sinks().items():
-                published.add_metric([*stream_label, sink], sink_state.published)
-                _add_all(
-                    lost,
-                    [*stream_label, sink],
-                    {"queue_full": sink_state.dropped, "failed": sink_state.failed, "spool_cap": sink_state.spool_dropped},
-                )
-                _add_all(waiting, [*stream_label, sink], {"queue": sink_state.queued, "spool": sink_state.spooled})
-                if sink_state.connected is not None:
-                    connected.add_metric([*stream_label, sink], float(sink_state.connected))
-        yield from (latency, processed, dropped, devices, age, published, lost, waiting, connected)
+        yield from (latency, processed, dropped, devices, age)
+
+    def _sink_families(self) -> Iterator[Any]:
+        published = self._counter("moodring_published", "Events that a sink accepted.", "sink")
+        lost = self._counter("moodring_sink_dropped", "Events that a sink lost, by reason.", "sink", "reason")
+        waiting = self._gauge(
+            "moodring_sink_waiting", "Undelivered events in the queue or the spool of a sink.", "sink", "where"
+        )
+        connected = self._gauge("moodring_sink_connected", "1 while a sink is connected to its server, otherwise 0.", "sink")
+        for name, (_, sinks) in self._streams.items():
+            for sink, state in sinks().items():
+                labels = [*self._stream_label(name), sink]
+                published.add_metric(labels, state.published)
+                reasons = {"queue_full": state.dropped, "failed": state.failed, "spool_cap": state.spool_dropped}
+                _add_all(lost, labels, reasons)
+                _add_all(waiting, labels, {"queue": state.queued, "spool": state.spooled})
+                if state.connected is not None:
+                    connected.add_metric(labels, float(state.connected))
+        yield from (published, lost, waiting, connected)
+
+    def _stream_label(self, name: str) -> list[str]:
+        return [name] if self._labels else []
 
     def _counter(self, name: str, text: str, *labels: str) -> Any:
         return self._core.CounterMetricFamily(name, text, labels=[*self._labels, *labels])
@@ -128,6 +145,7 @@ def _add_all(family: Any, labels: list[str], values: dict[str, int]) -> None:
 
 
 def _cumulative_buckets(histogram: Histogram) -> list[tuple[str, int]]:
+    """Return the upper bound of each bucket, as text, with the number of durations up to it."""
     total, buckets = 0, []
     for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), tuple(histogram.counts), strict=True):
         total += count
@@ -136,7 +154,7 @@ def _cumulative_buckets(histogram: Histogram) -> list[tuple[str, int]]:
 
 
 class MetricsServer:
-    """Serves the three pages from a thread of its own; a sink only in that it opens and closes with the others."""
+    """Serves the three paths from its own thread."""
 
     def __init__(self, host: str, port: int, collector: Collector, health: Health) -> None:
         self._prometheus = load_prometheus()
@@ -148,11 +166,12 @@ class MetricsServer:
 
     @property
     def port(self) -> int:
+        """The port that the server listens on; before `open`, the configured port."""
         return self._server.server_address[1] if self._server else self._address[1]
 
     def open(self) -> None:
-        """Listen; PublishError where the port is taken or not permitted."""
-        routes: dict[str, Callable[[], tuple[int, str, bytes]]] = {
+        """Start to listen. Raises PublishError if the port is in use or not permitted."""
+        routes: dict[str, Callable[[], Response]] = {
             "/metrics": self._metrics,
             "/healthz": lambda: _health_response(self._health.liveness_fault()),
             "/readyz": lambda: _health_response(self._health.readiness_fault()),
@@ -164,11 +183,8 @@ class MetricsServer:
             raise PublishError(f"metrics cannot be served on {where}: {error.strerror}; change metrics.port") from error
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
 
-    def _metrics(self) -> tuple[int, str, bytes]:
+    def _metrics(self) -> Response:
         return 200, self._prometheus.CONTENT_TYPE_LATEST, self._prometheus.generate_latest(self._registry)
-
-    def publish(self, event: Event) -> None:
-        """Nothing: each scrape looks for itself."""
 
     def close(self) -> None:
         if self._server is not None:
@@ -181,11 +197,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
 
-def _health_response(fault: str | None) -> tuple[int, str, bytes]:
+def _health_response(fault: str | None) -> Response:
     return (503 if fault else 200), "text/plain; charset=utf-8", f"{fault or 'ok'}\n".encode()
 
 
-def _handler(routes: dict[str, Callable[[], tuple[int, str, bytes]]]) -> type[BaseHTTPRequestHandler]:
+def _handler(routes: dict[str, Callable[[], Response]]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = CLIENT_TIMEOUT_S
         server_version = "moodring"
@@ -193,14 +209,14 @@ def _handler(routes: dict[str, Callable[[], tuple[int, str, bytes]]]) -> type[Ba
 
         def do_GET(self) -> None:
             route = routes.get(self.path.split("?", maxsplit=1)[0])
-            code, kind, body = route() if route else (404, "text/plain", b"there are /metrics, /healthz and /readyz\n")
+            code, content_type, body = route() if route else NOT_FOUND
             self.send_response(code)
-            self.send_header("Content-Type", kind)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing: a scrape every few seconds is no news."""
+            """Log no requests: a scrape arrives every few seconds."""
 
     return Handler

@@ -1,6 +1,7 @@
-"""A sink in a thread of its own behind a bounded queue: slow or dead, it delays neither the pipeline nor another sink.
+"""Sinks isolated from the pipeline: `QueuedSink` adds a thread and a bounded queue, `DirectSink` catches errors only.
 
-A sink that by its nature never waits needs neither: the time it takes is shorter than waking a thread.
+A slow or failed sink delays neither the pipeline nor another sink. A sink that never blocks needs no thread: its work takes
+less time than waking one.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from collections.abc import Callable
 
 from moodring.buffers import BoundedQueue
 from moodring.errors import PublishError
-from moodring.publish.base import Event, Publisher
-from moodring.publish.jsonl import ReaderGoneError
+from moodring.publish.base import Event, Publisher, ReaderGoneError
+from moodring.publish.fault_log import FaultLog
 
-QUEUE_EVENTS = 500  # events: most of two minutes at five a second
+QUEUE_EVENTS = 500  # events: 100 s at five a second
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.25, 5.0
-CLOSE_TIMEOUT_S = 4.0  # for what still waits in the queue, and for the sink's own farewell; a service is killed after five
+CLOSE_TIMEOUT_S = 4.0  # to deliver the queue and close the sink; the service manager kills moodring after 5 s
 
 
 class QueuedSink:
-    """Hands events to one sink. What the sink refuses is tried again until the queue drops it; every drop is counted.
+    """Delivers events to one sink from its own thread. Retries an event that the sink refuses.
 
-    Given = published + dropped + failed + waiting. `wait_s` is how long `publish` may wait for room: 0 live, where time does
-    not stand still; more where a recording is read, which can wait.
+    The queue drops its oldest event when it is full. Enqueued = published + dropped + failed + pending.
+
+    `wait_s` is how long `publish` waits for space in the queue, in seconds: 0 for a live run, more for a recording.
     """
 
     def __init__(
@@ -31,10 +33,10 @@ class QueuedSink:
         self.name = name
         self.published = 0
         self.failed = 0
-        self.fault: str | None = None
-        self._fatal_error: PublishError | None = None
+        self._fatal_error: ReaderGoneError | None = None
         self._sink = sink
         self._log = log
+        self._fault_log = FaultLog(log)
         self._wait_s = wait_s
         self._queue: BoundedQueue[Event] = BoundedQueue(capacity)
         self._closing = threading.Event()
@@ -52,23 +54,26 @@ class QueuedSink:
         self._thread.start()
 
     def publish(self, event: Event) -> None:
-        """Leave the event for the sink; raises what ended the sink for good, such as a reader that has gone."""
+        """Enqueue the event. Raises ReaderGoneError if the reader of the sink has gone."""
         if self._fatal_error is not None:
             raise self._fatal_error
         self._queue.put(event, self._wait_s)
 
     def begin_close(self) -> None:
-        """Take no more events; the sink gets what waits and is closed, in its own time."""
+        """Start to close, without waiting: the thread delivers the queued events, then closes the sink."""
         self._closing.set()
         self._queue.close()
 
     def close(self) -> None:
-        """Finish, and wait for it, for a few seconds at most."""
+        """Deliver the queued events and close the sink. Waits for at most `CLOSE_TIMEOUT_S`."""
         self.begin_close()
         if self._thread.is_alive():
             self._thread.join(CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
-            self._log(f"{self.name} does not answer; {self.pending} events were left behind")
+            self._log(
+                f"{self.name}: not closed within {CLOSE_TIMEOUT_S:g} s: moodring stops without it; "
+                f"queued events lost: {self.pending}"
+            )
 
     def _run(self) -> None:
         try:
@@ -85,28 +90,22 @@ class QueuedSink:
             except ReaderGoneError as error:
                 self._fatal_error = error
             except PublishError as error:
-                self._log_fault(str(error))
+                self._fault_log.report(str(error))
                 if self._closing.wait(wait_s):
                     break
                 wait_s = min(2 * wait_s, BACKOFF_MAX_S)
-            except Exception as error:  # noqa: BLE001  the supervision boundary: one event is lost, the sink lives on
-                self._log_fault(f"a bug in publishing to {self.name} lost an event: {error!r}")
+            except Exception as error:  # noqa: BLE001  the supervision boundary: the event is lost, the thread continues
+                self._fault_log.report(_bug(self.name, error))
                 break
             else:
                 self.published += 1
-                self._log_fault(None)
+                self._fault_log.clear(_recovered(self.name))
                 return
         self.failed += 1
 
-    def _log_fault(self, fault: str | None) -> None:
-        """Log a trouble when it begins and when it is over, not at every try."""
-        if fault != self.fault:
-            self._log(fault or f"{self.name}: publishing again")
-        self.fault = fault
-
 
 class DirectSink:
-    """Hands events to one sink that never waits, at once and in the caller's thread. Given = published + failed."""
+    """Delivers events to one sink that never blocks, in the caller's thread. Given = published + failed."""
 
     dropped = 0
     pending = 0
@@ -116,28 +115,35 @@ class DirectSink:
         self.published = 0
         self.failed = 0
         self._sink = sink
-        self._log = log
-        self._fault: str | None = None
+        self._fault_log = FaultLog(log)
 
     def open(self) -> None:
-        """Nothing: the sink is open already."""
+        """Do nothing: the sink is already open."""
 
     def publish(self, event: Event) -> None:
-        fault = None
+        """Deliver the event. A failure is counted and logged, never raised."""
         try:
             self._sink.publish(event)
-            self.published += 1
         except PublishError as error:
-            fault = str(error)
-        except Exception as error:  # noqa: BLE001  the supervision boundary: one event is lost, the run goes on
-            fault = f"a bug in publishing to {self.name} lost an event: {error!r}"
-        self.failed += fault is not None
-        if fault != self._fault:
-            self._log(fault or f"{self.name}: publishing again")
-        self._fault = fault
+            self.failed += 1
+            self._fault_log.report(str(error))
+        except Exception as error:  # noqa: BLE001  the supervision boundary: the event is lost, the run continues
+            self.failed += 1
+            self._fault_log.report(_bug(self.name, error))
+        else:
+            self.published += 1
+            self._fault_log.clear(_recovered(self.name))
 
     def begin_close(self) -> None:
-        """Nothing: no event waits."""
+        """Do nothing: there is no queue."""
 
     def close(self) -> None:
         self._sink.close()
+
+
+def _bug(name: str, error: Exception) -> str:
+    return f"{name}: unexpected error {error!r}: moodring drops the event; please report this bug"
+
+
+def _recovered(name: str) -> str:
+    return f"{name}: publishing resumed"

@@ -1,4 +1,4 @@
-"""A small live panel for people: what face, voice and both together suggest, and how sure and how fast."""
+"""A live terminal panel: label and probability of face, voice and their fusion, with age and latency."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from moodring.types import BranchView, EmotionEvent
 BAR_WIDTH = 24
 STATE_TEXTS = {
     "ok": "",
-    "no_signal": "no camera and no microphone answer",
-    "no_face": "no face in view, nobody speaks",
-    "no_speech": "nobody speaks",
+    "no_signal": "no camera and no microphone",
+    "no_face": "no face in view, no speech",
+    "no_speech": "no speech",
 }
 COLORS = {
     "angry": "red", "disgust": "green", "fear": "magenta", "happy": "yellow", "sad": "blue", "surprise": "bright_cyan",
@@ -28,7 +28,7 @@ COLORS = {
 
 
 class TerminalView:
-    """Redraws one panel for every event. `level_dbfs` tells the sound level of the moment."""
+    """Draws one panel and updates it with each emotion event. `level_dbfs` returns the current sound level."""
 
     def __init__(self, title: str, level_dbfs: Callable[[], float], console: Console | None = None) -> None:
         self._title = title
@@ -45,7 +45,7 @@ class TerminalView:
 
 
 def panel(event: EmotionEvent, title: str, level_dbfs: float) -> Panel:
-    """Draw one event."""
+    """Return the panel of one event."""
     table = Table.grid(padding=(0, 2))
     table.add_column(width=8)
     table.add_column(width=9)
@@ -65,11 +65,12 @@ def panel(event: EmotionEvent, title: str, level_dbfs: float) -> Panel:
 
 
 def _color(label: str) -> str:
-    """Return the colour of one of our labels; those of others have none of their own."""
+    """Return the colour of a label: white for the labels of a custom model."""
     return COLORS.get(label, "white")
 
 
 def bar(fraction: float, color: str) -> Text:
+    """Return a horizontal bar with its percentage, for a fraction in [0, 1]."""
     filled = round(fraction * BAR_WIDTH)
     text = Text("█" * filled, style=color)
     text.append("░" * (BAR_WIDTH - filled), style="dim")
@@ -79,7 +80,7 @@ def bar(fraction: float, color: str) -> Text:
 
 def _branch(view: BranchView | None, used: bool, device: str) -> tuple[Text, Text, Text]:
     if view is None:
-        return Text("-"), Text(""), Text({"ok": "", "absent": "not there"}.get(device, device), style="dim")
+        return Text("-"), Text(""), Text("" if device == "ok" else device, style="dim")
     note = f"{view.age_ms:4.0f} ms old" if used else "not usable"
     color = _color(view.label) if used else "dim"
     return Text(view.label, style=color), bar(view.probabilities[view.label], color), Text(note, style="dim")

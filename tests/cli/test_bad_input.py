@@ -317,7 +317,7 @@ def test_a_closed_pipe_is_not_a_failure(configured, talking_face: Path):
     stderr = writer.stderr.read()
     assert writer.wait(timeout=30) == 0
     assert json.loads(first)["data"]["seq"] == 0
-    assert stderr.splitlines() == ["moodring: the reader of standard output has gone; stopping"]
+    assert stderr.splitlines() == ["moodring: the reader closed standard output; stopping"]
 
 
 def test_a_standard_output_that_is_closed_at_the_start(configured, talking_face: Path):

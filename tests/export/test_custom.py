@@ -20,7 +20,7 @@ from moodring.export import run
 from moodring.export.custom import read_custom_models
 from moodring.features.face.crop import normalize_crops
 from moodring.inference.bundle import load
-from moodring.publish.schema import emotion_schema
+from moodring.publish.cloudevents import emotion_schema
 
 MOODS = ["bored", "delighted", "frustrated", "puzzled", "calm"]
 NETWORKS = """

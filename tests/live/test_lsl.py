@@ -1,4 +1,4 @@
-"""The Lab Streaming Layer, received by the library's own inlet."""
+"""The Lab Streaming Layer sink, received with the inlets of pylsl."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ import pytest
 
 from moodring.labels import LABELS
 from moodring.publish.lsl import LslSink
-from tests.publish.test_events import EVENT, SILENT
+from tests.support.example_events import EVENT, NO_FACE_EVENT
 
 pylsl = pytest.importorskip("pylsl", reason="no pylsl: pip install 'moodring[lsl]'", exc_type=Exception)
 pytestmark = pytest.mark.live
 
-WITHIN_S = 0.005
+TOLERANCE_S = 0.005
 
 
 @pytest.fixture
-def source() -> str:
+def source_id() -> str:
     return f"moodring/test/{uuid.uuid4().hex}"
 
 
-def inlet(source_id: str) -> object:
+def open_inlet(source_id: str) -> object:
     found = pylsl.resolve_byprop("source_id", source_id, timeout=10)
     if not found:
-        pytest.skip("no multicast on this machine: LSL finds no stream")
-    opened = pylsl.StreamInlet(found[0])
-    opened.open_stream(timeout=10)
-    return opened
+        pytest.skip("LSL finds no stream: this machine has no multicast")
+    inlet = pylsl.StreamInlet(found[0])
+    inlet.open_stream(timeout=10)
+    return inlet
 
 
-def test_probabilities_and_markers_carry_the_time_of_capture(source: str):
-    sink = LslSink("moodring test", source)
+def test_samples_and_markers_carry_the_capture_time(source_id: str):
+    sink = LslSink("moodring test", source_id)
     sink.open()
-    probabilities, markers = inlet(f"{source}/probabilities"), inlet(f"{source}/markers")
-    captured_ns = [time.monotonic_ns() - 1_000_000_000 + index * 200_000_000 for index in range(5)]
-    said = {label: (index + 1) / 36 for index, label in enumerate(LABELS)}
+    probabilities, markers = open_inlet(f"{source_id}/probabilities"), open_inlet(f"{source_id}/markers")
+    capture_times_ns = [time.monotonic_ns() - 1_000_000_000 + index * 200_000_000 for index in range(5)]
+    values_by_label = {label: (index + 1) / 36 for index, label in enumerate(LABELS)}
     labels = ["happy", "happy", "sad", None, "sad"]
-    for capture_time_ns, label in zip(captured_ns, labels, strict=True):
-        event = dataclasses.replace(EVENT, label=label, probabilities=said) if label else SILENT
+    for capture_time_ns, label in zip(capture_times_ns, labels, strict=True):
+        event = dataclasses.replace(EVENT, label=label, probabilities=values_by_label) if label else NO_FACE_EVENT
         sink.publish(dataclasses.replace(event, capture_time_ns=capture_time_ns))
-    got = [probabilities.pull_sample(timeout=10) for _ in range(5)]
-    for (values, stamp_s), capture_time_ns, label in zip(got, captured_ns, labels, strict=True):
-        assert abs(stamp_s - capture_time_ns / 1e9) < WITHIN_S  # on this system LSL's clock is the monotonic one
-        assert values == pytest.approx(list(said.values())) if label else all(map(math.isnan, values))
-    marked = [markers.pull_sample(timeout=10) for _ in range(4)]
-    assert [values[0] for values, _ in marked] == ["happy", "sad", "no_face", "sad"]
+    samples = [probabilities.pull_sample(timeout=10) for _ in range(5)]
+    for (values, stamp_s), capture_time_ns, label in zip(samples, capture_times_ns, labels, strict=True):
+        assert abs(stamp_s - capture_time_ns / 1e9) < TOLERANCE_S  # on this system the LSL clock is the monotonic clock
+        assert values == pytest.approx(list(values_by_label.values())) if label else all(map(math.isnan, values))
+    marker_samples = [markers.pull_sample(timeout=10) for _ in range(4)]
+    assert [values[0] for values, _ in marker_samples] == ["happy", "sad", "no_face", "sad"]
     channel, names = probabilities.info(timeout=10).desc().child("channels").child("channel"), []
     while not channel.empty():
         names.append(channel.child_value("label"))

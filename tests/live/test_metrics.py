@@ -1,4 +1,4 @@
-"""The three pages, as Prometheus and a service manager would ask for them."""
+"""The metrics server: Prometheus metrics and the two health checks, over HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from moodring.errors import PublishError
 from moodring.publish.metrics import Collector, Health, MetricsServer
 from moodring.telemetry import Telemetry
 from moodring.types import SinkState
-from tests.publish.test_events import EVENT
+from tests.support.example_events import EVENT
 
 pytest.importorskip("prometheus_client", reason="no prometheus_client: pip install 'moodring[metrics]'")
 pytestmark = pytest.mark.live
@@ -26,19 +26,19 @@ def sinks() -> dict[str, SinkState]:
     return {"mqtt": SinkState(10, 1, 2, 3, spooled=4, spool_dropped=5, connected=False), "jsonl": SinkState(16, 0, 0, 0)}
 
 
-class Run:
+class FakeRun:
     def __init__(self) -> None:
         self.clock = SimulatedClock(NS_PER_S)
         self.telemetry = Telemetry(
             self.clock, counters=lambda: {"frames_seen": 30}, dropped=lambda: {"damaged_packets": 7}, level_dbfs=lambda: -20.0
         )
 
-    def event(self, **changes: object) -> None:
+    def record_event(self, **changes: object) -> None:
         self.telemetry.record(dataclasses.replace(EVENT, **changes))
 
 
 @contextmanager
-def served(run: Run) -> Iterator[MetricsServer]:
+def serve(run: FakeRun) -> Iterator[MetricsServer]:
     server = MetricsServer("127.0.0.1", 0, Collector({"live": (run.telemetry, sinks)}), Health({"live": run.telemetry}, 2.0))
     server.open()
     try:
@@ -50,34 +50,34 @@ def served(run: Run) -> Iterator[MetricsServer]:
 
 def get(server: MetricsServer, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=5) as response:
+            return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
 
 
-def test_health_follows_the_run():
-    run = Run()
-    with served(run) as server:
+def test_health_checks_follow_events_and_devices():
+    run = FakeRun()
+    with serve(run) as server:
         assert get(server, "/healthz") == (503, "no event yet\n")
-        run.event()
+        run.record_event()
         assert get(server, "/healthz") == get(server, "/readyz") == (200, "ok\n")
-        run.event(devices={"camera": "lost", "microphone": "absent"})
+        run.record_event(devices={"camera": "lost", "microphone": "absent"})
         assert get(server, "/healthz") == (200, "ok\n")
         assert get(server, "/readyz") == (503, "no device works: camera lost, microphone absent\n")
         run.clock.sleep_until_ns(4 * NS_PER_S)
         assert get(server, "/healthz") == (503, "the last event is 3.0 s old\n")
-        assert get(server, "/elsewhere")[0] == 404
+        assert get(server, "/other") == (404, "not found; the paths are /metrics, /healthz and /readyz\n")
 
 
-def test_the_metrics_are_what_prometheus_reads():
+def test_metrics_are_parsed_by_prometheus_client():
     from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415  an extra
 
-    run = Run()
-    run.event(latency_ms=4.0)
-    run.event(latency_ms=40.0, devices={"camera": "ok", "microphone": "lost"})
+    run = FakeRun()
+    run.record_event(latency_ms=4.0)
+    run.record_event(latency_ms=40.0, devices={"camera": "ok", "microphone": "lost"})
     run.clock.sleep_until_ns(NS_PER_S + 500 * NS_PER_MS)
-    with served(run) as server:
+    with serve(run) as server:
         code, text = get(server, "/metrics")
     assert code == 200
     found = {
@@ -100,14 +100,14 @@ def test_the_metrics_are_what_prometheus_reads():
     assert found["moodring_sink_connected", "mqtt"] == 0
 
 
-def test_a_port_that_is_taken_is_said():
-    run = Run()
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+def test_port_in_use_raises():
+    run = FakeRun()
+    with socket.socket() as other_server:
+        other_server.bind(("127.0.0.1", 0))
+        other_server.listen()
         server = MetricsServer(
             "127.0.0.1",
-            taken.getsockname()[1],
+            other_server.getsockname()[1],
             Collector({"live": (run.telemetry, sinks)}),
             Health({"live": run.telemetry}, 2.0),
         )

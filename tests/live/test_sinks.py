@@ -1,4 +1,4 @@
-"""`moodring run` with every sink there is: what arrives is one stream, and what cannot be is said before anything starts."""
+"""`moodring run` with several sinks: they receive the same events, and a wrong configuration is reported at the start."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 TOPIC = "moodring/test/stream"
 
 
-def configured(bundle: Path, folder: Path, *lines: str) -> Path:
+def write_config(bundle: Path, folder: Path, *lines: str) -> Path:
     path = folder / "config.yaml"
     path.write_text("\n".join([f"bundle: {bundle}", *lines, ""]))
     return path
@@ -39,7 +39,7 @@ def mqtt_lines(port: int, folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def running(config: Path, url: str) -> Iterator[subprocess.Popen[str]]:
+def start_run(config: Path, url: str) -> Iterator[subprocess.Popen[str]]:
     command = [*COMMAND, str(config), "--video", url, "--audio", "none"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     try:
@@ -50,27 +50,27 @@ def running(config: Path, url: str) -> Iterator[subprocess.Popen[str]]:
         process.stderr.close()
 
 
-def test_a_live_run_tells_all_its_sinks_the_same(tiny_bundle: Path, tmp_path: Path):
+def test_live_run_publishes_the_same_events_to_all_sinks(tiny_bundle: Path, tmp_path: Path):
     pytest.importorskip("prometheus_client", reason="no prometheus_client: pip install 'moodring[metrics]'")
     lines, port = tmp_path / "events.jsonl", free_port()
     with Broker(tmp_path) as broker, Subscriber(broker.port, "#") as subscriber, SoftwareCamera(face_frame) as camera:
-        config = configured(
+        config = write_config(
             tiny_bundle, tmp_path, f"events: {{path: {lines}, status: false}}", mqtt_lines(broker.port, tmp_path),
             f"metrics: {{enabled: true, port: {port}}}",
         )  # fmt: skip
-        with running(config, camera.url) as run:
+        with start_run(config, camera.url) as run:
             subscriber.wait_for(lambda s: len(s.payloads("events")) >= 15 and len(s.payloads("status")) >= 2, 60)
             subscriber.wait_for(lambda s: any(json.loads(body)["data"]["modalities"] for body in s.payloads("state")))
             assert urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").read() == b"ok\n"
             metrics = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
             run.send_signal(signal.SIGINT)
             assert run.wait(20) == 130
-            said = run.stderr.read()
+            stderr = run.stderr.read()
         subscriber.wait_for(lambda s: s.payloads("availability") == ["online", "offline"])
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
     published = check_lines(lines.read_text())
-    arrived = [json.loads(body) for body in subscriber.payloads("events")]
-    assert arrived == published
+    received = [json.loads(body) for body in subscriber.payloads("events")]
+    assert received == published
     for body in subscriber.payloads("state"):
         check_event(json.loads(body))
     for body in subscriber.payloads("status"):
@@ -78,28 +78,30 @@ def test_a_live_run_tells_all_its_sinks_the_same(tiny_bundle: Path, tmp_path: Pa
     status = json.loads(subscriber.payloads("status")[-1])["data"]
     assert {"see", "fuse", "publish"} <= set(status["latency"])
     assert status["sinks"]["mqtt"]["connected"] is True
-    counted = status["counters"]
-    assert counted["events"] >= 5
-    lost = sum(count for reason, count in status["dropped"].items() if reason.startswith("frames_"))
-    assert 0 <= counted["frames_captured"] - counted["frames_tracked"] - lost <= 2  # one waits, one is being looked at
+    counters = status["counters"]
+    assert counters["events"] >= 5
+    dropped = sum(count for reason, count in status["dropped"].items() if reason.startswith("frames_"))
+    assert (
+        0 <= counters["frames_captured"] - counters["frames_tracked"] - dropped <= 2
+    )  # one in the buffer, one in process_frame
     assert 'moodring_device_state{device="camera",state="ok"} 1.0' in metrics
     assert sum(topic.startswith("homeassistant/sensor/moodring_test_stream/") for topic, _, _ in subscriber.messages) == 6
 
 
-def test_kill_9_leaves_nothing_behind_but_what_the_next_run_delivers(tiny_bundle: Path, tmp_path: Path):
+def test_next_run_delivers_the_events_of_a_killed_run(tiny_bundle: Path, tmp_path: Path):
     lines = tmp_path / "events.jsonl"
     with (
         Broker(tmp_path) as broker,
         Subscriber(broker.port, f"{TOPIC}/#") as subscriber,
         SoftwareCamera(face_frame) as camera,
     ):
-        config = configured(tiny_bundle, tmp_path, f"events: {{path: {lines}}}", mqtt_lines(broker.port, tmp_path))
-        with running(config, camera.url) as run:
+        config = write_config(tiny_bundle, tmp_path, f"events: {{path: {lines}}}", mqtt_lines(broker.port, tmp_path))
+        with start_run(config, camera.url) as run:
             subscriber.wait_for(lambda s: len(s.payloads("events")) >= 5, 60)
             run.send_signal(signal.SIGKILL)
             run.wait()
             subscriber.wait_for(lambda s: s.payloads("availability") == ["online", "offline"])
-        with running(config, camera.url):
+        with start_run(config, camera.url):
             subscriber.wait_for(lambda s: s.payloads("availability") == ["online", "offline", "online"], 60)
             subscriber.wait_for(lambda s: len({json.loads(body)["source"] for body in s.payloads("events")}) == 2, 30)
     by_source: dict[str, list[int]] = {}
@@ -109,17 +111,16 @@ def test_kill_9_leaves_nothing_behind_but_what_the_next_run_delivers(tiny_bundle
         assert list(dict.fromkeys(numbers)) == list(range(len(set(numbers))))
 
 
-def test_a_reader_that_does_not_read_holds_the_run_up_no_more_than_the_others(tiny_bundle: Path, tmp_path: Path):
-    """Standard output is a pipe that nobody empties: the broker gets every event all the same."""
+def test_blocked_standard_output_does_not_delay_mqtt(tiny_bundle: Path, tmp_path: Path):
     with (
         Broker(tmp_path) as broker,
         Subscriber(broker.port, f"{TOPIC}/#") as subscriber,
         SoftwareCamera(face_frame) as camera,
     ):
-        config = configured(tiny_bundle, tmp_path, "fusion: {rate_hz: 50.0}", mqtt_lines(broker.port, tmp_path))
+        config = write_config(tiny_bundle, tmp_path, "fusion: {rate_hz: 50.0}", mqtt_lines(broker.port, tmp_path))
         command = [*COMMAND, str(config), "--video", camera.url, "--audio", "none"]
         run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
-        subscriber.wait_for(lambda s: len(s.payloads("events")) >= 300, 60)  # the pipe holds 64 KiB: far fewer
+        subscriber.wait_for(lambda s: len(s.payloads("events")) >= 300, 60)  # the unread pipe holds 64 KiB, far fewer events
         run.kill()
         run.stdout.close()
         run.wait()
@@ -127,37 +128,39 @@ def test_a_reader_that_does_not_read_holds_the_run_up_no_more_than_the_others(ti
     assert list(dict.fromkeys(numbers)) == list(range(len(set(numbers))))
 
 
-def once(bundle: Path, folder: Path, recording: Path, *lines: str) -> subprocess.CompletedProcess[str]:
-    command = [*COMMAND, str(configured(bundle, folder, *lines)), str(recording), "--pace", "max", "--events", "none"]
+def run_recording(bundle: Path, folder: Path, recording: Path, *lines: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, str(write_config(bundle, folder, *lines)), str(recording), "--pace", "max", "--events", "none"]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False)
 
 
-def test_a_recording_goes_to_the_broker_whole_and_with_the_same_ids(tiny_bundle: Path, tmp_path: Path, talking_face: Path):
+def test_recording_reaches_the_broker_complete_with_stable_ids(tiny_bundle: Path, tmp_path: Path, talking_face: Path):
     with Broker(tmp_path) as broker, Subscriber(broker.port, f"{TOPIC}/#") as subscriber:
         for count in (1, 2):
-            done = once(tiny_bundle, tmp_path, talking_face, mqtt_lines(broker.port, tmp_path))
+            done = run_recording(tiny_bundle, tmp_path, talking_face, mqtt_lines(broker.port, tmp_path))
             assert done.returncode == 0, done.stderr
             subscriber.wait_for(lambda s, n=15 * count: len(s.payloads("events")) == n)
     bodies = subscriber.payloads("events")
     assert bodies[:15] == bodies[15:]
 
 
-WRONG = {
+INVALID = {
     "mqtt: {url: broker.local}": "mqtt.url must be mqtts://HOST",
     "mqtt: {url: 'mqtt://me:s3cret@host'}": "set mqtt.username and mqtt.password_file",
-    "mqtt: {url: 'mqtt://host:99999'}": "names no port",
-    "mqtt: {url: 'mqtt://host', topic: 'a/#'}": "mqtt.topic must be a plain topic",
-    "mqtt: {url: 'mqtt://host', ca_file: /no/such/file}": "mqtt.ca_file /no/such/file is no file",
+    "mqtt: {url: 'mqtt://host:99999'}": "mqtt.url: the port must be from 1 to 65535; got mqtt://host:99999",
+    "mqtt: {url: 'mqtt://host', topic: 'a/#'}": (
+        "mqtt.topic must not be empty, contain #, + or NUL, or start or end with /; got 'a/#'"
+    ),
+    "mqtt: {url: 'mqtt://host', ca_file: /no/such/file}": "mqtt.ca_file /no/such/file is not a file",
     "mqtt: {url: 'mqtt://host', username: me, password_file: /no/such}": "mqtt.password_file /no/such cannot be read",
 }
 
 
-@pytest.mark.parametrize("line", WRONG)
-def test_what_cannot_be_is_said_before_anything_starts(tiny_bundle: Path, tmp_path: Path, talking_face: Path, line: str):
-    done = once(tiny_bundle, tmp_path, talking_face, line)
+@pytest.mark.parametrize("line", INVALID)
+def test_invalid_mqtt_option_is_reported_in_one_line(tiny_bundle: Path, tmp_path: Path, talking_face: Path, line: str):
+    done = run_recording(tiny_bundle, tmp_path, talking_face, line)
     assert done.returncode == 2
     (message,) = done.stderr.splitlines()
-    assert WRONG[line] in message
+    assert INVALID[line] in message
     assert "s3cret" not in done.stderr
 
 
@@ -169,9 +172,9 @@ def test_what_cannot_be_is_said_before_anything_starts(tiny_bundle: Path, tmp_pa
         ("lsl: {enabled: true}", "pylsl", "lsl"),
     ],
 )
-def test_a_missing_extra_is_named(tiny_bundle: Path, tmp_path: Path, talking_face: Path, line: str, package: str, extra: str):
+def test_missing_extra_is_named(tiny_bundle: Path, tmp_path: Path, talking_face: Path, line: str, package: str, extra: str):
     hidden = f"import sys; sys.modules['{package}'] = None; from moodring.cli import main; sys.exit(main())"
-    config = configured(tiny_bundle, tmp_path, line)
+    config = write_config(tiny_bundle, tmp_path, line)
     done = subprocess.run(
         [sys.executable, "-c", hidden, "run", "--config", str(config), str(talking_face), "--pace", "max"],
         capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False,

@@ -1,7 +1,7 @@
-"""One connection to an MQTT broker, from its opening to its loss; a lost one is never mended but made anew.
+"""One connection to an MQTT broker. A lost connection is not repaired; the sink opens a new one.
 
-paho-mqtt is driven from outside (its "external loop"), by one thread at a time, so that nothing here needs a lock, and a
-fresh client a link, so that paho keeps nothing to send again: what was not acknowledged is still in the spool.
+paho-mqtt runs with an external event loop, in one thread at a time, so this module needs no lock. Each connection has a new
+paho client, so paho resends nothing: unacknowledged events are still in the spool.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from urllib.parse import urlsplit
 from moodring.errors import ConfigError, PublishError, UsageError, without_credentials
 from moodring.types import MqttVersion
 
-MAX_INFLIGHT = 20  # messages on their way at a time; Mosquitto's own limit
+MAX_INFLIGHT = 20  # unacknowledged messages at a time; the default limit of Mosquitto
 CONNECT_TIMEOUT_S = 10.0
-POLL_INTERVAL_S = 1.0  # between two looks at the keep-alive
-MAX_HEADER_BYTES = 16  # of a message, at most, beside its topic and its payload
+POLL_INTERVAL_S = 1.0  # between two keep-alive checks
+MAX_HEADER_BYTES = 16  # upper bound of a message's size without topic and payload
 DEFAULT_PORTS = {"mqtts": 8883, "mqtt": 1883}
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
-    """Where the broker is, and whether the way there is TLS: decided by the configuration, never by what happens."""
+    """Host and port of the broker, and whether to use TLS. Only the configuration decides on TLS; there is no fallback."""
 
     host: str
     port: int
@@ -40,7 +40,7 @@ class BrokerAddress:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who we are to the broker. Its password is read when a link opens and is never logged."""
+    """Client id, login and certificates for the broker. The password is never logged: `repr` omits it."""
 
     client_id: str
     username: str | None = None
@@ -55,30 +55,33 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class LastWill:
-    """What the broker says for us when we are gone without a word."""
+    """The message that the broker publishes if the connection ends without a disconnect."""
 
     topic: str
     payload: str
 
 
 def parse_address(url: str) -> BrokerAddress:
-    """Read mqtts://HOST[:PORT] (TLS, verified) or mqtt://HOST[:PORT] (plain)."""
+    """Parse mqtts://HOST[:PORT] (TLS, verified) or mqtt://HOST[:PORT] (not encrypted).
+
+    Raises ConfigError if the URL has another form or contains credentials.
+    """
     parts = urlsplit(url)
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.path.strip("/"):
         raise ConfigError(
-            f"mqtt.url must be mqtts://HOST[:PORT], or mqtt://HOST[:PORT] for no TLS; got {without_credentials(url)}"
+            f"mqtt.url must be mqtts://HOST[:PORT], or mqtt://HOST[:PORT] without TLS; got {without_credentials(url)}"
         )
     if parts.username or parts.password:
-        raise ConfigError("mqtt.url must hold no user name and no password: set mqtt.username and mqtt.password_file")
+        raise ConfigError("mqtt.url must not contain a user name or a password: set mqtt.username and mqtt.password_file")
     try:
         port = parts.port or DEFAULT_PORTS[parts.scheme]
     except ValueError as error:
-        raise ConfigError(f"mqtt.url names no port from 1 to 65535: {url}") from error
+        raise ConfigError(f"mqtt.url: the port must be from 1 to 65535; got {url}") from error
     return BrokerAddress(parts.hostname, port, tls=parts.scheme == "mqtts")
 
 
 def load_paho() -> Any:
-    """Import the client library, or say which extra brings it."""
+    """Return the module paho.mqtt.client. Raises UsageError if it is not installed."""
     try:
         return importlib.import_module("paho.mqtt.client")
     except ModuleNotFoundError as error:
@@ -86,7 +89,10 @@ def load_paho() -> Any:
 
 
 def tls_context(credentials: Credentials) -> ssl.SSLContext:
-    """Return a context that verifies the broker's certificate and name; PublishError where a file cannot be used."""
+    """Return a TLS context that verifies the certificate and the name of the broker.
+
+    Raises PublishError if a certificate or key file cannot be read.
+    """
     try:
         context = ssl.create_default_context(cafile=str(credentials.ca_file) if credentials.ca_file else None)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -96,12 +102,15 @@ def tls_context(credentials: Credentials) -> ssl.SSLContext:
         files = ", ".join(
             str(file) for file in (credentials.ca_file, credentials.certificate_file, credentials.key_file) if file
         )
-        raise PublishError(f"the certificates for MQTT cannot be read ({files}): {error}") from error
+        raise PublishError(f"the TLS files for MQTT cannot be read ({files or 'system certificates'}): {error}") from error
     return context
 
 
 class BrokerConnection:
-    """Sends at QoS 1 and collects what was acknowledged. Every failure is a PublishError that says what to do."""
+    """Sends messages at QoS 1 and collects the acknowledged positions. A failure raises PublishError with advice.
+
+    `keepalive_s` is the MQTT keep-alive in seconds. A byte on `notify_socket` ends `wait`.
+    """
 
     def __init__(
         self,
@@ -131,30 +140,33 @@ class BrokerConnection:
 
     @property
     def free_slots(self) -> int:
-        """How many messages may be sent before one is acknowledged."""
+        """The number of messages that can be sent before the next acknowledgement."""
         return self._max_inflight - len(self._inflight)
 
     @property
     def events_inflight(self) -> int:
-        """How many messages with a position are not acknowledged yet."""
+        """The number of unacknowledged messages that have a position."""
         return sum(position is not None for position in self._inflight.values())
 
     @property
     def is_idle(self) -> bool:
+        """Whether all messages are acknowledged."""
         return not self._inflight
 
     def open(self) -> None:
-        """Connect and log in, or raise PublishError."""
+        """Connect and log in. Raises PublishError."""
         self._client = self._create_client()
         options = {"clean_start": True} if self._is_v5 else {}
         try:
             self._client.connect(self._address.host, self._address.port, self._keepalive_s, **options)
-        except (OSError, ValueError) as error:  # every error of TLS is an OSError
-            raise PublishError(f"{self._address} {self._explain_error(error)}") from error
+        except (OSError, ValueError) as error:  # TLS errors are OSErrors
+            raise PublishError(f"{self._address}: {self._explain_error(error)}") from error
         deadline_s = time.monotonic() + CONNECT_TIMEOUT_S
         while not self._is_accepted:
             if time.monotonic() > deadline_s:
-                raise PublishError(f"{self._address} takes the connection but does not answer; does this port speak MQTT?")
+                raise PublishError(
+                    f"{self._address}: no response within {CONNECT_TIMEOUT_S:g} s; check that mqtt.url has an MQTT port"
+                )
             self.loop_once(0.2)
 
     def _create_client(self) -> Any:
@@ -174,32 +186,35 @@ class BrokerConnection:
             client.tls_set_context(tls_context(self._credentials))
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_publish = self._on_publish
-        client.on_socket_register_write = lambda *_: None  # so that only `step` writes to the socket
+        client.on_socket_register_write = lambda *_: None  # so that paho writes in `loop_write` only
         return client
 
     def _explain_error(self, error: OSError | ValueError) -> str:
-        never = "moodring does not fall back to a plain connection"
+        no_fallback = "moodring does not fall back to an unencrypted connection"
         if isinstance(error, ssl.SSLCertVerificationError):
-            return f"is not trusted: {error.verify_message}; check the broker's certificate and mqtt.ca_file ({never})"
-        if isinstance(error, ssl.SSLError) or (self._address.tls and isinstance(error, ConnectionError | TimeoutError)):
-            if isinstance(error, ConnectionRefusedError):
-                return "refuses the connection: is it running, and is this its port?"
-            return f"does not speak TLS on this port ({error}); name its TLS port in mqtt.url ({never})"
-        if isinstance(error, socket.gaierror):
-            return f"cannot be found: {error.strerror}; check the name in mqtt.url"
+            reason = f"TLS certificate rejected: {error.verify_message}"
+            return f"{reason}; check the broker's certificate and mqtt.ca_file ({no_fallback})"
         if isinstance(error, ConnectionRefusedError):
-            return "refuses the connection: is it running, and is this its port?"
-        return f"cannot be reached: {error.strerror if isinstance(error, OSError) and error.strerror else error}"
+            return "connection refused; check that the broker runs and that mqtt.url has its port"
+        if isinstance(error, ssl.SSLError) or (self._address.tls and isinstance(error, ConnectionError | TimeoutError)):
+            return f"no TLS on this port ({error}); set mqtt.url to the broker's TLS port ({no_fallback})"
+        if isinstance(error, socket.gaierror):
+            return f"host name not found: {error.strerror}; check mqtt.url"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return f"connection failed: {reason}; check mqtt.url and the network"
 
     def accepts(self, topic: str, payload: bytes) -> bool:
-        """Whether a message is within the size that the broker (MQTT 5) says it takes."""
+        """Return whether a message is within the maximum packet size that an MQTT 5 broker announced."""
         return self._max_packet_bytes is None or len(topic.encode()) + len(payload) + MAX_HEADER_BYTES <= self._max_packet_bytes
 
     def send(self, topic: str, payload: bytes, *, retain: bool = False, position: int | None = None) -> None:
-        """Send one message; a position comes back from `take_delivered` once the broker has it."""
+        """Send one message. `pop_acknowledged` returns its position after the broker has acknowledged it.
+
+        Raises PublishError if paho rejects the message.
+        """
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         if info.rc not in (self._paho.MQTT_ERR_SUCCESS, self._paho.MQTT_ERR_NO_CONN):
-            raise PublishError(f"{self._address} was given a message it cannot take: {self._paho.error_string(info.rc)}")
+            raise PublishError(f"{self._address}: message rejected by paho-mqtt: {self._paho.error_string(info.rc)}")
         self._inflight[info.mid] = position
 
     def pop_acknowledged(self) -> list[int]:
@@ -208,55 +223,55 @@ class BrokerConnection:
         return acknowledged
 
     def flush(self) -> bool:
-        """Write what was sent, without waiting; return whether nothing is left to write."""
+        """Write sent messages to the socket without blocking. Return whether all are written."""
         if self._client.want_write():
             self._client.loop_write()
         return not self._client.want_write()
 
     def poll(self) -> None:
-        """Read what has come and keep the connection alive, without waiting; raises PublishError once the link is lost."""
+        """Read received data and keep the connection alive, without blocking. Raises PublishError if the connection is lost."""
         if self._client.socket() is not None:
             self._client.loop_read()
-            if time.monotonic() >= self._next_misc_s:  # the keep-alive is counted in whole seconds
+            if time.monotonic() >= self._next_misc_s:  # the keep-alive has a resolution of 1 s
                 self._client.loop_misc()
                 self._next_misc_s = time.monotonic() + POLL_INTERVAL_S
         if self._fault or self._client.socket() is None:
-            raise PublishError(f"{self._address} {self._fault or 'closed the connection'}")
+            raise PublishError(f"{self._address}: {self._fault or 'connection closed'}")
 
     def wait(self, timeout_s: float, *, watch_broker: bool) -> None:
-        """Wait to be woken and, if wanted, for what the broker sends or takes."""
+        """Wait up to `timeout_s` for a notification and, with `watch_broker`, until the connection can be read or written."""
         sock = self._client.socket()
-        if sock is None or (
-            watch_broker and getattr(sock, "pending", int)()
-        ):  # what TLS has decrypted already, no select tells of
+        if sock is None:
+            return
+        if watch_broker and getattr(sock, "pending", int)():  # select does not report data that TLS has already decrypted
             return
         reads = [sock, self._notify_socket] if watch_broker else [self._notify_socket]
         writes = [sock] if watch_broker and self._client.want_write() else []
         try:
             readable, _, _ = select.select(reads, writes, [], timeout_s)
-        except (OSError, ValueError):  # the other thread found the link lost, and its socket is closed: `look` will say so
+        except (OSError, ValueError):  # another thread closed the socket of a lost connection: `poll` will raise
             return
         if self._notify_socket in readable:
             self._notify_socket.recv(4096)
 
     def loop_once(self, timeout_s: float) -> None:
-        """Move what there is to move, waiting for it or to be woken; raises PublishError once the link is lost."""
+        """Wait up to `timeout_s`, then read and write. Raises PublishError if the connection is lost."""
         self.flush()
         self.wait(timeout_s, watch_broker=True)
         self.poll()
         self.flush()
 
     def close(self) -> None:
-        """Say goodbye, so that the broker does not speak our last will."""
+        """Disconnect, so that the broker does not publish the last will."""
         if self._client is not None and self._client.socket() is not None:
             self._client.disconnect()
             self._client.loop_write()
 
-    # What paho calls, from within `step`
+    # Callbacks of paho, called by `poll` and `flush`
 
     def _on_connect(self, _client: Any, _userdata: Any, _flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            self._fault = f"refuses the login: {reason}; check mqtt.username, mqtt.password_file and the broker's access list"
+            self._fault = f"login refused: {reason}; check mqtt.username, mqtt.password_file and the broker's access list"
             return
         self._is_accepted = True
         self._max_inflight = min(MAX_INFLIGHT, getattr(properties, "ReceiveMaximum", MAX_INFLIGHT))
@@ -264,12 +279,12 @@ class BrokerConnection:
 
     def _on_disconnect(self, _client: Any, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if self._fault is None:
-            hint = "" if self._is_accepted else "; does it ask for TLS (mqtts://) or for a client certificate on this port?"
-            self._fault = f"closed the connection ({reason}){hint}"
+            hint = "" if self._is_accepted else "; check whether this port requires TLS (mqtts://) or a client certificate"
+            self._fault = f"connection closed ({reason}){hint}"
 
     def _on_publish(self, _client: Any, _userdata: Any, mid: int, reason: Any, _properties: Any) -> None:
         position = self._inflight.pop(mid, None)
         if reason.is_failure:
-            self._fault = f"refuses a message: {reason}; may this user publish to the topic?"
+            self._fault = f"message refused: {reason}; check that this user may publish to the topic"
         elif position is not None:
             self._acknowledged.append(position)

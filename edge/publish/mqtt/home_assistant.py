@@ -1,4 +1,7 @@
-"""What Home Assistant is told, so that a stream shows up as a device with its sensors (MQTT discovery)."""
+"""Home Assistant MQTT discovery: a stream appears as a device with six sensors.
+
+Source: https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,17 @@ from typing import Any
 
 from moodring import __version__
 from moodring.labels import LABELS
+from moodring.publish.base import DEVICE_STATES
 
 ICONS = {"camera": "mdi:camera", "microphone": "mdi:microphone"}
-DEVICE_STATES = ("ok", "lost", "muted", "absent")
 
 
 def discovery(prefix: str, topic: str, labels: Sequence[str] = LABELS) -> dict[str, dict[str, Any]]:
-    """Return each discovery topic with its payload, for the stream that publishes under `topic`."""
+    """Return the discovery payload of each sensor, by discovery topic.
+
+    `prefix` is the discovery prefix of Home Assistant. `topic` is the topic of the stream. `labels` are the labels of its
+    events.
+    """
     node = re.sub(r"[^A-Za-z0-9_-]+", "_", topic).strip("_")
     common = {
         "state_topic": f"{topic}/state",
@@ -42,7 +49,7 @@ def discovery(prefix: str, topic: str, labels: Sequence[str] = LABELS) -> dict[s
 
 
 def _sensors(topic: str, labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return what differs from sensor to sensor. A null renders as None, which Home Assistant shows as unknown."""
+    """Return the fields that differ between sensors. A null renders as None, which Home Assistant shows as unknown."""
     return {
         "expression": {
             "name": "Expression",

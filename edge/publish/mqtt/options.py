@@ -1,4 +1,4 @@
-"""From the configuration of MQTT to a sink that is connecting: every option is checked before anything is opened."""
+"""Opens the MQTT sink from the configuration. All options are checked before anything is opened."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from pathlib import Path
 from moodring.address import is_loopback
 from moodring.config import MqttConfig
 from moodring.errors import ConfigError
+from moodring.publish.base import BYTES_PER_MB, S_PER_H
 from moodring.publish.mqtt.connection import Credentials, parse_address
 from moodring.publish.mqtt.sink import MqttSettings, MqttSink
 from moodring.publish.mqtt.spool import Spool
 
-BYTES_PER_MB = 1_000_000
-S_PER_H = 3600.0
-
 
 def open_mqtt(config: MqttConfig, stream_name: str, labels: tuple[str, ...], log: Callable[[str], None]) -> MqttSink:
-    """Return a sink that is connecting already."""
+    """Open a sink, which starts to connect, and return it.
+
+    `stream_name` is HOST/STREAM: the default topic and client id contain it. Raises ConfigError if an option is wrong, and
+    PublishError if the spool cannot be opened.
+    """
     address = parse_address(config.url)
     topic = f"moodring/{stream_name}" if config.topic == "default" else config.topic
     if re.search(r"[#+\x00]|^/|/$|^$", topic):
-        raise ConfigError(f"mqtt.topic must be a plain topic without # and +, and without / at its ends; got {topic!r}")
+        raise ConfigError(f"mqtt.topic must not be empty, contain #, + or NUL, or start or end with /; got {topic!r}")
     client_id = re.sub(r"[^A-Za-z0-9-]", "-", f"moodring-{stream_name}") if config.client_id == "default" else config.client_id
     credentials = Credentials(
         client_id=client_id,
         username=None if config.username == "none" else config.username,
-        password=read_password(config.password_file),
+        password=_read_password(config.password_file),
         ca_file=_existing_file("mqtt.ca_file", config.ca_file),
         certificate_file=_existing_file("mqtt.certificate_file", config.certificate_file),
         key_file=_existing_file("mqtt.key_file", config.key_file),
     )
     if credentials.password and credentials.username is None:
-        raise ConfigError("mqtt.password_file is set but mqtt.username is not")
+        raise ConfigError("mqtt.password_file is set but mqtt.username is not; set both")
     if credentials.username and not address.tls and not is_loopback(address.host):
-        log(f"the password for {address} travels in clear text; use mqtts:// where the broker can")
+        log(f"{address}: the password is sent without encryption; use mqtts:// if the broker supports TLS")
     spool = Spool(
         _spool_path(config.spool.path, client_id),
         max_bytes=int(config.spool.max_mb * BYTES_PER_MB),
@@ -49,8 +51,8 @@ def open_mqtt(config: MqttConfig, stream_name: str, labels: tuple[str, ...], log
     return sink
 
 
-def read_password(path: str) -> str | None:
-    """Return the password that a file holds, without its line's end; ConfigError where it cannot be read."""
+def _read_password(path: str) -> str | None:
+    """Return the password in a file, without a newline at its end. Raises ConfigError if the file cannot be read."""
     if path == "none":
         return None
     try:
@@ -64,13 +66,13 @@ def _existing_file(key: str, path: str) -> Path | None:
         return None
     found = Path(path).expanduser()
     if not found.is_file():
-        raise ConfigError(f"{key} {path} is no file")
+        raise ConfigError(f"{key} {path} is not a file")
     return found
 
 
 def _spool_path(path: str, client_id: str) -> Path:
-    """The spool is kept under the client's name, so that two streams of one machine do not share it."""
+    """Return the path of the spool. The default contains the client id: two streams of a machine do not share a spool."""
     if path != "default":
         return Path(path).expanduser()
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state) / "moodring" / (re.sub(r"[^A-Za-z0-9._-]", "_", client_id) + ".spool")
+    state_dir = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state_dir) / "moodring" / (re.sub(r"[^A-Za-z0-9._-]", "_", client_id) + ".spool")

@@ -1,7 +1,8 @@
-"""Events that wait for their delivery, on disk: in order, bounded in bytes and age, and unharmed by kill -9.
+"""Queue of undelivered events on disk: ordered, bounded in bytes and age, safe against kill -9.
 
-SQLite in WAL mode. An event is kept from `append` until `delivered`; only the byte cap and the age cap drop one, the oldest
-first, and both are counted in the file itself. Stored = delivered + dropped + waiting, exactly, over the spool's whole life.
+SQLite in WAL mode. An event stays from `append` until `remove_delivered` or `drop`. `append` drops the oldest events beyond
+the byte limit and the age limit. The file also holds the counts of dropped events. Over the life of the file,
+stored = delivered + dropped + pending.
 """
 
 from __future__ import annotations
@@ -29,22 +30,27 @@ COUNT_DROPPED = "INSERT INTO dropped VALUES (?, ?) ON CONFLICT (reason) DO UPDAT
 INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?)"
 DELETE_SPAN = "DELETE FROM events WHERE position BETWEEN ? AND ? RETURNING length(body)"
 AGE_CHECK_INTERVAL_NS = 10 * NS_PER_S
-# A board without a clock of its own starts in 1970 or at its image's date: what it stored then has no known age.
+# A board without a real-time clock starts in 1970 or at the date of its image. The age of events stored then is unknown.
 CLOCK_VALID_FROM_NS = 1_700_000_000 * NS_PER_S
 LOCK_TIMEOUT_S = 1.0
-TAIL_EVENTS = 64  # events that are held in memory as well: what follows the stream need not ask the file
+TAIL_EVENTS = 64  # newest events that are also in memory: a reader that keeps up does not read the file
 
 
 @dataclass(frozen=True, slots=True)
 class SpooledEvent:
-    """One event that waits: where it stands in the order of events, and its JSON."""
+    """An undelivered event: its position in the order of events, and its JSON."""
 
     position: int
     body: str
 
 
 class Spool:
-    """A queue in one file, which one process at a time may open. Any thread may call it."""
+    """A queue in the file `path`. One process at a time can open it. Any thread may call it.
+
+    `max_bytes` limits the total JSON length, `max_age_s` the time in the spool. `fsync` also protects events against a power
+    cut. `wall_ns` returns the time in ns since the epoch. `last_position` is the position of the event stored last;
+    after `open`, of the newest pending event.
+    """
 
     def __init__(
         self,
@@ -63,13 +69,12 @@ class Spool:
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
         self._age_checked_ns = 0
-        self._tail: deque[SpooledEvent] = deque(
-            maxlen=TAIL_EVENTS
-        )  # the newest events: all that wait from its first position on
+        # The newest pending events: all of them from the first position in it
+        self._tail: deque[SpooledEvent] = deque(maxlen=TAIL_EVENTS)
         self.damaged_path: Path | None = None
         self.pending = 0
-        self.bytes = 0
-        self.newest = 0  # the position of the event stored last
+        self.stored_bytes = 0
+        self.last_position = 0
         self.dropped: dict[str, int] = {}
 
     def __enter__(self) -> Self:
@@ -80,14 +85,17 @@ class Spool:
         self.close()
 
     def open(self) -> None:
-        """Open or create the file; a damaged one is set aside under another name (`set_aside`). PublishError otherwise."""
+        """Open or create the file. A damaged file is renamed to `damaged_path`, and a new one is created.
+
+        Raises PublishError if the file cannot be opened or created.
+        """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.path.touch(mode=0o600)  # a log of events is personal data
+            self.path.touch(mode=0o600)  # events are personal data
             self._db = self._connect()
-        except sqlite3.OperationalError as error:  # locked, read-only, full: the file itself is sound
-            advice = "is another moodring running with it? give this one its own mqtt.spool.path"
-            raise PublishError(f"the spool {self.path} cannot be used: {error}; {advice}") from error
+        except sqlite3.OperationalError as error:  # locked, read-only or disk full: the file is not damaged
+            advice = "if another moodring uses it, set another mqtt.spool.path"
+            raise PublishError(f"spool {self.path} cannot be opened: {error}; {advice}") from error
         except sqlite3.DatabaseError:
             self.damaged_path = self.path.with_name(f"{self.path.name}.damaged-{self._wall_ns() // NS_PER_S}")
             self.path.rename(self.damaged_path)
@@ -96,10 +104,10 @@ class Spool:
             self.path.touch(mode=0o600)
             self._db = self._connect()
         except OSError as error:
-            raise PublishError(f"the spool {self.path} cannot be made: {error.strerror}") from error
+            raise PublishError(f"spool {self.path} cannot be created: {error.strerror}; change mqtt.spool.path") from error
         with self._transaction() as db:
             totals = db.execute("SELECT count(*), coalesce(sum(length(body)), 0), coalesce(max(position), 0) FROM events")
-            self.pending, self.bytes, self.newest = totals.fetchone()
+            self.pending, self.stored_bytes, self.last_position = totals.fetchone()
             self.dropped = dict(db.execute("SELECT reason, events FROM dropped"))
         self._tail.clear()
 
@@ -108,7 +116,7 @@ class Spool:
         try:
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("PRAGMA journal_mode = WAL")
-            # NORMAL: a killed process loses nothing that was committed; a power cut may lose the last events, FULL does not.
+            # NORMAL loses no commit if the process is killed, but a power cut can lose the last events. FULL prevents that.
             db.execute(f"PRAGMA synchronous = {'FULL' if self._fsync else 'NORMAL'}")
             db.execute("PRAGMA journal_size_limit = 4194304")
             db.executescript(TABLES)
@@ -120,10 +128,13 @@ class Spool:
 
     @contextmanager
     def _transaction(self, *, atomic: bool = True) -> Iterator[sqlite3.Connection]:
-        """Hold the file; `at_once` for one transaction, of which all is done or nothing. PublishError where it fails."""
+        """Lock the database. `atomic` makes all statements one transaction, rolled back on an error.
+
+        Raises PublishError if the spool is not open or a statement fails.
+        """
         with self._lock:
             if self._db is None:
-                raise PublishError(f"the spool {self.path} is not open")
+                raise PublishError(f"spool {self.path} is not open")
             try:
                 if atomic:
                     self._db.execute("BEGIN IMMEDIATE")
@@ -132,7 +143,7 @@ class Spool:
                     self._db.execute("COMMIT")
             except sqlite3.Error as error:
                 self._rollback()
-                raise PublishError(f"the spool {self.path} cannot be written: {error}") from error
+                raise PublishError(f"spool {self.path} cannot be read or written: {error}") from error
             except BaseException:
                 self._rollback()
                 raise
@@ -142,28 +153,31 @@ class Spool:
             self._db.execute("ROLLBACK")
 
     def append(self, body: str) -> int:
-        """Keep an event; when this returns, kill -9 cannot take it back. Returns its position, which rises while it is open."""
+        """Store an event and return its position. Positions increase while the spool is open.
+
+        After the return, kill -9 does not lose the event. Raises PublishError if the file cannot be written.
+        """
         now_ns = self._wall_ns()
         dropped_now: dict[str, int] = {}
         freed_bytes = 0
         with self._lock:
-            position = self.newest + 1
-            if self._is_age_check_due(now_ns) or self.bytes + len(body) > self._max_bytes:
+            position = self.last_position + 1
+            if self._is_age_check_due(now_ns) or self.stored_bytes + len(body) > self._max_bytes:
                 with self._transaction() as db:
                     db.execute(INSERT_EVENT, (position, now_ns, body))
                     freed_bytes = self._drop_expired(db, now_ns, dropped_now)
-                    freed_bytes += self._drop_excess(db, self.bytes + len(body) - freed_bytes, dropped_now)
+                    freed_bytes += self._drop_excess(db, self.stored_bytes + len(body) - freed_bytes, dropped_now)
                     db.executemany(COUNT_DROPPED, dropped_now.items())
             else:
-                with self._transaction(atomic=False) as db:  # a transaction of its own
+                with self._transaction(atomic=False) as db:  # one statement is already a transaction
                     db.execute(INSERT_EVENT, (position, now_ns, body))
-            self.newest = position
+            self.last_position = position
             if dropped_now:
                 self._tail.clear()
             else:
                 self._tail.append(SpooledEvent(position, body))
             self.pending += 1 - sum(dropped_now.values())
-            self.bytes += len(body) - freed_bytes
+            self.stored_bytes += len(body) - freed_bytes
             self.dropped |= {reason: self.dropped.get(reason, 0) + count for reason, count in dropped_now.items()}
         return position
 
@@ -174,6 +188,7 @@ class Spool:
         return True
 
     def _drop_expired(self, db: sqlite3.Connection, now_ns: int, dropped_now: dict[str, int]) -> int:
+        """Delete events beyond the age limit, count them in `dropped_now`, and return their size in bytes."""
         deleted = db.execute(
             "DELETE FROM events WHERE stored_ns >= ? AND stored_ns < ? RETURNING length(body)",
             (CLOCK_VALID_FROM_NS, now_ns - self._max_age_ns),
@@ -183,6 +198,7 @@ class Spool:
         return sum(size for (size,) in deleted)
 
     def _drop_excess(self, db: sqlite3.Connection, stored_bytes: int, dropped_now: dict[str, int]) -> int:
+        """Delete the oldest events beyond the byte limit, count them in `dropped_now`, and return their size in bytes."""
         deleted_bytes = 0
         while stored_bytes - deleted_bytes > self._max_bytes:
             deleted = db.execute(
@@ -195,8 +211,8 @@ class Spool:
         return deleted_bytes
 
     def read_after(self, position: int, limit: int) -> list[SpooledEvent]:
-        """Return up to `limit` waiting events behind a position, oldest first."""
-        if limit <= 0 or position >= self.newest:
+        """Return up to `limit` pending events after a position, oldest first."""
+        if limit <= 0 or position >= self.last_position:
             return []
         with self._lock:
             if self._tail and self._tail[0].position <= position + 1:
@@ -207,44 +223,38 @@ class Spool:
             )
             return [SpooledEvent(*row) for row in rows]
 
-    def delivered(self, positions: Iterable[int]) -> int:
-        """Forget events that have arrived; returns how many of them still waited."""
+    def remove_delivered(self, positions: Iterable[int]) -> int:
+        """Remove delivered events. Return how many of them were pending."""
         return self._remove(positions, None)
 
     def drop(self, positions: Iterable[int], reason: str) -> int:
-        """Give up events that can never arrive; counts those that still waited, and returns how many."""
+        """Remove undeliverable events and count them under `reason`. Return how many of them were pending."""
         return self._remove(positions, reason)
 
     def _remove(self, positions: Iterable[int], reason: str | None) -> int:
-        out = set(positions)
+        removed = set(positions)
         with self._lock:
             with self._transaction() as db:
-                deleted = [row[0] for span in _spans(out) for row in db.execute(DELETE_SPAN, span).fetchall()]
+                deleted = [row[0] for span in _spans(removed) for row in db.execute(DELETE_SPAN, span).fetchall()]
                 if reason and deleted:
                     db.execute(COUNT_DROPPED, (reason, len(deleted)))
-            self._tail = deque((event for event in self._tail if event.position not in out), TAIL_EVENTS)
+            self._tail = deque((event for event in self._tail if event.position not in removed), TAIL_EVENTS)
             self.pending -= len(deleted)
-            self.bytes -= sum(deleted)
+            self.stored_bytes -= sum(deleted)
             if reason and deleted:
                 self.dropped[reason] = self.dropped.get(reason, 0) + len(deleted)
         return len(deleted)
 
     def announced(self) -> set[str]:
-        """Return the topics that were announced to Home Assistant and not withdrawn since."""
+        """Return the Home Assistant topics that are announced and not withdrawn."""
         with self._transaction(atomic=False) as db:
             return {topic for (topic,) in db.execute("SELECT topic FROM announced")}
 
     def store_announced(self, topics: Iterable[str]) -> None:
-        """Remember exactly these topics as announced."""
+        """Replace the stored set of announced topics."""
         with self._transaction() as db:
             db.execute("DELETE FROM announced")
             db.executemany("INSERT INTO announced VALUES (?)", [(topic,) for topic in topics])
-
-    def oldest_s(self) -> float:
-        """Return how long the oldest event has waited, in seconds; 0 where none waits."""
-        with self._transaction() as db:
-            row = db.execute("SELECT stored_ns FROM events ORDER BY position LIMIT 1").fetchone()
-        return max(0.0, (self._wall_ns() - row[0]) / NS_PER_S) if row else 0.0
 
     def close(self) -> None:
         with self._lock:
@@ -254,7 +264,7 @@ class Spool:
 
 
 def _spans(positions: Iterable[int]) -> list[tuple[int, int]]:
-    """Return the first and last of each run of consecutive positions: one statement forgets a run."""
+    """Return the first and last position of each consecutive run, so that one statement can delete a run."""
     spans: list[tuple[int, int]] = []
     for position in sorted(positions):
         if spans and spans[-1][1] == position - 1:
