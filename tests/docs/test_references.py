@@ -16,8 +16,11 @@ MAKE = re.compile(r"(?:^|`)(?:\$ )?make ([a-z][a-z-]*)", re.MULTILINE)
 BENCHMARK = re.compile(r"python -m benchmarks ([a-z_0-9]+)")
 
 
+RECORDED = re.compile(r"^\| \[\w+\.json\].*$", re.MULTILINE)  # the command that made a committed file, at its commit
+
+
 def text_of(page: Path) -> str:
-    return page.read_text(encoding="utf-8")
+    return RECORDED.sub("", page.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -9,7 +9,7 @@ from docs.generate.models.evidence import Evidence, describe_face_seeds, describ
 from moodring.errors import DataError
 from moodring.evaluation.pairs import PAIRING, PAIRING_CAVEAT
 
-BEGIN, END = "<!-- figures: written by `make report` from docs/models/*.json -->", "<!-- end of figures -->"
+BEGIN, END = "<!-- figures: written by `make docs` from docs/models/*.json -->", "<!-- end of figures -->"
 MODELS_FOLDER = "docs/models"
 
 
