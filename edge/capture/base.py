@@ -1,17 +1,26 @@
-"""Where pictures and sound come from. Recordings are iterated; live devices are read until they fail."""
+"""Interfaces of the capture sources. Recordings are iterated; live devices are read until they fail."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
+from moodring.errors import DeviceError
 from moodring.types import F32, U8, AudioBlock, VideoFrame
+
+NO_MORE_FRAMES = "stopped sending frames"
+NO_MORE_SOUND = "stopped sending sound"
 
 
 @dataclass(frozen=True, slots=True)
 class CapturedFrame:
-    """A captured picture that nobody has looked at yet: of those that come faster than they are wanted, none is decoded."""
+    """A captured frame that is not decoded yet. Frames above the processing rate are dropped without being decoded.
+
+    `data` is the bytes of a JPEG, uint8 [N], or a frame of a video decoder. `capture_time_ns` is the monotonic time of arrival.
+    `decode` takes `data` and returns the grey frame, uint8 [H, W], and its reduction factor, or None if the data is damaged.
+    """
 
     data: Any
     capture_time_ns: int
@@ -19,13 +28,13 @@ class CapturedFrame:
     decode: Callable[[Any], tuple[U8, int] | None]
 
     def decode_frame(self) -> VideoFrame | None:
-        """Return the frame, or None where the picture is damaged."""
-        found = self.decode(self.data)
-        return None if found is None else VideoFrame(found[0], self.capture_time_ns, self.seq, found[1])
+        """Return the decoded frame, or None if its data is damaged."""
+        decoded = self.decode(self.data)
+        return None if decoded is None else VideoFrame(decoded[0], self.capture_time_ns, self.seq, decoded[1])
 
 
 class VideoSource(Protocol):
-    """A recording's pictures in time order."""
+    """The frames of a recording in time order."""
 
     def __iter__(self) -> Iterator[VideoFrame]: ...
 
@@ -33,7 +42,7 @@ class VideoSource(Protocol):
 
 
 class AudioSource(Protocol):
-    """A recording's sound in time order."""
+    """The sound of a recording in time order."""
 
     def __iter__(self) -> Iterator[AudioBlock]: ...
 
@@ -41,7 +50,7 @@ class AudioSource(Protocol):
 
 
 class LiveVideoSource(Protocol):
-    """A camera. Raises DeviceError from `open` and `read`; after that it is closed and opened again."""
+    """A camera. `open` and `read` raise DeviceError; the caller then closes the camera and opens it again."""
 
     name: str
 
@@ -53,9 +62,10 @@ class LiveVideoSource(Protocol):
 
 
 class LiveAudioSource(Protocol):
-    """A microphone: `read` blocks for the next float32 [N] samples and says when the last of them was captured.
+    """A microphone. `open` and `read` raise DeviceError; the caller then closes the microphone and opens it again.
 
-    `blocks_lost` counts since the start what was recorded, or should have been, and could not be read in time.
+    `read` blocks until samples arrive. It returns float32 [N] and the monotonic time in ns at which the last sample was
+    captured. `blocks_dropped` counts the blocks that were lost before `read` returned them, since the object was created.
     """
 
     name: str
@@ -68,3 +78,32 @@ class LiveAudioSource(Protocol):
     def read(self) -> tuple[F32, int]: ...
 
     def close(self) -> None: ...
+
+
+class LiveDevice(ABC):
+    """Base of the cameras and microphones. A `with` block opens the device and closes it."""
+
+    kind: ClassVar[str]
+    name: str
+
+    @abstractmethod
+    def open(self) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def error(self, what: str) -> DeviceError:
+        """Return the error `KIND NAME WHAT`, for example `camera 0 is not open`."""
+        return DeviceError(f"{self.kind} {self.name} {what}")
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def error_reason(error: Exception) -> str:
+    """Return why a system call or a library failed: the text without an error number where the exception has one."""
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__

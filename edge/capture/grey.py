@@ -1,7 +1,7 @@
-"""Grey pictures as cheaply as a source gives them: the face path needs neither colour nor more lines than a face can use.
+"""Grey frames at the lowest cost that a source allows. The face branch uses neither colour nor full resolution.
 
-A decoder's luma plane is taken as it is, and a JPEG is decoded to grey at a reduced size: either costs a fraction of the way
-through colour.
+The luma plane of a video decoder is used without conversion. A JPEG is decoded to grey at a reduced size. Both take a fraction
+of the time of decoding to colour.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 
 from moodring.types import U8
 
-if TYPE_CHECKING:  # a run before cameras that need no decoder of video never loads one
+if TYPE_CHECKING:  # PyAV is large; a run with a camera of this machine never loads it
     import av
 
-MIN_HEIGHT = 400  # the smallest face that is looked for, 12 % of them, still fills the face branch's 48 pixels
+MIN_HEIGHT = 400  # rows; the smallest face that is searched for (12 % of them) still fills the face branch's 48 pixels
 _JPEG_FLAGS = {
     1: cv2.IMREAD_GRAYSCALE,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
@@ -26,25 +26,31 @@ _JPEG_FLAGS = {
 
 
 def reduction_factor(height: int) -> int:
-    """Return by how much a picture of `height` lines may shrink (1, 2, 4 or 8) without losing what a face needs."""
+    """Return the largest factor (1, 2, 4 or 8) by which a frame of `height` rows can shrink and keep `MIN_HEIGHT` rows."""
     return next((factor for factor in (8, 4, 2) if height // factor >= MIN_HEIGHT), 1)
 
 
 def downscale(grey: U8, reduction: int) -> U8:
-    """Average uint8 [H, W] over squares of `reduction` pixels."""
+    """Downscale uint8 [H, W]: each output pixel is the mean of a square of `reduction` x `reduction` pixels."""
     if reduction == 1:
         return grey
     size = (max(1, grey.shape[1] // reduction), max(1, grey.shape[0] // reduction))
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def luma_plane(frame: av.VideoFrame) -> U8:
-    """Return a decoded picture as uint8 [H, W], turned as its metadata says.
+def downscale_for_faces(grey: U8) -> tuple[U8, int]:
+    """Downscale uint8 [H, W] by its `reduction_factor`; return the result and the factor."""
+    reduction = reduction_factor(len(grey))
+    return downscale(grey, reduction), reduction
 
-    Where the decoder gives an 8-bit luma plane this is a view of it: no pixel is touched. Other forms are converted. Video
-    keeps its own range (mostly 16 to 235): whatever reads a face normalises it.
+
+def luma_plane(frame: av.VideoFrame) -> U8:
+    """Return a decoded frame as uint8 [H, W], rotated as its metadata states.
+
+    If the decoder delivers an 8-bit luma plane, the result is a view of it, or a copy if it is rotated. Other pixel formats are
+    converted. Values keep the range of the video (mostly 16 to 235); the face crop is normalised later.
     """
-    luma_first_formats = ("yuv", "nv", "gray")  # forms whose first plane is the luma
+    luma_first_formats = ("yuv", "nv", "gray")  # pixel formats whose first plane is the luma
     pixel_format = frame.format
     if (
         pixel_format.name.startswith(luma_first_formats)
@@ -60,7 +66,7 @@ def luma_plane(frame: av.VideoFrame) -> U8:
 
 
 def decode_jpeg(data: U8, reduction: int) -> U8 | None:
-    """Decode the bytes of a JPEG, uint8 [N], to grey at 1/`reduction` of its size; None where they are damaged."""
+    """Decode a JPEG, uint8 [N], to grey at 1/`reduction` of its size. Return None if the data is damaged."""
     if not data.size:
         return None
     grey: U8 | None = cv2.imdecode(data, _JPEG_FLAGS[reduction])

@@ -1,7 +1,7 @@
-"""Recordings and network streams through PyAV: pictures in grey, sound in mono at 16 kHz, each with its own time stamps.
+"""Media files and URLs through PyAV: grey frames, and mono sound at 16 kHz, each with presentation times.
 
-Times count from the start that the container states for all its streams, so picture and sound stay aligned. Each kind is
-read through a container of its own: a file whose streams are badly interleaved then needs no buffer.
+Times count from the start time that the container states for all its streams, so that video and sound stay aligned. Video and
+sound are read through separate containers: no buffer is needed for files whose streams are badly interleaved.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import Any, Self
 import av
 import av.container
 import av.error
-import numpy as np
 
 from moodring.address import check_path, is_url
-from moodring.capture.grey import downscale, luma_plane, reduction_factor
+from moodring.capture.base import error_reason
+from moodring.capture.grey import downscale_for_faces, luma_plane
+from moodring.capture.sound import mono_samples, new_resampler, sample_format
 from moodring.clock import NS_PER_MS, NS_PER_S
 from moodring.errors import MediaError
-from moodring.types import AudioBlock, VideoFrame
+from moodring.types import SAMPLE_RATE_HZ, AudioBlock, VideoFrame
 
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
-REANCHOR_NS = 40 * NS_PER_MS  # sound whose stamps leave the sample count by more starts a new count
+REANCHOR_NS = 40 * NS_PER_MS  # a larger difference between time stamp and sample count restarts the count
 MAX_DAMAGED_PACKETS = 100  # in a row
-# Containers that state a duration one can hold them to.
-EXACT_DURATION_FORMATS = ("mp4", "matroska", "flac")
+EXACT_DURATION_FORMATS = ("mp4", "matroska", "flac")  # containers whose stated duration is reliable
 TRUNCATION_TOLERANCE_NS = NS_PER_S // 2
 
 
 @dataclass(slots=True)
 class MediaCounters:
-    """What reading a recording met: every damaged packet and every datum that was left out."""
+    """Counts of the data that was read from a recording, and of the data that was dropped."""
 
     frames: int = 0
     samples: int = 0
@@ -40,22 +40,24 @@ class MediaCounters:
     out_of_order: int = 0
 
     @property
-    def losses(self) -> dict[str, int]:
-        """What was left out, by name."""
-        return {"damaged packets": self.damaged_packets, "frames out of order": self.out_of_order}
-
-    @property
     def captured(self) -> dict[str, int]:
+        """Counts of the data that was read, by counter name."""
         return {"frames_captured": self.frames, "samples_captured": self.samples}
 
     @property
     def dropped(self) -> dict[str, int]:
+        """Counts of the data that was dropped, by counter name."""
         return {"damaged_packets": self.damaged_packets, "frames_out_of_order": self.out_of_order}
+
+    @property
+    def losses(self) -> dict[str, int]:
+        """Counts of the data that was dropped, by a description in words."""
+        return {name.replace("_", " "): count for name, count in self.dropped.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """What a recording holds."""
+    """Which kinds of streams a recording contains."""
 
     source: str
     has_video: bool
@@ -63,34 +65,33 @@ class MediaInfo:
 
 
 def open_container(source: str) -> av.container.InputContainer:
-    """Open a file or URL for reading; every failure is a UsageError or a MediaError that says what to check."""
+    """Open a file or URL for reading. Raises UsageError for a missing file, MediaError if PyAV cannot open it."""
     check_path(source)
     try:
         return av.open(source, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        advice = "is the address right and the server up?" if is_url(source) else "is it a complete media file?"
-        raise MediaError(f"{source} cannot be opened as picture or sound ({reason}); {advice}") from error
+        advice = "check the address and that the server is up" if is_url(source) else "check that it is a complete media file"
+        raise MediaError(f"{source} cannot be opened as video or audio ({error_reason(error)}); {advice}") from error
 
 
 def probe(source: str) -> MediaInfo:
-    """Open a recording, say what it holds, and close it. Raises MediaError where it holds neither."""
+    """Return which kinds of streams a file or URL contains. Raises MediaError if it contains neither video nor audio."""
     with open_container(source) as container:
         info = MediaInfo(source, bool(_streams(container, "video")), bool(_streams(container, "audio")))
     if not (info.has_video or info.has_audio):
-        raise MediaError(f"{source} holds neither picture nor sound")
+        raise MediaError(f"{source} contains neither video nor audio; name another file")
     return info
 
 
 def _streams(container: av.container.InputContainer, kind: str) -> list[Any]:
-    """Return the streams of a kind; an attached cover picture is no video."""
+    """Return the streams of one kind. An attached cover image does not count as video."""
     found = container.streams.video if kind == "video" else container.streams.audio
     return [stream for stream in found if not stream.disposition & av.stream.Disposition.attached_pic]
 
 
 @dataclass(slots=True)
 class _ContainerReader:
-    """Decodes one kind of stream, tolerant of damaged packets, strict about a file that ends too early."""
+    """Decodes the first stream of one kind. Skips damaged packets. Raises MediaError if the file is shorter than it states."""
 
     source: str
     counters: MediaCounters = field(default_factory=MediaCounters)
@@ -109,14 +110,14 @@ class _ContainerReader:
         self.close()
 
     def _decode(self, kind: str) -> Iterator[tuple[Any, int | None]]:
-        """Yield decoded frames with their time in ns from the container's start, or None where they carry none."""
+        """Yield decoded frames, each with its time in ns since the start of the container, or None if it has no time stamp."""
         container = self._container = open_container(self.source)
         streams = _streams(container, kind)
         if not streams:
-            raise MediaError(f"{self.source} holds no {'picture' if kind == 'video' else 'sound'}")
+            raise MediaError(f"{self.source} contains no {kind}")
         stream = streams[0]
         stream.codec_context.thread_count = 1
-        start_ns = (container.start_time or 0) * 1000  # AV_TIME_BASE is microseconds
+        start_ns = (container.start_time or 0) * 1000  # start_time is in microseconds (AV_TIME_BASE)
         end_ns = 0
         for frame in self._frames(container, stream):
             time_ns = None
@@ -139,16 +140,21 @@ class _ContainerReader:
                     self.counters.damaged_packets += 1
                     consecutive_damaged += 1
                     if consecutive_damaged > MAX_DAMAGED_PACKETS:
-                        raise MediaError(f"{self.source} cannot be decoded ({error.strerror}); is it damaged?") from error
+                        raise MediaError(
+                            f"{self.source} cannot be decoded: {consecutive_damaged} damaged packets in a row "
+                            f"({error.strerror}); replace the file"
+                        ) from error
                     continue
                 if frames:
                     consecutive_damaged = 0
                 yield from frames
         except (av.error.FFmpegError, OSError) as error:
-            raise MediaError(f"{self.source} broke off while reading ({error}); is it damaged, or the server gone?") from error
+            raise MediaError(
+                f"{self.source} cannot be read to its end ({error}); check that the file is intact or the server is up"
+            ) from error
 
     def _check_not_truncated(self, container: Any, stream: Any, start_ns: int, end_ns: int) -> None:
-        """A file whose index promises more than it held was cut off: what it held was used, but say so."""
+        """Raise MediaError if a file ends before the duration that its index states. Its data was already delivered."""
         if is_url(self.source) or not any(name in container.format.name for name in EXACT_DURATION_FORMATS):
             return
         if stream.duration is None or stream.time_base is None:
@@ -157,12 +163,12 @@ class _ContainerReader:
         if stated_ns - end_ns > TRUNCATION_TOLERANCE_NS + stated_ns // 20:
             raise MediaError(
                 f"{self.source} ends after {end_ns / NS_PER_S:.1f} s of {stated_ns / NS_PER_S:.1f} s: "
-                "the file is truncated or damaged (what it held was used)"
+                "the file is truncated or damaged; everything before that point was processed"
             )
 
 
 class VideoFile(_ContainerReader):
-    """The pictures of a recording, in time order."""
+    """The frames of a recording in time order, grey uint8 [H, W]. Iterate to read it."""
 
     def __iter__(self) -> Iterator[VideoFrame]:
         for frame, time_ns in self._decode("video"):
@@ -170,31 +176,35 @@ class VideoFile(_ContainerReader):
                 self.counters.out_of_order += 1
                 continue
             self._last_ns = time_ns
-            grey = luma_plane(frame)
-            reduction = reduction_factor(len(grey))
-            yield VideoFrame(downscale(grey, reduction), time_ns, self.counters.frames, reduction)
+            grey, reduction = downscale_for_faces(luma_plane(frame))
+            yield VideoFrame(grey, time_ns, self.counters.frames, reduction)
             self.counters.frames += 1
 
 
 class AudioFile(_ContainerReader):
-    """The sound of a recording: mono float32 at `rate_hz`, whatever its own rate and channels."""
+    """The sound of a recording in time order, mono float32 at `rate_hz`. Iterate to read it.
 
-    rate_hz: int = 16_000
+    The time of a block is the sample count since an anchor. The anchor moves to the time stamp of a frame that differs from the
+    count by more than `REANCHOR_NS`.
+    """
+
+    rate_hz: int = SAMPLE_RATE_HZ
 
     def __iter__(self) -> Iterator[AudioBlock]:
-        resampler = self._resampler()
+        resampler = new_resampler(self.rate_hz)
         anchor_ns, samples_since_anchor = 0, 0
-        input_ns = 0  # where the input should be by its own sample count
-        previous_format: tuple[object, ...] | None = None
+        input_ns = 0  # expected time of the next frame, from the sample count
+        previous_format: tuple[int, str, str] | None = None
         for frame, time_ns in self._decode("audio"):
             is_discontinuous = time_ns is not None and abs(time_ns - input_ns) > REANCHOR_NS
-            audio_format = (frame.sample_rate, frame.layout.name, frame.format.name)
+            audio_format = sample_format(frame)
             if is_discontinuous or audio_format != previous_format:
                 for block in self._blocks(resampler, None, anchor_ns, samples_since_anchor):
                     samples_since_anchor += block.samples.size
                     yield block
                 input_ns = input_ns if time_ns is None else time_ns
-                resampler, anchor_ns, samples_since_anchor, previous_format = self._resampler(), input_ns, 0, audio_format
+                resampler, anchor_ns, samples_since_anchor = new_resampler(self.rate_hz), input_ns, 0
+                previous_format = audio_format
             input_ns += frame.samples * NS_PER_S // frame.sample_rate
             frame.pts = None
             for block in self._blocks(resampler, frame, anchor_ns, samples_since_anchor):
@@ -202,16 +212,12 @@ class AudioFile(_ContainerReader):
                 yield block
         yield from self._blocks(resampler, None, anchor_ns, samples_since_anchor)
         if not self.counters.samples:
-            raise MediaError(f"{self.source} holds no sound: its audio stream is empty")
-
-    def _resampler(self) -> av.AudioResampler:
-        return av.AudioResampler("fltp", rate=self.rate_hz)  # channels stay apart: FFmpeg's own mono is 3 dB too loud
+            raise MediaError(f"{self.source} contains no audio: its audio stream is empty")
 
     def _blocks(self, resampler: av.AudioResampler, frame: Any, anchor_ns: int, offset: int) -> Iterator[AudioBlock]:
+        """Yield the blocks that a frame completes, or those left in the filter if `frame` is None."""
         for resampled in resampler.resample(frame):
-            samples = resampled.to_ndarray().mean(axis=0, dtype=np.float32)
-            # A decoder of floating-point sound may hand on anything: what is no number is silence.
-            samples = np.clip(np.nan_to_num(samples, copy=False), -1.0, 1.0)
+            samples = mono_samples(resampled)
             if samples.size:
                 yield AudioBlock(samples, anchor_ns + offset * NS_PER_S // self.rate_hz, self.rate_hz)
                 offset += samples.size

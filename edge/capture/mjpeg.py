@@ -1,7 +1,7 @@
-"""Pictures as a network camera sends them over plain HTTP: one JPEG after the other in a multipart answer.
+"""HTTP MJPEG: a network camera that sends JPEG frames as the parts of one multipart response over plain HTTP.
 
-Only the bytes are taken off the network here; whether a picture is ever decoded is for its reader to say. Ten lines of
-HTTP/1.0 instead of a library: a second FFmpeg or an HTTP stack would cost more memory than everything else that reads a camera.
+Only the bytes of the frames are read here; `network.decode` decodes those that are processed. The client is a minimal HTTP/1.0
+client: FFmpeg or an HTTP library would need more memory than all other code that reads a camera.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
+from moodring.capture.base import NO_MORE_FRAMES
 from moodring.errors import DeviceError
 from moodring.types import U8
 
-RECV_BYTES = 65_536  # bytes asked for at once
+RECV_BYTES = 65_536  # requested from the socket at once
 MAX_LINE_BYTES = 4096
-MAX_HEADER_LINES = 64  # of one head
-JPEG_HEADER_BYTES = 65_536  # bytes of a JPEG in which its frame header stands
-MAX_JPEG_BYTES = 32_000_000  # bytes of one picture
+MAX_HEADER_LINES = 64  # of a response or a part
+JPEG_HEADER_BYTES = 65_536  # the frame header of a JPEG lies within these
+MAX_JPEG_BYTES = 32_000_000
 MULTIPART = "multipart/x-mixed-replace"
+NOT_FRAMES = "sent data that is not a multipart stream of JPEG frames"
 
 
 class NotMultipartError(DeviceError):
-    """The server answered with something else: a redirect, a question for a password, another form of video."""
+    """The response is not a multipart stream, but for example a redirect, a request for a password, or another video format."""
 
 
 class MultipartReader:
-    """Cuts a multipart stream into its bodies. `take` gives some of its bytes, and none at its end.
+    """Splits a multipart stream into its bodies. `recv` returns the next bytes of the stream, and no bytes at its end.
 
-    Any chunking of the same bytes gives the same bodies. Raises DeviceError where it is no such stream.
+    Any chunking of the same bytes gives the same bodies. Raises DeviceError if the bytes are not such a stream.
     """
 
     def __init__(self, recv: Callable[[], bytes], boundary: bytes = b"") -> None:
@@ -42,45 +44,47 @@ class MultipartReader:
         self.set_boundary(boundary)
 
     def set_boundary(self, boundary: bytes) -> None:
-        self._marker = b"--" + boundary.removeprefix(b"--")  # many cameras name it with the dashes
+        """Set the boundary between the parts, with or without its leading dashes: many cameras declare it with them."""
+        self._marker = b"--" + boundary.removeprefix(b"--")
 
     def read_body(self) -> bytes:
-        """Return the next part's body, whether or not its head tells its length."""
+        """Return the body of the next part. It has the length that its header states, or ends at the next boundary."""
         length = self._content_length()
         if length is None:
             return self._read_until(b"\r\n" + self._marker, MAX_JPEG_BYTES)
         if not 0 < length <= MAX_JPEG_BYTES:
-            raise DeviceError(f"announces a picture of {length} bytes")
+            raise DeviceError(f"announced a frame of {length} bytes; the limit is {MAX_JPEG_BYTES}")
         return self._read_exactly(length)
 
-    def head(self) -> list[bytes]:
-        """Return the lines up to the next empty one."""
+    def read_header(self) -> list[bytes]:
+        """Return the lines before the next empty line."""
         lines: list[bytes] = []
         while line := self._read_until(b"\n", MAX_LINE_BYTES, keep_marker=False).rstrip(b"\r"):
             lines.append(line)
             if len(lines) > MAX_HEADER_LINES:
-                raise DeviceError("sends something else than pictures")
+                raise DeviceError(NOT_FRAMES)
         return lines
 
     def _content_length(self) -> int | None:
+        """Read the header of the next part; return the length of its body, or None if the header does not state it."""
         lines: list[bytes] = []
-        while not lines:  # empty lines may stand between a body and the next boundary
-            lines = self.head()
+        while not lines:  # there may be empty lines between a body and the next boundary
+            lines = self.read_header()
         if not any(line.startswith(self._marker) for line in lines):
-            raise DeviceError("sends something else than pictures")
+            raise DeviceError(NOT_FRAMES)
         found = [line for line in lines if line.lower().startswith(b"content-length:")]
         try:
             return int(found[0].partition(b":")[2]) if found else None
         except ValueError:
-            raise DeviceError("announces a picture of no length") from None
+            raise DeviceError("announced a frame of unreadable length") from None
 
     def _read_until(self, marker: bytes, max_bytes: int, *, keep_marker: bool = True) -> bytes:
-        """Take what comes before a marker; the marker itself stays, where it is to be kept, for the next to read."""
+        """Return the bytes before a marker. The marker itself stays in the buffer if `keep_marker` is set."""
         searched = 0
         while (at := self._buffer.find(marker, searched)) < 0:
             searched = max(0, len(self._buffer) - len(marker))
             if searched > max_bytes:
-                raise DeviceError("sends something else than pictures")
+                raise DeviceError(NOT_FRAMES)
             self._receive()
         found = bytes(self._buffer[:at])
         del self._buffer[: at if keep_marker else at + len(marker)]
@@ -94,43 +98,46 @@ class MultipartReader:
         return found
 
     def _receive(self) -> None:
-        more = self._recv()
-        if not more:
-            raise DeviceError("gives no more frames")
-        self._buffer += more
+        received = self._recv()
+        if not received:
+            raise DeviceError(NO_MORE_FRAMES)
+        self._buffer += received
 
 
 class MjpegStream:
-    """One connection to a camera at http://[USER:PASSWORD@]HOST[:PORT]/PATH."""
+    """A connection to a camera at http://[USER:PASSWORD@]HOST[:PORT]/PATH."""
 
-    def __init__(self, connection: socket.socket, parts: MultipartReader) -> None:
+    def __init__(self, connection: socket.socket, multipart: MultipartReader) -> None:
         self._connection = connection
-        self._multipart = parts
+        self._multipart = multipart
 
     @classmethod
     def connect(cls, url: str, timeout_s: float) -> Self:
-        """Ask for the stream; NotMultipartError where the answer is another one, DeviceError or OSError where there is none."""
+        """Request the stream. `timeout_s` limits each wait for the server, now and in `read`.
+
+        Raises NotMultipartError if the response is not a multipart stream, DeviceError or OSError if there is no response.
+        """
         address = urlsplit(url)
         connection = socket.create_connection((address.hostname or "", address.port or 80), timeout_s)
         try:
             connection.sendall(_build_request(url))
-            parts = MultipartReader(lambda: connection.recv(RECV_BYTES))
-            parts.set_boundary(_parse_boundary(parts.head()))
+            multipart = MultipartReader(lambda: connection.recv(RECV_BYTES))
+            multipart.set_boundary(_parse_boundary(multipart.read_header()))
         except BaseException:
             connection.close()
             raise
-        return cls(connection, parts)
+        return cls(connection, multipart)
 
     def read(self) -> U8:
-        """Return the next picture's bytes, uint8 [N]; DeviceError where they cannot be a JPEG, or none come in time."""
+        """Return the bytes of the next frame, uint8 [N]. Raises DeviceError if they are not a JPEG, or none arrive in time."""
         try:
             data = self._multipart.read_body()
         except TimeoutError:
-            raise DeviceError("gives no more frames") from None
+            raise DeviceError(NO_MORE_FRAMES) from None
         except OSError as error:
-            raise DeviceError(f"gives no more frames ({error.strerror})") from error
+            raise DeviceError(f"{NO_MORE_FRAMES} ({error.strerror})") from error
         if not is_complete_jpeg(data):
-            raise DeviceError("sent a damaged picture")
+            raise DeviceError("sent a damaged JPEG frame")
         return np.frombuffer(data, np.uint8)
 
     def close(self) -> None:
@@ -148,32 +155,32 @@ def _build_request(url: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "replace")
 
 
-def _parse_boundary(head: list[bytes]) -> bytes:
-    """Return what stands between the parts, as the answer's head says."""
-    lines = [line.decode("latin-1") for line in head]
+def _parse_boundary(header: list[bytes]) -> bytes:
+    """Return the boundary that the header of a response declares, or b"" if it declares none."""
+    lines = [line.decode("latin-1") for line in header]
     if not lines or not re.match(r"HTTP/1\.\d 200\b", lines[0]):
-        raise NotMultipartError(f"answers {lines[0][:80]!r}" if lines else "gives no answer")
-    kinds = [line.partition(":")[2].strip() for line in lines if line.lower().startswith("content-type:")]
-    if not kinds or not kinds[0].lower().startswith(MULTIPART):
-        raise NotMultipartError(f"gives {kinds[0][:80] if kinds else 'something without a type'}")
-    named = re.search(r'boundary="?([^";]+)', kinds[0], re.IGNORECASE)
-    return named[1].strip().encode("latin-1") if named else b""
+        raise NotMultipartError(f"answered {lines[0][:80]!r}" if lines else "sent an empty response")
+    types = [line.partition(":")[2].strip() for line in lines if line.lower().startswith("content-type:")]
+    if not types or not types[0].lower().startswith(MULTIPART):
+        raise NotMultipartError(f"sent {types[0][:80] if types else 'no content type'} instead of {MULTIPART}")
+    declared = re.search(r'boundary="?([^";]+)', types[0], re.IGNORECASE)
+    return declared[1].strip().encode("latin-1") if declared else b""
 
 
 def is_complete_jpeg(data: bytes) -> bool:
-    """Say whether the bytes begin and end as a JPEG does; some cameras pad its end."""
+    """Return whether the bytes start and end as a JPEG does. Padding at the end is allowed: some cameras add it."""
     return data.startswith(b"\xff\xd8") and data.rstrip(b"\r\n\0").endswith(b"\xff\xd9")
 
 
 def jpeg_height(data: U8) -> int | None:
-    """Return how many lines a JPEG has, from its frame header; None where there is none."""
+    """Return the number of rows that the frame header of a JPEG, uint8 [N], states, or None if there is no such header."""
     raw = data[:JPEG_HEADER_BYTES].tobytes()
     at = 2
     while at + 9 <= len(raw) and raw[at] == 0xFF:
-        kind, size = raw[at + 1], int.from_bytes(raw[at + 2 : at + 4], "big")
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+        marker, size = raw[at + 1], int.from_bytes(raw[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame (SOF)
             return int.from_bytes(raw[at + 5 : at + 7], "big") or None
-        if kind == 0xFF:  # a fill byte
+        if marker == 0xFF:  # a fill byte
             at += 1
         else:
             at += 2 + size

@@ -1,4 +1,4 @@
-"""Recordings of every kind, generated here, read with their own time stamps; and those that cannot be read say why."""
+"""Media files: recordings of many formats are read with their time stamps; unreadable ones raise an error with the reason."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
-from moodring.capture.media import AudioFile, VideoFile, check_path, probe
+from moodring.address import check_path
+from moodring.capture.media import AudioFile, VideoFile, probe
 from moodring.clock import NS_PER_MS, NS_PER_S
 from moodring.errors import MediaError, UsageError
+from moodring.types import SAMPLE_RATE_HZ
 from tests.support.recordings import encode_sound, write_empty_wav, write_recording, write_talking_face
 from tests.support.signals import empty_frame, face_frame, noise, voice
-
-RATE_HZ = 16_000
 
 
 def read_sound(path: Path) -> tuple[np.ndarray, list[int]]:
@@ -26,7 +26,7 @@ def read_sound(path: Path) -> tuple[np.ndarray, list[int]]:
         assert audio.counters.samples == sum(block.samples.size for block in blocks)
     for block in blocks:
         assert block.samples.dtype == np.float32
-        assert block.rate_hz == RATE_HZ
+        assert block.rate_hz == SAMPLE_RATE_HZ
     return np.concatenate([block.samples for block in blocks]), [block.capture_time_ns for block in blocks]
 
 
@@ -48,37 +48,37 @@ def tone(seconds: float, rate_hz: int, hz: float = 440.0) -> np.ndarray:
 
 def strongest_hz(samples: np.ndarray) -> float:
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(samples.size)))
-    return float(np.argmax(spectrum) * RATE_HZ / samples.size)
+    return float(np.argmax(spectrum) * SAMPLE_RATE_HZ / samples.size)
 
 
-# What a recording holds
+# Probing
 
 
 @pytest.mark.parametrize(("video", "audio"), [(True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_recording_says_what_it_holds(tmp_path: Path, video: bool, audio: bool, suffix: str):
+def test_probe_reports_which_streams_a_recording_contains(tmp_path: Path, video: bool, audio: bool, suffix: str):
     path = write_recording(
         tmp_path / f"clip{suffix}",
         video_frames=video_frames(10) if video else None,
-        sound=tone(0.5, RATE_HZ) if audio else None,
+        sound=tone(0.5, SAMPLE_RATE_HZ) if audio else None,
     )
     info = probe(str(path))
     assert (info.has_video, info.has_audio) == (video, audio)
     if not video:
-        with pytest.raises(MediaError, match="holds no picture"), VideoFile(str(path)) as reader:
+        with pytest.raises(MediaError, match="contains no video"), VideoFile(str(path)) as reader:
             list(reader)
     if not audio:
-        with pytest.raises(MediaError, match="holds no sound"), AudioFile(str(path)) as reader:
+        with pytest.raises(MediaError, match="contains no audio"), AudioFile(str(path)) as reader:
             list(reader)
 
 
-# Sound
+# Audio
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])
-def test_sound_of_any_rate_becomes_16_khz_of_the_same_length_and_pitch(tmp_path: Path, rate_hz: int):
+def test_audio_of_any_sample_rate_is_resampled_with_the_same_length_and_pitch(tmp_path: Path, rate_hz: int):
     samples, times = read_sound(write_recording(tmp_path / "tone.wav", sound=tone(1.0, rate_hz), rate_hz=rate_hz))
-    assert samples.size == pytest.approx(RATE_HZ, abs=20)
+    assert samples.size == pytest.approx(SAMPLE_RATE_HZ, abs=20)
     assert strongest_hz(samples) == pytest.approx(440, abs=2)
     assert np.abs(samples).max() == pytest.approx(0.3, abs=0.02)
     assert times[0] == 0
@@ -90,58 +90,58 @@ def level_db(samples: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 22_050, 44_100, 48_000, 96_000])
-def test_resampling_keeps_the_level_of_a_tone(tmp_path: Path, rate_hz: int):
+def test_resampling_preserves_the_level_of_a_tone(tmp_path: Path, rate_hz: int):
     path = write_recording(tmp_path / "tone.wav", sound=tone(1.0, rate_hz, 1000.0), rate_hz=rate_hz)
     samples, _ = read_sound(path)
     assert strongest_hz(samples) == pytest.approx(1000, abs=1)
-    assert level_db(samples) == pytest.approx(level_db(tone(1.0, RATE_HZ, 1000.0)), abs=0.5)
+    assert level_db(samples) == pytest.approx(level_db(tone(1.0, SAMPLE_RATE_HZ, 1000.0)), abs=0.5)
 
 
 @pytest.mark.parametrize(("rate_hz", "hz"), [(22_050, 9000.0), (44_100, 9000.0), (48_000, 15_000.0), (96_000, 33_000.0)])
-def test_what_16_khz_cannot_hold_is_removed_and_not_folded_down(tmp_path: Path, rate_hz: int, hz: float):
+def test_resampling_removes_frequencies_above_8_khz_without_aliasing(tmp_path: Path, rate_hz: int, hz: float):
     path = write_recording(tmp_path / "tone.wav", sound=tone(1.0, rate_hz, hz), rate_hz=rate_hz)
     samples, _ = read_sound(path)
-    assert level_db(samples) < level_db(tone(1.0, RATE_HZ)) - 40
+    assert level_db(samples) < level_db(tone(1.0, SAMPLE_RATE_HZ)) - 40
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 16_000, 44_100, 48_000])
-def test_how_a_container_is_cut_into_frames_does_not_show(tmp_path: Path, rate_hz: int):
+def test_audio_does_not_depend_on_the_frame_size_of_the_container(tmp_path: Path, rate_hz: int):
     sound = voice(1.0, rate_hz)
-    whole, _ = read_sound(write_recording(tmp_path / "4096.mkv", sound=sound, rate_hz=rate_hz))
+    expected, _ = read_sound(write_recording(tmp_path / "4096.mkv", sound=sound, rate_hz=rate_hz))
     for frame_samples in (100, 441, 1024):
         path = write_recording(
             tmp_path / f"{frame_samples}.mkv", sound=sound, rate_hz=rate_hz, sound_frame_samples=frame_samples
         )
-        np.testing.assert_array_equal(read_sound(path)[0], whole)
+        np.testing.assert_array_equal(read_sound(path)[0], expected)
 
 
 @pytest.mark.parametrize("layout", ["mono", "stereo", "3.0", "quad", "5.1"])
-def test_any_number_of_channels_becomes_one(tmp_path: Path, layout: str):
+def test_any_channel_layout_is_mixed_to_mono(tmp_path: Path, layout: str):
     path = write_recording(tmp_path / "tone.wav", sound=tone(1.0, 48_000), rate_hz=48_000, layout=layout)
     samples, _ = read_sound(path)
-    assert samples.size == pytest.approx(RATE_HZ, abs=20)
+    assert samples.size == pytest.approx(SAMPLE_RATE_HZ, abs=20)
     assert strongest_hz(samples) == pytest.approx(440, abs=2)
     assert 0.1 < np.abs(samples).max() <= 1.0
 
 
 @pytest.mark.parametrize("codec", ["pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le"])
-def test_every_sample_format_of_wav_gives_the_same_levels(tmp_path: Path, codec: str):
-    samples, _ = read_sound(write_recording(tmp_path / "tone.wav", sound=tone(0.5, RATE_HZ), audio_codec=codec))
-    np.testing.assert_allclose(samples, tone(0.5, RATE_HZ), atol=0.01)
+def test_every_wav_sample_format_gives_the_same_samples(tmp_path: Path, codec: str):
+    samples, _ = read_sound(write_recording(tmp_path / "tone.wav", sound=tone(0.5, SAMPLE_RATE_HZ), audio_codec=codec))
+    np.testing.assert_allclose(samples, tone(0.5, SAMPLE_RATE_HZ), atol=0.01)
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3", ".mp4", ".mkv"])
-def test_block_times_are_the_sample_count_since_the_start(tmp_path: Path, suffix: str):
+def test_block_times_follow_the_sample_count(tmp_path: Path, suffix: str):
     _, times = read_sound(write_recording(tmp_path / f"clip{suffix}", sound=voice(1.0)))
     with AudioFile(str(tmp_path / f"clip{suffix}")) as audio:
         expected, position = [], 0
         for block in audio:
-            expected.append(times[0] + position * NS_PER_S // RATE_HZ)
+            expected.append(times[0] + position * NS_PER_S // SAMPLE_RATE_HZ)
             position += block.samples.size
     assert times == expected
 
 
-def test_values_that_are_no_numbers_become_silence_and_too_loud_ones_are_cut(tmp_path: Path):
+def test_nan_samples_become_zero_and_large_samples_are_clipped(tmp_path: Path):
     header = write_recording(tmp_path / "clip.wav", sound=np.zeros(1600, np.float32), audio_codec="pcm_f32le").read_bytes()
     values = np.zeros(1600, np.float32)
     values[100], values[200], values[300], values[400] = np.nan, np.inf, -np.inf, 7.0
@@ -151,51 +151,54 @@ def test_values_that_are_no_numbers_become_silence_and_too_loud_ones_are_cut(tmp
     assert np.isfinite(samples).all()
 
 
-def test_a_silent_recording_is_zeros(tmp_path: Path):
-    samples, _ = read_sound(write_recording(tmp_path / "silent.wav", sound=np.zeros(RATE_HZ, np.float32)))
-    assert samples.size == RATE_HZ
+def test_a_silent_recording_gives_zeros(tmp_path: Path):
+    samples, _ = read_sound(write_recording(tmp_path / "silent.wav", sound=np.zeros(SAMPLE_RATE_HZ, np.float32)))
+    assert samples.size == SAMPLE_RATE_HZ
     assert not samples.any()
 
 
-def test_a_wav_without_samples_says_so(tmp_path: Path):
+def test_a_wav_without_samples_raises_media_error(tmp_path: Path):
     path = write_empty_wav(tmp_path / "empty.wav")
-    with pytest.raises(MediaError, match=r"empty\.wav holds no sound"), AudioFile(str(path)) as audio:
+    with (
+        pytest.raises(MediaError, match=r"empty\.wav contains no audio: its audio stream is empty"),
+        AudioFile(str(path)) as audio,
+    ):
         list(audio)
 
 
-def test_sound_that_changes_its_rate_on_the_way_goes_on(tmp_path: Path):
+def test_audio_continues_after_a_change_of_sample_rate(tmp_path: Path):
     first = write_recording(tmp_path / "a.mp3", sound=tone(1.0, 48_000), rate_hz=48_000, layout="stereo")
     second = write_recording(tmp_path / "b.mp3", sound=tone(1.0, 24_000, 880.0), rate_hz=24_000)
     joined = tmp_path / "joined.mp3"
     joined.write_bytes(first.read_bytes() + second.read_bytes())
     samples, _ = read_sound(joined)
-    assert samples.size == pytest.approx(2 * RATE_HZ, rel=0.1)
+    assert samples.size == pytest.approx(2 * SAMPLE_RATE_HZ, rel=0.1)
     assert strongest_hz(samples[2000:14_000]) == pytest.approx(440, abs=5)
     assert strongest_hz(samples[-12_000:-2000]) == pytest.approx(880, abs=5)
 
 
-# Pictures
+# Video
 
 
-def test_frames_carry_the_times_of_the_recording(tmp_path: Path):
+def test_frames_have_the_presentation_times_of_the_recording(tmp_path: Path):
     path = write_recording(tmp_path / "clip.mp4", video_frames=video_frames(25))
     np.testing.assert_allclose(read_times_ms(path), 40.0 * np.arange(25), atol=1)
 
 
-def test_a_variable_frame_rate_is_kept(tmp_path: Path):
+def test_a_variable_frame_rate_is_preserved(tmp_path: Path):
     times_ms = [0, 10, 50, 55, 300, 301, 900, 1000, 2500, 2533]
     path = write_recording(tmp_path / "clip.mkv", video_frames=video_frames(len(times_ms)), times_ms=times_ms)
     np.testing.assert_allclose(read_times_ms(path), times_ms, atol=1)
 
 
-def test_a_slide_show_is_not_taken_for_a_truncated_file(tmp_path: Path):
+def test_a_slide_show_is_not_reported_as_truncated(tmp_path: Path):
     times_ms = [0, 3000, 6000, 9000]
     path = write_recording(tmp_path / "slides.mp4", video_frames=video_frames(4), times_ms=times_ms, last_frame_ms=3000)
     np.testing.assert_allclose(read_times_ms(path), times_ms, atol=1)
 
 
 @pytest.mark.parametrize("size", [(161, 121), (17, 33), (1, 1), (320, 2)])
-def test_odd_sizes_are_read_as_they_are(tmp_path: Path, size: tuple[int, int]):
+def test_frames_of_unusual_sizes_are_read_exactly(tmp_path: Path, size: tuple[int, int]):
     width, height = size
     path = write_recording(tmp_path / "clip.mkv", video_frames=video_frames(5, width, height), video_codec="ffv1")
     with VideoFile(str(path)) as video:
@@ -206,9 +209,9 @@ def test_odd_sizes_are_read_as_they_are(tmp_path: Path, size: tuple[int, int]):
 
 
 @pytest.mark.parametrize("rotation_deg", [0, 90, 180, 270])
-def test_a_camera_held_sideways_gives_upright_pictures(tmp_path: Path, rotation_deg: int):
+def test_frames_are_rotated_as_the_metadata_states(tmp_path: Path, rotation_deg: int):
     path = write_recording(tmp_path / "clip.mp4", video_frames=[face_frame(0)] * 3, rotation_deg=rotation_deg)
-    expected = cv2.cvtColor(cv2.VideoCapture(str(path)).read()[1], cv2.COLOR_BGR2GRAY)  # turns by itself
+    expected = cv2.cvtColor(cv2.VideoCapture(str(path)).read()[1], cv2.COLOR_BGR2GRAY)  # OpenCV applies the rotation
     with VideoFile(str(path)) as video:
         frame = next(iter(video))
     assert frame.grey.shape == expected.shape == ((320, 240) if rotation_deg in (90, 270) else (240, 320))
@@ -216,81 +219,81 @@ def test_a_camera_held_sideways_gives_upright_pictures(tmp_path: Path, rotation_
     assert np.abs(frame.grey - luma).mean() < 3
 
 
-def test_frames_without_order_are_left_out_and_counted(tmp_path: Path):
+def test_frames_out_of_order_are_dropped_and_counted(tmp_path: Path):
     path = write_recording(tmp_path / "clip.mkv", video_frames=video_frames(10))
     with VideoFile(str(path)) as video:
-        first = list(video)
-        again = list(video)  # every time lies before the last one
-        assert len(first) == 10
-        assert again == []
+        frames = list(video)
+        frames_again = list(video)  # every time stamp is at or before the last one
+        assert len(frames) == 10
+        assert frames_again == []
         assert video.counters.out_of_order == 10
 
 
-# Both together
+# Video and audio
 
 
-@pytest.mark.parametrize("late_ms", [0, 500, 1500])
-def test_sound_that_starts_later_than_the_picture_keeps_its_distance(tmp_path: Path, late_ms: int):
+@pytest.mark.parametrize("offset_ms", [0, 500, 1500])
+def test_audio_that_starts_after_the_video_keeps_its_offset(tmp_path: Path, offset_ms: int):
     path = write_recording(
-        tmp_path / "clip.mkv", video_frames=video_frames(75), sound=tone(1.0, RATE_HZ), sound_start_ms=late_ms
+        tmp_path / "clip.mkv", video_frames=video_frames(75), sound=tone(1.0, SAMPLE_RATE_HZ), sound_start_ms=offset_ms
     )
     assert read_times_ms(path)[0] == 0
     _, times = read_sound(path)
-    assert times[0] / NS_PER_MS == pytest.approx(late_ms, abs=25)
+    assert times[0] / NS_PER_MS == pytest.approx(offset_ms, abs=25)
 
 
-def test_sound_with_a_hole_in_it_is_counted_anew_after_the_hole(tmp_path: Path):
+def test_audio_with_a_gap_continues_at_the_time_stamp_after_the_gap(tmp_path: Path):
     path = tmp_path / "clip.mkv"
-    sound = np.concatenate([tone(0.5, RATE_HZ)])
-    _write_with_hole(path, sound, hole_ms=700)
+    sound = tone(0.5, SAMPLE_RATE_HZ)
+    _write_with_gap(path, sound, gap_ms=700)
     samples, times = read_sound(path)
     assert samples.size == 2 * sound.size
     steps = np.diff(times) / NS_PER_MS
     assert (steps > 700).sum() == 1
 
 
-def _write_with_hole(path: Path, sound: np.ndarray, hole_ms: int) -> None:
+def _write_with_gap(path: Path, sound: np.ndarray, gap_ms: int) -> None:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=RATE_HZ, layout="mono")
-        after_ms = 1000 * sound.size // RATE_HZ + hole_ms
-        packets = encode_sound(stream, sound, RATE_HZ, "mono", 0, flush=False)
-        packets += encode_sound(stream, sound, RATE_HZ, "mono", after_ms)
+        stream = container.add_stream("pcm_s16le", rate=SAMPLE_RATE_HZ, layout="mono")
+        after_ms = 1000 * sound.size // SAMPLE_RATE_HZ + gap_ms
+        packets = encode_sound(stream, sound, SAMPLE_RATE_HZ, "mono", 0, flush=False)
+        packets += encode_sound(stream, sound, SAMPLE_RATE_HZ, "mono", after_ms)
         for packet in packets:
             container.mux(packet)
 
 
-# What cannot be read
+# Errors
 
 
-def test_what_is_no_file_is_wrong_usage(tmp_path: Path):
+def test_check_path_raises_usage_error_for_a_missing_file_and_a_directory(tmp_path: Path):
     with pytest.raises(UsageError, match="no such file"):
         check_path(str(tmp_path / "missing.mp4"))
     with pytest.raises(UsageError, match="is a directory"):
         check_path(str(tmp_path))
-    check_path("rtsp://somewhere/else")  # not a path: tried when it is opened
+    check_path("rtsp://somewhere/else")  # a URL is checked when it is opened
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"just some text\n" * 100, b"\x00" * 4096, b"RIFF", b"\x00\x00\x00\x18ftypmp42"], ids=range(5)
 )
 @pytest.mark.parametrize("suffix", [".mp4", ".wav", ".mpg"])
-def test_what_is_no_recording_names_the_file(tmp_path: Path, content: bytes, suffix: str):
+def test_a_file_that_is_not_a_recording_raises_media_error_with_its_name(tmp_path: Path, content: bytes, suffix: str):
     path = tmp_path / f"odd{suffix}"
     path.write_bytes(content)
     with pytest.raises(MediaError, match=rf"odd\{suffix}"):
         probe(str(path)) and list(VideoFile(str(path)))
 
 
-def test_a_recording_without_its_index_is_refused(tmp_path: Path):
+def test_a_recording_without_its_index_is_rejected(tmp_path: Path):
     whole = write_talking_face(tmp_path / "whole.mp4").read_bytes()
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(MediaError, match="is it a complete media file"):
+    with pytest.raises(MediaError, match="check that it is a complete media file"):
         probe(str(cut))
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.5, 0.7])
-def test_a_recording_that_ends_too_early_is_used_as_far_as_it_goes_and_then_an_error(tmp_path: Path, keep: float):
+def test_a_truncated_recording_is_read_to_its_end_and_then_raises_media_error(tmp_path: Path, keep: float):
     whole = write_talking_face(tmp_path / "whole.mp4", seconds=4.0, options={"movflags": "faststart"}).read_bytes()
     assert whole.index(b"moov") < whole.index(b"mdat")
     cut = tmp_path / "cut.mp4"
@@ -303,13 +306,13 @@ def test_a_recording_that_ends_too_early_is_used_as_far_as_it_goes_and_then_an_e
         assert len(read) > 5
 
 
-def test_a_whole_recording_is_not_called_truncated(tmp_path: Path):
+def test_a_complete_recording_is_not_reported_as_truncated(tmp_path: Path):
     path = write_talking_face(tmp_path / "whole.mp4", options={"movflags": "faststart"})
     assert len(read_times_ms(path)) == 75
-    assert read_sound(path)[0].size == pytest.approx(3 * RATE_HZ, abs=3000)
+    assert read_sound(path)[0].size == pytest.approx(3 * SAMPLE_RATE_HZ, abs=3000)
 
 
-def test_damage_in_the_middle_costs_some_frames_not_the_run(tmp_path: Path):
+def test_damaged_packets_are_skipped(tmp_path: Path):
     data = bytearray(write_recording(tmp_path / "whole.mkv", video_frames=[face_frame(i) for i in range(75)]).read_bytes())
     rng = np.random.default_rng(0)
     for position in rng.integers(len(data) // 3, len(data) // 2, 60):
@@ -319,12 +322,12 @@ def test_damage_in_the_middle_costs_some_frames_not_the_run(tmp_path: Path):
     assert len(read_times_ms(path)) > 30
 
 
-def test_a_server_that_is_not_there_is_named():
-    with pytest.raises(MediaError, match=r"http://127\.0\.0\.1:9/x cannot be opened .* is the address right"):
+def test_an_unreachable_server_raises_media_error_with_its_url():
+    with pytest.raises(MediaError, match=r"http://127\.0\.0\.1:9/x cannot be opened .* check the address"):
         probe("http://127.0.0.1:9/x")
 
 
-def test_reading_ends_whenever_the_reader_wants(tmp_path: Path):
+def test_reading_can_stop_early_and_close_can_be_called_again(tmp_path: Path):
     path = write_talking_face(tmp_path / "clip.mp4")
     with VideoFile(str(path)) as video:
         assert next(iter(video)).seq == 0
@@ -332,9 +335,9 @@ def test_reading_ends_whenever_the_reader_wants(tmp_path: Path):
     video.close()
 
 
-def test_nothing_is_printed_by_the_decoders(tmp_path: Path):
+def test_the_decoders_print_nothing(tmp_path: Path):
     path = tmp_path / "text.mp4"
-    path.write_text("no film\n" * 50)
+    path.write_text("not a video\n" * 50)
     code = f"""
 from moodring.capture.media import probe
 try:
@@ -350,7 +353,7 @@ except Exception as error:
 
 
 @pytest.mark.data
-def test_grid_clips_keep_picture_and_sound_together(data_path):
+def test_grid_clips_keep_video_and_audio_aligned(data_path):
     clips = sorted(data_path("av_clips").glob("grid_*.mpg"))
     assert len(clips) == 11
     for clip in clips:
@@ -358,24 +361,24 @@ def test_grid_clips_keep_picture_and_sound_together(data_path):
         samples, sound_times = read_sound(clip)
         assert 70 <= len(times) <= 76, clip.name
         np.testing.assert_allclose(np.diff(times), 40, atol=1)
-        assert samples.size / RATE_HZ == pytest.approx(2.98, abs=0.1), clip.name
+        assert samples.size / SAMPLE_RATE_HZ == pytest.approx(2.98, abs=0.1), clip.name
         assert abs(sound_times[0] / NS_PER_MS - times[0]) < 200, clip.name
 
 
 @pytest.mark.data
-def test_every_real_clip_can_be_read(data_path):
+def test_real_clips_are_read(data_path):
     clips = [*sorted(data_path("video").glob("*.m*")), *sorted(data_path("crema_d_sample/clips").iterdir())]
     assert len(clips) >= 12
     for clip in clips:
         info = probe(str(clip))
         assert info.has_video, clip.name
         with VideoFile(str(clip)) as video:
-            seen = [frame.capture_time_ns for frame, _ in zip(video, range(20), strict=False)]
-        assert len(seen) == 20, clip.name
-        assert seen == sorted(set(seen)), clip.name
+            times = [frame.capture_time_ns for frame, _ in zip(video, range(20), strict=False)]
+        assert len(times) == 20, clip.name
+        assert times == sorted(set(times)), clip.name
 
 
-def test_noise_survives_flac_bit_for_bit(tmp_path: Path):
+def test_flac_preserves_the_samples(tmp_path: Path):
     sound = np.round(noise(0.5) * 32767) / 32768
     samples, _ = read_sound(write_recording(tmp_path / "noise.flac", sound=sound.astype(np.float32)))
     np.testing.assert_allclose(samples, sound, atol=2 / 32768)

@@ -116,7 +116,7 @@ def test_a_directory(run, tmp_path: Path):
 def test_a_text_file_named_mp4(run, tmp_path: Path):
     path = tmp_path / "text.mp4"
     path.write_text("this is no film\n" * 100)
-    one_message(run(path), 1, "text.mp4 cannot be opened as picture or sound", "complete media file")
+    one_message(run(path), 1, "text.mp4 cannot be opened as video or audio", "complete media file")
     one_message(run("--video", path), 1, "text.mp4 cannot be opened")
 
 
@@ -127,7 +127,7 @@ def test_a_file_of_zero_bytes(run, tmp_path: Path, name: str):
 
 
 def test_a_zero_length_wav(run, tmp_path: Path):
-    one_message(run(write_empty_wav(tmp_path / "empty.wav")), 1, "empty.wav holds no sound")
+    one_message(run(write_empty_wav(tmp_path / "empty.wav")), 1, "empty.wav contains no audio")
 
 
 def test_a_truncated_recording_without_its_index(run, tmp_path: Path, talking_face: Path):
@@ -176,7 +176,7 @@ def test_a_silent_clip_without_a_face_reports_both(run, tmp_path: Path):
 
 def test_an_audio_file_as_video(run, tmp_path: Path):
     path = write_recording(tmp_path / "sound.wav", sound=voice(0.5))
-    one_message(run("--video", path), 1, "sound.wav holds no picture")
+    one_message(run("--video", path), 1, "sound.wav contains no video")
 
 
 def test_source_and_video_exclude_each_other(run, talking_face: Path):
@@ -188,7 +188,7 @@ def test_neither_video_nor_audio(run):
 
 
 def test_an_unreachable_server(run):
-    one_message(run("http://127.0.0.1:9/stream"), 1, "http://127.0.0.1:9/stream cannot be opened", "server up")
+    one_message(run("http://127.0.0.1:9/stream"), 1, "http://127.0.0.1:9/stream cannot be opened", "server is up")
 
 
 # Configuration and usage
@@ -275,7 +275,7 @@ def test_a_bundle_for_another_spec(run, configured, copied: Path, talking_face: 
 
 def test_a_missing_bundle(run, configured, talking_face: Path, tmp_path: Path):
     done = run(talking_face, config=configured(bundle=tmp_path / "none"))
-    one_message(done, 1, "is no model bundle", "make one with `moodring export`")
+    one_message(done, 1, "is not a model bundle", "make one with `moodring export`")
 
 
 def test_a_precision_that_the_bundle_lacks(run, configured, talking_face: Path, tiny_bundle: Path, tmp_path: Path):
