@@ -1,4 +1,4 @@
-"""Sound cards that no sound server stands before: other rates, other channels, sound lost in them. PortAudio is played here."""
+"""Sound cards without a sound server: other sample rates and channels, overruns. PortAudio is simulated."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moodring.capture import microphone as microphones
+from moodring.capture import microphone as microphone_module
 from moodring.capture.microphone import BLOCK_S, Microphone
 from moodring.errors import DeviceError
+from moodring.types import SAMPLE_RATE_HZ
 
 OVERFLOWED = -9981
 
 
 class Card:
-    """Stands in PyAudio's place: a card that records 48 kHz in stereo alone, and loses sound once where it is told to."""
+    """Replaces the module pyaudio. The card records only 48 kHz stereo; `overflow` makes its first stream overrun."""
 
-    paInt16, paInputOverflowed = 8, OVERFLOWED  # noqa: N815  PyAudio's own names
+    paInt16, paInputOverflowed = 8, OVERFLOWED  # noqa: N815  names of PyAudio
 
     def __init__(self, *, overflow: bool = False, busy: bool = False) -> None:
         self.opened: list[tuple[int, int]] = []
         self.overflow, self.busy = overflow, busy
         self.closed = threading.Event()
 
-    def PyAudio(self) -> Card:  # noqa: N802  the same
+    def PyAudio(self) -> Card:  # noqa: N802  as above
         return self
 
     def get_default_input_device_info(self) -> dict[str, Any]:
@@ -39,7 +40,7 @@ class Card:
         return self
 
     def read(self, count: int) -> bytes:
-        time.sleep(BLOCK_S / 10)  # as a card does, though faster
+        time.sleep(BLOCK_S / 10)  # a card blocks as well, for longer
         if self.overflow and len(self.opened) == 1:
             raise OSError(OVERFLOWED, "Input overflowed")
         return np.full(2 * count, 8192, "<i2").tobytes()
@@ -54,31 +55,33 @@ class Card:
         pass
 
 
-def playing(monkeypatch: pytest.MonkeyPatch, card: Card) -> Microphone:
-    monkeypatch.setattr(microphones, "_pyaudio", lambda: card)
+def microphone_on(monkeypatch: pytest.MonkeyPatch, card: Card) -> Microphone:
+    monkeypatch.setattr(microphone_module, "load_pyaudio", lambda: card)
     return Microphone()
 
 
-def test_a_card_that_knows_its_own_form_alone_is_heard_in_ours(monkeypatch: pytest.MonkeyPatch):
+def test_audio_is_converted_to_mono_16_khz_if_the_card_supports_only_another_format(monkeypatch: pytest.MonkeyPatch):
     card = Card()
-    with playing(monkeypatch, card) as microphone:
-        pieces = [microphone.read()[0] for _ in range(5)]
-    sound = np.concatenate(pieces)
+    with microphone_on(monkeypatch, card) as microphone:
+        blocks = [microphone.read()[0] for _ in range(5)]
+    sound = np.concatenate(blocks)
     assert card.opened == [(48_000, 2)]
-    assert sound.size == pytest.approx(5 * BLOCK_S * 16_000, abs=100)
+    assert sound.size == pytest.approx(5 * BLOCK_S * SAMPLE_RATE_HZ, abs=100)
     assert sound[-1000:] == pytest.approx(0.25, abs=0.01)
     assert card.closed.is_set()
 
 
-def test_what_a_card_loses_is_counted_and_the_rest_is_heard(monkeypatch: pytest.MonkeyPatch):
+def test_capture_continues_after_an_overrun_and_counts_it(monkeypatch: pytest.MonkeyPatch):
     card = Card(overflow=True)
-    with playing(monkeypatch, card) as microphone:
+    with microphone_on(monkeypatch, card) as microphone:
         assert microphone.read()[0].size
         assert microphone.blocks_dropped == 1
-    assert len(card.opened) == 2  # PyAudio closes a stream that lost something
+    assert len(card.opened) == 2  # PyAudio closes a stream after an overrun
     assert microphone.blocks_dropped >= 1
 
 
-def test_a_card_that_is_busy_says_so(monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(DeviceError, match=r"cannot be opened \(.*Device unavailable\): is it plugged in, free"):
-        playing(monkeypatch, Card(busy=True)).open()
+def test_a_busy_card_raises_device_error(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(
+        DeviceError, match=r"cannot be opened \(.*Device unavailable\); check that it is plugged in and not in use"
+    ):
+        microphone_on(monkeypatch, Card(busy=True)).open()
