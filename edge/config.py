@@ -221,7 +221,7 @@ def parse(data: object, where: str) -> Config:
         raise ConfigError(f"{where}: with streams, video and audio belong to each stream; remove them at the top level")
     for device, text in dataclasses.asdict(config.mute).items():
         try:
-            schedule.parse(text)
+            schedule.parse_periods(text)
         except ValueError as error:
             raise ConfigError(f"{where}: mute.{device}: {error}") from error
     return config

@@ -1,4 +1,4 @@
-"""When picture and sound are muted by the configuration: hours of the day, on some or all days, in local time."""
+"""Mute schedule of cameras and microphones: periods of the day on some or all weekdays, in local time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ MINUTES_PER_DAY = 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """From one minute of the day to before another, on days counted from Monday; one that ends earlier ends the next day."""
+    """A period of the day on some weekdays (0 is Monday), in minutes since midnight; the end is exclusive.
+
+    A period whose end lies before its begin ends on the next day.
+    """
 
     days: frozenset[int]
     begin_min: int
@@ -30,20 +33,20 @@ class Period:
         return began_yesterday or (weekday in self.days and minute >= self.begin_min)
 
 
-def parse(text: str) -> tuple[Period, ...]:
-    """Read `none`, or periods such as `22:00-07:00, sat-sun 12:00-13:30`; ValueError says which part is wrong."""
+def parse_periods(text: str) -> tuple[Period, ...]:
+    """Parse `none`, or periods such as `22:00-07:00, sat-sun 12:00-13:30`. Raises ValueError that names the wrong part."""
     if text.strip().lower() == "none":
         return ()
-    return tuple(_period(part.strip()) for part in text.lower().split(","))
+    return tuple(_parse_period(part.strip()) for part in text.lower().split(","))
 
 
-def _period(part: str) -> Period:
+def _parse_period(part: str) -> Period:
     found = PERIOD_PATTERN.fullmatch(part)
     if found is None:
-        raise ValueError(f"{part!r} is no period such as 22:00-07:00 or mon-fri 09:00-17:00")
+        raise ValueError(f"{part!r} is not a period; write it like 22:00-07:00 or mon-fri 09:00-17:00")
     for day in (found["first"], found["last"]):
         if day is not None and day not in DAYS:
-            raise ValueError(f"{day!r} in {part!r} is none of {', '.join(DAYS)}")
+            raise ValueError(f"{day!r} in {part!r} is not a day; use {', '.join(DAYS)}")
     first = DAYS.index(found["first"]) if found["first"] else 0
     last = DAYS.index(found["last"]) if found["last"] else first if found["first"] else 6
     days = frozenset((first + offset) % 7 for offset in range((last - first) % 7 + 1))
@@ -54,25 +57,28 @@ def _period(part: str) -> Period:
         or begin == end
         or max(int(found["begin_m"]), int(found["end_m"])) > 59
     ):
-        raise ValueError(f"{part!r} names no period of a day, which goes from 00:00 to 24:00")
+        raise ValueError(f"{part!r} is not a period of the day; use two different times between 00:00 and 24:00")
     return Period(days, begin, end)
 
 
 class MuteSchedule:
-    """Says when a device is to be muted or let in again: when its schedule turns. What people choose holds until then."""
+    """Reports when the schedule of a device mutes or unmutes it. A user's choice in between holds until the next such change.
+
+    `texts` holds the periods of each device in the format of `parse_periods`.
+    """
 
     def __init__(self, texts: Mapping[str, str], local_time: Callable[[], time.struct_time] = time.localtime) -> None:
-        self._periods = {device: parse(text) for device, text in texts.items()}
+        self._periods = {device: parse_periods(text) for device, text in texts.items()}
         self._local_time = local_time
         self._previous = self.muted_now()
 
     def muted_now(self) -> dict[str, bool]:
-        """Return whether each device is to be muted now."""
+        """Return for each device whether its schedule mutes it now."""
         now = self._local_time()
         minute = 60 * now.tm_hour + now.tm_min
         return {device: any(p.contains(now.tm_wday, minute) for p in periods) for device, periods in self._periods.items()}
 
     def changes(self) -> dict[str, bool]:
-        """Return the devices whose schedule turned since the last call, and whether they are muted from now on."""
+        """Return the devices whose schedule changed since the last call, each with whether it is muted now."""
         before, self._previous = self._previous, self.muted_now()
         return {device: muted for device, muted in self._previous.items() if muted != before[device]}

@@ -1,4 +1,4 @@
-"""When the configuration mutes: periods are read, held to the minute, and leave what people choose alone until they turn."""
+"""Mute schedule: periods are parsed and apply to the minute; `changes` reports a device only when its schedule changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodring.capture.mute_schedule import DAYS, MuteSchedule, parse
+from moodring.capture.mute_schedule import DAYS, MuteSchedule, parse_periods
 from moodring.config import parse as parse_config
 from moodring.errors import ConfigError
 
@@ -22,43 +22,43 @@ def clock(minute: int) -> str:
 
 def muted(text: str, day: str, at: str) -> bool:
     hour, minute = at.split(":")
-    return any(period.contains(DAYS.index(day), 60 * int(hour) + int(minute)) for period in parse(text))
+    return any(period.contains(DAYS.index(day), 60 * int(hour) + int(minute)) for period in parse_periods(text))
 
 
-def test_a_night_goes_on_into_the_next_day():
+def test_a_period_over_midnight_ends_on_the_next_day():
     night = "fri 22:00-07:00"
     assert [muted(night, *moment.split()) for moment in ("fri 21:59", "fri 22:00", "sat 06:59", "sat 07:00", "fri 03:00")] == [
         False, True, True, False, False,
     ]  # fmt: skip
 
 
-def test_days_may_run_over_the_end_of_the_week():
+def test_a_range_of_days_may_span_the_end_of_the_week():
     assert [muted("sat-mon 08:00-24:00", day, "23:59") for day in DAYS] == [True, False, False, False, False, True, True]
 
 
-def test_periods_add_up_and_none_is_none():
+def test_several_periods_are_combined_and_none_gives_no_period():
     assert muted("08:00-09:00, Sun 12:00-13:00", "sun", "12:30")
     assert not muted("08:00-09:00, sun 12:00-13:00", "mon", "12:30")
-    assert parse("none") == ()
+    assert parse_periods("none") == ()
 
 
 @given(begin=MINUTES, end=MINUTES, day=WEEKDAYS, now=MINUTES)
-def test_a_period_and_its_rest_of_the_day_share_every_minute_between_them(begin: int, end: int, day: int, now: int):
+def test_each_minute_lies_either_in_a_period_or_in_its_complement(begin: int, end: int, day: int, now: int):
     if begin == end:
         return
-    one, other = (muted(f"{clock(a)}-{clock(b)}", DAYS[day], clock(now)) for a, b in ((begin, end), (end, begin)))
-    assert one is not other
+    in_period, in_complement = (muted(f"{clock(a)}-{clock(b)}", DAYS[day], clock(now)) for a, b in ((begin, end), (end, begin)))
+    assert in_period is not in_complement
 
 
 @pytest.mark.parametrize(
     "text", ["", "22-07", "25:00-26:00", "08:00-08:00", "10:60-11:00", "fre 10:00-11:00", "10:00-11:00;12:00-13:00", "always"]
 )
-def test_what_is_no_period_is_refused_and_named(text: str):
+def test_an_invalid_period_raises_config_error_with_its_key(text: str):
     with pytest.raises(ConfigError, match=r"^here: mute\.camera: "):
         parse_config({"mute": {"camera": text}}, "here")
 
 
-def test_it_speaks_when_it_turns_and_only_then():
+def test_changes_reports_a_device_once_when_its_schedule_changes():
     now = "fri 21:59"
 
     def local_time() -> time.struct_time:
