@@ -1,4 +1,4 @@
-"""The two branches: a crop or a window in, a calibrated `BranchOutput` out."""
+"""The face branch and the speech branch: from a face crop or a feature window to a calibrated `BranchOutput`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ EMPTY_EMBEDDING = np.zeros((1, 0), np.float32)
 
 
 def softmax(logits: F32, temperature: float = 1.0, class_indices: Sequence[int] | None = None, classes: int = CLASSES) -> F32:
-    """Return probabilities float32 [..., classes] of logits [..., n]; classes that a network never answers get 0.
+    """Return the probabilities, float32 [..., classes], of logits [..., n]. Classes without a logit get 0.
 
-    `places` says which class each logit is of; without it they are the first ones.
+    `class_indices` holds the class of each logit; without it, logit i belongs to class i.
     """
     if logits.ndim > 1:
         rows = [softmax(row, temperature, class_indices, classes) for row in logits]
         return np.array(rows, np.float32).reshape(*logits.shape[:-1], classes)
-    # In a frame's path NumPy's own code is cold: for eight numbers Python takes a quarter of the time.
+    # For eight numbers, plain Python takes a quarter of NumPy's time: NumPy's code is not in the cache at this point.
     scaled = [logit / temperature for logit in logits.tolist()]
     highest = max(scaled)
     weights = [math.exp(value - highest) for value in scaled]
@@ -36,16 +36,20 @@ def softmax(logits: F32, temperature: float = 1.0, class_indices: Sequence[int] 
 
 
 def sigmoid(logit: float) -> float:
+    """Return the logistic function of a logit, which is clipped to [-60, 60] to avoid an overflow."""
     return 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, logit))))
 
 
 def _usable_probability(outputs: Mapping[str, F32]) -> float:
-    """Say how likely this is a face or speech at all; a network that does not know leaves it at 1."""
+    """Return the probability that the input is a face or speech at all; 1 if the network has no such output."""
     return sigmoid(float(outputs["usable"][0, 0])) if "usable" in outputs else 1.0
 
 
 class FaceBranch:
-    """What the visible expression suggests. `head` is one of the network's outputs; the bundle says which is published."""
+    """Classifies the expression of a face crop.
+
+    `head` names the output of the network to use; without it, the one that the bundle publishes.
+    """
 
     def __init__(self, model: Model, info: ModelInfo, head: str | None = None) -> None:
         self._model = model
@@ -66,7 +70,7 @@ class FaceBranch:
 
 
 class SpeechBranch:
-    """What the voice suggests."""
+    """Classifies the vocal expression of a feature window."""
 
     def __init__(self, model: Model, info: ModelInfo) -> None:
         self._model = model

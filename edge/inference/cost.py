@@ -1,8 +1,8 @@
-"""What one form of one network costs a process of its own: time to load, and resident memory with it loaded and run.
+"""Load time and memory of one file of a network, measured in a process of its own.
 
 usage: python -m moodring.inference.cost BUNDLE_DIR NETWORK FILE ENGINE THREADS
 
-Prints JSON: load_ms, and rss_mb with Python, NumPy and the engine among it.
+Prints JSON: `load_ms` (median), and `rss_mb`, the resident memory of the process including Python, NumPy and the engine.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from pathlib import Path
 
 from moodring.inference.bundle import BackendName, load
 from moodring.inference.measure import random_inputs
+from moodring.inference.variants import BACKEND_PACKAGES, BACKENDS
 
 LOADS = 3
 BYTES_PER_MB = 1e6
-ENGINES: dict[str, BackendName] = {"onnx": "onnx", "openvino": "openvino"}
 
 
 def cost(folder: Path, network: str, file: str, engine: BackendName, threads: int) -> dict[str, float]:
-    """Load one file of a bundle's network several times; return the median load_ms, and rss_mb after the first."""
+    """Load one file of a network `LOADS` times; return the median `load_ms`, and `rss_mb` after the first load and call."""
     bundle = load(folder, required=(network,))
-    importlib.import_module({"onnx": "onnxruntime", "openvino": "openvino"}[engine])  # not part of loading a network
+    importlib.import_module(BACKEND_PACKAGES[engine])  # not counted as load time of the network
     importlib.import_module(f"moodring.inference.{engine}")
     times_ms, rss_mb = [], 0.0
     for index in range(LOADS):
@@ -40,7 +40,7 @@ def cost(folder: Path, network: str, file: str, engine: BackendName, threads: in
 
 
 def resident_mb() -> float:
-    """Return this process's resident memory; where the system does not tell, the most it ever was."""
+    """Return the resident memory of this process in MB; its maximum so far on systems that do not report the present value."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
@@ -49,11 +49,12 @@ def resident_mb() -> float:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 5 or arguments[3] not in ENGINES:
+    engine = next((name for name in BACKENDS if arguments[3:4] == [name]), None)
+    if len(arguments) != 5 or engine is None:
         print(__doc__, file=sys.stderr)
         return 2
-    folder, network, file, engine, threads = arguments
-    print(json.dumps(cost(Path(folder), network, file, ENGINES[engine], int(threads))))
+    folder, network, file, _, threads = arguments
+    print(json.dumps(cost(Path(folder), network, file, engine, int(threads))))
     return 0
 
 

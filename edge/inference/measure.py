@@ -1,6 +1,6 @@
-"""How long networks take here: hot, one call after another, and paced, as a run of 15 pictures a second calls them.
+"""Latency of networks on this machine: hot, one call after another, and paced, at the frame rate of a run (15 Hz).
 
-A hot loop flatters: caches stay warm and the core stays awake. What a user meets is the paced figure.
+A hot loop underestimates the latency: caches stay warm and the core stays awake. The latency in a run is the paced one.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from moodring.types import F32
 K = TypeVar("K")
 
 FRAME_RATE_HZ = 15.0
-HOT_ROUNDS = 10
-HOT_CALLS = 20  # a round; rounds of the models follow one another
-WARM_UP_CALLS = 20  # before them: so many it takes until a call is as fast as it gets after another model's
+HOT_ROUNDS = 10  # each round measures all models in turn
+HOT_CALLS = 20  # of each model in a round
+WARM_UP_CALLS = 20  # before them; after another model ran, a model needs this many calls to reach its full speed
 
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """Milliseconds."""
+    """Quantiles of a latency in ms."""
 
     p50: float
     p95: float
@@ -35,7 +35,7 @@ class Quantiles:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long one call takes, and which share of one core all calls take at the pace; over `samples` paced calls."""
+    """Latency of one call, and the share of one core that calls at `FRAME_RATE_HZ` take. `samples` counts the paced calls."""
 
     hot_ms: Quantiles
     paced_ms: Quantiles
@@ -44,15 +44,16 @@ class Timing:
 
 
 def random_inputs(shapes: Shapes) -> dict[str, F32]:
-    """Return an input of these shapes: random, the same every time."""
+    """Return random inputs of these shapes by name, the same at every call."""
     rng = np.random.default_rng(0)
     return {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
 
 
 def measure(models: Mapping[K, Model], shapes: Shapes, samples: int = 100) -> dict[K, Timing]:
-    """Time models that take the same input against each other, interleaved, so that what else runs here meets all alike.
+    """Measure the latency of models with the same input shapes. Calls are interleaved, so that other load affects all alike.
 
-    Each is called at the pace, and they share the time between its calls: before every call the core has slept.
+    Each model is called `samples` times at `FRAME_RATE_HZ`. The models share each period evenly, so the core sleeps before
+    every call.
     """
     inputs = random_inputs(shapes)
     hot: dict[K, list[int]] = {key: [] for key in models}

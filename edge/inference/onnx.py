@@ -1,4 +1,4 @@
-"""ONNX Runtime on one CPU thread, without the spinning that by default takes a whole core away."""
+"""ONNX Runtime on the CPU. Its threads do not spin: by default they occupy a whole core while they wait."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from moodring.types import F32
 
 
 class OnnxModel:
-    """A network in an ONNX Runtime session."""
+    """A network in an ONNX Runtime session with `threads` threads. Raises BackendError if it cannot be loaded."""
 
     def __init__(self, path: Path, inputs: Shapes, outputs: Shapes, threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
@@ -23,7 +23,7 @@ class OnnxModel:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if int8_may_overflow():  # there rather exact than fast
+        if int8_may_overflow():  # exact sums instead of the fastest kernels
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

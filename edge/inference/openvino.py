@@ -1,4 +1,4 @@
-"""OpenVINO on one CPU thread, in float32 where the model is: its default of bfloat16 is slower and less exact here."""
+"""OpenVINO on the CPU (extra `openvino`). float32 models run in float32: the default, bfloat16, was slower and less exact."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from moodring.types import F32
 
 
 class OpenVinoModel:
-    """A network as a compiled OpenVINO model; reads ONNX files and IR alike."""
+    """A network as a compiled OpenVINO model, from an ONNX file or an IR. Raises BackendError if it cannot be loaded."""
 
     def __init__(self, path: Path, inputs: Shapes, outputs: Shapes, threads: int = 1) -> None:
         try:
-            import openvino  # noqa: PLC0415  the extra `openvino`, imported only when it is asked for
+            import openvino  # noqa: PLC0415  an extra, imported only when it is configured
         except ImportError as error:
             raise BackendError("the openvino backend is not installed: pip install 'moodring[openvino]'") from error
         settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
@@ -29,7 +29,7 @@ class OpenVinoModel:
         check_interface(path, "inputs", inputs, _shapes(self._compiled.inputs))
         check_interface(path, "outputs", outputs, _shapes(self._compiled.outputs))
         self._request = self._compiled.create_infer_request()
-        self._lock = threading.Lock()  # streams share a network, and a request serves one at a time
+        self._lock = threading.Lock()  # several streams share a network, and an infer request runs one inference at a time
         self._outputs = list(outputs)
 
     def run(self, inputs: Mapping[str, F32]) -> dict[str, F32]:

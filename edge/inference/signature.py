@@ -1,6 +1,6 @@
-"""Who made a bundle: an Ed25519 signature over bundle.json, which in turn holds the hash of every other file.
+"""Signature of a model bundle: Ed25519 (RFC 8032) over bundle.json, which contains the hash of every other file.
 
-Keys are PEM files as OpenSSL writes them, the signature is 64 bytes, and `openssl pkeyutl -verify -rawin` checks it as well.
+Keys are PEM files as OpenSSL writes them. The signature has 64 bytes; `openssl pkeyutl -verify -rawin` verifies it as well.
 """
 
 from __future__ import annotations
@@ -15,18 +15,24 @@ INSTALL_HINT = "pip install 'moodring[signed]'"
 
 
 def sign(folder: Path, document: str, key: Path) -> Path:
-    """Sign `document`, the name of a bundle's description in its folder, with a private key; return the signature's file."""
+    """Sign the file `document` of a bundle's folder with a private key; return the file of the signature.
+
+    Raises UsageError if the key cannot be used or a file cannot be read or written.
+    """
     private_key = _load_key(key, "load_pem_private_key", "Ed25519PrivateKey", password=None)
     try:
         signature = private_key.sign((folder / document).read_bytes())
         (folder / SIGNATURE).write_bytes(signature)
     except OSError as error:
-        raise UsageError(f"{folder} cannot be signed ({error.strerror}: {error.filename})") from error
+        raise UsageError(f"{folder} cannot be signed ({error.strerror}: {error.filename}); check the permissions") from error
     return folder / SIGNATURE
 
 
 def check(folder: Path, data: bytes, key: Path) -> None:
-    """Raise BundleError unless `data`, the bundle's description, was signed with the private part of a public key."""
+    """Raise BundleError unless the signature in `folder` was made for `data` with the private key that belongs to `key`.
+
+    `data` is the content of bundle.json, `key` the file of a public key. Raises UsageError if the key cannot be used.
+    """
     public_key = _load_key(key, "load_pem_public_key", "Ed25519PublicKey")
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  an extra
 
@@ -34,19 +40,19 @@ def check(folder: Path, data: bytes, key: Path) -> None:
         public_key.verify((folder / SIGNATURE).read_bytes(), data)
     except FileNotFoundError as error:
         raise BundleError(
-            f"bundle {folder} is not signed, and {key} is configured; sign it with `moodring sign`, or take bundle_key out"
+            f"bundle {folder} is not signed, but the key {key} is configured; sign it with `moodring sign` or remove bundle_key"
         ) from error
     except OSError as error:
-        raise BundleError(f"{folder / SIGNATURE} cannot be read ({error.strerror})") from error
+        raise BundleError(f"{folder / SIGNATURE} cannot be read ({error.strerror}); restore it or sign again") from error
     except InvalidSignature as error:
         raise BundleError(
-            f"bundle {folder} was changed after it was signed, or signed with another key than {key} belongs to; restore it, "
-            "or sign it again"
+            f"bundle {folder} was changed after it was signed, or was signed with a key that does not belong to {key}; "
+            "restore it or sign it again"
         ) from error
 
 
 def _load_key(path: Path, loader: str, kind: str, **options: Any) -> Any:
-    """Read a PEM file with one of cryptography's functions; UsageError where it holds no Ed25519 key of that kind."""
+    """Read a PEM file with `loader`, a function of cryptography. Raises UsageError unless it contains an Ed25519 key `kind`."""
     try:
         from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415  an extra
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
@@ -56,9 +62,9 @@ def _load_key(path: Path, loader: str, kind: str, **options: Any) -> Any:
     try:
         key = getattr(serialization, loader)(path.read_bytes(), **options)
     except OSError as error:
-        raise UsageError(f"the key {path} cannot be read ({error.strerror})") from error
+        raise UsageError(f"the key {path} cannot be read ({error.strerror}); check the path and its permissions") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise UsageError(f"{path} holds no {kind} in PEM, without a password ({error})") from error
+        raise UsageError(f"{path} does not contain an {kind} in PEM format without a password ({error})") from error
     if not isinstance(key, getattr(ed25519, kind)):
-        raise UsageError(f"{path} holds another kind of key; make one with `openssl genpkey -algorithm ed25519`")
+        raise UsageError(f"{path} contains a key of another type; create one with `openssl genpkey -algorithm ed25519`")
     return key

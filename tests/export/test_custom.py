@@ -90,7 +90,7 @@ def test_a_bundle_of_five_classes_is_what_the_runtime_reads(bundle_dir: Path):
     assert bundle.spec.face.size == 64
     assert list(bundle.models) == ["face"]
     assert bundle.models["face"].precisions("onnx") == ["fp32", "int8"]
-    with pytest.raises(BundleError, match="holds no network for speech and fusion, but for face alone"):
+    with pytest.raises(BundleError, match="contains no network for speech and fusion, only for face"):
         load(bundle_dir)
 
 

@@ -403,7 +403,7 @@ def test_openvinos_own_format_says_the_same_and_is_reproducible(
     np.testing.assert_allclose(half["logits"], bundle.open(kind).run(inputs[0])["logits"], atol=1e-2)
     weights = tmp_path / "out" / f"{kind}.fp16.bin"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(BundleError, match=r"speech\.fp16\.bin is not the file the bundle was made with"):
+    with pytest.raises(BundleError, match=r"speech\.fp16\.bin is not the file that the bundle was made with"):
         reader.load(tmp_path / "out", required=(kind,))
 
 

@@ -1,4 +1,4 @@
-"""Which form runs: what the configuration pins, else the fastest of those measured on this machine."""
+"""Choice of the variant of each network: as configured, else the fastest of those measured on this machine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 
 from moodring.config import Config, InferenceConfig
 from moodring.diagnostics import doctor
-from moodring.inference import processor, tuning
-from moodring.inference import variants as forms
+from moodring.inference import processor, tuning, variants
 from moodring.inference.bundle import DEFAULT, load
 from moodring.inference.measure import measure, random_inputs
 from moodring.inference.variants import (
@@ -23,7 +22,7 @@ from moodring.inference.variants import (
     fastest_plan,
     fixed_plan,
 )
-from moodring.run import session
+from moodring.run import replay
 from moodring.types import F32
 
 FP32, INT8 = NetworkVariant("onnx", "fp32"), NetworkVariant("onnx", "int8")
@@ -42,73 +41,71 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "moodring"
 
 
-def test_each_network_gets_its_fastest_form():
+def test_fastest_plan_chooses_the_fastest_variant_of_each_network():
     assert fastest_plan(MEASURED, "auto", "auto") == {"face": INT8, "speech": INT8, "fusion": FP32}
 
 
-def test_a_pin_leaves_only_what_it_allows():
+def test_fastest_plan_uses_only_the_configured_backend_and_precision():
     assert fastest_plan(MEASURED, "openvino", "auto") == {"face": OV8, "speech": OV32, "fusion": OV32}
     assert fastest_plan(MEASURED, "auto", "fp32") == dict.fromkeys(MEASURED, FP32)
     assert fastest_plan(MEASURED, "auto", "fp16") is None
 
 
-@pytest.mark.parametrize(("gain", "engine"), [(0.97, "onnx"), (0.9, "openvino")])
-def test_openvino_must_be_worth_its_memory(gain: float, engine: str):
-    measured = {name: {FP32: 1.0, OV32: gain} for name in MEASURED}
-    chosen = fastest_plan(measured, "auto", "auto")
-    assert chosen is not None
-    assert {variant.backend for variant in chosen.values()} == {engine}
+@pytest.mark.parametrize(("openvino_ms", "backend"), [(0.97, "onnx"), (0.9, "openvino")])
+def test_fastest_plan_chooses_openvino_only_above_a_minimum_gain(openvino_ms: float, backend: str):
+    measured = {name: {FP32: 1.0, OV32: openvino_ms} for name in MEASURED}
+    plan = fastest_plan(measured, "auto", "auto")
+    assert plan is not None
+    assert {variant.backend for variant in plan.values()} == {backend}
 
 
-def test_all_networks_run_in_one_engine():
+def test_fastest_plan_runs_all_networks_in_one_backend():
     measured = {"face": {FP32: 1.0, OV32: 0.2}, "fusion": {FP32: 0.1, OV32: 0.3}}
     assert fastest_plan(measured, "auto", "auto") == {"face": OV32, "fusion": OV32}
 
 
-def test_what_is_pinned_needs_no_measurement(tiny_bundle: Path):
+def test_a_configured_variant_needs_no_measurement(tiny_bundle: Path):
     bundle = load(tiny_bundle)
     assert fixed_plan(bundle, "auto", "auto") == dict.fromkeys(bundle.models, DEFAULT_VARIANT)
     assert fixed_plan(bundle, "openvino", "auto")["face"] == OV32
-    assert tuning.plan(bundle, "onnx", "int8") == (dict.fromkeys(bundle.models, INT8), "pinned by the configuration")
+    assert tuning.plan(bundle, "onnx", "int8") == (dict.fromkeys(bundle.models, INT8), "set by the configuration")
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_untuned_is_int8_where_the_processor_has_it_and_says_how_to_tune(
+def test_plan_without_measurement_is_int8_on_native_processors_and_names_the_tune_command(
     tiny_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, native: bool
 ):
-    monkeypatch.setattr(forms, "int8_is_native", lambda: native)
-    bundle, without = load(DEFAULT), load(tiny_bundle)
-    plan, why = tuning.plan(bundle, "auto", "auto")
+    monkeypatch.setattr(variants, "int8_is_native", lambda: native)
+    bundle, bundle_without_int8 = load(DEFAULT), load(tiny_bundle)
+    plan, reason = tuning.plan(bundle, "auto", "auto")
     branch = INT8 if native else DEFAULT_VARIANT
     assert plan == {"face": branch, "speech": branch, "fusion": DEFAULT_VARIANT}
-    assert tuning.plan(without, "auto", "auto")[0] == dict.fromkeys(without.models, DEFAULT_VARIANT)
-    assert "moodring doctor --tune" in why
+    assert tuning.plan(bundle_without_int8, "auto", "auto")[0] == dict.fromkeys(bundle_without_int8.models, DEFAULT_VARIANT)
+    assert "moodring doctor --tune" in reason
     assert not cache.exists()
     assert tuning.plan(bundle, "auto", "fp32")[0] == dict.fromkeys(plan, DEFAULT_VARIANT)
     assert tuning.plan(bundle, "openvino", "auto")[0] == dict.fromkeys(plan, OV32)
 
 
-def test_a_measurement_is_remembered_for_this_bundle_and_machine_alone(
-    tiny_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_measurement_applies_only_to_its_bundle_and_machine(tiny_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
     bundle = load(tiny_bundle)
     timings = tuning.tune(bundle)
     assert set(timings["face"]) == set(available_variants(bundle, "face"))
     tuned = tuning.load_result(bundle)
     assert tuned is not None
     assert tuned.paced_ms["face"][DEFAULT_VARIANT] == timings["face"][DEFAULT_VARIANT].paced_ms.p50
-    plan, why = tuning.plan(bundle, "auto", "auto")
+    plan, reason = tuning.plan(bundle, "auto", "auto")
     assert plan == fastest_plan(tuned.paced_ms, "auto", "auto")
-    assert "the fastest here" in why
+    assert "fastest on this machine, measured" in reason
     assert tuning.load_result(dataclasses.replace(bundle, id="0" * 16)) is None
     assert tuning.load_result(bundle, threads=2) is None
-    monkeypatch.setattr(tuning, "processor", lambda: "another")
+    monkeypatch.setattr(tuning, "processor", lambda: "another processor")
     assert tuning.load_result(bundle) is None
     assert [path.suffix for path in cache.iterdir()] == [".json"]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"key": 1}', "\x00"])
-def test_a_damaged_memory_counts_as_none(tiny_bundle: Path, cache: Path, content: str):
+def test_a_damaged_result_is_ignored(tiny_bundle: Path, cache: Path, content: str):
     bundle = load(tiny_bundle)
     tuning.tune(bundle)
     (file,) = cache.iterdir()
@@ -116,26 +113,26 @@ def test_a_damaged_memory_counts_as_none(tiny_bundle: Path, cache: Path, content
     assert tuning.load_result(bundle) is None
 
 
-def test_the_doctor_tunes_and_then_shows_what_it_chose(tiny_bundle: Path, cache: Path, capsys: pytest.CaptureFixture[str]):
-    assert "not measured here yet" in doctor.check_forms(tiny_bundle).detail
+def test_doctor_tunes_and_reports_the_chosen_variants(tiny_bundle: Path, cache: Path, capsys: pytest.CaptureFixture[str]):
+    assert "not measured on this machine yet" in doctor.check_forms(tiny_bundle).detail
     assert doctor.main(json=True, bundle=str(tiny_bundle), tuned=True) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert sum(row["chosen"] for row in said["forms"]) == 3
-    assert Path(said["kept"]).parent == cache
+    output = json.loads(capsys.readouterr().out)
+    assert sum(row["chosen"] for row in output["forms"]) == 3
+    assert Path(output["kept"]).parent == cache
     assert doctor.main(json=False, bundle=str(tiny_bundle), tuned=True) == 0
     assert "kept in" in capsys.readouterr().out
-    assert "the fastest here" in doctor.check_forms(tiny_bundle).detail
+    assert "fastest on this machine, measured" in doctor.check_forms(tiny_bundle).detail
     assert doctor.check_forms(tiny_bundle / "nothing").status == "fail"
 
 
-def test_a_replay_is_never_left_to_a_measurement():
-    settled = session._reproducible(Config())
-    assert settled.inference == InferenceConfig("onnx", "fp32", 1)
-    chosen = Config(inference=InferenceConfig("openvino", "int8", 2))
-    assert session._reproducible(chosen).inference == chosen.inference
+def test_a_replay_ignores_the_measurement():
+    config = replay._reproducible(Config())
+    assert config.inference == InferenceConfig("onnx", "fp32", 1)
+    configured = Config(inference=InferenceConfig("openvino", "int8", 2))
+    assert replay._reproducible(configured).inference == configured.inference
 
 
-class Counting:
+class CountingModel:
     """Counts its calls."""
 
     def __init__(self) -> None:
@@ -146,12 +143,12 @@ class Counting:
         return inputs
 
 
-def test_forms_are_measured_against_each_other_on_the_same_input():
+def test_measure_calls_all_models_equally_often_with_the_same_inputs():
     shapes = {"x": (1, 3)}
     assert (random_inputs(shapes)["x"] == random_inputs(shapes)["x"]).all()
-    models = {"one": Counting(), "other": Counting()}
+    models = {"a": CountingModel(), "b": CountingModel()}
     timings = measure(models, shapes, samples=3)
-    assert models["one"].calls == models["other"].calls
+    assert models["a"].calls == models["b"].calls
     for timing in timings.values():
         assert timing.samples == 3
         assert 0 < timing.hot_ms.p50 <= timing.hot_ms.p95 <= timing.hot_ms.p99
@@ -167,7 +164,7 @@ def test_forms_are_measured_against_each_other_on_the_same_input():
         ("aarch64", "asimd asimddp", False, True),
     ],
 )
-def test_what_the_processor_makes_of_int8_is_known(
+def test_processor_reports_native_int8_and_overflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, flags: str, overflows: bool, native: bool
 ):
     monkeypatch.setattr(platform, "machine", lambda: machine)
