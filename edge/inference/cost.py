@@ -1,8 +1,8 @@
 """Load time and memory of one file of a network, measured in a process of its own.
 
-usage: python -m moodring.inference.cost BUNDLE_DIR NETWORK FILE ENGINE THREADS
+usage: python -m moodring.inference.cost BUNDLE_DIR NETWORK FILE BACKEND THREADS
 
-Prints JSON: `load_ms` (median), and `rss_mb`, the resident memory of the process including Python, NumPy and the engine.
+Prints JSON: `load_ms` (median), and `rss_mb`, the resident memory of the process including Python, NumPy and the backend.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ LOADS = 3
 BYTES_PER_MB = 1e6
 
 
-def cost(folder: Path, network: str, file: str, engine: BackendName, threads: int) -> dict[str, float]:
+def cost(folder: Path, network: str, file: str, backend: BackendName, threads: int) -> dict[str, float]:
     """Load one file of a network `LOADS` times; return the median `load_ms`, and `rss_mb` after the first load and call."""
     bundle = load(folder, required=(network,))
-    importlib.import_module(BACKEND_PACKAGES[engine])  # not counted as load time of the network
-    importlib.import_module(f"moodring.inference.{engine}")
+    importlib.import_module(BACKEND_PACKAGES[backend])  # not counted as load time of the network
+    importlib.import_module(f"moodring.inference.{backend}")
     times_ms, rss_mb = [], 0.0
     for index in range(LOADS):
         start_s = time.perf_counter()
-        model = bundle.open_file(network, folder / file, engine, threads)
+        model = bundle.open_file(network, folder / file, backend, threads)
         times_ms.append(1000 * (time.perf_counter() - start_s))
         model.run(random_inputs(bundle.models[network].inputs))
         if index == 0:
@@ -49,12 +49,12 @@ def resident_mb() -> float:
 
 
 def main(arguments: list[str]) -> int:
-    engine = next((name for name in BACKENDS if arguments[3:4] == [name]), None)
-    if len(arguments) != 5 or engine is None:
+    backend = next((name for name in BACKENDS if arguments[3:4] == [name]), None)
+    if len(arguments) != 5 or backend is None:
         print(__doc__, file=sys.stderr)
         return 2
     folder, network, file, _, threads = arguments
-    print(json.dumps(cost(Path(folder), network, file, engine, int(threads))))
+    print(json.dumps(cost(Path(folder), network, file, backend, int(threads))))
     return 0
 
 

@@ -19,7 +19,7 @@ INPUTS = 8
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_int8_outputs_equal_those_of_the_unoptimised_graph(kind: str):
-    """Compare with the same file run node by node in float32. A sum that saturates at 16 bits differs more than rounding does."""
+    """Compare with the same file run node by node in float32. A sum that saturates at 16 bits differs more than by rounding."""
     bundle = load(DEFAULT)
     info = bundle.models[kind]
     options = onnxruntime.SessionOptions()

@@ -114,15 +114,15 @@ def test_a_damaged_result_is_ignored(tiny_bundle: Path, cache: Path, content: st
 
 
 def test_doctor_tunes_and_reports_the_chosen_variants(tiny_bundle: Path, cache: Path, capsys: pytest.CaptureFixture[str]):
-    assert "not measured on this machine yet" in doctor.check_forms(tiny_bundle).detail
+    assert "not measured on this machine yet" in doctor.check_variants(tiny_bundle).detail
     assert doctor.main(json=True, bundle=str(tiny_bundle), tuned=True) == 0
     output = json.loads(capsys.readouterr().out)
     assert sum(row["chosen"] for row in output["forms"]) == 3
     assert Path(output["kept"]).parent == cache
     assert doctor.main(json=False, bundle=str(tiny_bundle), tuned=True) == 0
-    assert "kept in" in capsys.readouterr().out
-    assert "fastest on this machine, measured" in doctor.check_forms(tiny_bundle).detail
-    assert doctor.check_forms(tiny_bundle / "nothing").status == "fail"
+    assert "stored in" in capsys.readouterr().out
+    assert "fastest on this machine, measured" in doctor.check_variants(tiny_bundle).detail
+    assert doctor.check_variants(tiny_bundle / "nothing").status == "fail"
 
 
 def test_a_replay_ignores_the_measurement():
