@@ -16,7 +16,7 @@ import numpy as np
 
 from moodring.buffers import BoundedQueue
 from moodring.capture.base import NO_MORE_SOUND, LiveDevice
-from moodring.capture.portaudio import PORTAUDIO_LOCK, input_device_infos, load_pyaudio, release_alsa_config
+from moodring.capture.portaudio import input_device_infos, load_pyaudio, release_alsa_config
 from moodring.errors import DeviceError
 from moodring.types import F32, SAMPLE_RATE_HZ
 
@@ -29,6 +29,8 @@ INT16_SCALE = np.float32(1 / 32_768)
 OPEN_TIMEOUT_S, CLOSE_TIMEOUT_S, LIST_TIMEOUT_S = 2.0, 1.0, 5.0  # limits on the response of the sound server
 QUEUE_BLOCKS = 10  # one second of blocks that are captured and not read yet
 SERVER_NOT_RESPONDING = "the sound server does not respond; restart it"
+
+_PORTAUDIO_LOCK = threading.Lock()  # hold it to open or close PortAudio or a stream; reading a stream needs no lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def list_microphones() -> list[InputDevice]:
     failure: list[str] = []
 
     def query_devices() -> None:
-        with PORTAUDIO_LOCK:
+        with _PORTAUDIO_LOCK:
             try:
                 audio = pyaudio.PyAudio()
             except OSError as error:
@@ -178,7 +180,7 @@ class _CaptureThread(threading.Thread):
     def run(self) -> None:
         audio = stream = None
         try:
-            with PORTAUDIO_LOCK:
+            with _PORTAUDIO_LOCK:
                 if self._is_running:  # it may have been stopped while it waited for the lock
                     audio = self._pyaudio.PyAudio()
                     info = self._find_device(audio)
@@ -187,7 +189,7 @@ class _CaptureThread(threading.Thread):
             self.ready.set()
             while self._is_running and stream is not None:
                 if not self._read_block(stream):  # PyAudio closes a stream after an overrun
-                    with PORTAUDIO_LOCK:
+                    with _PORTAUDIO_LOCK:
                         stream = self._create_stream(audio, info)
         except DeviceError as error:
             self.failure = str(error)
@@ -199,7 +201,7 @@ class _CaptureThread(threading.Thread):
         finally:
             self.ready.set()
             self.blocks.close()
-            with PORTAUDIO_LOCK, contextlib.suppress(OSError):
+            with _PORTAUDIO_LOCK, contextlib.suppress(OSError):
                 if stream is not None:
                     stream.close()
                 if audio is not None:

@@ -9,13 +9,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import threading
 from typing import Any
 
 from moodring.errors import DeviceError
 from moodring.process import trim_heap
-
-PORTAUDIO_LOCK = threading.Lock()  # hold it to open or close PortAudio or a stream; reading a stream is thread-safe
 
 _ALSA_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p)
 _JACK_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
