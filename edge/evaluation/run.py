@@ -68,7 +68,8 @@ def evaluate(options: EvaluateOptions) -> int:
     bundle = bundles.load(bundles.resolve(options.bundle), required)
     if bundle.labels != LABELS:
         raise UsageError(
-            f"bundle {bundle.path} answers {', '.join(bundle.labels)}; the data sets need a bundle with moodring's labels"
+            f"bundle {bundle.path} has the labels {', '.join(bundle.labels)}; the data sets need a bundle with the labels "
+            f"{', '.join(LABELS)}"
         )
     figures = _measure(Engine(bundle, options.precision, options.backend), options)
     header = {

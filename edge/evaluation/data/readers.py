@@ -85,7 +85,7 @@ class TessClip:
 
 def _read_rows(path: Path, header: tuple[str, ...]) -> list[list[str]]:
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
+        raise DataError(f"{path}: no such file")
     try:
         with path.open(newline="", encoding="ascii") as handle:
             reader = csv.reader(handle)
@@ -161,7 +161,7 @@ def list_class_folders(folder: Path) -> LabelledImages:
     Folders of other names are skipped and listed in the result.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder")
+        raise DataError(f"{folder}: no such folder")
     paths: list[Path] = []
     labels: list[int] = []
     skipped: list[str] = []
@@ -221,7 +221,7 @@ def list_ravdess(folder: Path, kind: Literal["sound", "video"] = "sound") -> tup
     A recording that is present as WAV and as FLAC counts once. Raises DataError if there are none, or for a wrong name.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder")
+        raise DataError(f"{folder}: no such folder")
     clips: dict[tuple[int, str], RavdessClip] = {}
     for path in sorted(folder.glob("Actor_*/*")):
         clip = parse_ravdess_name(path)
@@ -242,7 +242,7 @@ def list_tess(folder: Path) -> tuple[TessClip, ...]:
     Raises DataError if there are none.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder")
+        raise DataError(f"{folder}: no such folder")
     found: dict[str, TessClip] = {}
     for path in sorted(folder.rglob("*")):
         fields = path.stem.split("_")
@@ -256,7 +256,7 @@ def list_tess(folder: Path) -> tuple[TessClip, ...]:
 def read_sound(path: Path, rate_hz: int = SAMPLE_RATE_HZ) -> F32:
     """Decode a sound file to mono float32 [N] in [-1, 1] at `rate_hz`, the mean of its channels. Raises DataError."""
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
+        raise DataError(f"{path}: no such file")
     pieces: list[F32] = []
     try:
         with av.open(str(path)) as container:

@@ -45,7 +45,7 @@ class Finding:
 def verify(folder: Path) -> list[Finding]:
     """Verify every data set in a folder. Raises DataError if the folder does not exist."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder")
+        raise DataError(f"{folder}: no such folder")
     fer = next(
         (candidate for candidate in (folder / "fer2013", folder) if (candidate / "fer2013.csv").is_file()), folder / "fer2013"
     )
