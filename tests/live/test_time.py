@@ -72,7 +72,7 @@ class Clapper:
 
 def _clap(camera: SoftwareCamera, microphone: SoftwareMicrophone, dark: bytes, white: bytes) -> tuple[int, int]:
     """Flash and click; return the times at which the camera sent the flash and the microphone received the click."""
-    clicked_ns = microphone.click()
+    clicked_ns = microphone.play_click()
     camera.send([white])
     flashed_ns = camera.wait_until_sent(white)
     time.sleep(0.1)

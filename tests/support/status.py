@@ -1,4 +1,4 @@
-"""A status of everyday size."""
+"""A status event of typical size."""
 
 from __future__ import annotations
 
