@@ -17,7 +17,7 @@ from moodring.dashboard.server import PageServer
 from moodring.labels import LABELS
 from moodring.publish.base import PageContent
 from moodring.types import BranchView, EmotionEvent, Face, StatusEvent
-from tests.support.status import STATUS
+from tests.support.example_events import STATUS
 
 SOURCE = "/moodring/host/live/0123456789ab"
 STREAM = "host/live"
@@ -33,7 +33,7 @@ def probabilities(label: str, confidence: float) -> dict[str, float]:
 def event(seq: int = 0, label: str | None = "happy", confidence: float = 0.72, **changes: Any) -> EmotionEvent:
     """Return an event of typical size, 0.2 s after the previous one; `changes` replace its fields."""
     distribution = None if label is None else probabilities(label, confidence)
-    view = None if label is None or distribution is None else BranchView(label, distribution, 0.9, 31.0)
+    view = None if label is None else BranchView(label, probabilities(label, confidence), 0.9, 31.0)
     typical = EmotionEvent(
         source=SOURCE,
         time_utc=(EPOCH + dt.timedelta(milliseconds=200 * seq)).isoformat().replace("+00:00", "Z"),
