@@ -10,7 +10,7 @@ from typing import Any, Self
 import cv2
 import numpy as np
 
-from tests.support.devices.mjpeg import SoftwareCamera
+from tests.support.devices.mjpeg import JpegCamera
 from tests.support.signals import face_frame
 
 FRAME_COUNT = 60
@@ -77,7 +77,7 @@ class CameraProcess:
 
 
 def _serve(pipe: Any, port: int, jpegs: list[bytes]) -> None:
-    with SoftwareCamera.from_jpegs(jpegs, port) as camera:
+    with JpegCamera(jpegs, port) as camera:
         pipe.send(camera.port)
         while True:
             camera.send(pipe.recv())

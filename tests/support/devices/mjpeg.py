@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 import cv2
@@ -58,23 +57,13 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
 
-class SoftwareCamera(PluggableDevice):
-    """A camera that repeats `frame_count` frames. `unplug` ends the stream and frees the port, `plug_in` serves it again.
+class JpegCamera(PluggableDevice):
+    """A camera that repeats encoded frames on a port (0: any free port).
 
-    `frame_at` returns the frame of an index. A request with `?from=N` gets the frames from the Nth.
+    `unplug` ends the stream and frees the port, `plug_in` serves it again. A request with `?from=N` starts at the Nth frame.
     """
 
-    def __init__(self, frame_at: Callable[[int], U8], frame_count: int = 60) -> None:
-        self._serve([cv2.imencode(".jpg", frame_at(i))[1].tobytes() for i in range(frame_count)], port=0)
-
-    @classmethod
-    def from_jpegs(cls, jpegs: list[bytes], port: int) -> Self:
-        """Return a camera that sends these encoded frames on this port (0: any free port)."""
-        camera = cls.__new__(cls)
-        camera._serve(jpegs, port)
-        return camera
-
-    def _serve(self, jpegs: list[bytes], port: int) -> None:
+    def __init__(self, jpegs: list[bytes], port: int = 0) -> None:
         self._jpegs, self.port = jpegs, port
         self._server: _Server | None = None
         self.plug_in()
@@ -115,3 +104,10 @@ class SoftwareCamera(PluggableDevice):
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+
+
+class SoftwareCamera(JpegCamera):
+    """A camera that repeats `frame_count` frames; `frame_at` returns the grey frame of an index, uint8 [H, W]."""
+
+    def __init__(self, frame_at: Callable[[int], U8], frame_count: int = 60) -> None:
+        super().__init__([cv2.imencode(".jpg", frame_at(i))[1].tobytes() for i in range(frame_count)])
