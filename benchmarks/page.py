@@ -80,7 +80,7 @@ def _serve(rate_hz: float, results: Any, stop: Any) -> None:
             late_ms.append(1000 * (time.monotonic() - min(start, due)))
         results.send({
             "late_ms": late_ms, "clients_dropped": page.server.clients_dropped,
-            "connections_refused": page.server.connections_refused, "said": page.said,
+            "connections_refused": page.server.connections_refused, "said": page.log_lines,
         })  # fmt: skip
 
 

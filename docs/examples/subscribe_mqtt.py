@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Print the events of all streams of an MQTT broker. Needs the extra `mqtt`.
 
-usage: python subscribe_mqtt.py [HOST]
+usage: python subscribe_mqtt.py [HOST [PORT]]
 """
 
 import sys
@@ -26,5 +26,7 @@ def show(_client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> Non
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
 client.on_connect = subscribe
 client.on_message = show
-client.connect(sys.argv[1] if len(sys.argv) > 1 else "localhost")
+host = sys.argv[1] if len(sys.argv) > 1 else "localhost"
+port = int(sys.argv[2]) if len(sys.argv) > 2 else 1883
+client.connect(host, port)
 client.loop_forever()

@@ -1,4 +1,4 @@
-"""What goes wrong with a face crop, done to many crops at once: uint8 [N, S, S] in, the same out. Strengths say their unit."""
+"""Corruptions of face crops: each takes a batch uint8 [N, S, S] and returns a corrupted copy of the same shape and dtype."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from moodring.types import U8
 
 T = TypeVar("T", bound="np.ndarray[Any, Any]")
 
-EYE_ROWS = (0.28, 0.50)  # rows of a FER2013 crop that hold the eyes, as shares of its height
-MOUTH_ROWS = (0.66, 0.92)
-FULL_WELL_PHOTONS = 400.0  # photons that a pixel of a small sensor counts at white, for the noise of low light
+EYE_ROWS = (0.28, 0.50)  # the rows of a FER2013 crop that show the eyes, as shares of its height
+MOUTH_ROWS = (0.66, 0.92)  # the rows that show the mouth
+FULL_WELL_PHOTONS = 400.0  # photons that one pixel of a small sensor counts at white; sets the shot noise
 
 
 @dataclass(frozen=True, slots=True)
 class Corruption(Generic[T]):
-    """`change(data, strength, rng)` returns what is disturbed, a copy; `strengths` are those reported, the mildest first."""
+    """One kind of corruption.
+
+    `apply(data, strength, rng)` returns a corrupted copy of the data. `strengths` are the reported strengths in `unit`, mildest
+    first.
+    """
 
     unit: str
     strengths: tuple[float, ...]
@@ -28,7 +32,7 @@ class Corruption(Generic[T]):
 
 
 def occlude_square(faces: U8, share: float, rng: np.random.Generator) -> U8:
-    """Cover a square of this share of the area, anywhere inside, with mid grey."""
+    """Cover a square at a random position in each crop with mid grey. `share` is its share of the crop's area."""
     side = faces.shape[1]
     patch = round(side * share**0.5)
     out = faces.copy()
@@ -39,7 +43,7 @@ def occlude_square(faces: U8, share: float, rng: np.random.Generator) -> U8:
 
 
 def occlude_rows(faces: U8, rows: tuple[float, float]) -> U8:
-    """Cover a band from side to side with mid grey: sunglasses, a mask."""
+    """Cover full rows with mid grey, as sunglasses or a mask do. `rows` are the first and last row as shares of the height."""
     side = faces.shape[1]
     out = faces.copy()
     out[:, round(rows[0] * side) : round(rows[1] * side)] = 128
@@ -47,33 +51,37 @@ def occlude_rows(faces: U8, rows: tuple[float, float]) -> U8:
 
 
 def blur(faces: U8, sigma: float, _rng: np.random.Generator) -> U8:
+    """Apply a Gaussian blur; `sigma` is in pixels."""
     return np.stack([np.asarray(cv2.GaussianBlur(face, (0, 0), sigma), np.uint8) for face in faces])
 
 
 def downsample(faces: U8, pixels: float, _rng: np.random.Generator) -> U8:
-    """Bring the face down to `pixels` of side and back: a face far away."""
+    """Shrink each crop to a side of `pixels` and enlarge it again, as for a distant face."""
     side, small = faces.shape[1], int(pixels)
     down = (cv2.resize(face, (small, small), interpolation=cv2.INTER_AREA) for face in faces)
     return np.stack([np.asarray(cv2.resize(face, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8) for face in down])
 
 
 def darken(faces: U8, gain: float, rng: np.random.Generator) -> U8:
-    """Let in this share of the light, with the photons' own noise and eight bits to tell it in."""
+    """Reduce the light to a share `gain`, with Poisson shot noise, and quantise to eight bits."""
     photons = rng.poisson(faces.astype(np.float64) / 255.0 * FULL_WELL_PHOTONS * gain)
     return np.clip(np.round(photons / FULL_WELL_PHOTONS * 255.0), 0, 255).astype(np.uint8)
 
 
 def warp_affine(faces: U8, rng: np.random.Generator, *, degrees: float = 0.0, shift: float = 0.0, scale: float = 0.0) -> U8:
-    """Turn, shift and rescale about the centre, each by its strength one way or the other; edges are repeated."""
+    """Rotate, shift and scale each crop about its centre, in a random direction; repeat the edge pixels.
+
+    `degrees` is the rotation angle, `shift` a share of the side, `scale` the change of the zoom factor 1.
+    """
     side = faces.shape[1]
     centre = (side - 1) / 2.0
     out = np.empty_like(faces)
-    for face, changed in zip(faces, out, strict=True):
+    for face, warped in zip(faces, out, strict=True):
         zoom = 1.0 + scale * rng.choice((-1.0, 1.0))
         matrix = cv2.getRotationMatrix2D((centre, centre), degrees * rng.choice((-1.0, 1.0)), zoom)
         direction = rng.uniform(0.0, 2.0 * np.pi)
         matrix[:, 2] += shift * side * np.array([np.cos(direction), np.sin(direction)])
-        cv2.warpAffine(face, matrix, (side, side), changed, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
+        cv2.warpAffine(face, matrix, (side, side), warped, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
     return out
 
 

@@ -1,7 +1,4 @@
-"""How well face and voice are read together, on pairs drawn by class: a picture and a clip of different people.
-
-The errors of such pairs are independent, which makes them easier than life: every result says so.
-"""
+"""Evaluation of the fusion on pairs: a FER2013 image and a RAVDESS clip with the same label (`moodring.evaluation.pairs`)."""
 
 from __future__ import annotations
 
@@ -13,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moodring.errors import DataError
-from moodring.evaluation.data.readers import RavdessClip, read_fer2013, read_ferplus, read_sound
+from moodring.evaluation.data.readers import RavdessClip, read_fer2013, read_sound
 from moodring.evaluation.engine import Engine, progress
-from moodring.evaluation.face import ferplus_majority
+from moodring.evaluation.face import NO_LABEL, labels_by_set, select_split
 from moodring.evaluation.metrics import accuracy, classification_metrics, reliability, risk_coverage
 from moodring.evaluation.pairs import (
     PAIRING,
@@ -37,13 +33,13 @@ from moodring.types import F32, U8, BranchOutput, FaceCrop
 
 I64 = NDArray[np.int64]
 ClipOutputs = list[list[BranchOutput]]
-FRESHNESS = (1.0, 0.5, 0.2)
-NO_LABEL = -1
+FRESHNESS = (1.0, 0.5, 0.2)  # of the mismatched modality
+NOISE_FACES, NOISE_SOUNDS = 64, 8
 
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """Where the pictures and the clips of the pairs come from; with `ferplus` pairs are drawn by its majority as well."""
+    """The sources of the images and clips. With `ferplus`, pairs are drawn a second time by the FER+ majority labels."""
 
     fer2013: Path
     split: str
@@ -54,60 +50,53 @@ class Pairing:
 
 @dataclass(frozen=True, slots=True)
 class FaceImages:
-    """One part of FER2013: `faces` uint8 [N, 48, 48]; `labels` int64 [N] by label set, -1 where it has none."""
+    """One split of FER2013: `faces` uint8 [N, 48, 48]; `labels` int64 [N] by label set, -1 for an image without a label."""
 
     faces: U8
     labels: dict[str, I64]
 
 
 def read_face_images(fer2013: Path, ferplus: Path | None, split: str) -> FaceImages:
-    """Read one part of FER2013 with its official labels and, where FER+ is given, the majority of its voters."""
+    """Read one split of FER2013 with its official labels and, if `ferplus` is given, the FER+ majority labels.
+
+    Raises DataError if the split has no rows.
+    """
     data = read_fer2013(fer2013)
-    part = data.usage == split
-    if not part.any():
-        raise DataError(f"{fer2013}: has no rows of {split}; it may be a partial download")
-    labels = {"official": data.labels[part]}
-    if ferplus is not None:
-        labels["ferplus"] = ferplus_majority(read_ferplus(ferplus, len(data.labels)).votes[part])
-    return FaceImages(data.faces[part], labels)
+    rows = select_split(data, split, fer2013)
+    return FaceImages(data.faces[rows], labels_by_set(data, rows, ferplus))
 
 
 def draw_sample(
     engine: Engine, head: str, images: FaceImages, speech_outputs: ClipOutputs, clip_labels: I64, *, pairs: int, seed: int
 ) -> Sample:
-    """Draw pairs by the labels of `head`, and let that head of the face branch read the pictures they need."""
+    """Draw pairs by the labels of the label set `head` and run that head of the face branch on their images."""
     chosen, clips = draw_pairs(images.labels[head], clip_labels, pairs, seed)
     truth = clip_labels[clips]
-    mismatched_images = draw_others(_labelled(images.labels[head]), truth, seed)
-    labelled_rows = np.flatnonzero(images.labels[head] != NO_LABEL)
-    mismatched_images = labelled_rows[mismatched_images]
+    labelled = np.flatnonzero(images.labels[head] != NO_LABEL)
+    mismatched_images = labelled[draw_others(images.labels[head][labelled], truth, seed)]
     mismatched_clips = draw_others(clip_labels, truth, seed)
-    branch, size = engine.face(head), engine.bundle.spec.face.size
-    wanted = np.unique(np.concatenate([chosen, mismatched_images])).tolist()
+    branch, size = engine.face_branch(head), engine.bundle.spec.face.size
+    needed = np.unique(np.concatenate([chosen, mismatched_images])).tolist()
     faces = {
         index: branch.run(FaceCrop(resize_crop(images.faces[index], size), 0, 1.0))
-        for index in progress(wanted, f"pictures, {head}")
+        for index in progress(needed, f"images, {head}")
     }
     return Sample(faces, speech_outputs, chosen, clips, truth, mismatched_images, mismatched_clips)
 
 
-def _labelled(labels: I64) -> I64:
-    return np.asarray(labels[labels != NO_LABEL], np.int64)
-
-
 def evaluate_pairs(engine: Engine, pairing: Pairing, *, pairs: int, seed: int, method: Method) -> dict[str, Any]:
-    """Evaluate fusion on pairs, beside each branch alone on the same pairs, and with one modality missing or wrong.
+    """Evaluate the fusion on pairs: both modalities, each branch alone, one modality missing, conflicting or noise.
 
-    The top-level figures are those of pairs by FER2013's official label, read by the official head; `by_label_set` has them
-    by FER+ too, where it is given.
+    The top-level figures are for pairs by the official labels of FER2013, read by the official head. `by_label_set` has the
+    figures of each label set.
     """
     images = read_face_images(pairing.fer2013, pairing.ferplus, pairing.split)
     clips = select_clips(pairing.ravdess, pairing.actors)
-    truth_of_clip = np.array([clip.label for clip in clips], np.int64)
+    clip_labels = np.array([clip.label for clip in clips], np.int64)
     speech_outputs = run_speech_branch(engine, clips)
     by_label_set = {}
     for head in images.labels:
-        sample = draw_sample(engine, head, images, speech_outputs, truth_of_clip, pairs=pairs, seed=seed)
+        sample = draw_sample(engine, head, images, speech_outputs, clip_labels, pairs=pairs, seed=seed)
         fuser = engine.fuser(method, head)
         outputs = fuse_with_ablations(sample, fuser)
         subset = subsample_pairs(sample)
@@ -131,22 +120,22 @@ def evaluate_pairs(engine: Engine, pairing: Pairing, *, pairs: int, seed: int, m
 
 
 def pair_metrics(outputs: dict[str, F32], truth: I64) -> dict[str, Any]:
-    """Return the figures of the fused answers, and under their names those of all others."""
+    """Return the metrics of the fused outputs, float32 [N, 8], at the top level and those of each other output by its name."""
     fused = outputs["fused"]
     return classification_metrics(fused, truth) | {
         "reliability": reliability(fused, truth),
         "risk_coverage": risk_coverage(fused, truth),
         "merged_calm": classification_metrics(*merge_calm(fused, truth)),
-        **{name: classification_metrics(each, truth) for name, each in outputs.items() if name != "fused"},
+        **{name: classification_metrics(probabilities, truth) for name, probabilities in outputs.items() if name != "fused"},
         "face_alone_merged_calm": classification_metrics(*merge_calm(outputs["face_alone"], truth)),
         "speech_alone_merged_calm": classification_metrics(*merge_calm(outputs["speech_alone"], truth)),
     }
 
 
 def conflict_metrics(conflicting: dict[str, dict[str, F32]], outputs: dict[str, F32], sample: Sample) -> dict[str, Any]:
-    """Return how often the fused answer stays with the right side when the other one shows another class."""
+    """Return the accuracy of the fusion by the modality that is of another class than the truth, and by its freshness."""
     alone = {"face": outputs["speech_alone"], "speech": outputs["face_alone"]}
-    count = len(sample.truth)  # these are the first of all pairs
+    count = len(sample.truth)  # the sample holds the first of the pairs in `outputs`
     return {
         side: {
             "pairs": count,
@@ -159,40 +148,48 @@ def conflict_metrics(conflicting: dict[str, dict[str, F32]], outputs: dict[str, 
 
 
 def noise_metrics(engine: Engine, sample: Sample, fuser: Fuser, head: str, seed: int) -> dict[str, Any]:
-    """Return what becomes of pairs when one side is noise: what is no face or no speech is refused, as the daemon does."""
+    """Return the rejection rate of noise and the accuracy of pairs in which noise replaces one modality.
+
+    As in the daemon, the fuser does not get an output below the `usable` threshold of its network.
+    """
     rng = np.random.default_rng([seed, 2])
-    size, branch = engine.bundle.spec.face.size, engine.face(head)
-    noise_faces = [branch.run(FaceCrop(rng.integers(0, 256, (size, size)).astype(np.uint8), 0, 1.0)) for _ in range(64)]
+    size, branch = engine.bundle.spec.face.size, engine.face_branch(head)
+    noise_faces = [
+        branch.run(FaceCrop(rng.integers(0, 256, (size, size)).astype(np.uint8), 0, 1.0)) for _ in range(NOISE_FACES)
+    ]
     spec = engine.bundle.spec.speech
-    sounds = [(0.1 * rng.standard_normal(3 * spec.mfcc.rate_hz)).astype(np.float32) for _ in range(8)]
-    noise_outputs = [hop for sound in sounds for hop in clip_outputs(engine.speech(), sound, spec)[-1:]]
+    sounds = [(0.1 * rng.standard_normal(3 * spec.mfcc.rate_hz)).astype(np.float32) for _ in range(NOISE_SOUNDS)]
+    noise_outputs = [hop for sound in sounds for hop in clip_outputs(engine.speech_branch(), sound, spec)[-1:]]
     models = engine.bundle.models
 
     def rejected(output: BranchOutput) -> bool:
         return output.usable < models[output.modality].usable_threshold
 
-    def noisy(others: list[BranchOutput], *, face: bool) -> Callable[[BranchOutput, BranchOutput], F32]:
-        def fuse(seen: BranchOutput, heard: BranchOutput) -> F32:
-            other = others[int(rng.integers(len(others)))]
-            kept = None if rejected(other) else other
-            return fuser.fuse(kept, heard) if face else fuser.fuse(seen, kept)
+    def fuse_with_noise(noise: list[BranchOutput], *, face: bool) -> Callable[[BranchOutput, BranchOutput], F32]:
+        def fuse(face_output: BranchOutput, speech_output: BranchOutput) -> F32:
+            drawn = noise[int(rng.integers(len(noise)))]
+            accepted = None if rejected(drawn) else drawn
+            return fuser.fuse(accepted, speech_output) if face else fuser.fuse(face_output, accepted)
 
         return fuse
 
     return {
         "face": {
             "refused": float(np.mean([rejected(output) for output in noise_faces])),
-            "accuracy": accuracy(fuse_pairs(sample, noisy(noise_faces, face=True)), sample.truth),
+            "accuracy": accuracy(fuse_pairs(sample, fuse_with_noise(noise_faces, face=True)), sample.truth),
         },
         "speech": {
             "refused": float(np.mean([rejected(output) for output in noise_outputs])),
-            "accuracy": accuracy(fuse_pairs(sample, noisy(noise_outputs, face=False)), sample.truth),
+            "accuracy": accuracy(fuse_pairs(sample, fuse_with_noise(noise_outputs, face=False)), sample.truth),
         },
     }
 
 
 def threshold_metrics(fused: F32, truth: I64, stated: dict[str, float] | None) -> dict[str, Any] | None:
-    """Hold a bundle's statement, that answers from a confidence on are right so often, against these pairs."""
+    """Compare the precision that a bundle states for its confidence threshold with the one measured on these pairs.
+
+    Returns None if the bundle states none. `right` is None if no output reaches the threshold.
+    """
     if stated is None:
         return None
     above = fused.max(axis=1) >= stated["threshold"]
@@ -206,6 +203,6 @@ def threshold_metrics(fused: F32, truth: I64, stated: dict[str, float] | None) -
 
 
 def run_speech_branch(engine: Engine, clips: Sequence[RavdessClip]) -> ClipOutputs:
-    """Return what the speech branch says at each hop of each clip."""
-    branch, spec = engine.speech(), engine.bundle.spec.speech
+    """Return the outputs of the speech branch at each hop of each clip."""
+    branch, spec = engine.speech_branch(), engine.bundle.spec.speech
     return [clip_outputs(branch, read_sound(clip.path), spec) for clip in progress(clips, "clips")]

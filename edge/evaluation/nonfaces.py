@@ -1,4 +1,4 @@
-"""Pictures and clips in which nobody is: what the face branch says of pieces of them, and of what Haar wrongly finds there."""
+"""Evaluation of the face branch on images and videos without people: random squares and false detections of the cascades."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ import numpy as np
 
 from moodring.errors import DataError
 from moodring.evaluation.data.readers import read_grey
-from moodring.evaluation.engine import Engine, progress
+from moodring.evaluation.engine import SEED, Engine, progress
 from moodring.features.face.crop import crop_face
 from moodring.types import U8, FaceCrop
 
-FRAMES_PER_CLIP = 25  # of each clip, spread evenly
-SQUARES_PER_FRAME = 40  # of each picture or frame
-MIN_SIDE_PX = 32  # pixels of side
+FRAMES_PER_CLIP = 25  # spread evenly over the clip
+SQUARES_PER_FRAME = 40
+MIN_SIDE_PX = 32
 CASCADES = ("frontalface_default", "frontalface_alt2", "profileface")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
-SEED = 0
 
 
 def evaluate_nonfaces(engine: Engine, paths: Sequence[Path]) -> dict[str, Any]:
-    """Return the share of non-faces that the branch refuses (`usable` below one half), for random squares and Haar's finds."""
-    branch, spec = engine.face("ferplus"), engine.bundle.spec.face
+    """Return the share of non-faces that the branch rejects (`usable` below the bundle's threshold).
+
+    `squares` are random squares, `haar_finds` the windows that pass a cascade.
+    """
+    branch, spec = engine.face_branch("ferplus"), engine.bundle.spec.face
+    threshold = engine.bundle.models["face"].usable_threshold
     cascades = load_cascades()
     rng = np.random.default_rng(SEED)
     usable: dict[str, list[float]] = {"squares": [], "haar_finds": []}
-    for path in progress(list(paths), "pictures and clips without a face"):
+    for path in progress(list(paths), "images and clips without a face"):
         for grey in read_frames(path):
             boxes = {
                 "squares": random_squares(grey, rng),
@@ -40,16 +43,16 @@ def evaluate_nonfaces(engine: Engine, paths: Sequence[Path]) -> dict[str, Any]:
     both = [value for values in usable.values() for value in values]
     return {
         "files": [path.name for path in paths],
-        "refused": float(np.mean(np.array(both) < 0.5)),
+        "refused": float(np.mean(np.array(both) < threshold)),
         **{
-            kind: {"n": len(values), "refused": float(np.mean(np.array(values) < 0.5)) if values else None}
+            kind: {"n": len(values), "refused": float(np.mean(np.array(values) < threshold)) if values else None}
             for kind, values in usable.items()
         },
     }
 
 
 def read_frames(path: Path) -> Iterator[U8]:
-    """Yield a picture, or frames spread over a clip, as grey uint8 [H, W]."""
+    """Yield an image, or up to `FRAMES_PER_CLIP` frames of a video, as grey uint8 [H, W]. Raises DataError."""
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         yield read_grey(path)
         return
@@ -57,7 +60,7 @@ def read_frames(path: Path) -> Iterator[U8]:
     try:
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         if count <= 0:
-            raise DataError(f"{path}: is no clip that can be read; it may be truncated")
+            raise DataError(f"{path}: cannot be decoded as video; it may be truncated")
         wanted = set(np.linspace(0, count - 1, min(FRAMES_PER_CLIP, count)).astype(int).tolist())
         for number in range(count):
             if not capture.grab():
@@ -70,7 +73,7 @@ def read_frames(path: Path) -> Iterator[U8]:
 
 
 def random_squares(grey: U8, rng: np.random.Generator) -> list[tuple[int, int, int, int]]:
-    """Draw squares of all sizes inside a picture."""
+    """Draw boxes (x, y, side, side) inside an image, with log-uniform sides; none if the image is smaller than MIN_SIDE_PX."""
     height, width = grey.shape
     largest = min(height, width)
     if largest < MIN_SIDE_PX:
@@ -80,14 +83,14 @@ def random_squares(grey: U8, rng: np.random.Generator) -> list[tuple[int, int, i
 
 
 def load_cascades() -> list[cv2.CascadeClassifier]:
-    """Load OpenCV's face cascades, which `finds` asks without care."""
+    """Load OpenCV's frontal and profile face cascades."""
     return [cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml") for name in CASCADES]
 
 
 def detect_unmerged(cascade: cv2.CascadeClassifier, grey: U8, factor: float = 1.1) -> list[tuple[int, int, int, int]]:
-    """Return every window that passes the cascade, unconfirmed by its neighbours: all of them are wrong here.
+    """Return every window (x, y, width, height) that passes the cascade, without merging neighbours.
 
-    They are sorted: OpenCV's threads give them in any order.
+    The windows are sorted, because their order from OpenCV depends on its threads.
     """
     boxes = cascade.detectMultiScale(grey, factor, 0, minSize=(MIN_SIDE_PX, MIN_SIDE_PX))
     return sorted((int(x), int(y), int(w), int(h)) for x, y, w, h in boxes)

@@ -1,4 +1,4 @@
-"""Which commit of moodring an evaluation was made by."""
+"""The commit of moodring that produced a result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def commit() -> str | None:
-    """Return the commit that this source stands on; None where it is installed rather than checked out."""
+    """Return the git commit hash of this source tree; None if moodring is installed without its repository."""
     if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None
     return _git("rev-parse", "HEAD")

@@ -1,7 +1,7 @@
 """usage: python -m moodring.evaluation.record BUNDLE_DIR EVALUATION.json ...
 
-Put the figures of `moodring evaluate` into a bundle's bundle.json, keyed by the files' names, and seal it again. Of models
-that were cross-validated they are those of the folds (NAME_folds.json): the recipe's, not this bundle's own.
+Write the figures of `moodring evaluate` into bundle.json, keyed by the names of the evaluation files, and update the hashes.
+For a cross-validated network, pass NAME_folds.json: its pooled figures measure the recipe rather than this bundle's network.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from moodring.errors import BundleError, MoodringError
 from moodring.inference.bundle import BUNDLE_FILE, add_hashes, to_json_text
 
-FOLDS_SUFFIX = "_folds"  # ends the names of files that pool several models' figures
+FOLDS_SUFFIX = "_folds"  # of files that pool the figures of several folds
 RECORDED_METRICS = (
     "n", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece", "precision", "split",
     "actors", "protocol", "pairing", "method",
@@ -23,29 +23,29 @@ RECORDED_METRICS = (
 
 
 def record_accuracy(bundle_dir: Path, evaluations: Iterable[Path]) -> str:
-    """Put measured figures into bundle.json, keyed by the evaluation files' names; return the bundle's id, which stays.
+    """Write measured figures into bundle.json, keyed by the names of the evaluation files; return the bundle id, which stays.
 
-    Raises BundleError where an evaluation cannot be read, measured another bundle, or the folds of another recipe.
+    Raises BundleError if a file cannot be read, or if an evaluation belongs to another bundle or to another recipe.
     """
     path = bundle_dir / BUNDLE_FILE
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         measured = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in evaluations}
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path} or an evaluation cannot be read ({error})") from error
+        raise BundleError(f"{path} or an evaluation file cannot be read ({error})") from error
     for name, evaluation in measured.items():
         if "pooled" in evaluation:
             if _without_fold(evaluation.get("recipe", {})) != _without_fold(document["training"]["recipe"].get("speech", {})):
-                raise BundleError(f"{name}.json measured folds of another recipe than this bundle's; run them again")
+                raise BundleError(f"{name}.json measured folds of another recipe than this bundle's; run the folds again")
         elif evaluation.get("bundle") != document["id"]:
             raise BundleError(
-                f"{name}.json measured bundle {evaluation.get('bundle')}, not {document['id']}; evaluate it again"
+                f"{name}.json measured bundle {evaluation.get('bundle')}, not {document['id']}; run the evaluation again"
             )
     document["accuracy"] = {name.removesuffix(FOLDS_SUFFIX): _select_metrics(found) for name, found in sorted(measured.items())}
     add_hashes(document)
-    part = path.with_name(f".{BUNDLE_FILE}.part")
-    part.write_text(to_json_text(document), encoding="utf-8")
-    part.replace(path)
+    partial = path.with_name(f".{BUNDLE_FILE}.part")
+    partial.write_text(to_json_text(document), encoding="utf-8")
+    partial.replace(path)
     return str(document["id"])
 
 
@@ -54,7 +54,7 @@ def _without_fold(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def _select_metrics(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """Return the figures of one evaluation; of all folds together, and of feature fusion, where there are several."""
+    """Return the recorded figures of one evaluation: pooled over the folds, and of feature fusion, if it has several."""
     found = evaluation | evaluation.get("pooled", {}) | evaluation.get("methods", {}).get("feature", {})
     figures = {key: found[key] for key in RECORDED_METRICS if key in found}
     if "by_label_set" in evaluation:

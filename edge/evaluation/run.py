@@ -1,4 +1,4 @@
-"""`moodring evaluate`: run a bundle over published data with the runtime's own code, print the figures, write them as JSON."""
+"""`moodring evaluate`: run a bundle on published data with the code of the runtime; print and write the figures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.table import Table
 from moodring import __version__
 from moodring.errors import UsageError
 from moodring.evaluation import face, fusion, nonfaces, speech, stream, video
-from moodring.evaluation.engine import Engine
+from moodring.evaluation.engine import SEED, Engine
 from moodring.evaluation.provenance import commit
 from moodring.fusion import Method
 from moodring.inference import bundle as bundles
@@ -27,13 +27,12 @@ from moodring.labels import LABELS
 
 PRINTED_METRICS = ("n", "refused", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
 
-
-NOT_GIVEN = Path()  # of a path that the command line requires where it is used
+NOT_GIVEN = Path()  # default of a path that the command line requires for the evaluations that use it
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateOptions:
-    """The command line of `moodring evaluate`; a field that its subcommand does not have keeps its default."""
+    """The command line of `moodring evaluate`; a field without a flag in its subcommand keeps its default."""
 
     what: str
     json: Path
@@ -58,7 +57,10 @@ class EvaluateOptions:
 
 
 def evaluate(options: EvaluateOptions) -> int:
-    """Run one evaluation, print its main figures and write all of them to --json."""
+    """Run one evaluation, print its main figures and write all figures to `options.json`; return the exit code.
+
+    Raises UsageError if the file is not writable or the bundle has other labels, and DataError for damaged data.
+    """
     cv2.setNumThreads(1)
     _check_writable(options.json)
     needs_fusion = options.what in ("fusion", "video")
@@ -66,25 +68,10 @@ def evaluate(options: EvaluateOptions) -> int:
     bundle = bundles.load(bundles.resolve(options.bundle), required)
     if bundle.labels != LABELS:
         raise UsageError(
-            f"bundle {bundle.path} answers {', '.join(bundle.labels)}; the data sets here have moodring's own labels"
+            f"bundle {bundle.path} has the labels {', '.join(bundle.labels)}; the data sets need a bundle with the labels "
+            f"{', '.join(LABELS)}"
         )
-    engine = Engine(bundle, options.precision, options.backend)
-    if options.what == "face":
-        figures = _evaluate_face(engine, options)
-    elif options.what == "speech":
-        figures = _evaluate_speech(engine, options)
-    elif options.what == "video":
-        figures = video.evaluate_videos(engine, options.ravdess, options.actors, options.method)
-    elif options.what == "stream":
-        figures = stream.evaluate_ravdess(engine, options.ravdess, options.actors)
-    else:
-        figures = fusion.evaluate_pairs(
-            engine,
-            fusion.Pairing(options.fer2013, options.split, options.ravdess, options.actors, options.ferplus),
-            pairs=options.pairs,
-            seed=options.seed,
-            method=options.method,
-        )
+    figures = _measure(Engine(bundle, options.precision, options.backend), options)
     header = {
         "what": options.what,
         "bundle": bundle.id,
@@ -93,11 +80,24 @@ def evaluate(options: EvaluateOptions) -> int:
         "moodring": __version__,
         "command": _anonymize_command(sys.argv[1:]),
         "commit": commit(),
-        "seed": 0,  # of all that is drawn, unless the figures name another
+        "seed": SEED,
     }
     _write(options.json, header | figures)
     _print(header | figures)
     return 0
+
+
+def _measure(engine: Engine, options: EvaluateOptions) -> dict[str, Any]:
+    if options.what == "face":
+        return _evaluate_face(engine, options)
+    if options.what == "speech":
+        return _evaluate_speech(engine, options)
+    if options.what == "video":
+        return video.evaluate_videos(engine, options.ravdess, options.actors, options.method)
+    if options.what == "stream":
+        return stream.evaluate_ravdess(engine, options.ravdess, options.actors)
+    pairing = fusion.Pairing(options.fer2013, options.split, options.ravdess, options.actors, options.ferplus)
+    return fusion.evaluate_pairs(engine, pairing, pairs=options.pairs, seed=options.seed, method=options.method)
 
 
 def _evaluate_face(engine: Engine, options: EvaluateOptions) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _evaluate_face(engine: Engine, options: EvaluateOptions) -> dict[str, Any]:
 def _evaluate_speech(engine: Engine, options: EvaluateOptions) -> dict[str, Any]:
     if options.tess:
         if options.robustness or options.noise or options.actors:
-            raise UsageError("--robustness, --noise and --actors go with --ravdess")
+            raise UsageError("--robustness, --noise and --actors need --ravdess, not --tess")
         return speech.evaluate_tess(engine, options.tess)
     if options.robustness:
         return speech.evaluate_robustness(engine, options.ravdess, options.actors)
@@ -121,18 +121,18 @@ def _evaluate_speech(engine: Engine, options: EvaluateOptions) -> dict[str, Any]
 
 
 def _anonymize_command(arguments: list[str]) -> str:
-    """Return the command with the names of files, not where they lie."""
+    """Return the command line with file names instead of paths."""
     return shlex.join(["moodring", *(Path(a).name if "/" in a else a for a in arguments)])
 
 
 def _check_writable(path: Path) -> None:
-    """Raise UsageError before the minutes of work rather than after them."""
+    """Raise UsageError before the evaluation, which takes minutes, if its figures cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"the figures cannot be written to {path}: {error.strerror}") from error
     if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UsageError(f"the figures cannot be written to {path}: it is a directory, or its folder may not be written to")
+        raise UsageError(f"the figures cannot be written to {path}: it is a directory, or its folder is not writable")
 
 
 def _write(path: Path, figures: dict[str, Any]) -> None:
@@ -149,7 +149,8 @@ def _print(figures: dict[str, Any]) -> None:
             continue
         table.add_row(name, str(value) if name == "n" else f"{100 * value:.2f} %")
     for name, corruption in figures.get("by_disturbance", {}).items():
-        for strength, found in corruption["by_strength"].items():
-            heads = ", ".join(f"{head} {100 * found[head]:.2f} %" for head in ("official", "ferplus", "voice") if head in found)
-            table.add_row(f"{name} {strength} {corruption['unit']}".rstrip(), heads)
+        for strength, accuracies in corruption["by_strength"].items():
+            heads = [head for head in ("official", "ferplus", "voice") if head in accuracies]
+            text = ", ".join(f"{head} {100 * accuracies[head]:.2f} %" for head in heads)
+            table.add_row(f"{name} {strength} {corruption['unit']}".rstrip(), text)
     Console(stderr=True).print(table)

@@ -1,7 +1,7 @@
-"""How well the speech branch reads RAVDESS clips, clean and in noise.
+"""Evaluation of the speech branch on RAVDESS and TESS clips, clean, in noise and corrupted.
 
-A clip's answer is that of its fullest window: the one, of those that the runtime would read, with most voice in it. Where
-several hold as much, it is their mean.
+The result of a clip is the output for the window with the most voice among those that the runtime processes. If several windows
+have the same amount, it is their mean.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from moodring.clock import NS_PER_S
 from moodring.errors import DataError
 from moodring.evaluation.data.readers import SOUND_SUFFIXES, RavdessClip, TessClip, list_ravdess, list_tess, read_sound
-from moodring.evaluation.engine import Engine, progress
+from moodring.evaluation.engine import SEED, Engine, progress
 from moodring.evaluation.metrics import accuracy, classification_metrics, reliability
 from moodring.evaluation.sound_corruption import SOUND_CORRUPTIONS
 from moodring.features.audio.window import SpeechFrontEnd
@@ -27,12 +27,11 @@ from moodring.types import F32, AudioBlock, BranchOutput, FeatureWindow
 
 I64 = NDArray[np.int64]
 
-NOISE_SEED = 0
 SILENCE_S = 60
 
 
 def select_clips(folder: Path, actors: Sequence[int] | None) -> tuple[RavdessClip, ...]:
-    """List the RAVDESS speech clips of the wanted actors; raise DataError where one of them has none."""
+    """List the RAVDESS speech clips of these actors (None: all). Raises DataError if an actor has no clips."""
     clips = list_ravdess(folder)
     if actors is None:
         return clips
@@ -43,7 +42,10 @@ def select_clips(folder: Path, actors: Sequence[int] | None) -> tuple[RavdessCli
 
 
 def clip_windows(samples: F32, spec: SpeechSpec) -> list[FeatureWindow]:
-    """Return the windows that the runtime would read of a clip; the last one there is where it hears no voice."""
+    """Return the windows of a clip, samples float32 [N], that the runtime processes; without voice, the last window.
+
+    The list is empty if the clip is shorter than one window needs.
+    """
     front_end = SpeechFrontEnd(spec)
     windows = list(front_end.push(AudioBlock(samples, 0, spec.mfcc.rate_hz)))
     if windows:
@@ -53,14 +55,17 @@ def clip_windows(samples: F32, spec: SpeechSpec) -> list[FeatureWindow]:
 
 
 def clip_mean(outputs: Sequence[BranchOutput]) -> F32:
-    """Return a clip's probabilities, float32 [8]: those of its fullest windows."""
+    """Return the probabilities of a clip, float32 [8]: the mean over its windows with the most voice."""
     highest_quality = max(output.quality for output in outputs)
     best_outputs = [output.probabilities for output in outputs if output.quality == highest_quality]
     return np.asarray(np.mean(best_outputs, axis=0, dtype=np.float64), np.float32)
 
 
 def clip_outputs(branch: SpeechBranch, samples: F32, spec: SpeechSpec) -> list[BranchOutput]:
-    """Return what the branch says at each hop of a clip; never empty: DataError where the clip is too short for one window."""
+    """Return the outputs of the branch at each hop of a clip, samples float32 [N]; at least one.
+
+    Raises DataError if the clip is too short for one window.
+    """
     outputs = [branch.run(window) for window in clip_windows(samples, spec)]
     if not outputs:
         raise DataError(f"a clip of {samples.size} samples is too short for one analysis window")
@@ -69,22 +74,24 @@ def clip_outputs(branch: SpeechBranch, samples: F32, spec: SpeechSpec) -> list[B
 
 @dataclass(frozen=True, slots=True)
 class LabelledSpeech:
-    """Recordings of voices, float32 [N] each, and what each was said with, int64 [clips]."""
+    """Voice recordings, float32 [N] each, and their labels `truth`, int64 [clips]."""
 
     sounds: list[F32]
     truth: I64
 
     def run_branch(self, branch: SpeechBranch, spec: SpeechSpec, description: str) -> list[list[BranchOutput]]:
+        """Return the outputs at each hop of each recording; `description` labels the progress bar."""
         return [clip_outputs(branch, sound, spec) for sound in progress(self.sounds, description)]
 
 
 def read_labelled_speech(clips: Sequence[RavdessClip | TessClip]) -> LabelledSpeech:
+    """Decode the clips and return them with their labels. Raises DataError."""
     sounds = [read_sound(clip.path) for clip in progress(clips, "reading clips")]
     return LabelledSpeech(sounds, np.array([clip.label for clip in clips], np.int64))
 
 
 def clip_means(outputs: Sequence[Sequence[BranchOutput]]) -> F32:
-    """Return the probabilities of several clips, float32 [clips, 8]."""
+    """Return `clip_mean` of each clip, float32 [clips, 8]."""
     return np.stack([clip_mean(hops) for hops in outputs])
 
 
@@ -97,14 +104,14 @@ def evaluate_ravdess(
     *,
     clips: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate RAVDESS speech, and with `noise` the same clips with each of its recordings mixed in at each SNR.
+    """Evaluate RAVDESS speech; with `noise`, also the same clips with each noise recording of that folder at each SNR.
 
-    `usable` says how many windows of the clean clips are taken for speech, and, with `noise`, how many of each recording by
-    itself and of silence are not. `clips` adds each clip's probabilities.
+    `usable` in the result is the share of windows of the clean clips that the branch accepts as speech; with `noise`, also that
+    of each noise recording and of silence. `clips` adds the probabilities of each clip.
     """
     selected = select_clips(folder, actors)
     speech_set = read_labelled_speech(selected)
-    branch, spec = engine.speech(), engine.bundle.spec.speech
+    branch, spec = engine.speech_branch(), engine.bundle.spec.speech
     threshold = engine.bundle.models["speech"].usable_threshold
     clean = speech_set.run_branch(branch, spec, "clean")
     means = clip_means(clean)
@@ -130,16 +137,16 @@ def evaluate_ravdess(
 
 
 def evaluate_robustness(engine: Engine, folder: Path, actors: Sequence[int] | None) -> dict[str, Any]:
-    """Evaluate RAVDESS speech under each of `SOUND_DISTURBANCES`; the other figures are of the clips as they are."""
+    """Evaluate RAVDESS speech under each of `SOUND_CORRUPTIONS`; the top-level figures are for the clean clips."""
     selected = select_clips(folder, actors)
     speech_set = read_labelled_speech(selected)
-    branch, spec = engine.speech(), engine.bundle.spec.speech
-    rng = np.random.default_rng(NOISE_SEED)
+    branch, spec = engine.speech_branch(), engine.bundle.spec.speech
+    rng = np.random.default_rng(SEED)
 
     def accuracy_under(name: str, strength: float) -> float:
         apply = SOUND_CORRUPTIONS[name].apply
-        changed = LabelledSpeech([apply(sound, strength, rng) for sound in speech_set.sounds], speech_set.truth)
-        return accuracy(clip_means(changed.run_branch(branch, spec, f"{name} {strength:g}")), speech_set.truth)
+        corrupted = LabelledSpeech([apply(sound, strength, rng) for sound in speech_set.sounds], speech_set.truth)
+        return accuracy(clip_means(corrupted.run_branch(branch, spec, f"{name} {strength:g}")), speech_set.truth)
 
     clean = clip_means(speech_set.run_branch(branch, spec, "clean"))
     return classification_metrics(clean, speech_set.truth) | {
@@ -155,10 +162,10 @@ def evaluate_robustness(engine: Engine, folder: Path, actors: Sequence[int] | No
 
 
 def evaluate_tess(engine: Engine, folder: Path) -> dict[str, Any]:
-    """Evaluate TESS, seven classes of eight: another corpus, but two speakers only, so never a measure by itself."""
+    """Evaluate TESS, a second corpus with seven of the eight classes; its two speakers alone are too few for a measure."""
     clips = list_tess(folder)
     speech_set = read_labelled_speech(clips)
-    means = clip_means(speech_set.run_branch(engine.speech(), engine.bundle.spec.speech, "TESS"))
+    means = clip_means(speech_set.run_branch(engine.speech_branch(), engine.bundle.spec.speech, "TESS"))
     speakers = np.array([clip.speaker for clip in clips])
     return classification_metrics(means, speech_set.truth) | {
         "by_speaker": {
@@ -169,31 +176,38 @@ def evaluate_tess(engine: Engine, folder: Path) -> dict[str, Any]:
 
 
 def _measure_non_speech(branch: SpeechBranch, threshold: float, sound: F32, spec: SpeechSpec) -> dict[str, Any]:
-    """Count the hops of a recording without speech that the branch takes for speech, whether or not voice activity stirs."""
+    """Return the number of windows of a recording without speech and the share that the branch accepts as speech.
+
+    The branch runs at every hop, also where voice activity detection finds no voice.
+    """
     front_end = SpeechFrontEnd(spec)
     hop = spec.hop_frames * spec.mfcc.hop_samples
     usable = []
     for start in range(0, sound.size - hop + 1, hop):
         list(front_end.push(AudioBlock(sound[start : start + hop], start * NS_PER_S // spec.mfcc.rate_hz, spec.mfcc.rate_hz)))
         window = front_end.last_window(0)
-        if window is not None and start + hop >= spec.mfcc.rate_hz:  # from one second of sound on, as the runtime
+        if window is not None and start + hop >= spec.mfcc.rate_hz:  # as the runtime, from one second of sound
             usable.append(branch.run(window).usable >= threshold)
     return {"windows": len(usable), "usable": float(np.mean(usable)) if usable else 0.0}
 
 
 def mix_noise(sounds: Sequence[F32], noise: F32, snr_db: float) -> list[F32]:
-    """Add noise to each clip at a signal-to-noise ratio of mean powers; each clip gets its own, repeatable part of it."""
-    rng = np.random.default_rng(NOISE_SEED)
+    """Mix noise into each clip, float32 [N] each, at a signal-to-noise ratio of mean powers.
+
+    Each clip gets a different section of the noise; the choice is the same in every call.
+    """
+    rng = np.random.default_rng(SEED)
     result = []
     for sound in sounds:
-        part = np.take(noise, np.arange(sound.size) + rng.integers(noise.size), mode="wrap")
-        wanted_power = float(np.mean(sound**2)) / 10.0 ** (snr_db / 10.0)
-        gain = np.sqrt(wanted_power / max(float(np.mean(part**2)), 1e-12))
-        result.append(np.asarray(np.clip(sound + gain * part, -1.0, 1.0), np.float32))
+        section = np.take(noise, np.arange(sound.size) + rng.integers(noise.size), mode="wrap")
+        noise_power = float(np.mean(sound**2)) / 10.0 ** (snr_db / 10.0)
+        gain = np.sqrt(noise_power / max(float(np.mean(section**2)), 1e-12))
+        result.append(np.asarray(np.clip(sound + gain * section, -1.0, 1.0), np.float32))
     return result
 
 
 def list_noise(folder: Path) -> list[Path]:
+    """List the sound files of a folder in name order. Raises DataError if there are none."""
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SOUND_SUFFIXES)
     if not paths:
         raise DataError(f"{folder}: holds no noise recordings (.wav or .flac)")

@@ -1,4 +1,8 @@
-"""RAVDESS clips through the daemon's own path: a clip's answer is the majority of its events."""
+"""Evaluation of RAVDESS clips through the pipeline of the daemon.
+
+The result of a clip is the most frequent label of its events. The evaluation of videos uses `open_pipeline` and
+`replay_clip` as well.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from moodring.capture.base import AudioSource, VideoSource
 from moodring.clock import NS_PER_S
 from moodring.config import Config, FusionConfig, InferenceConfig, SpeechConfig
 from moodring.errors import DataError
@@ -16,63 +21,78 @@ from moodring.evaluation.data.readers import read_sound
 from moodring.evaluation.engine import Engine, progress
 from moodring.evaluation.metrics import classification_metrics
 from moodring.evaluation.speech import select_clips
+from moodring.fusion import Method
 from moodring.inference import bundle as bundles
 from moodring.inference.bundle import Bundle
 from moodring.labels import CLASSES, INDEX
 from moodring.pipeline import Pipeline
-from moodring.run.replay import replay
-from moodring.types import F32, AudioBlock, EmotionEvent, EventIdentity
+from moodring.run.replay import REPLAY_KERNEL, replay
+from moodring.types import F32, SAMPLE_RATE_HZ, AudioBlock, EmotionEvent, EventIdentity
 
-BLOCK_SAMPLES = 320  # what a microphone gives at once: 20 ms
-RATE_HZ = 16_000
+BLOCK_SAMPLES = 320  # a block of a microphone: 20 ms
+TICK_NS = int(NS_PER_S / FusionConfig().rate_hz)
 
 
 class _ClipAudioSource:
-    """A clip as the microphone would have given it."""
+    """A clip, samples float32 [N], in the blocks of a microphone."""
 
     def __init__(self, samples: F32) -> None:
         self._samples = samples
 
     def __iter__(self) -> Iterator[AudioBlock]:
         for start in range(0, self._samples.size, BLOCK_SAMPLES):
-            yield AudioBlock(self._samples[start : start + BLOCK_SAMPLES], start * NS_PER_S // RATE_HZ, RATE_HZ)
+            yield AudioBlock(self._samples[start : start + BLOCK_SAMPLES], start * NS_PER_S // SAMPLE_RATE_HZ, SAMPLE_RATE_HZ)
 
     def close(self) -> None:
         pass
 
 
 def _add_default_models(bundle: Bundle) -> Bundle:
-    """Lend a bundle made for voices alone the shipped face network, which sees nothing here, and the shipped weights.
+    """Return a speech-only bundle with the face network and the fusion weights of the default bundle.
 
-    Decision fusion of a voice alone is the voice's own answer.
+    The pipeline needs them, but they do not change the result: there is no face, and decision fusion of one branch is that
+    branch's output.
     """
     return dataclasses.replace(bundle, models={**bundles.load(bundles.DEFAULT).models, **bundle.models})
 
 
-def evaluate_ravdess(engine: Engine, folder: Path, actors: Sequence[int] | None) -> dict[str, Any]:
-    """Evaluate clips event by event. Figures are over the clips answered; `accuracy_of_all` counts silence as wrong."""
-    has_fusion = "fusion" in engine.bundle.models
+def open_pipeline(engine: Engine, bundle: Bundle, method: Method, stream: str) -> Pipeline:
+    """Return a pipeline with default settings except for engine and fusion method; `stream` names it in its events."""
     config = Config(
-        speech=SpeechConfig(kernel="cv2"),
+        speech=SpeechConfig(kernel=REPLAY_KERNEL),
         inference=InferenceConfig(backend=engine.backend, precision=engine.precision),
-        fusion=FusionConfig() if has_fusion else FusionConfig(method="weighted"),
+        fusion=FusionConfig(method=method),
     )
-    bundle = engine.bundle if has_fusion else _add_default_models(engine.bundle)
-    identity = EventIdentity("/moodring/evaluation/stream/0", lambda _: "1970-01-01T00:00:00Z")
+    return Pipeline(config, bundle, EventIdentity(f"/moodring/evaluation/{stream}/0", lambda _: "1970-01-01T00:00:00Z"))
+
+
+def replay_clip(pipeline: Pipeline, video: VideoSource | None, audio: AudioSource) -> list[EmotionEvent]:
+    """Reset the pipeline, replay one clip and return its events."""
+    pipeline.reset()
+    events: list[EmotionEvent] = []
+    replay(pipeline, video, audio, events.append, tick_ns=TICK_NS)
+    return events
+
+
+def evaluate_ravdess(engine: Engine, folder: Path, actors: Sequence[int] | None) -> dict[str, Any]:
+    """Evaluate RAVDESS speech clips as streams and return the figures over the clips with a label.
+
+    `accuracy_of_all` counts a clip without a label as wrong. Raises DataError if no clip has one.
+    """
+    if "fusion" in engine.bundle.models:
+        pipeline = open_pipeline(engine, engine.bundle, "feature", "stream")
+    else:
+        pipeline = open_pipeline(engine, _add_default_models(engine.bundle), "weighted", "stream")
     clips = select_clips(folder, actors)
     label_shares, truth = [], []
-    pipeline = Pipeline(config, bundle, identity)
     for clip in progress(clips, "clips as a stream"):
-        pipeline.reset()
-        events: list[EmotionEvent] = []
-        tick_ns = int(NS_PER_S / config.fusion.rate_hz)
-        replay(pipeline, None, _ClipAudioSource(read_sound(clip.path)), events.append, tick_ns=tick_ns)
+        events = replay_clip(pipeline, None, _ClipAudioSource(read_sound(clip.path)))
         counts = np.bincount([INDEX[e.label] for e in events if e.label], minlength=CLASSES)
         if counts.sum():
             label_shares.append(counts / counts.sum())
             truth.append(clip.label)
     if not label_shares:
-        raise DataError(f"{folder}: nobody was heard to speak in any clip")
+        raise DataError(f"{folder}: no speech was detected in any clip; check that the recordings are speech")
     figures = classification_metrics(np.stack(label_shares), np.array(truth))
     return figures | {
         "no_answer": len(clips) - len(truth),

@@ -132,7 +132,7 @@ def test_confusions_are_shares_of_the_true_class() -> None:
 
 
 def test_a_split_by_chance_is_as_large_and_mixes_actors() -> None:
-    clips = [RavdessClip(Path(f"{row}"), "sound", 3, 1, 1, 1, 1 + row % 20) for row in range(200)]
+    clips = [RavdessClip(Path(f"{row}"), "sound", 3, 1 + row % 20) for row in range(200)]
     voices = [Utterance(clip, np.zeros(1, np.float32), np.array([1])) for clip in clips]
     apart, mix_actors = (split_recordings(voices, 0, mix_actors=mix_actors) for mix_actors in (False, True))
     assert actors_of(voices, apart.test) == [1, 2, 3, 4]
@@ -144,7 +144,7 @@ def test_a_split_by_chance_is_as_large_and_mixes_actors() -> None:
 
 
 def test_a_settled_recipe_trains_on_everyone_but_the_tested() -> None:
-    clips = [RavdessClip(Path(f"{row}"), "sound", 3, 1, 1, 1, 1 + row % 20) for row in range(200)]
+    clips = [RavdessClip(Path(f"{row}"), "sound", 3, 1 + row % 20) for row in range(200)]
     voices = [Utterance(clip, np.zeros(1, np.float32), np.array([1])) for clip in clips]
     no_validation = split_recordings(voices, 2, no_validation=True)
     assert actors_of(voices, no_validation.train) == [*range(1, 9), *range(13, 21)]

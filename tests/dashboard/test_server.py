@@ -144,7 +144,7 @@ def test_mute_requires_anti_forgery_value(page: DashboardHarness):
     assert page.run.devices["camera"]
     assert page.mute(muted=False) == 200
     assert not page.run.devices["camera"]
-    assert page.said == [f"stream {STREAM}: camera {change} on the page" for change in ("muted", "unmuted")]
+    assert page.log_lines == [f"stream {STREAM}: camera {change} on the page" for change in ("muted", "unmuted")]
 
 
 def test_mute_rejects_unknown_stream_device_and_recording(page: DashboardHarness):

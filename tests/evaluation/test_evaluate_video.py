@@ -1,4 +1,4 @@
-"""Videos named as RAVDESS names them, through the pipeline: face and voice of one recording."""
+"""`moodring evaluate video`: RAVDESS videos, with face and voice of one recording, through the pipeline."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def evaluate(folder: Path, out: Path, *arguments: str) -> int:
     return main(["evaluate", "video", "--ravdess", str(folder), "--json", str(out), *arguments])
 
 
-def named(folder: Path, code: str, actor: int = 1) -> Path:
+def video_path(folder: Path, code: str, actor: int = 1) -> Path:
     path = folder / f"Actor_{actor:02d}" / f"01-01-{code}-01-01-01-{actor:02d}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
 @pytest.mark.data
-def test_true_pairs_are_read_from_videos(data_path, tmp_path: Path):
+def test_video_evaluation_of_true_pairs(data_path, tmp_path: Path):
     for clip in sorted(data_path("crema_d_sample/clips").iterdir()):
-        shutil.copy(clip, named(tmp_path, CODES[clip.stem.split("_")[2]]))
+        shutil.copy(clip, video_path(tmp_path, CODES[clip.stem.split("_")[2]]))
     assert evaluate(tmp_path, tmp_path / "out.json") == 0
     figures = json.loads((tmp_path / "out.json").read_text())
     assert figures["what"] == "video"
@@ -40,13 +40,13 @@ def test_true_pairs_are_read_from_videos(data_path, tmp_path: Path):
     assert {figures["per_class"][label]["n"] for label in ("angry", "happy", "sad", "calm")} == {0, 1}
 
 
-def test_a_video_without_a_face_or_a_voice_still_counts_for_the_other(tmp_path: Path, tiny_bundle: Path):
-    write_recording(named(tmp_path, "03"), video_frames=[face_frame(i) for i in range(50)])
-    write_recording(named(tmp_path, "04", 2), sound=voice(2.0))
+def test_video_without_sound_fails_the_evaluation(tmp_path: Path, tiny_bundle: Path):
+    write_recording(video_path(tmp_path, "03"), video_frames=[face_frame(i) for i in range(50)])
+    write_recording(video_path(tmp_path, "04", 2), sound=voice(2.0))
     assert evaluate(tmp_path, tmp_path / "out.json", "--bundle", str(tiny_bundle), "--actors", "1") == 1
     assert not (tmp_path / "out.json").exists()
 
 
-def test_a_folder_without_videos_is_named(tmp_path: Path, capsys):
+def test_video_evaluation_reports_the_empty_folder(tmp_path: Path, capsys):
     assert evaluate(tmp_path, tmp_path / "out.json") == 1
     assert "holds no RAVDESS recordings (Actor_NN/01-01-EE-II-SS-RR-AA.mp4)" in capsys.readouterr().err

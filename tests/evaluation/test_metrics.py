@@ -1,3 +1,5 @@
+"""Classification metrics against values computed by hand."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,7 +15,7 @@ def onehot(predicted: list[int], confidence: float = 1.0) -> np.ndarray:
     return np.where(np.eye(len(LABELS))[predicted] > 0, confidence, rest)
 
 
-def test_against_values_worked_out_by_hand() -> None:
+def test_metrics_match_values_computed_by_hand() -> None:
     truth = np.array([0, 0, 0, 0, 1, 1, 2, 2])  # d does not occur
     predicted = [0, 0, 0, 1, 1, 3, 0, 2]
     figures = classification_metrics(onehot(predicted), truth, LABELS)
@@ -29,20 +31,20 @@ def test_against_values_worked_out_by_hand() -> None:
     assert figures["per_class"]["d"] == {"n": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0}
 
 
-def test_confusion_is_true_by_predicted() -> None:
+def test_confusion_matrix_is_indexed_by_true_then_predicted() -> None:
     assert confusion_matrix(np.array([0, 1]), np.array([1, 1]), 2).tolist() == [[0, 1], [0, 1]]
 
 
-def test_calibration_error_by_hand() -> None:
-    # Four answers at confidence 0.9 of which two are right, four at 0.5 of which all are.
+def test_calibration_error_matches_a_value_computed_by_hand() -> None:
+    # Four predictions at confidence 0.9, two of them right; four at 0.5, all right.
     probabilities = np.concatenate([onehot([0] * 4, 0.9), onehot([0] * 4, 0.5)])
     truth = np.array([0, 0, 1, 1, 0, 0, 0, 0])
     assert expected_calibration_error(probabilities, truth) == pytest.approx(0.5 * 0.4 + 0.5 * 0.5)
     assert expected_calibration_error(onehot([0, 1]), np.array([0, 1])) == pytest.approx(0.0)
 
 
-def test_nothing_to_measure_is_an_error() -> None:
-    with pytest.raises(ValueError, match="nothing to measure"):
+def test_metrics_reject_empty_or_mismatched_input() -> None:
+    with pytest.raises(ValueError, match="no examples: there is nothing to measure"):
         classification_metrics(np.zeros((0, 4)), np.zeros(0, np.int64), LABELS)
     with pytest.raises(ValueError, match="expected probabilities"):
         classification_metrics(np.zeros((3, 2)), np.zeros(3, np.int64), LABELS)

@@ -124,7 +124,7 @@ def test_calm_is_merged_only_where_there_is_something_to_merge(bundle_dir: Path,
 def test_moodrings_data_sets_do_not_judge_other_labels(bundle_dir: Path, tmp_path: Path, capsys):
     given = ["evaluate", "face", "--bundle", str(bundle_dir), "--images", str(tmp_path), "--json", str(tmp_path / "f.json")]
     assert cli.main(given) == 2
-    assert "answers bored, delighted" in capsys.readouterr().err
+    assert "has the labels bored, delighted" in capsys.readouterr().err
 
 
 def own_onnx(path: Path, *, opset: int = 17, batch: int | str = "n", broken: str = "") -> Path:

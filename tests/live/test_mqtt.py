@@ -19,9 +19,8 @@ from moodring.publish.cloudevents import to_json
 from moodring.publish.mqtt.spool import Spool
 from tests.support.broker import Broker, Subscriber, free_port
 from tests.support.events import check_event, check_status
-from tests.support.example_events import EVENT, NO_FACE_EVENT
+from tests.support.example_events import EVENT, NO_FACE_EVENT, STATUS
 from tests.support.mqtt import TOPIC, Log, make_events, open_sink, received_numbers
-from tests.support.status import STATUS
 
 pytestmark = pytest.mark.live
 

@@ -21,7 +21,7 @@ from moodring.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from moodring.run.stream import Stream
 from moodring.types import AudioBlock, VideoFrame
 from tests.support.devices.microphone import SKIP_REASON, SoftwareMicrophone, is_available
-from tests.support.devices.mjpeg import SoftwareCamera
+from tests.support.devices.mjpeg import JpegCamera, SoftwareCamera
 from tests.support.signals import face_frame
 from tests.support.watched import monitored_run
 
@@ -70,9 +70,9 @@ class Clapper:
     reset_video = reset_audio = reset_smoothing = tick
 
 
-def _clap(camera: SoftwareCamera, microphone: SoftwareMicrophone, dark: bytes, white: bytes) -> tuple[int, int]:
+def _clap(camera: JpegCamera, microphone: SoftwareMicrophone, dark: bytes, white: bytes) -> tuple[int, int]:
     """Flash and click; return the times at which the camera sent the flash and the microphone received the click."""
-    clicked_ns = microphone.click()
+    clicked_ns = microphone.play_click()
     camera.send([white])
     flashed_ns = camera.wait_until_sent(white)
     time.sleep(0.1)
@@ -91,7 +91,7 @@ def test_a_clap_has_one_time_in_video_and_sound(
     monkeypatch.setattr(microphones._CaptureThread, "_read_block", lambda *about: time.sleep(next(held_up)) or read(*about))
     dark, white = (cv2.imencode(".jpg", np.full((240, 320), level, np.uint8))[1].tobytes() for level in (0, 255))
     clapper = Clapper()
-    with SoftwareMicrophone(tmp_path_factory.mktemp("pulse")) as microphone, SoftwareCamera.from_jpegs([dark], 0) as camera:
+    with SoftwareMicrophone(tmp_path_factory.mktemp("pulse")) as microphone, JpegCamera([dark]) as camera:
         for key, value in microphone.environment.items():
             monkeypatch.setenv(key, value)
         stream = Stream(clapper, NetworkCamera(camera.url), Microphone(), MonotonicClock(), lambda _: None)

@@ -13,8 +13,7 @@ from moodring.errors import EventError
 from moodring.publish.cloudevents import to_document, to_json
 from moodring.types import EmotionEvent
 from tests.support.events import check_event, check_lines, check_status, validator
-from tests.support.example_events import EVENT, NO_FACE_EVENT
-from tests.support.status import STATUS
+from tests.support.example_events import EVENT, NO_FACE_EVENT, STATUS
 
 GOLDEN = Path(__file__).resolve().parents[1] / "fixtures" / "emotion_v1.jsonl"
 

@@ -11,8 +11,7 @@ import pytest
 
 from moodring.publish.cloudevents import to_document
 from moodring.publish.mqtt.home_assistant import discovery
-from tests.support.example_events import EVENT
-from tests.support.status import STATUS
+from tests.support.example_events import EVENT, STATUS
 
 # From https://www.home-assistant.io/integrations/sensor.mqtt/ and .../integrations/mqtt/#mqtt-discovery
 SCHEMA = json.loads((Path(__file__).resolve().parents[1] / "fixtures" / "home_assistant_mqtt_sensor.schema.json").read_text())

@@ -15,8 +15,7 @@ from moodring.errors import PublishError
 from moodring.publish.base import ReaderGoneError
 from moodring.publish.cloudevents import to_json
 from moodring.publish.jsonl import FilePolicy, JsonLines
-from tests.support.example_events import EVENT, NO_FACE_EVENT
-from tests.support.status import STATUS
+from tests.support.example_events import EVENT, NO_FACE_EVENT, STATUS
 
 
 def test_lines_are_appended_unbuffered(tmp_path: Path):

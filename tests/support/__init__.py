@@ -1,1 +1,1 @@
-"""What several tests make use of: a tiny model bundle, generated recordings, events and signals."""
+"""Code that several tests share: a tiny model bundle, generated recordings and events, servers, and simulated devices."""

@@ -1,4 +1,4 @@
-"""Pipelines and events for tests: made with a tiny bundle, checked against the published schema."""
+"""A pipeline for tests, and checks of events against the published schema."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ DEVICES_OK = {"camera": "ok", "microphone": "ok"}
 
 
 def make_pipeline(bundle: Path, config: Config | None = None, **options: Any) -> Pipeline:
+    """Return a pipeline of this bundle whose event times start at 1970-01-01; `options` go to `Pipeline`."""
     identity = EventIdentity("/moodring/test/clip/0", lambda ns: f"{EPOCH + dt.timedelta(microseconds=ns // 1000):%FT%T.%fZ}")
     return Pipeline(config or Config(), load(bundle), identity, **options)
 
 
 @functools.cache
 def validator(kind: str = "moodring.emotion.v1") -> jsonschema.Draft202012Validator:
+    """Return the validator of an event type's published schema."""
     schema = json.loads((SCHEMAS / f"{kind}.schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 
 
 def check_event(event: dict[str, Any]) -> None:
-    """Hold one event to the schema, and to what a schema cannot say."""
+    """Assert that an emotion event is valid: its schema, and the rules that a schema cannot express."""
     validator().validate(event)
     data = event["data"]
     assert dt.datetime.fromisoformat(event["time"]).tzinfo is not None
@@ -52,17 +54,17 @@ def check_event(event: dict[str, Any]) -> None:
         assert data["modalities"] == []
 
 
-def check_status(status: dict[str, Any]) -> None:
-    """Hold one status to its schema, and to what a schema cannot say."""
-    validator("moodring.status.v1").validate(status)
-    assert dt.datetime.fromisoformat(status["time"]).tzinfo is not None
-    assert status["id"] == f"{status['source']}/status/{status['data']['seq']}"
-    for latency in status["data"]["latency"].values():
+def check_status(event: dict[str, Any]) -> None:
+    """Assert that a status event is valid: its schema, and the rules that a schema cannot express."""
+    validator("moodring.status.v1").validate(event)
+    assert dt.datetime.fromisoformat(event["time"]).tzinfo is not None
+    assert event["id"] == f"{event['source']}/status/{event['data']['seq']}"
+    for latency in event["data"]["latency"].values():
         assert latency["p50_ms"] <= latency["p99_ms"] <= latency["max_ms"]
 
 
 def check_lines(text: str) -> list[dict[str, Any]]:
-    """Return the events of JSON lines, each checked, their numbers without a gap from 0."""
+    """Return the emotion events of JSON lines; assert that each is valid and that `seq` rises from 0 without a gap."""
     assert not text or text.endswith("\n")
     events = [json.loads(line, parse_constant=_reject_constant) for line in text.splitlines()]
     for event in events:
@@ -73,4 +75,4 @@ def check_lines(text: str) -> list[dict[str, Any]]:
 
 
 def _reject_constant(constant: str) -> None:
-    raise AssertionError(f"{constant} is no JSON")
+    raise AssertionError(f"{constant} is not valid JSON")

@@ -1,4 +1,4 @@
-"""The page's server as a daemon opens it, with events that a test chooses."""
+"""The server of the live page, with events that a test publishes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from moodring.dashboard.guard import CSRF_HEADER, Guard, create_guard
 from moodring.dashboard.server import PageServer
 from moodring.labels import LABELS
 from moodring.publish.base import PageContent
-from moodring.types import BranchView, EmotionEvent, Face
-from tests.support.status import STATUS
+from moodring.types import BranchView, EmotionEvent, Face, StatusEvent
+from tests.support.example_events import STATUS
 
 SOURCE = "/moodring/host/live/0123456789ab"
 STREAM = "host/live"
@@ -25,15 +25,16 @@ EPOCH = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 
 
 def probabilities(label: str, confidence: float) -> dict[str, float]:
+    """Return a distribution with `confidence` on one label and the rest spread evenly."""
     rest = (1 - confidence) / (len(LABELS) - 1)
     return {name: confidence if name == label else rest for name in LABELS}
 
 
 def event(seq: int = 0, label: str | None = "happy", confidence: float = 0.72, **changes: Any) -> EmotionEvent:
-    """An event of everyday size, 0.2 s after the one before it."""
-    said = None if label is None else probabilities(label, confidence)
-    view = None if label is None else BranchView(label, said, 0.9, 31.0)
-    made = EmotionEvent(
+    """Return an event of typical size, 0.2 s after the previous one; `changes` replace its fields."""
+    distribution = None if label is None else probabilities(label, confidence)
+    view = None if label is None else BranchView(label, probabilities(label, confidence), 0.9, 31.0)
+    typical = EmotionEvent(
         source=SOURCE,
         time_utc=(EPOCH + dt.timedelta(milliseconds=200 * seq)).isoformat().replace("+00:00", "Z"),
         seq=seq,
@@ -41,7 +42,7 @@ def event(seq: int = 0, label: str | None = "happy", confidence: float = 0.72, *
         state="ok" if label else "no_face",
         label=label,
         confidence=None if label is None else confidence,
-        probabilities=said,
+        probabilities=distribution,
         modalities=("face", "speech") if label else (),
         face=view,
         speech=view,
@@ -51,20 +52,22 @@ def event(seq: int = 0, label: str | None = "happy", confidence: float = 0.72, *
         devices={"camera": "ok", "microphone": "ok"},
         frame_wh=(640, 480),
     )
-    return dataclasses.replace(made, **changes)
+    return dataclasses.replace(typical, **changes)
 
 
-def status(**changes: Any) -> Any:
+def status(**changes: Any) -> StatusEvent:
+    """Return a status event of the same stream; `changes` replace its fields."""
     return dataclasses.replace(STATUS, **({"source": SOURCE} | changes))
 
 
 class FakeMuteControl:
-    """Stands for a run: remembers what was muted."""
+    """Stands in for a run: `devices` records which devices are muted."""
 
     def __init__(self, *devices: str) -> None:
         self.devices = dict.fromkeys(devices, False)
 
     def mute(self, device: str, muted: bool) -> bool:
+        """Mute or unmute a device; return whether it exists."""
         if device not in self.devices:
             return False
         self.devices[device] = muted
@@ -73,12 +76,12 @@ class FakeMuteControl:
 
 @dataclass
 class DashboardHarness:
-    """A server that listens on a free port of loopback."""
+    """A server on a loopback port, with the log lines that it wrote."""
 
     server: PageServer
     guard: Guard
     run: FakeMuteControl
-    said: list[str]
+    log_lines: list[str]
     seq: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -86,20 +89,21 @@ class DashboardHarness:
         return self.server.port
 
     def publish(self, *labels: str | None) -> None:
+        """Publish one event for each label; None is an event without a label."""
         for label in labels:
             self.server.publish(event(next(self.seq), label))
 
     def send_request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
-        """Return status, headers (names in lower case) and body."""
+        """Send a request and return status, headers (names in lower case) and body."""
         headers_by_name = {name.replace("_", "-"): value for name, value in headers.items()}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         with contextlib.closing(connection):
             connection.request(method, path, body, {"Host": f"127.0.0.1:{self.port}"} | headers_by_name)
-            answer = connection.getresponse()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+            response = connection.getresponse()
+            return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
 
     def mute(self, device: str = "camera", muted: Any = True, stream: str = STREAM, **headers: str) -> int:
-        """Ask as the page does, but for the headers given; return the status."""
+        """Send the mute request of the page, with these headers changed; return the HTTP status."""
         headers_by_name = {"Content-Type": "application/json", CSRF_HEADER: self.guard.csrf_token} | headers
         body = json.dumps({"stream": stream, "device": device, "muted": muted})
         return self.send_request("POST", "/api/v1/mute", body, **headers_by_name)[0]
@@ -113,13 +117,15 @@ def serve_dashboard(
     previews: dict[str, Callable[[], bytes | None]] | None = None,
     mode: str = "live",
 ) -> Iterator[DashboardHarness]:
+    """Open the server; at its end, assert that it logged no bug."""
     guard = guard or create_guard("127.0.0.1", "none", "default")
-    run, said = FakeMuteControl("camera", "microphone"), []
+    run = FakeMuteControl("camera", "microphone")
+    log_lines: list[str] = []
     content = PageContent(mode, "test", lambda: -31.25, {STREAM: run} if mode == "live" else {}, previews or {})
-    server = PageServer("127.0.0.1", port, guard, content, said.append)
+    server = PageServer("127.0.0.1", port, guard, content, log_lines.append)
     server.open()
     try:
-        yield DashboardHarness(server, guard, run, said)
+        yield DashboardHarness(server, guard, run, log_lines)
     finally:
         server.close()
-    assert not [line for line in said if "bug" in line], said
+    assert not [line for line in log_lines if "bug" in line], log_lines

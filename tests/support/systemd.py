@@ -1,4 +1,4 @@
-"""What systemd does with Type=notify, WatchdogSec and Restart=on-failure, in a few lines: for machines that it does not run."""
+"""A stand-in for systemd with Type=notify, WatchdogSec and Restart=on-failure, for machines without systemd."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from typing import Self
 
 
 class Supervisor:
-    """Starts a command, listens to what it notifies, ends it when no sign of life comes for `watchdog_s`, starts it again."""
+    """Runs a command and restarts it when it ends; kills it when it sends no keep-alive for `watchdog_s`. A context manager.
+
+    `folder` is for the notification socket. `ready` and `hung` are process ids in order.
+    """
 
     def __init__(self, command: Sequence[str], folder: Path, watchdog_s: float, environment: dict[str, str]) -> None:
         self._command, self._watchdog_s = list(command), watchdog_s
@@ -23,8 +26,8 @@ class Supervisor:
         self._channel.settimeout(0.1)
         self._environment = environment | {"NOTIFY_SOCKET": str(folder / "notify.sock")}
         self._stopping = threading.Event()
-        self.ready: list[int] = []  # the processes that said they were, in order
-        self.hung: list[int] = []
+        self.ready: list[int] = []  # sent READY=1
+        self.hung: list[int] = []  # killed by the watchdog
         self.process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._supervise, daemon=True)
 
@@ -34,7 +37,7 @@ class Supervisor:
             self._watch(self.process)
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
-        last_keepalive_s: float | None = None  # none before it is ready: starting has a limit of its own
+        last_keepalive_s: float | None = None  # None until the first one: the watchdog does not limit the start
         while not self._stopping.is_set() and process.poll() is None:
             try:
                 notifications = self._channel.recv(4096).decode().splitlines()
@@ -48,7 +51,7 @@ class Supervisor:
             elif last_keepalive_s is not None and now_s - last_keepalive_s > self._watchdog_s:
                 self.hung.append(process.pid)
                 process.send_signal(signal.SIGABRT)
-                process.send_signal(signal.SIGCONT)  # as systemd does: what was stopped could not end
+                process.send_signal(signal.SIGCONT)  # a stopped process cannot end; systemd does the same
                 break
         if process.pid in self.hung:
             process.wait(10)

@@ -1,6 +1,6 @@
-"""A complete model bundle in a few kilobytes: random linear networks, the same ones every time.
+"""A complete model bundle in a few kilobytes: random linear networks, the same in every call.
 
-Its answers mean nothing; its interface, its verification and its determinism are those of a real one.
+Its outputs have no meaning. Its interface, verification and determinism are those of a real bundle.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,15 @@ from moodring.inference.bundle import SCHEMA_VERSION, add_hashes
 from moodring.labels import CLASSES, FACE_CLASSES, LABELS
 
 EMBEDDING = 8
-USABLE_LOGIT = 6.0  # logit of a `usable` that is always above the threshold
+USABLE_LOGIT = 6.0  # gives a `usable` that is always above the threshold
 
-INPUTS = {
+Shapes = Mapping[str, tuple[int, ...]]
+INPUTS: dict[str, Shapes] = {
     "face": {"crop": (1, 1, 48, 48)},
     "speech": {"window": (1, 300, 42)},
     "fusion": {"face_embedding": (1, EMBEDDING), "speech_embedding": (1, EMBEDDING), "presence": (1, 2)},
 }
-OUTPUTS = {
+OUTPUTS: dict[str, Shapes] = {
     "face": {
         "embedding": (1, EMBEDDING),
         "official": (1, FACE_CLASSES),
@@ -40,7 +42,7 @@ OUTPUTS = {
 
 
 def build_network(kind: str, usable_logit: float = USABLE_LOGIT) -> bytes:
-    """Return an ONNX file: every output is a random linear map of the flattened inputs."""
+    """Return the bytes of an ONNX file: every output is a random linear map of the flattened inputs."""
     rng = np.random.default_rng(len(kind))
     inputs, outputs = INPUTS[kind], OUTPUTS[kind]
     weights = []
@@ -48,7 +50,7 @@ def build_network(kind: str, usable_logit: float = USABLE_LOGIT) -> bytes:
     nodes.append(helper.make_node("Concat", [f"{name}_flat" for name in inputs], ["flat"], axis=1))
     size = sum(int(np.prod(shape)) for shape in inputs.values())
     for name, shape in outputs.items():
-        # Embeddings and logits of the order of one, whatever the size of the input.
+        # Keep embeddings and logits near one for any input size.
         spread = 2.0 / np.sqrt(size)
         if kind == "speech":
             spread /= 10.0  # cepstra are larger than normalised pixels
@@ -65,12 +67,12 @@ def build_network(kind: str, usable_logit: float = USABLE_LOGIT) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _values(shapes: dict[str, tuple[int, ...]]) -> list[Any]:
+def _values(shapes: Shapes) -> list[Any]:
     return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
 
 
 def bundle_document(files: dict[str, bytes]) -> dict[str, Any]:
-    """Return the bundle.json that belongs to these networks."""
+    """Return the bundle.json of these networks, without its hashes."""
     models: dict[str, Any] = {}
     for kind, data in files.items():
         models[kind] = {
@@ -101,7 +103,7 @@ def bundle_document(files: dict[str, bytes]) -> dict[str, Any]:
 
 
 def write_tiny_bundle(folder: Path, **usable_logits: float) -> Path:
-    """Write the bundle; `face=-6.0` makes a face branch that calls nothing a face."""
+    """Write the bundle and return its folder. `face=-6.0` makes a face branch that rejects everything."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {kind: build_network(kind, usable_logits.get(kind, USABLE_LOGIT)) for kind in INPUTS}
     for kind, data in files.items():
@@ -111,10 +113,11 @@ def write_tiny_bundle(folder: Path, **usable_logits: float) -> Path:
 
 
 def write_document(folder: Path, document: dict[str, Any]) -> None:
-    """Write bundle.json with the id that belongs to it."""
+    """Write bundle.json with its hashes and its id."""
     document = add_hashes(copy.deepcopy(document))
     (folder / "bundle.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def read_document(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    document: dict[str, Any] = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    return document

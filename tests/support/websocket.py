@@ -1,4 +1,4 @@
-"""A WebSocket client that a test holds in its hands: it reads, and answers pings, only when told to."""
+"""A WebSocket client that reads and answers pings only when the test calls it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wsproto.events import CloseConnection, Ping, RejectConnection, RejectData, 
 
 
 class WebSocketClient:
-    """One browser's connection to a page. `status` is what the upgrade was answered with."""
+    """A connection to the live page. `status` is the HTTP status of the upgrade; 0 if the server closed the connection."""
 
     def __init__(self, port: int, **headers: str) -> None:
         self.status: int | None = None
@@ -30,7 +30,7 @@ class WebSocketClient:
             self.read()
 
     def read(self) -> None:
-        """Take in what has come, waiting for it; pings are answered."""
+        """Wait for data and process it; answer pings."""
         data = self.socket.recv(65536)
         if not data:
             self.is_open = False
@@ -53,14 +53,14 @@ class WebSocketClient:
                 self.status, self.is_open = 101, True
 
     def wait_for(self, predicate: Callable[[dict[str, Any]], bool], seconds: float = 10) -> dict[str, Any]:
-        """Return the first message that fits, of those that came and those to come."""
-        end, seen = time.monotonic() + seconds, 0
+        """Return the first message, received or to come, that matches the predicate."""
+        deadline, checked = time.monotonic() + seconds, 0
         while True:
-            for message in self.messages[seen:]:
+            for message in self.messages[checked:]:
                 if predicate(message):
                     return message
-            seen = len(self.messages)
-            assert time.monotonic() < end, f"no such message; there were {[m['type'] for m in self.messages]}"
+            checked = len(self.messages)
+            assert time.monotonic() < deadline, f"no such message; the messages are {[m['type'] for m in self.messages]}"
             assert self.is_open, "the server closed the connection"
             self.read()
 

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Run a command on an emulated processor without VNNI and AVX-512, where Linux does not list them either.
+# Run a command on an emulated processor without VNNI and AVX-512; /proc/cpuinfo does not list them either.
+# Needs qemu-user, and root or user namespaces.
 #
-# usage: without_vnni.sh COMMAND ...      (needs qemu-user, and root or user namespaces)
+# usage: without_vnni.sh COMMAND ...
 set -eu
 
-command -v qemu-x86_64 >/dev/null || { echo "without_vnni: qemu-user is not installed: apt-get install qemu-user" >&2; exit 1; }
-[ "$(uname -m)" = x86_64 ] || { echo "without_vnni: this machine has no VNNI to switch off" >&2; exit 1; }
+command -v qemu-x86_64 >/dev/null || { echo "without_vnni: qemu-user is not installed: sudo apt-get install qemu-user" >&2; exit 1; }
+[ "$(uname -m)" = x86_64 ] || { echo "without_vnni: needs an x86_64 processor" >&2; exit 1; }
 
 if [ "${WITHOUT_VNNI:-}" != inside ]; then
     user=
@@ -20,5 +21,5 @@ mount --bind "$listed" /proc/cpuinfo
 rm -f "$listed"
 program=$(command -v "$1")
 shift
-# QEMU says once for each ability of a Haswell that it does not emulate: none of them matters here.
+# QEMU warns about each Haswell feature that it does not emulate; none of them is needed here.
 exec qemu-x86_64 -cpu Haswell,-hle,-rtm,-invpcid,-tsc-deadline,-pcid "$program" "$@"

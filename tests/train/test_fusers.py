@@ -28,7 +28,7 @@ def output(modality: str, probabilities: np.ndarray) -> BranchOutput:
 
 
 def clip(actor: int, label: int = 3) -> RavdessClip:
-    return RavdessClip(Path(f"{actor}"), "sound", label, 1, 1, 1, actor)
+    return RavdessClip(Path(f"{actor}"), "sound", label, actor)
 
 
 def test_a_clip_is_paired_whole():
@@ -122,9 +122,9 @@ def test_action_units_are_read_by_who_never_saw_the_actor():
 
 def test_a_recording_without_action_units_is_named(tmp_path: Path):
     (tmp_path / "manifest.csv").write_text("clip,actor,AU01_r\n01-01-03-01-01-01-01,1,0.5\n")
-    known = RavdessClip(Path("03-01-03-01-01-01-01.wav"), "sound", 3, 1, 1, 1, 1)
+    known = RavdessClip(Path("03-01-03-01-01-01-01.wav"), "sound", 3, 1)
     assert read_action_units(tmp_path, [known]).tolist() == [[0.5]]
     with pytest.raises(DataError, match="such as 01-01-04-01-01-01-01"):
-        read_action_units(tmp_path, [known, RavdessClip(Path("03-01-04-01-01-01-01.wav"), "sound", 4, 1, 1, 1, 1)])
+        read_action_units(tmp_path, [known, RavdessClip(Path("03-01-04-01-01-01-01.wav"), "sound", 4, 1)])
     with pytest.raises(DataError, match="cannot be read as a table"):
         read_action_units(tmp_path / "none", [known])

@@ -34,7 +34,7 @@ def recipe() -> SpeechRecipe:
 def voices() -> list[Utterance]:
     rng = np.random.default_rng(0)
     sounds = [(0.1 * rng.standard_normal(count)).astype(np.float32) for count in (24_000, 56_000)]
-    clips = [RavdessClip(Path(f"{actor}"), "sound", 3, 1, 1, 1, actor) for actor in (1, 2)]
+    clips = [RavdessClip(Path(f"{actor}"), "sound", 3, actor) for actor in (1, 2)]
     return [Utterance(c, s, e) for c, s, e in zip(clips, sounds, window_ends(sounds, SPEC), strict=True)]
 
 

@@ -1,1 +1,1 @@
-"""The published data sets that moodring reads: what they are, and whether a folder holds them whole."""
+"""The published data sets that moodring supports: catalogue, readers and verification."""

@@ -1,4 +1,4 @@
-"""Where each data set is to be had, under which licence, how it is laid out, and how much there is of it."""
+"""The catalogue of the supported data sets: source, licence, layout and size. `docs/data.md` repeats it; a test compares."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """`folder` is where moodring looks in a data folder; `md5` are the publisher's checksums of whole files, by name."""
+    """One data set: `folder` is its folder in a data folder, `md5` the checksums of the publisher by file name."""
 
     name: str
     folder: str
@@ -25,22 +25,22 @@ CATALOGUE = (
     DataSet(
         name="FER2013",
         folder="fer2013",
-        description="grey faces from the web, 48 x 48, seven classes",
+        description="grey faces from the web, 48 x 48 pixels, seven classes",
         used_for="training and testing the face network",
         licence="Kaggle challenge 2013: research use",
         commercial="no",
         source="https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge",
         layout="fer2013/fer2013.csv (emotion,pixels,Usage)",
-        size="35,887 pictures: 28,709 Training, 3,589 PublicTest, 3,589 PrivateTest",
+        size="35,887 images: 28,709 Training, 3,589 PublicTest, 3,589 PrivateTest",
         md5=(("fer2013.csv", "f8428a1edbd21e88f42c73edd2a14f95"),),
     ),
     DataSet(
         name="FER+",
         folder="fer2013",
-        description="the votes of ten people on every picture of FER2013",
-        used_for="the second head of the face network, which is the one published",
+        description="the votes of ten annotators for every image of FER2013",
+        used_for="training and testing the second output of the face network, which moodring publishes",
         licence="MIT",
-        commercial="yes, with pictures you may use",
+        commercial="yes, with images you may use",
         source="https://github.com/microsoft/FERPlus",
         layout="fer2013/fer2013new.csv beside fer2013.csv",
         size="35,887 rows",
@@ -48,10 +48,10 @@ CATALOGUE = (
     DataSet(
         name="RAVDESS speech",
         folder="ravdess",
-        description="24 actors, two sentences, eight expressions at two intensities",
+        description="24 actors, two sentences, eight expressions, two intensities",
         used_for="training and testing the speech network",
         licence="CC BY-NC-SA 4.0",
-        commercial="no; its authors sell licences",
+        commercial="no; the authors sell licences",
         source="https://doi.org/10.5281/zenodo.1188976",
         layout="ravdess/Actor_NN/03-01-EE-II-SS-RR-AA.wav or .flac",
         size="1,440 recordings, 60 of each actor",
@@ -60,10 +60,10 @@ CATALOGUE = (
     DataSet(
         name="RAVDESS video",
         folder="ravdess_video",
-        description="the same recordings with the actor's face",
-        used_for="evaluating both on true pairs, where you have it",
+        description="the same recordings with the face of the actor",
+        used_for="evaluating the fusion on true pairs",
         licence="CC BY-NC-SA 4.0",
-        commercial="no; its authors sell licences",
+        commercial="no; the authors sell licences",
         source="https://doi.org/10.5281/zenodo.1188976",
         layout="ravdess_video/Actor_NN/01-01-EE-II-SS-RR-AA.mp4",
         size="1,440 recordings, 60 of each actor",
@@ -71,19 +71,19 @@ CATALOGUE = (
     DataSet(
         name="RAVDESS action units",
         folder="ravdess_au",
-        description="facial action units of each RAVDESS video (OpenFace), as numbers",
+        description="facial action units (OpenFace) of each RAVDESS video, as numbers",
         used_for="comparing true pairs with pairs by class",
         licence="CC BY-NC-SA 4.0",
         commercial="no",
         source="https://doi.org/10.5281/zenodo.3255102",
         layout="ravdess_au/manifest.csv: clip, AU01_r ... AU45_c, means over the clip",
-        size="a row a recording",
+        size="one row for each recording",
     ),
     DataSet(
         name="ESC-10 and long noises",
         folder="noise",
-        description="sounds that are no speech",
-        used_for="noise in training, and tests in noise",
+        description="sounds without speech",
+        used_for="noise for training and for tests",
         licence="CC BY 3.0 (ESC-10), CC BY 4.0",
         commercial="yes, with credit",
         source="https://github.com/karolpiczak/ESC-50",

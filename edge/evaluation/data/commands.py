@@ -1,4 +1,4 @@
-"""`moodring data list|verify`: what there is to be had, and whether a folder holds it whole."""
+"""`moodring data list|verify`: print the catalogue, and verify the data sets in a folder."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ MAX_NOTES = 6
 
 
 def list_datasets() -> int:
-    """Print every data set that moodring reads; return the exit code."""
+    """Print every supported data set; return the exit code."""
     console = Console()
     for data_set in CATALOGUE:
-        console.print(f"[bold]{data_set.name}[/bold]: {data_set.description}", highlight=False)
+        console.print(f"[bold]{data_set.name}[/bold]: {data_set.description}", highlight=False, soft_wrap=True)
         rows = [
-            ("for", data_set.used_for),
+            ("used for", data_set.used_for),
             ("licence", f"{data_set.licence} (commercial use: {data_set.commercial})"),
-            ("from", data_set.source),
+            ("source", data_set.source),
             ("layout", data_set.layout),
-            ("holds", data_set.size),
-            *((f"md5 {name}", digest) for name, digest in data_set.md5),
+            ("size", data_set.size),
+            *((f"MD5 of {name}", digest) for name, digest in data_set.md5),
         ]
         for key, value in rows:
             console.print(f"  {key}: {value}", highlight=False, soft_wrap=True, markup=False)
@@ -32,14 +32,14 @@ def list_datasets() -> int:
 
 
 def verify_folder(folder: Path) -> int:
-    """Print what a folder holds; return 1 where something in it is broken or it holds nothing, else 0."""
+    """Print the data sets in a folder; return 1 if one of them is damaged or none is there, else 0."""
     findings = verify(folder)
-    table = Table("data set", "verdict", "what was found")
+    table = Table("data set", "verdict", "notes")
     for finding in findings:
         notes = list(finding.notes[:MAX_NOTES])
         if len(finding.notes) > MAX_NOTES:
             notes.append(f"and {len(finding.notes) - MAX_NOTES} more")
         table.add_row(finding.name, finding.verdict, "\n".join(notes))
     Console(soft_wrap=False).print(table)
-    broken = any(finding.verdict == "broken" for finding in findings)
-    return int(broken or all(finding.verdict == "absent" for finding in findings))
+    damaged = any(finding.verdict == "damaged" for finding in findings)
+    return int(damaged or all(finding.verdict == "absent" for finding in findings))

@@ -1,6 +1,7 @@
-"""Readers of the published data layouts, from files and file names alone: FER2013, FER+, class folders, RAVDESS, sound.
+"""Readers of the published data layouts: FER2013, FER+, class folders of images, RAVDESS, TESS, and sound files.
 
-Whatever is absent, partial or corrupt ends in one `DataError` that names the file, and the row where there is one.
+All labels come from the files and their names. A missing, partial or damaged file raises a `DataError` that names the file and,
+in a table, the row.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from moodring.errors import DataError
 from moodring.labels import FACE_CLASSES, FERPLUS_COLUMNS, FOLDER_NAMES, RAVDESS
-from moodring.types import F32, U8
+from moodring.types import F32, SAMPLE_RATE_HZ, U8
 
 I64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
@@ -27,6 +28,7 @@ Bool = NDArray[np.bool_]
 FER_SIDE = 48  # pixels
 FER_PIXELS = FER_SIDE * FER_SIDE
 FER_USAGES = ("Training", "PublicTest", "PrivateTest")
+RAVDESS_ACTORS = 24
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm"})
 SOUND_SUFFIXES = frozenset({".wav", ".flac"})
 
@@ -42,7 +44,7 @@ class Fer2013:
 
 @dataclass(frozen=True, slots=True)
 class FerPlus:
-    """FER+'s votes, row by row beside FER2013's: `votes` uint8 [N, 10], `named` bool [N]: False where it was removed."""
+    """FER+ in the row order of FER2013: `votes` uint8 [N, 10]; `has_image` bool [N] is False for a removed image."""
 
     votes: U8
     has_image: Bool
@@ -50,7 +52,7 @@ class FerPlus:
 
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
-    """Paths in class folders, their labels int64 [N], and the folders that are no class of ours."""
+    """The image paths in class folders, their labels int64 [N], and the names of skipped folders, which are no known class."""
 
     paths: tuple[Path, ...]
     labels: I64
@@ -59,29 +61,22 @@ class LabelledImages:
 
 @dataclass(frozen=True, slots=True)
 class RavdessClip:
-    """One RAVDESS recording, as its name tells: `actor` 1..24 (odd are male), `label` an index into LABELS."""
+    """One RAVDESS recording, described by its file name: `label` is an index into LABELS, `actor` 1..24."""
 
     path: Path
     kind: Literal["sound", "video"]
     label: int
-    intensity: int
-    statement: int
-    repetition: int
     actor: int
 
     @property
-    def is_male(self) -> bool:
-        return self.actor % 2 == 1
-
-    @property
     def recording_key(self) -> str:
-        """What the sound and the video of one recording share: the name without its modality."""
+        """The file name without its modality field: the same for the sound and the video of one recording."""
         return self.path.stem.split("-", 1)[1]
 
 
 @dataclass(frozen=True, slots=True)
 class TessClip:
-    """One TESS recording, as its name tells: `label` an index into LABELS, `speaker` OAF or YAF."""
+    """One TESS recording, described by its file name: `label` is an index into LABELS, `speaker` OAF or YAF."""
 
     path: Path
     label: int
@@ -90,7 +85,7 @@ class TessClip:
 
 def _read_rows(path: Path, header: tuple[str, ...]) -> list[list[str]]:
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
+        raise DataError(f"{path}: no such file")
     try:
         with path.open(newline="", encoding="ascii") as handle:
             reader = csv.reader(handle)
@@ -113,11 +108,11 @@ def _parse_integer(path: Path, row: int, cell: str, name: str, upper_bound: int)
 
 def _parse_pixels(path: Path, row: int, text: str) -> NDArray[np.int64]:
     try:
-        with warnings.catch_warnings():  # older NumPy only warns where text is no number
+        with warnings.catch_warnings():  # older NumPy only warns if the text is not a number
             warnings.simplefilter("error")
-            values = np.fromstring(text, dtype=np.int64, sep=" ")  # three times as fast as int() of each word
+            values = np.fromstring(text, dtype=np.int64, sep=" ")  # 3x faster than int() for each word
     except (ValueError, DeprecationWarning) as error:
-        raise DataError(f"{path}: row {row}: pixels hold something that is no whole number") from error
+        raise DataError(f"{path}: row {row}: pixels must be whole numbers separated by spaces") from error
     if values.size != FER_PIXELS:
         raise DataError(f"{path}: row {row}: expected {FER_PIXELS} pixels (48 x 48), found {values.size}")
     if values.min() < 0 or values.max() > 255:
@@ -126,7 +121,7 @@ def _parse_pixels(path: Path, row: int, text: str) -> NDArray[np.int64]:
 
 
 def read_fer2013(path: Path) -> Fer2013:
-    """Read the published fer2013.csv (emotion,pixels,Usage). Rows are numbered from 1, the header left out."""
+    """Read the published fer2013.csv (emotion,pixels,Usage). Raises DataError; its row numbers start at 1 after the header."""
     rows = _read_rows(path, ("emotion", "pixels", "Usage"))
     faces = np.empty((len(rows), FER_SIDE, FER_SIDE), np.uint8)
     labels = np.empty(len(rows), np.int64)
@@ -144,10 +139,10 @@ def read_fer2013(path: Path) -> Fer2013:
 
 
 def read_ferplus(path: Path, expected_rows: int | None = None) -> FerPlus:
-    """Read FER+'s fer2013new.csv; row i belongs to row i of fer2013.csv, which must have `expected_rows` of them."""
+    """Read fer2013new.csv of FER+. Row i belongs to row i of fer2013.csv, which has `expected_rows` rows. Raises DataError."""
     rows = _read_rows(path, ("Usage", "Image name", *FERPLUS_COLUMNS))
     if expected_rows is not None and len(rows) != expected_rows:
-        raise DataError(f"{path}: has {len(rows)} rows where fer2013.csv has {expected_rows}: they do not belong together")
+        raise DataError(f"{path}: has {len(rows)} rows, but fer2013.csv has {expected_rows}; the files do not belong together")
     votes = np.empty((len(rows), len(FERPLUS_COLUMNS)), np.uint8)
     has_image = np.empty(len(rows), np.bool_)
     for index, cells in enumerate(rows):
@@ -161,9 +156,12 @@ def read_ferplus(path: Path, expected_rows: int | None = None) -> FerPlus:
 
 
 def list_class_folders(folder: Path) -> LabelledImages:
-    """List pictures in folders named for their class; a folder that is no class of ours is skipped and said."""
+    """List the images in folders named by class. Raises DataError if there are none.
+
+    Folders of other names are skipped and listed in the result.
+    """
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder")
+        raise DataError(f"{folder}: no such folder")
     paths: list[Path] = []
     labels: list[int] = []
     skipped: list[str] = []
@@ -176,24 +174,27 @@ def list_class_folders(folder: Path) -> LabelledImages:
         paths += found
         labels += [label] * len(found)
     if not paths:
-        raise DataError(f"{folder}: holds no pictures in folders named {', '.join(sorted(FOLDER_NAMES))}")
+        raise DataError(f"{folder}: holds no images in folders named {', '.join(sorted(FOLDER_NAMES))}")
     return LabelledImages(tuple(paths), np.array(labels, np.int64), tuple(skipped))
 
 
 def read_grey(path: Path) -> U8:
-    """Read one picture as grey uint8 [H, W]."""
+    """Read one image as grey uint8 [H, W]. Raises DataError."""
     try:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
     if image is None:
-        raise DataError(f"{path}: is no picture that can be decoded; it may be truncated")
+        raise DataError(f"{path}: cannot be decoded as an image; it may be truncated")
     return np.asarray(image, np.uint8)
 
 
 def parse_ravdess_name(path: Path) -> RavdessClip | None:
-    """Return what a RAVDESS speech file name says; None for names that are not one (songs, manifests, video without sound)."""
+    """Parse the name of a RAVDESS speech recording; None for other files (songs, manifests, video without sound).
+
+    Raises DataError if the name has an emotion or an actor that RAVDESS does not have.
+    """
     kind: Literal["sound", "video"]
     fields = path.stem.split("-")
     suffix = path.suffix.lower()
@@ -206,25 +207,28 @@ def parse_ravdess_name(path: Path) -> RavdessClip | None:
     else:
         return None
     label, actor = RAVDESS.get(fields[2]), int(fields[6])
-    if label is None or not 1 <= actor <= 24:
-        raise DataError(f"{path}: the name gives emotion {fields[2]} and actor {fields[6]}, which RAVDESS does not have")
-    return RavdessClip(path, kind, label, int(fields[3]), int(fields[4]), int(fields[5]), actor)
+    if label is None or not 1 <= actor <= RAVDESS_ACTORS:
+        raise DataError(
+            f"{path}: the file name gives emotion {fields[2]} and actor {fields[6]}; "
+            f"RAVDESS has emotions 01 to {len(RAVDESS):02d} and actors 01 to {RAVDESS_ACTORS}"
+        )
+    return RavdessClip(path, kind, label, actor)
 
 
 def list_ravdess(folder: Path, kind: Literal["sound", "video"] = "sound") -> tuple[RavdessClip, ...]:
-    """List RAVDESS recordings (Actor_NN/03-01-EE-II-SS-RR-AA.wav|flac, or 01-01-*.mp4) in name order.
+    """List the RAVDESS recordings of a folder (Actor_NN/03-01-EE-II-SS-RR-AA.wav|flac, or 01-01-*.mp4) in name order.
 
-    A recording present both as wav and flac counts once.
+    A recording that is present as WAV and as FLAC counts once. Raises DataError if there are none, or for a wrong name.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder")
+        raise DataError(f"{folder}: no such folder")
     clips: dict[tuple[int, str], RavdessClip] = {}
     for path in sorted(folder.glob("Actor_*/*")):
         clip = parse_ravdess_name(path)
         if clip is None or clip.kind != kind:
             continue
         if path.parent.name != f"Actor_{clip.actor:02d}":
-            raise DataError(f"{path}: the name says actor {clip.actor}, the folder {path.parent.name}")
+            raise DataError(f"{path}: the file name gives actor {clip.actor}, but the folder is {path.parent.name}")
         clips.setdefault((clip.actor, clip.recording_key), clip)
     if not clips:
         wanted = "03-01-EE-II-SS-RR-AA.wav or .flac" if kind == "sound" else "01-01-EE-II-SS-RR-AA.mp4"
@@ -233,9 +237,12 @@ def list_ravdess(folder: Path, kind: Literal["sound", "video"] = "sound") -> tup
 
 
 def list_tess(folder: Path) -> tuple[TessClip, ...]:
-    """List TESS recordings (SPEAKER_word_emotion.wav or .flac, in any folders below this one) in name order."""
+    """List the TESS recordings (SPEAKER_word_emotion.wav or .flac) in a folder and its subfolders, in name order.
+
+    Raises DataError if there are none.
+    """
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder")
+        raise DataError(f"{folder}: no such folder")
     found: dict[str, TessClip] = {}
     for path in sorted(folder.rglob("*")):
         fields = path.stem.split("_")
@@ -246,16 +253,16 @@ def list_tess(folder: Path) -> tuple[TessClip, ...]:
     return tuple(found.values())
 
 
-def read_sound(path: Path, rate_hz: int = 16_000) -> F32:
-    """Decode a sound file to mono float32 [N] in [-1, 1] at `rate_hz`: the mean of its channels."""
+def read_sound(path: Path, rate_hz: int = SAMPLE_RATE_HZ) -> F32:
+    """Decode a sound file to mono float32 [N] in [-1, 1] at `rate_hz`, the mean of its channels. Raises DataError."""
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
+        raise DataError(f"{path}: no such file")
     pieces: list[F32] = []
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:
-                raise DataError(f"{path}: holds no sound")
-            resampler = av.AudioResampler(format="fltp", rate=rate_hz)  # its own mono is 3 dB too loud
+                raise DataError(f"{path}: has no audio track")
+            resampler = av.AudioResampler(format="fltp", rate=rate_hz)  # its own mono mix is 3 dB too loud
             for frame in container.decode(audio=0):
                 pieces += [out.to_ndarray().mean(axis=0) for out in resampler.resample(frame)]
             pieces += [out.to_ndarray().mean(axis=0) for out in resampler.resample(None)]

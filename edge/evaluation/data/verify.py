@@ -1,4 +1,4 @@
-"""Does a folder hold the data sets whole? What is there is counted and read; what is wrong is named with its file."""
+"""Verification of the data sets in a folder: counts and decodes what is there, and names each damaged or missing file."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from moodring.errors import DataError
 from moodring.evaluation.data.catalogue import CATALOGUE
 from moodring.evaluation.data.readers import (
     FER_USAGES,
+    RAVDESS_ACTORS,
     SOUND_SUFFIXES,
     RavdessClip,
     list_ravdess,
@@ -23,19 +24,18 @@ from moodring.evaluation.data.readers import (
     read_ferplus,
     read_sound,
 )
+from moodring.types import SAMPLE_RATE_HZ
 
-Verdict = Literal["whole", "part", "absent", "broken"]
+Verdict = Literal["complete", "partial", "absent", "damaged"]
 FER_COUNTS = {"Training": 28_709, "PublicTest": 3_589, "PrivateTest": 3_589}
 CLIPS_PER_ACTOR = 60
-ACTOR_COUNT = 24
 MIN_DURATION_S = 1.0
 CHECKSUM_FILE = "SHA256SUMS"
-CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of one data set: `notes` are lines for people."""
+    """The verdict on one data set; `notes` are lines of text for the user."""
 
     name: str
     verdict: Verdict
@@ -43,9 +43,9 @@ class Finding:
 
 
 def verify(folder: Path) -> list[Finding]:
-    """Look for every data set in a folder. Raises DataError where there is no such folder."""
+    """Verify every data set in a folder. Raises DataError if the folder does not exist."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder")
+        raise DataError(f"{folder}: no such folder")
     fer = next(
         (candidate for candidate in (folder / "fer2013", folder) if (candidate / "fer2013.csv").is_file()), folder / "fer2013"
     )
@@ -64,30 +64,32 @@ def verify(folder: Path) -> list[Finding]:
 
 def _verify_fer2013(path: Path) -> Finding:
     if not path.is_file():
-        return _absent("FER2013", f"{path} is not there")
+        return _absent("FER2013", f"{path} does not exist")
     try:
         counts = Counter(read_fer2013(path).usage.tolist())
     except DataError as error:
-        return Finding("FER2013", "broken", (str(error),))
+        return Finding("FER2013", "damaged", (str(error),))
     notes = [", ".join(f"{counts[usage]} {usage}" for usage in FER_USAGES)]
     is_complete = all(counts[usage] == count for usage, count in FER_COUNTS.items())
     published = dict(md5 for data_set in CATALOGUE for md5 in data_set.md5)[path.name]
     if is_complete:
         same = _digest(path, "md5") == published
-        notes.append("the published file, by its MD5" if same else "as many rows as published, but other bytes")
-    return Finding("FER2013", "whole" if is_complete else "part", tuple(notes))
+        notes.append(
+            "the MD5 matches the published file" if same else "the row counts match the published file, the MD5 does not"
+        )
+    return Finding("FER2013", "complete" if is_complete else "partial", tuple(notes))
 
 
 def _verify_ferplus(path: Path, fer2013_csv: Path) -> Finding:
     if not path.is_file():
-        return _absent("FER+", f"{path} is not there; the face network then learns FER2013's labels alone")
+        return _absent("FER+", f"{path} does not exist; training uses the labels of FER2013 alone")
     try:
         rows = sum(1 for _ in fer2013_csv.open(encoding="ascii")) - 1 if fer2013_csv.is_file() else None
         votes = read_ferplus(path, rows)
     except (DataError, UnicodeDecodeError) as error:
-        return Finding("FER+", "broken", (str(error),))
+        return Finding("FER+", "damaged", (str(error),))
     is_complete = len(votes.votes) == sum(FER_COUNTS.values())
-    return Finding("FER+", "whole" if is_complete else "part", (f"{len(votes.votes)} rows",))
+    return Finding("FER+", "complete" if is_complete else "partial", (f"{len(votes.votes)} rows",))
 
 
 def _verify_ravdess(name: str, folder: Path, kind: Literal["sound", "video"]) -> Finding:
@@ -103,40 +105,40 @@ def _verify_ravdess(name: str, folder: Path, kind: Literal["sound", "video"]) ->
     ]
     notes += short
     if decode_errors:
-        return Finding(name, "broken", tuple(notes))
-    return Finding(name, "whole" if len(actors) == ACTOR_COUNT and not short else "part", tuple(notes))
+        return Finding(name, "damaged", tuple(notes))
+    return Finding(name, "complete" if len(actors) == RAVDESS_ACTORS and not short else "partial", tuple(notes))
 
 
 def _decode_errors(clips: Sequence[RavdessClip]) -> Iterator[str]:
-    """Yield what is wrong with recordings: those that do not decode or are too short."""
+    """Yield one message for each recording that cannot be decoded or is too short."""
     for clip in clips:
         try:
-            seconds = read_sound(clip.path).size / 16_000
+            seconds = read_sound(clip.path).size / SAMPLE_RATE_HZ
             if clip.kind == "video":
                 _check_video_frame(clip.path)
         except DataError as error:
             yield str(error)
             continue
         if seconds < MIN_DURATION_S:
-            yield f"{clip.path} lasts {seconds:.2f} s; it may be truncated"
+            yield f"{clip.path}: is only {seconds:.2f} s long; it may be truncated"
 
 
 def _check_video_frame(path: Path) -> None:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video or next(container.decode(video=0), None) is None:
-                raise DataError(f"{path}: holds no picture")
+                raise DataError(f"{path}: has no video frame")
     except (av.error.FFmpegError, OSError) as error:
-        raise DataError(f"{path}: its picture cannot be decoded ({error})") from error
+        raise DataError(f"{path}: its video cannot be decoded ({error}); it may be truncated") from error
 
 
 def _verify_action_units(name: str, path: Path) -> Finding:
     if not path.is_file():
-        return _absent(name, f"{path} is not there")
+        return _absent(name, f"{path} does not exist")
     rows = path.read_text(encoding="utf-8", errors="replace").splitlines()
     if not rows or not rows[0].startswith("clip,") or ",AU" not in rows[0]:
-        return Finding(name, "broken", (f"{path}: the first line must name clip and the units (AU01_r, ...)",))
-    return Finding(name, "whole", (f"{len(rows) - 1} recordings",))
+        return Finding(name, "damaged", (f"{path}: the first line must name the columns clip, AU01_r, ...",))
+    return Finding(name, "complete", (f"{len(rows) - 1} recordings",))
 
 
 def _verify_noise(folder: Path) -> Finding:
@@ -144,30 +146,32 @@ def _verify_noise(folder: Path) -> Finding:
     long = [path for path in folder.glob("*") if path.suffix.lower() in SOUND_SUFFIXES]
     short = [path for path in folder.glob("esc10/*/*") if path.suffix.lower() in SOUND_SUFFIXES]
     if not long and not short:
-        return _absent(name, f"{folder} holds none; training goes on without them")
-    return Finding(name, "whole" if long and short else "part", (f"{len(long)} to test in, {len(short)} to train with",))
+        return _absent(name, f"{folder} has no sound files; training runs without noise")
+    return Finding(name, "complete" if long and short else "partial", (f"{len(long)} for tests, {len(short)} for training",))
 
 
 def _verify_checksums(folder: Path) -> list[Finding]:
-    """Check the files that a SHA256SUMS in the folder names, in the format of sha256sum."""
+    """Check the files that SHA256SUMS lists, in the format of the command sha256sum."""
     listed = folder / CHECKSUM_FILE
     if not listed.is_file():
         return []
-    wrong = []
+    mismatches = []
     lines = [line.split(maxsplit=1) for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
     for parts in lines:
         if len(parts) != 2:
-            return [Finding(CHECKSUM_FILE, "broken", (f"{listed}: each line must hold a hash and a name",))]
+            return [Finding(CHECKSUM_FILE, "damaged", (f"{listed}: each line must have a hash and a file name",))]
         path = folder / parts[1].lstrip("*")
         if not path.is_file():
-            wrong.append(f"{parts[1]} is not there")
+            mismatches.append(f"{parts[1]} does not exist")
         elif _digest(path, "sha256") != parts[0]:
-            wrong.append(f"{parts[1]} is not the file that was listed")
-    return [Finding(CHECKSUM_FILE, "broken" if wrong else "whole", tuple(wrong) or (f"{len(lines)} files as listed",))]
+            mismatches.append(f"{parts[1]} does not match its checksum")
+    return [
+        Finding(CHECKSUM_FILE, "damaged" if mismatches else "complete", tuple(mismatches) or (f"{len(lines)} files match",))
+    ]
 
 
-def _absent(name: str, why: str) -> Finding:
-    return Finding(name, "absent", (why,))
+def _absent(name: str, reason: str) -> Finding:
+    return Finding(name, "absent", (reason,))
 
 
 def _digest(path: Path, algorithm: str) -> str:

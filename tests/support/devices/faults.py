@@ -1,4 +1,4 @@
-"""Faults, injected for real into a live run, and what is asked of the run in each. Used by tests, and by the soak."""
+"""Faults of devices, stages and CPU time, injected into a live run, and what its events must show during each."""
 
 from __future__ import annotations
 
@@ -7,62 +7,49 @@ import itertools
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from moodring.capture.microphone import Microphone
 from moodring.capture.network import NetworkCamera
+from moodring.clock import StageTimer
 from moodring.config import FusionConfig
-from moodring.pipeline import Pipeline
-from moodring.types import AudioBlock, EmotionEvent, VideoFrame
-from tests.support.devices.camera_process import OTHER_SIZE, SIZE, CameraProcess, encode_jpegs, garbage_parts
+from moodring.types import EmotionEvent
+from tests.support.devices.camera_process import OTHER_SIZE, SIZE, CameraProcess, encode_jpegs, random_bodies
 from tests.support.devices.microphone import SoftwareMicrophone
 from tests.support.watched import MonitoredRun, monitored_run
 
 STALE_MS = {"face": 1000 * FusionConfig().face_stale_s, "speech": 1000 * FusionConfig().speech_stale_s}
-HOLD_S = 1.5  # how long a fault lasts once it shows
+HOLD_S = 1.5  # how long a fault lasts after it shows in an event
 TIMEOUT_S = 20.0
 STARVATION = "CPU taken by others"
 
 
-class FaultInjector:
-    """Stands before a pipeline; its stages can be made to fail, or to take ten times as long."""
+class FaultInjector(StageTimer):
+    """The stage timer of a pipeline that makes its stages fail, or take ten times as long.
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    `failing_stages` and `slowed_stages` hold names of stages: see, hear, and the others of `Pipeline`.
+    """
+
+    def __init__(self) -> None:
         self.failing_stages: set[str] = set()
         self.slowed_stages: set[str] = set()
-        self.is_face_due, self.samples_to_next_batch, self.decode = (
-            pipeline.is_face_due,
-            pipeline.samples_to_next_batch,
-            pipeline.decode,
-        )
-        self.reset_video, self.reset_audio = pipeline.reset_video, pipeline.reset_audio
-        self.reset_smoothing, self.tick = pipeline.reset_smoothing, pipeline.tick
 
-    def process_frame(self, frame: VideoFrame) -> None:
-        self._call_stage("see", self._pipeline.process_frame, frame)
-
-    def search_new_faces(self, frame: VideoFrame) -> None:
-        self._pipeline.search_new_faces(frame)
-
-    def process_audio(self, block: AudioBlock) -> None:
-        self._call_stage("hear", self._pipeline.process_audio, block)
-
-    def _call_stage(self, stage: str, call: Callable[[Any], None], datum: Any) -> None:
-        if stage in self.failing_stages:
-            raise RuntimeError(f"{stage} was made to fail")
-        start = time.monotonic()
-        call(datum)
-        if stage in self.slowed_stages:
-            time.sleep(9 * (time.monotonic() - start))
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        if name in self.failing_stages:
+            raise RuntimeError(f"injected failure of the stage {name}")
+        start_s = time.monotonic()
+        yield
+        if name in self.slowed_stages:
+            time.sleep(9 * (time.monotonic() - start_s))
 
 
 @dataclass
 class FaultRig:
-    """A run on real devices, and what can be done to them."""
+    """A live run with the devices and the stages that the faults act on."""
 
     run: MonitoredRun
     injector: FaultInjector
@@ -70,29 +57,38 @@ class FaultRig:
     microphone: SoftwareMicrophone
 
 
+RigAction = Callable[[FaultRig], None]
+
+
 @dataclass(frozen=True)
 class Fault:
-    """What is done, what undoes it, and by which modalities events must go while it lasts (None: any)."""
+    """One fault: how to inject it, how to restore the run, and what its events must show meanwhile.
+
+    `modalities` are those that events use (None: any), `devices` the states of devices, `frame_wh` the size of the frame.
+    """
 
     name: str
-    inject: Callable[[FaultRig], None]
-    restore: Callable[[FaultRig], None]
+    inject: RigAction
+    restore: RigAction
     modalities: tuple[str, ...] | None
     devices: dict[str, str] = field(default_factory=dict)
     frame_wh: tuple[int, int] | None = None
 
     @property
     def may_be_invisible(self) -> bool:
+        """Whether no event has to show this fault."""
         return self.modalities is None and self.frame_wh is None
 
     def is_visible_in(self, event: EmotionEvent) -> bool:
-        """Whether an event says what it must while this lasts."""
-        told = all(event.devices[device] == state for device, state in self.devices.items())
-        fits = self.modalities is None or event.modalities == self.modalities
-        return told and fits and (self.frame_wh is None or (event.frame_wh == self.frame_wh and "face" in event.modalities))
+        """Return whether an event shows this fault."""
+        states_match = all(event.devices[device] == state for device, state in self.devices.items())
+        modalities_match = self.modalities is None or event.modalities == self.modalities
+        size_matches = self.frame_wh is None or (event.frame_wh == self.frame_wh and "face" in event.modalities)
+        return states_match and modalities_match and size_matches
 
 
 def is_healthy(event: EmotionEvent) -> bool:
+    """Return whether an event shows that both devices and both branches work."""
     return event.modalities == ("face", "speech") and set(event.devices.values()) == {"ok"} and event.frame_wh == SIZE
 
 
@@ -113,7 +109,7 @@ def _busy_loop() -> None:
 
 
 class _Starvation:
-    """Four processes that do nothing but take the one core that this one is then held to."""
+    """Pins this process to one core and starts four busy processes on the same core."""
 
     def __init__(self) -> None:
         self._busy: list[Any] = []
@@ -140,34 +136,48 @@ def _set_affinity(cores: set[int]) -> None:
             os.sched_setaffinity(int(thread.name), cores)
 
 
+def _send(frame_wh: tuple[int, int]) -> RigAction:
+    return lambda rig: rig.camera.send(encode_jpegs(*frame_wh))
+
+
+def _fail(stage: str) -> RigAction:
+    return lambda rig: rig.injector.failing_stages.add(stage)
+
+
+def _slow(stage: str) -> RigAction:
+    return lambda rig: rig.injector.slowed_stages.add(stage)
+
+
+def _restore_stages(rig: FaultRig) -> None:
+    rig.injector.failing_stages.clear()
+    rig.injector.slowed_stages.clear()
+
+
 def faults() -> list[Fault]:
+    """Return every fault that `inject` can cause. Names are published in the results of `benchmarks.faults`."""
     lost_camera, lost_microphone = {"camera": "lost"}, {"microphone": "lost"}
     starvation = _Starvation()
     return [
-        Fault("microphone killed", lambda b: b.microphone.kill(), lambda b: b.microphone.start(), ("face",), lost_microphone),
-        Fault("microphone frozen", lambda b: b.microphone.freeze(), lambda b: b.microphone.unfreeze(), ("face",), lost_microphone),
-        Fault("camera killed", lambda b: b.camera.kill(), lambda b: b.camera.start(), ("speech",), lost_camera),
-        Fault("camera frozen", lambda b: b.camera.freeze(), lambda b: b.camera.unfreeze(), ("speech",), lost_camera),
+        Fault("microphone killed", lambda r: r.microphone.kill(), lambda r: r.microphone.start(), ("face",), lost_microphone),
         Fault(
-            "camera sends garbage", lambda b: b.camera.send(garbage_parts()), lambda b: b.camera.send(encode_jpegs(*SIZE)),
-            ("speech",), lost_camera,
+            "microphone frozen", lambda r: r.microphone.freeze(), lambda r: r.microphone.unfreeze(), ("face",), lost_microphone
         ),
-        Fault(
-            "camera changes resolution", lambda b: b.camera.send(encode_jpegs(*OTHER_SIZE)), lambda b: b.camera.send(encode_jpegs(*SIZE)),
-            None, frame_wh=OTHER_SIZE,
-        ),
+        Fault("camera killed", lambda r: r.camera.kill(), lambda r: r.camera.start(), ("speech",), lost_camera),
+        Fault("camera frozen", lambda r: r.camera.freeze(), lambda r: r.camera.unfreeze(), ("speech",), lost_camera),
+        Fault("camera sends garbage", lambda r: r.camera.send(random_bodies()), _send(SIZE), ("speech",), lost_camera),
+        Fault("camera changes resolution", _send(OTHER_SIZE), _send(SIZE), None, frame_wh=OTHER_SIZE),
         Fault("both killed", _kill_both, _start_both, (), lost_camera | lost_microphone),
-        Fault("seeing raises", lambda b: b.injector.failing_stages.add("see"), lambda b: b.injector.failing_stages.clear(), ("speech",)),
-        Fault("hearing raises", lambda b: b.injector.failing_stages.add("hear"), lambda b: b.injector.failing_stages.clear(), ("face",)),
-        Fault("seeing slowed 10x", lambda b: b.injector.slowed_stages.add("see"), lambda b: b.injector.slowed_stages.clear(), None),
-        Fault("hearing slowed 10x", lambda b: b.injector.slowed_stages.add("hear"), lambda b: b.injector.slowed_stages.clear(), None),
+        Fault("seeing raises", _fail("see"), _restore_stages, ("speech",)),
+        Fault("hearing raises", _fail("hear"), _restore_stages, ("face",)),
+        Fault("seeing slowed 10x", _slow("see"), _restore_stages, None),
+        Fault("hearing slowed 10x", _slow("hear"), _restore_stages, None),
         Fault(STARVATION, starvation.begin, starvation.end, None),
-    ]  # fmt: skip
+    ]
 
 
 @dataclass(frozen=True)
 class Injection:
-    """What became of one fault. Times are in seconds; `wrong` says in words what should not have been."""
+    """The result of one injected fault: times in seconds, ages in ms, `violations` in words."""
 
     fault: str
     degraded_s: float | None
@@ -178,7 +188,10 @@ class Injection:
 
 
 def inject(rig: FaultRig, fault: Fault) -> Injection:
-    """Inject one fault into a run in which all is well, and wait until it is again."""
+    """Wait until the run is healthy, inject one fault, hold it, restore the run and wait until it is healthy again.
+
+    Raises AssertionError if an expected event does not arrive within `TIMEOUT_S`.
+    """
     run = rig.run
     run.wait_for(is_healthy, TIMEOUT_S)
     violations: list[str] = []
@@ -191,48 +204,47 @@ def inject(rig: FaultRig, fault: Fault) -> Injection:
         except AssertionError:
             fault.restore(rig)
             raise
-        degraded_at = next(arrival_s for arrival_s, event in run.events_since(injected_s) if fault.is_visible_in(event))
-        degraded_s = degraded_at - injected_s
-    held_until = time.monotonic() + HOLD_S
-    run.wait_for(lambda _: time.monotonic() >= held_until, TIMEOUT_S)
+        degraded_at_s = next(arrival_s for arrival_s, event in run.events_since(injected_s) if fault.is_visible_in(event))
+        degraded_s = degraded_at_s - injected_s
+    hold_until_s = time.monotonic() + HOLD_S
+    run.wait_for(lambda _: time.monotonic() >= hold_until_s, TIMEOUT_S)
     if fault.modalities is not None and degraded_s is not None:
-        during = [event for arrival_s, event in run.events_since(degraded_at) if arrival_s < held_until]
+        during = [event for arrival_s, event in run.events_since(degraded_at_s) if arrival_s < hold_until_s]
         violations += [f"used {event.modalities}" for event in during if not set(event.modalities) <= set(fault.modalities)]
     fault.restore(rig)
     restored_s = time.monotonic()
     run.wait_for(is_healthy, TIMEOUT_S)
     recovered_s = next(arrival_s for arrival_s, event in run.events_since(restored_s) if is_healthy(event)) - restored_s
 
-    told = run.events_since(injected_s)
+    events = run.events_since(injected_s)
+    max_age_ms = _max_age_ms(event for _, event in events)
+    violations += [f"a {name} output of {age:.0f} ms was used" for name, age in max_age_ms.items() if age > STALE_MS[name]]
+    gap_s = max((b - a for (a, _), (b, _) in itertools.pairwise(events)), default=0.0)
+    return Injection(fault.name, degraded_s, recovered_s, gap_s, max_age_ms, tuple(violations))
+
+
+def _max_age_ms(events: Iterable[EmotionEvent]) -> dict[str, float]:
     oldest = {"face": 0.0, "speech": 0.0}
-    for _, event in told:
+    for event in events:
         for modality in event.modalities:
             oldest[modality] = max(oldest[modality], getattr(event, modality).age_ms)
-    violations += [f"a {modality} of {age:.0f} ms was used" for modality, age in oldest.items() if age > STALE_MS[modality]]
-    moments = [arrival_s for arrival_s, _ in told]
-    gap_s = max((b - a for a, b in itertools.pairwise(moments)), default=0.0)
-    return Injection(fault.name, degraded_s, recovered_s, gap_s, oldest, tuple(violations))
+    return oldest
 
 
 @contextlib.contextmanager
 def rig(bundle: Path, microphone: SoftwareMicrophone) -> Iterator[FaultRig]:
-    """Run live on a camera process and a microphone; the run's counters must add up when it has ended."""
-    injectors: list[FaultInjector] = []
-
-    def wrap_pipeline(pipeline: Pipeline) -> FaultInjector:
-        injectors.append(FaultInjector(pipeline))
-        return injectors[0]
-
-    with CameraProcess() as camera, monitored_run(bundle, NetworkCamera(camera.url), Microphone(), wrap_pipeline, None) as run:
-        yield FaultRig(run, injectors[0], camera, microphone)
+    """Run live on a camera process and a microphone until the context ends."""
+    injector = FaultInjector()
+    with CameraProcess() as camera, monitored_run(bundle, NetworkCamera(camera.url), Microphone(), injector, None) as run:
+        yield FaultRig(run, injector, camera, microphone)
 
 
 def unaccounted(run: MonitoredRun) -> dict[str, int]:
-    """Captured, less what was used and every drop: 0 each, once a run has ended."""
-    captured, dropped, used = run.stream.captured, run.stream.dropped, run.pipeline.counters
+    """Return captured minus processed minus dropped, of frames and samples: 0 each after the end of a run."""
+    captured, dropped, processed = run.stream.captured, run.stream.dropped, run.pipeline.counters
 
-    def lost(kind: str) -> int:
+    def drops(kind: str) -> int:
         return sum(count for reason, count in dropped.items() if reason.startswith(kind))
 
-    frames = captured["frames_captured"] - used.frames_tracked - used.frames_skipped_rate - lost("frames_")
-    return {"frames": frames, "samples": captured["samples_captured"] - used.samples_heard - lost("samples_")}
+    frames = captured["frames_captured"] - processed.frames_tracked - processed.frames_skipped_rate - drops("frames_")
+    return {"frames": frames, "samples": captured["samples_captured"] - processed.samples_heard - drops("samples_")}

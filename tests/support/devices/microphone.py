@@ -1,6 +1,6 @@
-"""A microphone made of software: a private PulseAudio whose source reads from a pipe. It can be killed, frozen and restarted.
+"""A simulated microphone: a private PulseAudio daemon whose source reads from a pipe.
 
-PyAudio finds it as the default device through an ALSA configuration of its own; nothing of the machine's sound is touched.
+PyAudio finds it as the default device through a private ALSA configuration. The sound settings of the machine do not change.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Self
 
 import numpy as np
 
-RATE_HZ = 16_000
-BLOCK_SAMPLES = 160  # samples: 10 ms
+from moodring.types import F32, SAMPLE_RATE_HZ
+
+BLOCK_SAMPLES = 160  # 10 ms
 ASOUNDRC = """
 </usr/share/alsa/alsa.conf>
 pcm.!default {{ type pulse server "unix:{socket}" }}
@@ -29,6 +30,7 @@ SKIP_REASON = "PulseAudio and PyAudio are not installed (Debian: pulseaudio, lib
 
 
 def is_available() -> bool:
+    """Return whether PulseAudio, its ALSA plug-in and PyAudio are installed."""
     plugin = any(Path("/usr/lib").glob("*/alsa-lib/libasound_module_pcm_pulse.so"))
     try:
         import pyaudio  # noqa: F401, PLC0415
@@ -38,14 +40,17 @@ def is_available() -> bool:
 
 
 class SoftwareMicrophone:
-    """Use as a context. `samples` float32 [N] play over and over, paced 10 ms at a time; then silence where there are none."""
+    """A microphone that repeats `samples` float32 [N] at 16 kHz in real time (None: silence).
 
-    def __init__(self, folder: Path, samples: np.ndarray | None = None) -> None:
+    `folder` is for its files. A context manager that starts the daemon and kills it.
+    """
+
+    def __init__(self, folder: Path, samples: F32 | None = None) -> None:
         self._folder = folder
         self._socket, self._pipe = folder / "pulse.sock", folder / "source.pipe"
         self._config = folder / "asound.conf"
         self._config.write_text(ASOUNDRC.format(socket=self._socket), encoding="utf-8")
-        sound = np.zeros(RATE_HZ, np.float32) if samples is None else samples
+        sound = np.zeros(SAMPLE_RATE_HZ, np.float32) if samples is None else samples
         self._pcm = (np.clip(sound, -1, 1) * 32767).astype("<i2")
         self._environment = {
             **os.environ,
@@ -62,16 +67,17 @@ class SoftwareMicrophone:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs so that its default microphone is this one."""
+        """The environment variables that make this the default microphone of a process."""
         return {key: self._environment[key] for key in ("PULSE_SERVER", "ALSA_CONFIG_PATH", "HOME", "XDG_RUNTIME_DIR")}
 
     def start(self) -> None:
-        """Plug the microphone in; returns once the daemon answers."""
+        """Start the daemon and wait until it is ready."""
         self._socket.unlink(missing_ok=True)
         self._pipe.unlink(missing_ok=True)
         commands = (
             f"load-module module-native-protocol-unix auth-anonymous=1 socket={self._socket}\n"
-            f"load-module module-pipe-source source_name=microphone file={self._pipe} format=s16le rate={RATE_HZ} channels=1\n"
+            f"load-module module-pipe-source source_name=microphone file={self._pipe} "
+            f"format=s16le rate={SAMPLE_RATE_HZ} channels=1\n"
             "set-default-source microphone\n"
         )
         script = self._folder / "default.pa"
@@ -83,14 +89,14 @@ class SoftwareMicrophone:
         deadline = time.monotonic() + 10
         while not (self._socket.exists() and self._pipe.exists()):
             assert self._process.poll() is None, (self._folder / "pulse.log").read_text()
-            assert time.monotonic() < deadline, "PulseAudio does not start"
+            assert time.monotonic() < deadline, "PulseAudio did not start within 10 s"
             time.sleep(0.01)
         self._stopping.clear()
         self._player = threading.Thread(target=self._play, daemon=True)
         self._player.start()
 
     def kill(self) -> None:
-        """Pull the microphone out."""
+        """Kill the daemon, as if the microphone were unplugged."""
         self._stopping.set()
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
@@ -101,6 +107,7 @@ class SoftwareMicrophone:
             self._player.join(5)
 
     def freeze(self) -> None:
+        """Stop the daemon with SIGSTOP."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -108,14 +115,14 @@ class SoftwareMicrophone:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
-    def click(self) -> int:
-        """Be loud for the next ten milliseconds; return when they began, in ns of the monotonic clock."""
+    def play_click(self) -> int:
+        """Play a loud block of 10 ms next; return the time of its start in ns of the monotonic clock."""
         reply: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._clicks.put(reply)
         return reply.get(timeout=5)
 
     def _play(self) -> None:
-        """Write ten milliseconds every ten milliseconds."""
+        """Write a block of 10 ms every 10 ms."""
         handle = os.open(self._pipe, os.O_WRONLY | os.O_NONBLOCK)
         position, due = 0, time.monotonic()
         try:
@@ -128,7 +135,7 @@ class SoftwareMicrophone:
                     reply.put(time.monotonic_ns())
                 with contextlib.suppress(BlockingIOError, BrokenPipeError):
                     os.write(handle, block.tobytes())
-                due += BLOCK_SAMPLES / RATE_HZ
+                due += BLOCK_SAMPLES / SAMPLE_RATE_HZ
                 self._stopping.wait(max(0.0, due - time.monotonic()))
         finally:
             os.close(handle)

@@ -1,4 +1,4 @@
-"""A camera made of software: an HTTP server that sends JPEG pictures at a fixed rate, and can be pulled out and plugged in."""
+"""A simulated network camera: an HTTP server that sends JPEG frames at a fixed rate."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 import cv2
-import numpy as np
 
 from moodring.buffers import BoundedQueue
+from moodring.types import U8
+from tests.support.devices.pluggable import PluggableDevice, serve_in_thread
 
 FPS = 30
 
@@ -57,29 +57,19 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
 
-class SoftwareCamera:
-    """Use as a context; `unplug` ends the stream and frees the port, `plug_in` serves it again.
+class JpegCamera(PluggableDevice):
+    """A camera that repeats encoded frames on a port (0: any free port).
 
-    Who asks for `?from=N` gets the pictures from the Nth on.
+    `unplug` ends the stream and frees the port, `plug_in` serves it again. A request with `?from=N` starts at the Nth frame.
     """
 
-    def __init__(self, frame_at: Callable[[int], np.ndarray], frame_count: int = 60) -> None:
-        self._serve([cv2.imencode(".jpg", frame_at(i))[1].tobytes() for i in range(frame_count)], port=0)
-
-    @classmethod
-    def from_jpegs(cls, jpegs: list[bytes], port: int) -> Self:
-        """Serve what is already encoded, at a port of one's choice."""
-        camera = cls.__new__(cls)
-        camera._serve(jpegs, port)
-        return camera
-
-    def _serve(self, jpegs: list[bytes], port: int) -> None:
+    def __init__(self, jpegs: list[bytes], port: int = 0) -> None:
         self._jpegs, self.port = jpegs, port
         self._server: _Server | None = None
         self.plug_in()
 
     def send(self, jpegs: list[bytes]) -> None:
-        """Send these instead, from now on."""
+        """Send these encoded frames from now on."""
         self._jpegs = jpegs
         if self._server is not None:
             self._server.jpegs = jpegs
@@ -90,22 +80,23 @@ class SoftwareCamera:
 
     @property
     def request_count(self) -> int:
-        """How often somebody asked for its pictures since it was plugged in."""
+        """The number of requests since the camera was plugged in."""
         return self._server.request_count if self._server is not None else 0
 
     def wait_until_sent(self, jpeg: bytes) -> int:
-        """Return when this picture was next sent to somebody, in ns of the monotonic clock."""
+        """Wait until this frame is sent to a client; return the time in ns of the monotonic clock."""
         assert self._server is not None
         while True:
             sent = self._server.sent.take(5)
-            assert sent is not None, "nobody looks"
+            assert sent is not None, "no client reads the stream"
             if sent[0] == jpeg:
                 return sent[1]
 
     def plug_in(self) -> None:
+        """Start the server on the same port as before."""
         self._server = _Server(self.port, self._jpegs)
         self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        serve_in_thread(self._server)
 
     def unplug(self) -> None:
         if self._server is not None:
@@ -114,8 +105,9 @@ class SoftwareCamera:
             self._server.server_close()
             self._server = None
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.unplug()
+class SoftwareCamera(JpegCamera):
+    """A camera that repeats `frame_count` frames; `frame_at` returns the grey frame of an index, uint8 [H, W]."""
+
+    def __init__(self, frame_at: Callable[[int], U8], frame_count: int = 60) -> None:
+        super().__init__([cv2.imencode(".jpg", frame_at(i))[1].tobytes() for i in range(frame_count)])

@@ -1,4 +1,4 @@
-"""Sound over HTTP as a network camera sends it: a WAV file without an end, in real time."""
+"""A simulated network microphone: an endless WAV file over HTTP in real time."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import struct
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
 
 import numpy as np
+
+from moodring.types import F32
+from tests.support.devices.pluggable import PluggableDevice, serve_in_thread
 
 BLOCK_S = 0.02
 
@@ -21,15 +23,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "audio/wav")
         self.end_headers()
         rate, pcm = self.server.rate_hz, self.server.pcm
-        endless = 0x7FFF_FF00
-        head = b"RIFF" + struct.pack("<I", endless) + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 2, rate, 4 * rate, 4, 16)
-        size = round(rate * BLOCK_S)
+        size_bytes = 0x7FFF_FF00  # of the file, in its header
+        head = b"RIFF" + struct.pack("<I", size_bytes) + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 2, rate, 4 * rate, 4, 16)
+        block_samples = round(rate * BLOCK_S)
         due, position = time.monotonic(), 0
         try:
-            self.wfile.write(head + b"data" + struct.pack("<I", endless - 36))
+            self.wfile.write(head + b"data" + struct.pack("<I", size_bytes - 36))
             while not self.server.unplugged.is_set():
-                self.wfile.write(np.take(pcm, range(position, position + size), axis=0, mode="wrap").tobytes())
-                position += size
+                self.wfile.write(np.take(pcm, range(position, position + block_samples), axis=0, mode="wrap").tobytes())
+                position += block_samples
                 due += BLOCK_S
                 time.sleep(max(0.0, due - time.monotonic()))
         except OSError:
@@ -42,29 +44,23 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, samples: np.ndarray, rate_hz: int) -> None:
+    def __init__(self, samples: F32, rate_hz: int) -> None:
         left = (np.clip(samples, -1, 1) * 32767).astype("<i2")
         self.pcm, self.rate_hz = np.stack([left, left], axis=1), rate_hz
         self.unplugged = threading.Event()
         super().__init__(("127.0.0.1", 0), _Handler)
 
 
-class SoundStream:
-    """Use as a context; `samples` float32 [N] play over and over, in stereo."""
+class SoundStream(PluggableDevice):
+    """A server that repeats `samples` float32 [N] in stereo."""
 
-    def __init__(self, samples: np.ndarray, rate_hz: int) -> None:
+    def __init__(self, samples: F32, rate_hz: int) -> None:
         self._server = _Server(samples, rate_hz)
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        serve_in_thread(self._server)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}/live.wav"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.unplug()
 
     def unplug(self) -> None:
         if self._server.unplugged.is_set():

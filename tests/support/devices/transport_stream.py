@@ -1,4 +1,4 @@
-"""A camera with sound that speaks MPEG-TS, as encoders, drones and phones do: sent over UDP, or asked for over RTSP."""
+"""Simulated cameras with sound that send MPEG-TS over UDP or RTSP, as encoders, drones and phones do."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from typing import Self
 
 import av
 import numpy as np
 
+from tests.support.devices.pluggable import PluggableDevice, serve_in_thread
 from tests.support.signals import face_frame, voice
 
 FPS, RATE_HZ, DURATION_S = 15, 48_000, 40
-PACKET_BYTES = 7 * 188  # bytes: what fits into one datagram of an Ethernet
-MP2T = 33  # RTP's payload type for it
-CLOCK_HZ = 90_000
+PACKET_BYTES = 7 * 188  # seven MPEG-TS packets fit into one Ethernet datagram
+MP2T = 33  # the RTP payload type of MPEG-TS
+RTP_CLOCK_HZ = 90_000
 
 
 @functools.cache
 def _encode_clip() -> list[list[bytes]]:
-    """A face (H.264) and a voice (AAC), encoded once: the packets that go out with each picture."""
+    """Encode a face (H.264) and a voice (AAC) once; return the packets to send with each frame."""
     sound = np.tile(voice(2.0, RATE_HZ), 2)
     packets: list[list[bytes]] = []
     pending = bytearray()
@@ -51,9 +51,9 @@ def _encode_clip() -> list[list[bytes]]:
             frame = av.VideoFrame.from_ndarray(face_frame(index % 60), format="gray")
             frame.pts = index
             container.mux(video.encode(frame))
-            at = index * samples_per_frame % (sound.size // 2)
+            start = index * samples_per_frame % (sound.size // 2)
             block = av.AudioFrame.from_ndarray(
-                sound[None, at : at + samples_per_frame].astype(np.float32), format="fltp", layout="mono"
+                sound[None, start : start + samples_per_frame].astype(np.float32), format="fltp", layout="mono"
             )
             block.sample_rate, block.pts = RATE_HZ, index * samples_per_frame
             container.mux(audio.encode(block))
@@ -63,7 +63,7 @@ def _encode_clip() -> list[list[bytes]]:
 
 
 def send_realtime(send: Callable[[bytes], None], stopping: threading.Event) -> None:
-    """Send in real time until told to stop, or until nobody takes it."""
+    """Repeat the clip in real time until `stopping` is set or the connection is closed."""
     due = time.monotonic()
     with contextlib.suppress(OSError):
         for packets in itertools.cycle(_encode_clip()):
@@ -74,19 +74,19 @@ def send_realtime(send: Callable[[bytes], None], stopping: threading.Event) -> N
                 return
 
 
-class UdpCamera:
-    """Sends to a port of this machine, whether or not anybody listens. Use as a context."""
+class UdpCamera(PluggableDevice):
+    """A camera that sends to a UDP port of this machine, whether or not a program listens."""
 
     def __init__(self) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
             free.bind(("127.0.0.1", 0))
-            self._to = free.getsockname()
+            self._address = free.getsockname()
         _encode_clip()
         self.plug_in()
 
     @property
     def url(self) -> str:
-        return f"udp://127.0.0.1:{self._to[1]}"
+        return f"udp://127.0.0.1:{self._address[1]}"
 
     def plug_in(self) -> None:
         self._stopping = threading.Event()
@@ -98,7 +98,7 @@ class UdpCamera:
 
             def send(packet: bytes) -> None:
                 with contextlib.suppress(ConnectionRefusedError):
-                    channel.sendto(packet, self._to)
+                    channel.sendto(packet, self._address)
 
             send_realtime(send, stopping)
 
@@ -106,32 +106,26 @@ class UdpCamera:
         self._stopping.set()
         self._thread.join(10)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.unplug()
-
 
 class _Session(socketserver.StreamRequestHandler):
-    """One client: it describes, sets up and plays, and what it asked for comes between the answers ($, channel, length)."""
+    """The RTSP connection of one client. RTP packets are interleaved with the responses (RFC 2326, section 10.12)."""
 
     server: _Server
 
     def handle(self) -> None:
-        sending, stopping = threading.Lock(), threading.Event()
-        numbers = itertools.count()
+        write_lock, stopping = threading.Lock(), threading.Event()
+        sequence_numbers = itertools.count()
 
         def send(packet: bytes) -> None:
-            ticks = int(time.monotonic() * CLOCK_HZ) & 0xFFFF_FFFF
-            rtp = struct.pack(">BBHII", 0x80, MP2T, next(numbers) & 0xFFFF, ticks, 1) + packet
-            with sending:
+            ticks = int(time.monotonic() * RTP_CLOCK_HZ) & 0xFFFF_FFFF
+            rtp = struct.pack(">BBHII", 0x80, MP2T, next(sequence_numbers) & 0xFFFF, ticks, 1) + packet
+            with write_lock:
                 self.wfile.write(struct.pack(">cBH", b"$", 0, len(rtp)) + rtp)
 
         try:
-            while not self.server.unplugged.is_set() and (asked := self._read_request()):
-                method, number = asked
-                with sending:
+            while not self.server.unplugged.is_set() and (request := self._read_request()):
+                method, number = request
+                with write_lock:
                     self.wfile.write(self._response(method, number))
                 if method == "PLAY":
                     threading.Thread(target=send_realtime, args=(send, stopping), daemon=True).start()
@@ -141,7 +135,7 @@ class _Session(socketserver.StreamRequestHandler):
             stopping.set()
 
     def _read_request(self) -> tuple[str, str] | None:
-        """Return the next request's method and number; the client's own reports on what it gets are left out."""
+        """Return method and sequence number of the next request, or None at the end; skip the client's RTCP reports."""
         while (first := self.rfile.read(1)) == b"$":
             _, length = struct.unpack(">BH", self.rfile.read(3))
             self.rfile.read(length)
@@ -175,17 +169,18 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
         self.clients.append(request)
-        super().process_request(request, client_address)  # type: ignore[arg-type]
+        super().process_request(request, client_address)
 
-    def unplug(self) -> None:
+    def disconnect_clients(self) -> None:
+        """End all streams."""
         self.unplugged.set()
         for client in self.clients:
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
 
 
-class RtspCamera:
-    """Answers at rtsp://; everybody who plays it gets a stream of their own. Use as a context."""
+class RtspCamera(PluggableDevice):
+    """An RTSP server that sends each client its own stream."""
 
     def __init__(self) -> None:
         self._port = 0
@@ -199,15 +194,9 @@ class RtspCamera:
     def plug_in(self) -> None:
         self._server = _Server(self._port)
         self._port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        serve_in_thread(self._server)
 
     def unplug(self) -> None:
-        self._server.unplug()
+        self._server.disconnect_clients()
         self._server.shutdown()
         self._server.server_close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.unplug()
