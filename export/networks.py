@@ -62,15 +62,20 @@ def load_network(checkpoints: Path, kind: str, spec: PreprocessSpec) -> Network:
         outputs = {"embedding": embedding, "logits": (BATCH, CLASSES), "usable": (BATCH, 1)}
     else:
         fusion_net = fusion.FusionNet(**card["network"])
-        module, face_shape, speech_shape = fusion_net, (BATCH, fusion.EMBEDDING), (BATCH, fusion_net.voice.in_features)
-        inputs = {"face_embedding": face_shape, "speech_embedding": speech_shape, "presence": (BATCH, 2)}
-        outputs = dict.fromkeys(fusion.OUTPUTS, (BATCH, CLASSES))
+        module, (inputs, outputs) = fusion_net, fusion_interface(fusion_net)
     module = load_weights(checkpoints, kind, module)
     if "usable_line" in card:
         with torch.no_grad():
             # After this shift the threshold of `usable` is 0.5 for every reader of the bundle.
             module.get_parameter("usable.bias").sub_(card["usable_line"])
     return Network(kind, module, inputs, outputs, card)
+
+
+def fusion_interface(net: fusion.FusionNet) -> tuple[Shapes, Shapes]:
+    """Return the names and shapes of the inputs and of the outputs of a fusion network."""
+    face_shape, speech_shape = (BATCH, fusion.EMBEDDING), (BATCH, net.voice.in_features)
+    inputs: Shapes = {"face_embedding": face_shape, "speech_embedding": speech_shape, "presence": (BATCH, 2)}
+    return inputs, dict.fromkeys(fusion.OUTPUTS, (BATCH, CLASSES))
 
 
 def load_networks(checkpoints: Path, spec: PreprocessSpec) -> dict[str, Network]:
