@@ -1,39 +1,40 @@
-"""An ONNX file of others, made to fit: moodring's names, batch 1, and logits where it gave probabilities."""
+"""Adaptation of a user's ONNX model: moodring's tensor names, batch 1, and logits instead of probabilities."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import onnx
-import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper
 from torch import nn
 
 from moodring.errors import ExportError
-from moodring.export.checks import check_onnx
 from moodring.export.networks import BATCH, Shapes
+from moodring.export.onnx_model import check_onnx, open_session, serialize
 
-PREFIX = "own/"  # so that no name within is one of ours
-MIN_PROBABILITY = 1e-7  # a probability, before its logarithm
+PREFIX = "own/"  # keeps the names inside the model apart from moodring's; part of the bundle's bytes
+MIN_PROBABILITY = 1e-7  # lower bound of a probability before its logarithm
 IR_VERSION = 10  # the newest that every supported runtime reads
 
 
 class OnnxModule(nn.Module):
-    """An ONNX file as a module, so that what is made of it can be compared with it."""
+    """An ONNX model with one input as a PyTorch module, so that its variants can be compared with it."""
 
     def __init__(self, data: bytes, name: str, outputs: list[str]) -> None:
         super().__init__()
-        self.session, self.name, self.outputs = ort.InferenceSession(data, providers=["CPUExecutionProvider"]), name, outputs
+        self.session, self.name, self.outputs = open_session(data), name, outputs
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return tuple(torch.from_numpy(value) for value in self.session.run(self.outputs, {self.name: x.numpy()}))
 
 
 def adapt_onnx(source: str, path: Path, inputs: Shapes, outputs: dict[str, str], output_type: str) -> bytes:
-    """Return a user's ONNX file with moodring's names, batch 1 and logits; `outputs` maps ours to theirs.
+    """Return a user's ONNX model with moodring's tensor names, batch 1 and logits.
 
-    Raises ExportError where it is no file that can be used, or takes or gives something else.
+    `source` names the description and section in errors. `inputs` is the one input by moodring's name, `outputs` maps
+    moodring's output names to the user's, `output_type` is "logits" or "probabilities". Raises ExportError if the file cannot
+    be used, or has other inputs or outputs.
     """
     try:
         data = path.read_bytes()
@@ -41,45 +42,51 @@ def adapt_onnx(source: str, path: Path, inputs: Shapes, outputs: dict[str, str],
         raise ExportError(f"{source}: {path} cannot be read ({error.strerror})") from error
     check_onnx(str(path), data)
     model = onnx.compose.add_prefix(onnx.load_from_string(data), PREFIX)
-    taken = _single_input_name(f"{source}: {path.name}", model, inputs)
-    source_outputs = {value.name.removeprefix(PREFIX): value for value in model.graph.output}
-    missing = [theirs for theirs in outputs.values() if theirs not in source_outputs]
+    user_input = _single_input_name(f"{source}: {path.name}", model, inputs)
+    user_outputs = {value.name.removeprefix(PREFIX): value for value in model.graph.output}
+    missing = [user_name for user_name in outputs.values() if user_name not in user_outputs]
     if missing:
         raise ExportError(
-            f"{source}: {path.name} gives {', '.join(source_outputs)}, not {', '.join(missing)}; say so under `outputs`"
+            f"{source}: {path.name} has the outputs {', '.join(user_outputs)}, not {', '.join(missing)}; name its outputs "
+            "under `outputs`"
         )
     ((name, shape),) = inputs.items()
-    nodes = [helper.make_node("Identity", [name], [taken], name=f"{PREFIX}from_{name}"), *model.graph.node]
+    nodes = [helper.make_node("Identity", [name], [user_input], name=f"{PREFIX}from_{name}"), *model.graph.node]
     weights = list(model.graph.initializer)
     output_infos = []
-    for output_name, theirs in outputs.items():
+    for output_name, user_name in outputs.items():
         if output_name == "logits" and output_type == "probabilities":
             weights.append(helper.make_tensor(f"{PREFIX}least", TensorProto.FLOAT, [], [MIN_PROBABILITY]))
-            nodes.append(
-                helper.make_node("Max", [PREFIX + theirs, f"{PREFIX}least"], [f"{PREFIX}positive"], name=f"{PREFIX}max")
-            )
-            nodes.append(helper.make_node("Log", [f"{PREFIX}positive"], [output_name], name=f"{PREFIX}log"))
+            nodes += _logarithm(PREFIX + user_name, output_name)
         else:
-            nodes.append(helper.make_node("Identity", [PREFIX + theirs], [output_name], name=f"{PREFIX}to_{output_name}"))
-        dims = [part.dim_value for part in source_outputs[theirs].type.tensor_type.shape.dim][1:]
+            nodes.append(helper.make_node("Identity", [PREFIX + user_name], [output_name], name=f"{PREFIX}to_{output_name}"))
+        dims = [part.dim_value for part in user_outputs[user_name].type.tensor_type.shape.dim][1:]
         output_infos.append(helper.make_tensor_value_info(output_name, TensorProto.FLOAT, [BATCH, *dims]))
     graph = helper.make_graph(
         nodes, "network", [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)], output_infos, weights
     )
-    adapted = helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=min(model.ir_version, IR_VERSION))
-    return bytes(adapted.SerializeToString(deterministic=True))
+    opsets, ir_version = list(model.opset_import), min(model.ir_version, IR_VERSION)
+    return serialize(helper.make_model(graph, opset_imports=opsets, ir_version=ir_version))
+
+
+def _logarithm(probabilities: str, logits: str) -> list[onnx.NodeProto]:
+    """Return the nodes that compute logits as the logarithm of clipped probabilities."""
+    return [
+        helper.make_node("Max", [probabilities, f"{PREFIX}least"], [f"{PREFIX}positive"], name=f"{PREFIX}max"),
+        helper.make_node("Log", [f"{PREFIX}positive"], [logits], name=f"{PREFIX}log"),
+    ]
 
 
 def _single_input_name(source: str, model: onnx.ModelProto, inputs: Shapes) -> str:
-    """Return the name of the one input, which must take what the spec makes."""
+    """Return the name of the model's only input. Raise ExportError if its shape or dtype does not match the spec."""
     weights = {part.name for part in model.graph.initializer}
-    taken = [value for value in model.graph.input if value.name not in weights]
-    if len(taken) != 1:
-        raise ExportError(f"{source} must take one input, and takes {len(taken)}")
+    user_inputs = [value for value in model.graph.input if value.name not in weights]
+    if len(user_inputs) != 1:
+        raise ExportError(f"{source} must have one input, but has {len(user_inputs)}")
     (shape,) = inputs.values()
-    tensor_type_proto = taken[0].type.tensor_type
-    theirs = tuple(part.dim_value if part.HasField("dim_value") else -1 for part in tensor_type_proto.shape.dim)
-    fits = len(theirs) == len(shape) and all(actual in (expected, -1) for expected, actual in zip(shape, theirs, strict=True))
-    if not fits or tensor_type_proto.elem_type != TensorProto.FLOAT:
-        raise ExportError(f"{source} takes {theirs}, but the spec makes float32 {shape}; change one of them")
-    return str(taken[0].name)
+    tensor_type = user_inputs[0].type.tensor_type
+    found = tuple(part.dim_value if part.HasField("dim_value") else -1 for part in tensor_type.shape.dim)
+    fits = len(found) == len(shape) and all(actual in (expected, -1) for expected, actual in zip(shape, found, strict=True))
+    if not fits or tensor_type.elem_type != TensorProto.FLOAT:
+        raise ExportError(f"{source} takes {found}, but the spec produces float32 {shape}; change one of them")
+    return str(user_inputs[0].name)

@@ -1,6 +1,6 @@
-"""Networks of one's own: a YAML file says what they are, and a bundle that the daemon runs is made of them.
+"""Custom models: a YAML description of networks from other projects, read into networks that moodring can export.
 
-docs/custom_models.md is the contract. A network is an ONNX file, or a function that returns a PyTorch module.
+docs/custom_models.md defines the keys. A network is an ONNX file, or a function that returns a PyTorch module.
 """
 
 from __future__ import annotations
@@ -15,24 +15,28 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from numpy.typing import NDArray
 from torch import nn
 
 from moodring.errors import BundleError, ExportError, UsageError
 from moodring.export.adapt_onnx import MIN_PROBABILITY, OnnxModule, adapt_onnx
 from moodring.export.networks import BATCH, Network, Shapes
-from moodring.export.quantization.data import QuantizationData
+from moodring.export.quantization.data import I64, Inputs, QuantizationData
 from moodring.features.face.crop import normalize_crops
 from moodring.features.spec import PreprocessSpec
 
 INPUT_NAMES = {"face": "crop", "speech": "window"}
 OUTPUT_NAMES = ("logits", "usable", "embedding")
 SECTION_KEYS = {"onnx", "module", "outputs", "answers", "labels", "temperature", "usable_threshold", "training", "judged"}
+PROTOCOL = "custom model"
 
 
 @dataclass(frozen=True, slots=True)
 class CustomModels:
-    """What the YAML file describes. `source` is each network's ONNX file where it has one, `material` what int8 needs."""
+    """The content of a description; the dicts are by network (face, speech).
+
+    `source` holds the adapted ONNX file of networks that come as ONNX, `quantization_data` the data of networks that can be
+    quantised, `thresholds` the `usable_threshold` where the description sets one.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -44,15 +48,17 @@ class CustomModels:
 
 
 def read_custom_models(path: Path) -> CustomModels:
-    """Read a description and load what it names; paths are beside it. Raises UsageError or ExportError."""
+    """Read a description and load the files that it names, relative to its folder.
+
+    Raises UsageError if the description is wrong, ExportError if a file or network cannot be used.
+    """
     document = _read_yaml(path)
     labels = tuple(str(label) for label in document.get("labels") or ())
     kinds = [kind for kind in INPUT_NAMES if kind in document]
     unknown = set(document) - {"name", "labels", "spec", *INPUT_NAMES}
     if len(labels) < 2 or len(set(labels)) != len(labels) or not kinds or unknown:
         raise UsageError(
-            f"{path}: must hold `labels` (two or more, each once) and `face`, `speech` or both"
-            + (f"; unknown: {', '.join(map(str, sorted(unknown, key=str)))}" if unknown else "")
+            f"{path}: must have `labels` (two or more, each once) and `face`, `speech` or both{_list_unknown(unknown)}"
         )
     spec = _read_spec(path, document.get("spec") or {})
     sections = {kind: _check_section(path, kind, document[kind]) for kind in kinds}
@@ -71,7 +77,9 @@ def read_custom_models(path: Path) -> CustomModels:
         quantization_data={
             kind: _read_quantization_data(path, kind, section) for kind, section in sections.items() if "training" in section
         },
-        thresholds={kind: float(section.get("usable_threshold", 0.5)) for kind, section in sections.items()},
+        thresholds={
+            kind: float(section["usable_threshold"]) for kind, section in sections.items() if "usable_threshold" in section
+        },
     )
 
 
@@ -81,12 +89,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(document, dict):
-        raise UsageError(f"{path}: must hold keys such as `labels` and `face`; see docs/custom_models.md")
+        raise UsageError(f"{path}: must have keys such as `labels` and `face`; see docs/custom_models.md")
     return document
 
 
+def _list_unknown(unknown: set[Any]) -> str:
+    return f"; unknown: {', '.join(map(str, sorted(unknown, key=str)))}" if unknown else ""
+
+
 def _read_spec(path: Path, changes: Any) -> PreprocessSpec:
-    """Lay what the file says over moodring's own preprocessing; refuse what this runtime does not implement."""
+    """Apply the changes of a description to the default spec. Raise UsageError if the runtime does not implement the result."""
     document = PreprocessSpec().to_dict()
     try:
         _merge(document, changes)
@@ -107,8 +119,8 @@ def _check_section(path: Path, kind: str, section: Any) -> dict[str, Any]:
     unknown = set(section) - SECTION_KEYS if isinstance(section, dict) else {"no keys"}
     if unknown or ("onnx" in section) == ("module" in section):
         raise UsageError(
-            f"{path}: {kind} must name either `onnx` or `module`, and may have {', '.join(sorted(SECTION_KEYS - {'onnx', 'module'}))}"
-            + (f"; unknown: {', '.join(map(str, sorted(unknown, key=str)))}" if unknown else "")
+            f"{path}: {kind} must name either `onnx` or `module`, and may have "
+            f"{', '.join(sorted(SECTION_KEYS - {'onnx', 'module'}))}{_list_unknown(unknown)}"
         )
     if section.get("answers", "logits") not in ("logits", "probabilities"):
         raise UsageError(f"{path}: {kind}.answers must be logits or probabilities, got {section['answers']!r}")
@@ -118,35 +130,18 @@ def _check_section(path: Path, kind: str, section: Any) -> dict[str, Any]:
 def _build_network(
     path: Path, kind: str, section: dict[str, Any], spec: PreprocessSpec, model_labels: tuple[str, ...]
 ) -> tuple[Network, bytes | None]:
-    """Return the network as moodring calls it, and the ONNX file of one that comes as such."""
-    name = INPUT_NAMES[kind]
-    size = spec.face.size
-    inputs: Shapes = {name: (BATCH, 1, size, size) if kind == "face" else
-                      (BATCH, spec.speech.window_frames, spec.speech.columns)}  # fmt: skip
-    declared_outputs = section.get("outputs", ["logits"])
-    data: bytes | None = None
-    module: nn.Module
-    if "onnx" in section:
-        output_names = (
-            declared_outputs if isinstance(declared_outputs, dict) else {output: output for output in declared_outputs}
-        )
-        data = adapt_onnx(
-            f"{path}: {kind}", path.parent / section["onnx"], inputs, output_names, section.get("answers", "logits")
-        )
-        outputs, module = list(output_names), OnnxModule(data, name, list(output_names))
-    else:
-        outputs, module = list(declared_outputs), _build_module(path, kind, section["module"])
-        if section.get("answers") == "probabilities":
-            module = LogProbabilities(module, outputs.index("logits"))
+    """Return the network with moodring's tensor names, and its adapted ONNX file if it comes as ONNX."""
+    inputs = _input_shapes(kind, spec)
+    module, outputs, data = _load_module(path, kind, section, inputs)
     if "logits" not in outputs or not set(outputs) <= set(OUTPUT_NAMES):
         raise UsageError(
-            f"{path}: {kind}.outputs must hold logits, and may hold usable and embedding; got {', '.join(outputs)}"
+            f"{path}: {kind}.outputs must include logits, and may include usable and embedding; got {', '.join(outputs)}"
         )
     shapes = _output_shapes(path, kind, module, inputs, outputs)
     if shapes["logits"] != (BATCH, len(model_labels)):
-        label_list = ", ".join(model_labels)
         raise ExportError(
-            f"{path}: {kind} gives logits of shape {shapes['logits']}, but answers {len(model_labels)} labels: {label_list}"
+            f"{path}: {kind} gives logits of shape {shapes['logits']}, but has {len(model_labels)} labels: "
+            f"{', '.join(model_labels)}"
         )
     digest = hashlib.sha256(data or b"".join(t.numpy().tobytes() for t in module.state_dict().values())).hexdigest()
     card = {
@@ -155,20 +150,40 @@ def _build_network(
         "data": [],
         "recipe": {},
         "sha256": digest,
-        "protocol": "a network of its maker's own",
+        "protocol": PROTOCOL,
     }
     return Network(kind, module, inputs, shapes, card), data
 
 
-def _build_module(path: Path, kind: str, entry_point: str) -> nn.Module:
-    """Call PACKAGE.MODULE:FUNCTION, found beside the description or on Python's path."""
+def _input_shapes(kind: str, spec: PreprocessSpec) -> Shapes:
+    if kind == "face":
+        return {INPUT_NAMES[kind]: (BATCH, 1, spec.face.size, spec.face.size)}
+    return {INPUT_NAMES[kind]: (BATCH, spec.speech.window_frames, spec.speech.columns)}
+
+
+def _load_module(path: Path, kind: str, section: dict[str, Any], inputs: Shapes) -> tuple[nn.Module, list[str], bytes | None]:
+    """Return a network as a module, the names of its outputs in order, and its adapted ONNX file if it comes as ONNX."""
+    outputs = section.get("outputs", ["logits"])
+    output_type = section.get("answers", "logits")
+    if "onnx" in section:
+        user_names = outputs if isinstance(outputs, dict) else {name: name for name in outputs}
+        data = adapt_onnx(f"{path}: {kind}", path.parent / section["onnx"], inputs, user_names, output_type)
+        return OnnxModule(data, INPUT_NAMES[kind], list(user_names)), list(user_names), data
+    module = _call_function(path, kind, section["module"])
+    if output_type == "probabilities":
+        module = LogProbabilities(module, list(outputs).index("logits"))
+    return module, list(outputs), None
+
+
+def _call_function(path: Path, kind: str, entry_point: str) -> nn.Module:
+    """Call PACKAGE.MODULE:FUNCTION, found in the folder of the description or on Python's path; return its module."""
     package, _, function = str(entry_point).partition(":")
     sys.path.insert(0, str(path.parent))
     try:
         module = getattr(importlib.import_module(package), function)()
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(
-            f"{path}: {kind}.module must be PACKAGE.MODULE:FUNCTION; {entry_point!r} is not there ({error})"
+            f"{path}: {kind}.module must be PACKAGE.MODULE:FUNCTION; {entry_point!r} cannot be called ({error})"
         ) from error
     finally:
         sys.path.remove(str(path.parent))
@@ -178,13 +193,13 @@ def _build_module(path: Path, kind: str, entry_point: str) -> nn.Module:
 
 
 def _output_shapes(path: Path, kind: str, module: nn.Module, inputs: Shapes, names: list[str]) -> Shapes:
-    """Run the network once on zeros; return what shapes it gives."""
+    """Run the network once on zeros; return the shapes of its outputs by name."""
     try:
         with torch.no_grad():
             outputs = module(*(torch.zeros(shape) for shape in inputs.values()))
-    except Exception as error:  # whatever a network of others raises
-        what = " and ".join(f"{name} {shape}" for name, shape in inputs.items())
-        raise ExportError(f"{path}: {kind} does not run on {what} ({' '.join(str(error).split())[:200]})") from error
+    except Exception as error:  # a user's network can raise anything
+        shapes = " and ".join(f"{name} {shape}" for name, shape in inputs.items())
+        raise ExportError(f"{path}: {kind} does not run on {shapes} ({' '.join(str(error).split())[:200]})") from error
     outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
     if len(outputs) != len(names):
         raise ExportError(f"{path}: {kind} gives {len(outputs)} outputs, but `outputs` names {', '.join(names)}")
@@ -192,7 +207,7 @@ def _output_shapes(path: Path, kind: str, module: nn.Module, inputs: Shapes, nam
 
 
 class LogProbabilities(nn.Module):
-    """A network whose softmax is taken back, so that it can be calibrated."""
+    """A network that outputs probabilities, with their logarithm as logits, so that a temperature can be applied."""
 
     def __init__(self, network: nn.Module, index: int) -> None:
         super().__init__()
@@ -206,17 +221,18 @@ class LogProbabilities(nn.Module):
 
 
 def _read_quantization_data(path: Path, kind: str, section: dict[str, Any]) -> QuantizationData:
-    """Read `training` and `judged`, .npz files with `inputs` (uint8 crops, or float32 windows) and, to judge, `labels`."""
+    """Read the `training` (calibration) and `judged` (validation) files of a section."""
     if "judged" not in section:
         raise UsageError(
-            f"{path}: {kind}.training needs {kind}.judged beside it: int8 is judged on other inputs than it is made by"
+            f"{path}: {kind}.training needs {kind}.judged: int8 is validated on other inputs than those that calibrate it"
         )
     calibration, _ = _read_npz(path.parent / section["training"], kind)
     validation, labels = _read_npz(path.parent / section["judged"], kind)
     return QuantizationData(calibration, validation, labels)
 
 
-def _read_npz(path: Path, kind: str) -> tuple[list[dict[str, NDArray[np.float32]]], NDArray[np.int64]]:
+def _read_npz(path: Path, kind: str) -> tuple[Inputs, I64]:
+    """Read `inputs` (uint8 crops [N, S, S], or float32 network inputs) and `labels` (empty if there are none)."""
     try:
         with np.load(path, allow_pickle=False) as file:
             inputs = file["inputs"]
@@ -225,4 +241,4 @@ def _read_npz(path: Path, kind: str) -> tuple[list[dict[str, NDArray[np.float32]
         raise ExportError(f"{path}: must be an .npz file with `inputs` and `labels` ({error})") from error
     if kind == "face" and inputs.dtype == np.uint8 and inputs.ndim == 3:
         inputs = normalize_crops(inputs)
-    return [{INPUT_NAMES[kind]: one[None]} for one in inputs], labels
+    return [{INPUT_NAMES[kind]: row[None]} for row in inputs], labels

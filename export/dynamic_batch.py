@@ -1,67 +1,63 @@
-"""The same network for any number of inputs at once: for those who have many crops or windows at hand in one place."""
+"""Networks with a dynamic batch size, for programs that process many crops or windows at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from moodring.errors import ExportError
-
-F32 = NDArray[np.float32]
-Inputs = Sequence[dict[str, F32]]
+from moodring.export.onnx_model import open_session, serialize
+from moodring.export.quantization.data import Feed, Inputs, same_label_share
+from moodring.export.verify import TOLERANCE
+from moodring.types import F32
 
 AXIS = "batch"
-BATCH_SIZES = (1, 3, 8)  # tried when it is compared with the form for one
-TOLERANCE = 1e-4  # largest difference of any output in float32
-MIN_LABEL_AGREEMENT = 0.99  # in int8, where a last bit may decide a rounding: share of equal first labels
+BATCH_SIZES = (1, 3, 8)  # compared with the single-input model
+MIN_LABEL_AGREEMENT = 0.99  # for int8, where a difference in the last bit can change a rounding
 
 
 def dynamic_batch(exported: bytes) -> bytes:
-    """Return a network for batch 1 with its batch left open."""
+    """Return an ONNX model for batch 1 with a dynamic batch dimension."""
     model = onnx.load_from_string(exported)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = AXIS
-    del model.graph.value_info[:]  # shapes for one input
-    return bytes(model.SerializeToString(deterministic=True))
+    del model.graph.value_info[:]  # inferred shapes for batch 1
+    return serialize(model)
 
 
 def verify_dynamic_batch(kind: str, single: bytes, batched: bytes, inputs: Inputs, head: str, *, exact: bool) -> None:
-    """Compare both forms on real inputs in batches; raise ExportError where a network is not the same in both."""
-    one, batch_session = (_session(data) for data in (single, batched))
-    names = [output.name for output in one.get_outputs()]
-    expected = [_run_model(kind, one, names, each) for each in inputs]
+    """Compare a dynamic-batch model with the batch-1 model over inputs in batches of several sizes.
+
+    With `exact` every output must agree within TOLERANCE. In any case `head` must give the same label for at least
+    MIN_LABEL_AGREEMENT of the inputs. Raises ExportError otherwise.
+    """
+    single_session, batched_session = open_session(single), open_session(batched)
+    names = [output.name for output in single_session.get_outputs()]
+    expected = _stack([_run_model(kind, single_session, names, feed) for feed in inputs])
     for size in BATCH_SIZES:
-        groups = [
-            {name: np.concatenate([each[name] for each in group]) for name in group[0]} for group in _groups(inputs, size)
-        ]
-        found = [_run_model(kind, batch_session, names, group) for group in groups]
-        wanted, got = (
-            {name: np.concatenate([one[name] for one in outputs]) for name in names} for outputs in (expected, found)
-        )
+        found = _stack([_run_model(kind, batched_session, names, _stack(group)) for group in _groups(inputs, size)])
         for name in names if exact else ():
-            if wanted[name].shape != got[name].shape or not np.abs(wanted[name] - got[name]).max() <= TOLERANCE:
-                raise ExportError(f"{kind}: {size} inputs at once give another {name} than each by itself")
-        if not (wanted[head].argmax(axis=1) == got[head].argmax(axis=1)).mean() >= MIN_LABEL_AGREEMENT:
-            raise ExportError(f"{kind}: {size} inputs at once give other labels than each by itself")
+            same_shape = expected[name].shape == found[name].shape
+            if not same_shape or not np.abs(expected[name] - found[name]).max() <= TOLERANCE:
+                raise ExportError(f"{kind}: a batch of {size} gives another {name} than single inputs")
+        if not same_label_share(expected[head], found[head]) >= MIN_LABEL_AGREEMENT:
+            raise ExportError(f"{kind}: a batch of {size} gives other labels than single inputs")
 
 
-def _run_model(kind: str, session: ort.InferenceSession, names: list[str], inputs: dict[str, F32]) -> dict[str, F32]:
+def _run_model(kind: str, session: ort.InferenceSession, names: list[str], inputs: Feed) -> dict[str, F32]:
     try:
         return dict(zip(names, session.run(names, inputs), strict=True))
-    except Exception as error:  # ONNX Runtime's own share no public base class
+    except Exception as error:  # ONNX Runtime's exceptions have no public base class
         reason = " ".join(str(error).split())[:200]
-        raise ExportError(f"{kind}: cannot take several inputs at once ({reason}); leave batch out of --formats") from error
+        raise ExportError(f"{kind}: cannot run a batch of inputs ({reason}); leave batch out of --formats") from error
 
 
-def _session(data: bytes) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+def _stack(feeds: Inputs) -> Feed:
+    """Concatenate tensors of the same name along the batch axis."""
+    return {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
 
 
 def _groups(inputs: Inputs, size: int) -> Iterator[Inputs]:

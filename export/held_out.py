@@ -1,7 +1,7 @@
-"""What forms are compared on: pictures and voices that trained, chose, calibrated and quantised nothing.
+"""Held-out data for the comparison of variants: images and clips that were not used to train, select, calibrate or quantise.
 
-Of a speech network that was trained on everyone there are no such voices: its forms are compared on some that it knows, and the
-comparison says so.
+A speech network that was trained on every actor has no held-out clips. Its variants are then compared on clips of the
+validation actors, and the description says that they were used for training.
 """
 
 from __future__ import annotations
@@ -10,29 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moodring.evaluation.data.readers import list_ravdess, read_fer2013, read_sound
 from moodring.evaluation.pairs import draw_pairs
 from moodring.export.networks import Network
-from moodring.export.quantization.data import FACE_HEAD, Inputs, QuantizationData
+from moodring.export.quantization.data import FACE_HEAD, I64, Feed, Inputs, QuantizationData
 from moodring.features.face.crop import normalize_crops
 from moodring.features.spec import PreprocessSpec
 from moodring.train.data.faces import find_fer2013
 from moodring.train.data.voices import clip_windows, find_ravdess
 
-I64 = NDArray[np.int64]
-
-SPLIT = "PublicTest"
+SPLIT = "PublicTest"  # the FER2013 split that selects, trains and calibrates nothing
 PAIR_COUNT = 2000
 SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Inputs of one network; input i belongs to answer `groups[i]`, whose truth is `labels[groups[i]]`.
+    """Inputs of one network in groups: input i belongs to group `groups[i]`, whose label is `labels[groups[i]]`.
 
-    An answer is the mean over its inputs: a clip's over its hops. `head` is the output that answers.
+    The prediction of a group is the mean over its inputs, for example over the windows of a clip. `head` is the output that is
+    compared with the labels.
     """
 
     description: str
@@ -44,7 +42,7 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Pictures and clips joined by class: answer i is of `pictures[i]` with every hop of `clips[i]`, its truth `labels[i]`."""
+    """Images and clips paired by class: pair i is image `images[i]` with every window of clip `clips[i]`, label `labels[i]`."""
 
     description: str
     images: I64
@@ -53,14 +51,17 @@ class Pairs:
 
 
 def held_out(networks: dict[str, Network], data_dir: Path, spec: PreprocessSpec) -> tuple[dict[str, HeldOut], Pairs]:
-    """Read FER2013's PublicTest, the voices of actors whom the speech network never heard (if there are any), and pair them."""
+    """Read the held-out data of face and speech by network, and pair them for fusion.
+
+    Face uses FER2013's PublicTest; speech uses the test actors of its card, or else its validation actors.
+    """
     fer = read_fer2013(find_fer2013(data_dir)[0])
     rows = np.flatnonzero(fer.usage == SPLIT)
     crops = [{"crop": crop[None]} for crop in normalize_crops(fer.faces[rows])]
     face = HeldOut(f"FER2013 {SPLIT}, official labels", FACE_HEAD, crops, np.arange(len(rows)), fer.labels[rows])
     speech = _speech_data(networks["speech"], data_dir, spec)
     images, clips = draw_pairs(face.labels, speech.labels, PAIR_COUNT, SEED)
-    description = f"{PAIR_COUNT} pairs by class of both, different people"
+    description = f"{PAIR_COUNT} pairs of these images and clips, paired by class, different people"
     return {"face": face, "speech": speech}, Pairs(description, images, clips, speech.labels[clips])
 
 
@@ -68,9 +69,9 @@ def _speech_data(network: Network, data_dir: Path, spec: PreprocessSpec) -> Held
     actors = network.card.get("actors", {})
     part = "test" if actors.get("test") else "validation"
     trained_actors = set(actors.get(part, ())) & set(actors.get("train", ()))
-    note = " of those it was trained on" if trained_actors else ""
+    note = ", also used for training" if trained_actors else ""
     chosen = [clip for clip in list_ravdess(find_ravdess(data_dir)) if clip.actor in actors.get(part, [clip.actor])]
-    windows: Inputs = []
+    windows: list[Feed] = []
     groups: list[int] = []
     for index, clip in enumerate(chosen):
         pieces = clip_windows(read_sound(clip.path), spec.speech)
@@ -82,10 +83,10 @@ def _speech_data(network: Network, data_dir: Path, spec: PreprocessSpec) -> Held
 
 
 def validation(kind: str, quantization_data: QuantizationData) -> HeldOut:
-    """Return what a network of one's own brings along to be judged by, as held-out inputs."""
+    """Return the validation data of a custom model as held-out data."""
     count = len(quantization_data.labels)
     return HeldOut(
-        f"{count} inputs given to judge {kind}",
+        f"{count} validation inputs of the custom {kind} network",
         "logits",
         quantization_data.validation,
         np.arange(count),

@@ -1,4 +1,4 @@
-"""The networks to export, as their checkpoints hold them: module, named inputs and outputs with their shapes."""
+"""Trained networks to export: PyTorch modules with the names and shapes of their inputs and outputs, from checkpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ BATCH = 1
 
 @dataclass(frozen=True)
 class Network:
-    """One trained network: `inputs` and `outputs` name float32 tensors in calling order; `card` is its checkpoint's."""
+    """One trained network. `inputs` and `outputs` map float32 tensor names to shapes, in calling order.
+
+    `card` is the document of its checkpoint.
+    """
 
     kind: str
     module: nn.Module
@@ -31,15 +34,19 @@ class Network:
     card: dict[str, Any]
 
     def zeros(self) -> tuple[torch.Tensor, ...]:
-        """Return arguments of the right shapes."""
+        """Return zero tensors with the shapes of the inputs."""
         return tuple(torch.zeros(shape) for shape in self.inputs.values())
 
 
 def load_network(checkpoints: Path, kind: str, spec: PreprocessSpec) -> Network:
-    """Load one network; raise DataError on a checkpoint that is absent or does not fit its card."""
+    """Load the face, speech or fusion network of a checkpoint folder.
+
+    Raises DataError if the checkpoint is missing or does not match its card, ExportError if it was trained with other
+    preprocessing than `spec`.
+    """
     card = dict(read_card(checkpoints, kind))
     if card["spec_hash"] != spec.hash_for(kind):
-        raise ExportError(f"{kind} was trained on other preprocessing than this version computes; train it again")
+        raise ExportError(f"{kind}: trained with other preprocessing than this version implements; train it again")
     size = spec.face.size
     module: nn.Module
     inputs: Shapes
@@ -55,21 +62,33 @@ def load_network(checkpoints: Path, kind: str, spec: PreprocessSpec) -> Network:
         outputs = {"embedding": embedding, "logits": (BATCH, CLASSES), "usable": (BATCH, 1)}
     else:
         fusion_net = fusion.FusionNet(**card["network"])
-        module, face_shape, speech_shape = fusion_net, (BATCH, fusion.EMBEDDING), (BATCH, fusion_net.voice.in_features)
-        inputs = {"face_embedding": face_shape, "speech_embedding": speech_shape, "presence": (BATCH, 2)}
-        outputs = dict.fromkeys(fusion.OUTPUTS, (BATCH, CLASSES))
+        module, (inputs, outputs) = fusion_net, fusion_interface(fusion_net)
     module = load_weights(checkpoints, kind, module)
     if "usable_line" in card:
         with torch.no_grad():
-            # So that a half is the line, whoever reads the bundle.
+            # After this shift the threshold of `usable` is 0.5 for every reader of the bundle.
             module.get_parameter("usable.bias").sub_(card["usable_line"])
     return Network(kind, module, inputs, outputs, card)
 
 
+def fusion_interface(net: fusion.FusionNet) -> tuple[Shapes, Shapes]:
+    """Return the names and shapes of the inputs and of the outputs of a fusion network."""
+    face_shape, speech_shape = (BATCH, fusion.EMBEDDING), (BATCH, net.voice.in_features)
+    inputs: Shapes = {"face_embedding": face_shape, "speech_embedding": speech_shape, "presence": (BATCH, 2)}
+    return inputs, dict.fromkeys(fusion.OUTPUTS, (BATCH, CLASSES))
+
+
 def load_networks(checkpoints: Path, spec: PreprocessSpec) -> dict[str, Network]:
-    """Load face, speech and fusion; raise ExportError where the fusion was trained on other branches than these."""
+    """Load the face, speech and fusion networks of a checkpoint folder.
+
+    Raises DataError and ExportError as `load_network` does, and ExportError if the fusion network was trained with other
+    branches.
+    """
     networks = {kind: load_network(checkpoints, kind, spec) for kind in ("face", "speech", "fusion")}
     for branch, digest in networks["fusion"].card["branches"].items():
         if digest != networks[branch].card["sha256"]:
-            raise ExportError(f"the fusion was trained on another {branch} network than the one beside it; train it again")
+            raise ExportError(
+                f"{checkpoints}: the fusion network was trained with another {branch} network than the one in this folder; "
+                "train it again"
+            )
     return networks

@@ -1,8 +1,7 @@
-"""`moodring export`: from checkpoints, or networks of one's own, to a verified model bundle and the table of its forms."""
+"""`moodring export`: write a verified model bundle from checkpoints or custom models, and the table of its variants."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
@@ -14,20 +13,21 @@ from typing import Any
 import torch
 
 from moodring.errors import ExportError, UsageError
-from moodring.export.checks import check_onnx
 from moodring.export.custom import read_custom_models
 from moodring.export.dynamic_batch import dynamic_batch, verify_dynamic_batch
 from moodring.export.held_out import HeldOut, Pairs, held_out, validation
 from moodring.export.networks import Network, load_networks
-from moodring.export.quantization.data import Inputs, QuantizationData, check_quantization_data
-from moodring.export.quantization.gather import gather
+from moodring.export.onnx_model import check_onnx
+from moodring.export.quantization.data import PERCENTAGE_POINTS, Inputs, QuantizationData, check_quantization_data
+from moodring.export.quantization.gather import gather, real_inputs
 from moodring.export.quantization.qat import quantization_aware_training, supports_qat
-from moodring.export.quantization.quantize import METHODS, MIN_AGREEMENT, Limits, Method, QuantizedModel, quantize_network
+from moodring.export.quantization.quantize import MAX_DROP_PP, MIN_AGREEMENT, Limits, QuantizedModel, quantize_network
+from moodring.export.quantization.static_qdq import METHODS, Method
 from moodring.export.table import make_table
 from moodring.export.table_text import markdown, print_table
 from moodring.export.to_onnx import to_onnx
-from moodring.export.to_openvino import Ir, IrComparison, compare_ir, to_int8_ir, to_ir
-from moodring.export.verify import TOLERANCE, VerifiedExport, random_inputs, real_inputs, verify, verify_ir
+from moodring.export.to_openvino import Ir, choose_int8_ir, to_ir
+from moodring.export.verify import TOLERANCE, VerifiedExport, random_inputs, verify, verify_ir
 from moodring.export.write import ModelVariants, describe, write_bundle
 from moodring.features.spec import PreprocessSpec
 from moodring.inference.bundle import load
@@ -36,18 +36,18 @@ from moodring.labels import LABELS
 FORMATS = ("onnx", "openvino", "batch")
 PRECISIONS = ("fp32", "int8")
 CALIBRATION_SAMPLES = 256
-MAX_DROP_PP = 0.5
-PACED_CALLS = 100  # calls of each form in the table
+PACED_CALLS = 100  # of each variant in the table
 DYNAMIC_BATCH_INPUTS = 96
+BYTES_PER_MB = 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is asked for; `max_drop_pp` are the points of accuracy that int8 may cost, judged on validation inputs.
+    """What to export and the limits for int8.
 
-    `least_same_label` is the share of inputs on which it must name float32's label. `methods` are the ways to set int8's
-    ranges that may be tried; `table` is the folder for the table, which with `full` has other numbers of threads than one as
-    well.
+    `max_drop_pp` is the accepted accuracy loss in percentage points and `min_agreement` the share of validation inputs with
+    float32's label. `samples` is the number of calibration samples, `methods` the calibration methods to try. `table` is the
+    folder for the table of variants; `full` also measures other numbers of threads than one.
     """
 
     formats: Sequence[str] = ("onnx",)
@@ -62,7 +62,7 @@ class Options:
 
 @dataclass(slots=True)
 class ExportState:
-    """What an export has so far: networks, and by network their verified ONNX, what int8 needs, and every file."""
+    """The networks of one export and everything made from them so far; the dicts are by network, then by precision."""
 
     name: str
     labels: tuple[str, ...]
@@ -74,22 +74,22 @@ class ExportState:
     int8: dict[str, QuantizedModel] = field(default_factory=dict)
     irs: dict[str, dict[str, Ir]] = field(default_factory=dict)
     batched: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    openvino_int8: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each of two ways costs
+    openvino_int8: dict[str, dict[str, Any]] = field(default_factory=dict)  # cost of each int8 IR, and which one is used
 
     def files(self) -> dict[str, dict[str, bytes]]:
         """Return the ONNX files by network and precision."""
-        small = {kind: {"int8": done.onnx} for kind, done in self.int8.items()}
-        return {kind: {"fp32": done.onnx, **small.get(kind, {})} for kind, done in self.verified.items()}
+        int8 = {kind: {"int8": model.onnx} for kind, model in self.int8.items()}
+        return {kind: {"fp32": done.onnx, **int8.get(kind, {})} for kind, done in self.verified.items()}
 
 
 def export(
     source: Path, out: Path, data_dir: Path | None, options: Options | None = None, json_path: Path | None = None
 ) -> int:
-    """Export networks, compare each with its original, quantise, and only then write the bundle, and after it the table.
+    """Export networks, compare each with its original, quantise them, write the bundle and then the table.
 
-    `source` is a folder of checkpoints, which `data_dir` holds the data for, or the description of networks of one's own.
-    Returns the exit code: 0, or 1 where a network is worse in int8 than allowed (the bundle then holds fp32 alone). Raises
-    UsageError, DataError or ExportError.
+    `source` is a folder of checkpoints, with `data_dir` for its data sets, or the description of custom models. Returns the
+    exit code: 0, or 1 if int8 exceeds a limit (the bundle then holds fp32 alone). Raises UsageError, DataError or ExportError;
+    nothing is written if a network differs from its original.
     """
     options = options or Options()
     _check_options(options)
@@ -99,11 +99,11 @@ def export(
         state = _load_custom_models(source)
     elif data_dir is None:
         raise UsageError(
-            f"{source}: say --data DIR, where the data sets lie: an export is compared and quantised on real inputs"
+            f"{source}: give --data DIR, the folder of the data sets: export compares and quantises networks on real inputs"
         )
     else:
         state = _load_checkpoints(source, out.name, Path(data_dir), options.samples)
-    int8_error = _make_variants(state, options)
+    int8_error = make_variants(state, options)
     variants = ModelVariants(state.files(), state.irs, state.batched)
     document = describe(state.networks, variants, state.spec, state.name, state.thresholds, labels=state.labels)
     write_bundle(out, document, variants)
@@ -120,22 +120,22 @@ def export(
 
 
 def _check_options(options: Options) -> None:
-    for given, known, what in (
-        (options.formats, FORMATS, "formats"),
-        (options.precisions, PRECISIONS, "precision"),
-        (options.methods, tuple(METHODS), "calibration"),
+    for flag, given, known in (
+        ("formats", options.formats, FORMATS),
+        ("precision", options.precisions, PRECISIONS),
+        ("calibration", options.methods, tuple(METHODS)),
     ):
         unknown = [name for name in given if name not in known]
         if unknown or not given:
-            raise UsageError(f"--{what} must be of {', '.join(known)}, got {', '.join(unknown) or 'nothing'}")
+            raise UsageError(f"--{flag} must be one or more of {', '.join(known)}; got {', '.join(unknown) or 'nothing'}")
     if "fp32" not in options.precisions:
-        raise UsageError("--precision must hold fp32: int8 is made from it and judged by it")
+        raise UsageError("--precision must include fp32: int8 is made from it and compared with it")
     if "onnx" not in options.formats:
-        raise UsageError("--formats must hold onnx: every other form is made from it and compared with it")
+        raise UsageError("--formats must include onnx: every other format is made from it and compared with it")
 
 
 def _load_checkpoints(checkpoints: Path, name: str, data_dir: Path, samples: int) -> ExportState:
-    """Load face, speech and fusion, and read what they are compared, quantised and judged by."""
+    """Load face, speech and fusion, verify their exports, and read their calibration and validation data."""
     spec = PreprocessSpec()
     networks = load_networks(checkpoints, spec)
     inputs = real_inputs(networks, data_dir, spec)
@@ -145,98 +145,95 @@ def _load_checkpoints(checkpoints: Path, name: str, data_dir: Path, samples: int
 
 
 def _load_custom_models(path: Path) -> ExportState:
-    """Load what a description names; a network without inputs of its own is compared on random ones."""
-    own = read_custom_models(path)
+    """Load the networks of a description and verify their exports, on random inputs if they have no validation data."""
+    custom = read_custom_models(path)
     verified = {}
-    for kind, network in own.networks.items():
-        inputs = own.quantization_data[kind].validation if kind in own.quantization_data else random_inputs(network)
-        what = "given" if kind in own.quantization_data else "random"
-        verified[kind] = _verify_export(network, own.source.get(kind) or to_onnx(network), inputs, what)
-    return ExportState(own.name, own.labels, own.spec, own.networks, verified, own.quantization_data, own.thresholds)
+    for kind, network in custom.networks.items():
+        has_data = kind in custom.quantization_data
+        inputs = custom.quantization_data[kind].validation if has_data else random_inputs(network)
+        exported = custom.source.get(kind) or to_onnx(network)
+        verified[kind] = _verify_export(network, exported, inputs, "validation" if has_data else "random")
+    return ExportState(
+        custom.name, custom.labels, custom.spec, custom.networks, verified, custom.quantization_data, custom.thresholds
+    )
 
 
-def _verify_export(network: Network, exported: bytes, inputs: Inputs, what: str = "real") -> VerifiedExport:
+def _verify_export(network: Network, exported: bytes, inputs: Inputs, input_type: str = "real") -> VerifiedExport:
     check_onnx(network.kind, exported)
     done = verify(network, exported, inputs)
-    print(f"{network.kind}: {len(done.onnx) / 1e6:.2f} MB, at most {done.max_abs_difference:.1e} from the original over "
-          f"{done.compared} {what} inputs", flush=True)  # fmt: skip
+    print(
+        f"{network.kind}: {len(done.onnx) / BYTES_PER_MB:.2f} MB, largest difference from the original "
+        f"{done.max_abs_difference:.1e} over {done.compared} {input_type} inputs",
+        flush=True,
+    )
     return done
 
 
-def _make_variants(state: ExportState, options: Options) -> ExportError | None:
-    """Make int8 and IR files; where int8 of one network costs too much, none is kept, and why is returned."""
+def make_variants(state: ExportState, options: Options) -> ExportError | None:
+    """Make the int8, IR and dynamic-batch files.
+
+    If int8 of one network exceeds a limit, drops int8 of all networks and returns the error.
+    """
     if "openvino" in options.formats:
-        for kind, done in state.verified.items():
-            state.irs[kind] = {"fp32": to_ir(done.onnx), "fp16": to_ir(done.onnx, half=True)}
-            difference = verify_ir(
-                state.networks[kind], done.onnx, state.irs[kind]["fp32"], random_inputs(state.networks[kind])
-            )
-            print(f"{kind} IR: at most {difference:.1e} from the ONNX file", flush=True)
-    if "int8" in options.precisions:
-        for kind in state.networks:
-            if kind not in state.quantization_data:
-                print(f"{kind}: fp32 alone, since int8 needs `training` and `judged` inputs", flush=True)
-        try:
-            for kind, quantization_data in state.quantization_data.items():
-                check_quantization_data(kind, quantization_data, state.networks[kind].inputs)
-                _quantize(state, kind, quantization_data, options)
-        except ExportError as error:
-            state.int8.clear()
-            for by_precision in state.irs.values():
-                by_precision.pop("int8", None)
-            _add_dynamic_batch(state, options)
-            return error
-    _add_dynamic_batch(state, options)
+        _add_irs(state)
+    int8_error = _quantize_all(state, options) if "int8" in options.precisions else None
+    if int8_error is not None:
+        state.int8.clear()
+        for by_precision in state.irs.values():
+            by_precision.pop("int8", None)
+    if "batch" in options.formats:
+        _add_dynamic_batch(state)
+    return int8_error
+
+
+def _add_irs(state: ExportState) -> None:
+    """Add the fp32 and fp16 IR of each network; compare fp32 with the ONNX file."""
+    for kind, done in state.verified.items():
+        network = state.networks[kind]
+        state.irs[kind] = {"fp32": to_ir(done.onnx), "fp16": to_ir(done.onnx, half=True)}
+        difference = verify_ir(network, done.onnx, state.irs[kind]["fp32"], random_inputs(network))
+        print(f"{kind} IR: largest difference from the ONNX file {difference:.1e}", flush=True)
+
+
+def _quantize_all(state: ExportState, options: Options) -> ExportError | None:
+    """Quantise every network with calibration data; return the first error."""
+    for kind in state.networks:
+        if kind not in state.quantization_data:
+            print(f"{kind}: fp32 alone; int8 needs `training` and `judged` inputs", flush=True)
+    try:
+        for kind, quantization_data in state.quantization_data.items():
+            check_quantization_data(kind, quantization_data, state.networks[kind].inputs)
+            _quantize(state, kind, quantization_data, options)
+    except ExportError as error:
+        return error
     return None
 
 
 def _quantize(state: ExportState, kind: str, quantization_data: QuantizationData, options: Options) -> None:
-    """Make int8 of one network, as ONNX and where asked for OpenVINO; ExportError where it costs too much."""
+    """Add int8 of one network as ONNX, and as IR if requested. Raise ExportError if it exceeds a limit."""
     exported, network = state.verified[kind].onnx, state.networks[kind]
     limits = Limits(options.max_drop_pp, options.min_agreement)
 
     def train_qat() -> bytes:
-        print(f"{kind} int8: costs too much in every other way; training on", flush=True)
+        print(f"{kind} int8: every other method exceeds a limit; running quantisation-aware training", flush=True)
         return to_onnx(quantization_aware_training(network, quantization_data.calibration))
 
-    last = train_qat if supports_qat(network) else None
-    small = quantize_network(kind, exported, quantization_data, limits, options.methods, train_qat=last)
-    state.int8[kind] = small
-    agreed = f"{100 * small.same_label:.1f} % of {len(quantization_data.validation)} validation labels as in fp32"
+    last_resort = train_qat if supports_qat(network) else None
+    int8 = quantize_network(kind, exported, quantization_data, limits, options.methods, train_qat=last_resort)
+    state.int8[kind] = int8
     print(
-        f"{kind} int8: {len(small.onnx) / 1e6:.2f} MB, {small.drop_pp:+.2f} points lost, {agreed} ({small.config})", flush=True
+        f"{kind} int8: {len(int8.onnx) / BYTES_PER_MB:.2f} MB, accuracy loss {int8.drop_pp:+.2f} pp, same label as fp32 for "
+        f"{PERCENTAGE_POINTS * int8.same_label:.1f} % of {len(quantization_data.validation)} validation inputs ({int8.config})",
+        flush=True,
     )
     if "openvino" in options.formats:
-        state.irs[kind]["int8"] = _int8_ir(state, kind, quantization_data, limits)
+        chosen = choose_int8_ir(kind, exported, int8.onnx, quantization_data, limits)
+        state.irs[kind]["int8"] = chosen.ir
+        state.openvino_int8[kind] = chosen.metrics()
 
 
-def _int8_ir(state: ExportState, kind: str, quantization_data: QuantizationData, limits: Limits) -> Ir:
-    """Return int8 for OpenVINO: of the same file as ONNX Runtime's, so that both name the same labels, or NNCF's own.
-
-    NNCF's is taken where the other costs too much and it does not. What both cost is said and kept.
-    """
-    exported = state.verified[kind].onnx
-    shared = to_ir(state.int8[kind].onnx)
-    found: dict[str, tuple[Ir, IrComparison]] = {"qdq": (shared, compare_ir(exported, shared, quantization_data))}
-    try:
-        own = to_int8_ir(kind, exported, quantization_data, limits.max_drop_pp)
-        found["nncf"] = own, compare_ir(exported, own, quantization_data)
-    except ExportError as error:
-        print(str(error), flush=True)
-    fits = {name: one.drop_pp <= limits.max_drop_pp and one.same_label >= limits.min_agreement
-            for name, (_, one) in found.items()}  # fmt: skip
-    chosen = "nncf" if fits.get("nncf") and not fits["qdq"] else "qdq"
-    state.openvino_int8[kind] = {"taken": chosen, **{name: dataclasses.asdict(one) for name, (_, one) in found.items()}}
-    summary = "; ".join(f"{name} {one.drop_pp:+.2f} points lost, {100 * one.same_label:.1f} % of the labels"
-                     for name, (_, one) in found.items())  # fmt: skip
-    print(f"{kind} int8 IR: {summary}; {chosen} is taken", flush=True)
-    return found[chosen][0]
-
-
-def _add_dynamic_batch(state: ExportState, options: Options) -> None:
-    """Add each ONNX file with its batch left open, compared with the file for one input."""
-    if "batch" not in options.formats:
-        return
+def _add_dynamic_batch(state: ExportState) -> None:
+    """Add a dynamic-batch copy of each ONNX file and compare it with the original."""
     for kind, files in state.files().items():
         quantization_data = state.quantization_data.get(kind)
         inputs = (
@@ -247,7 +244,7 @@ def _add_dynamic_batch(state: ExportState, options: Options) -> None:
         for precision, data in files.items():
             batched_model = state.batched[kind][precision] = dynamic_batch(data)
             verify_dynamic_batch(kind, data, batched_model, inputs, head, exact=precision == "fp32")
-        print(f"{kind} for any batch: as one by one, over {len(inputs)} inputs", flush=True)
+        print(f"{kind} dynamic batch: same outputs as for single inputs, over {len(inputs)} inputs", flush=True)
 
 
 def _measurements(state: ExportState, document: dict[str, Any], options: Options) -> dict[str, Any]:
@@ -266,12 +263,14 @@ def _measurements(state: ExportState, document: dict[str, Any], options: Options
 
 
 def _held_out_data(state: ExportState, data_dir: Path | None) -> tuple[dict[str, HeldOut], Pairs | None]:
-    """Return what the table compares forms on: held-out data, or what one's own networks bring along."""
+    """Return the data that the table compares variants on: held-out data, or the validation data of custom models."""
     if "fusion" in state.networks and data_dir is not None:
         return held_out(state.networks, data_dir, state.spec)
     missing = [kind for kind in state.networks if kind not in state.quantization_data]
     if missing:
-        raise UsageError(f"--table needs inputs to compare forms on: give {' and '.join(missing)} `training` and `judged`")
+        raise UsageError(
+            f"--table compares variants on validation inputs: give {' and '.join(missing)} `training` and `judged` inputs"
+        )
     return {kind: validation(kind, quantization_data) for kind, quantization_data in state.quantization_data.items()}, None
 
 
@@ -282,7 +281,7 @@ def _write_table(
     options: Options,
     openvino_int8: dict[str, dict[str, Any]],
 ) -> None:
-    """Measure the bundle as it was written, print the table, and write it as forms.json and forms.md."""
+    """Measure the written bundle, print the table, and write it as forms.json and forms.md."""
     assert options.table is not None  # noqa: S101  for the type checker
     counts = sorted({1, 2, os.cpu_count() or 1}) if options.full else [1]
     document = {**make_table(load(out, required=()), held_out_sets, pairs, counts, PACED_CALLS), "openvino_int8": openvino_int8}

@@ -1,4 +1,4 @@
-"""The table of forms as text: for a terminal, and as Markdown."""
+"""The table of variants as text: for a terminal, and as Markdown."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from moodring.export.table import ENGINE_NAMES, PERCENTAGE_POINTS
+from moodring.export.quantization.data import PERCENTAGE_POINTS
+from moodring.export.table import ENGINE_NAMES
 
 COLUMNS = (
     "network", "file", "precision", "engine", "threads", "kB", "accuracy %", "change pp", "same label %", "mean diff.",
-    "load ms", "hot ms p50/95/99", "paced ms p50/95/99", "of a core %", "RSS MB", "best",
+    "load ms", "hot ms p50/95/99", "paced ms p50/95/99", "CPU %", "RSS MB", "best",
 )  # fmt: skip
 PIPED_WIDTH = 240
-INT8_SOURCES = {"qdq": "the ONNX file", "nncf": "NNCF"}
+INT8_SOURCES = {"qdq": "int8 ONNX file", "nncf": "NNCF"}
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """Return a row's figures as texts, in the order of COLUMNS."""
+    """Return the figures of a row as text, in the order of COLUMNS."""
     times = ["/".join(f"{row[f'{how}_ms'][q]:.2f}" for q in ("p50", "p95", "p99")) for how in ("hot", "paced")]
     return [
         row["network"],
-        {"onnx": "ONNX", "ir": "IR", "batch": f"ONNX, {row.get('at_once')} at once"}[row["format"]],
+        {"onnx": "ONNX", "ir": "IR", "batch": f"ONNX, batch {row.get('at_once')}"}[row["format"]],
         row["precision"],
         ENGINE_NAMES[row["engine"]],
         str(row["threads"]),
@@ -43,7 +44,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def print_table(document: Mapping[str, Any]) -> None:
-    """Print the table and its warnings on standard output."""
+    """Print the table and its warnings to standard output."""
     table = Table(*COLUMNS, box=None, pad_edge=False)
     for row in document["rows"]:
         table.add_row(*cells(row), style="bold" if row["best"] else None)
@@ -54,18 +55,11 @@ def print_table(document: Mapping[str, Any]) -> None:
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """Return the table, what it was measured on, and its warnings, as Markdown."""
-    machine = document["machine"]
-    engines = f"ONNX Runtime {machine['onnxruntime']}, OpenVINO {machine['openvino'] or '(not installed)'}"
-    setup = f"{machine['processor']}, {machine['cores']} cores, {engines}, Python {machine['python']}, {machine['date']}"
-    shared = machine["load_average"] > machine["cores"]
-    load_note = (
-        f" **Others used the machine (load average {machine['load_average']})**: compare rows, not days." if shared else ""
-    )
+    """Return the table, the machine and data behind it, and its warnings, as Markdown."""
     lines = [
-        f"Measured on {setup}, bundle `{document['bundle']}`.{load_note}",
+        _setup(document),
         "",
-        *(f"- {name}: judged on {what}." for name, what in document["judged_on"].items()),
+        *(f"- {name}: evaluated on {data}." for name, data in document["judged_on"].items()),
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),
@@ -76,17 +70,31 @@ def markdown(document: Mapping[str, Any]) -> str:
         "",
     ]
     for network, by_precision in document["engines_agree"].items():
-        shares_text = ", ".join(
+        shares = ", ".join(
             f"{precision} {PERCENTAGE_POINTS * share:.2f} %" for precision, share in sorted(by_precision.items())
         )
-        lines.append(f"- {network}: ONNX Runtime and OpenVINO name the same label on {shares_text} of the inputs.")
+        lines.append(f"- {network}: share of inputs with the same label in ONNX Runtime and OpenVINO: {shares}.")
     for network, sources in document.get("openvino_int8", {}).items():
-        shares_text = ", ".join(
-            f"{INT8_SOURCES[source]} {PERCENTAGE_POINTS * cost['same_label']:.2f} % of float32's labels for {cost['drop_pp']:+.2f} points lost"
-            for source, cost in sources.items() if source in INT8_SOURCES
-        )  # fmt: skip
-        lines.append(
-            f"- {network}, int8 in OpenVINO on the validation inputs: {shares_text}; the IR is of {INT8_SOURCES[sources['taken']]}."
+        costs = "; ".join(
+            f"{name} {PERCENTAGE_POINTS * sources[source]['same_label']:.2f} % same label as fp32, "
+            f"accuracy loss {sources[source]['drop_pp']:+.2f} pp"
+            for source, name in INT8_SOURCES.items()
+            if source in sources
         )
+        chosen = INT8_SOURCES[sources["taken"]]
+        lines.append(f"- {network}, int8 in OpenVINO on the validation inputs: {costs}. Source of the IR: {chosen}.")
     lines += [f"- **Slower**: {warning}." for warning in document["warnings"]]
     return "\n".join(lines) + "\n"
+
+
+def _setup(document: Mapping[str, Any]) -> str:
+    machine = document["machine"]
+    engines = f"ONNX Runtime {machine['onnxruntime']}, OpenVINO {machine['openvino'] or '(not installed)'}"
+    setup = f"{machine['processor']}, {machine['cores']} cores, {engines}, Python {machine['python']}, {machine['date']}"
+    note = ""
+    if machine["load_average"] > machine["cores"]:
+        note = (
+            f" **Other processes used the machine (load average {machine['load_average']})**: compare times only within this "
+            "table."
+        )
+    return f"Measured on {setup}, bundle `{document['bundle']}`.{note}"

@@ -1,4 +1,4 @@
-"""A PyTorch network to the bytes of one ONNX file: fixed shapes, named inputs and outputs, nothing that varies between runs."""
+"""Export of a PyTorch network to ONNX: fixed shapes, named inputs and outputs, the same bytes for the same weights."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import torch
 from moodring.errors import ExportError
 from moodring.export.merge_ensemble import merge_ensemble
 from moodring.export.networks import Network
+from moodring.export.onnx_model import serialize, strip_metadata
 
 OPSET = 20
 
 
 def to_onnx(network: Network) -> bytes:
-    """Export for batch 1, a speech branch as it is run (`side_by_side`).
+    """Export a network for batch 1; a speech network is merged first (`merge_ensemble`).
 
-    Raises ExportError where PyTorch cannot express the network in ONNX.
+    Raises ExportError if PyTorch cannot express the network in ONNX.
     """
     log = logging.getLogger("torch.onnx")
     level = log.level
@@ -43,18 +44,10 @@ def to_onnx(network: Network) -> bytes:
     finally:
         log.setLevel(level)
     if program is None:
-        raise ExportError(f"{network.kind}: PyTorch exported nothing")
-    return _strip_metadata(program.model_proto)
-
-
-def _strip_metadata(model: onnx.ModelProto) -> bytes:
-    """Drop where nodes came from (source paths, stack traces): a bundle holds what it computes, not who made it."""
-    for holder in (model, model.graph):
-        del holder.metadata_props[:]
-        holder.doc_string = ""
+        raise ExportError(f"{network.kind}: PyTorch returned no ONNX model; check the installed version of PyTorch")
+    model = program.model_proto  # a new message on each access
     graph = model.graph
-    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
-        del part.metadata_props[:]
-        part.doc_string = ""
+    # Source paths and stack traces would make the bytes depend on the machine.
+    strip_metadata((model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info))
     onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString(deterministic=True))
+    return serialize(model)

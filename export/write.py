@@ -1,4 +1,4 @@
-"""Writing model bundles: whole or not at all."""
+"""Model bundles: the document, and writing it with its files as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from moodring.features.spec import PreprocessSpec
 from moodring.inference.bundle import BUNDLE_FILE, SCHEMA_VERSION, add_hashes, to_json_text
 from moodring.labels import LABELS
 
-USABLE_THRESHOLD = 0.5
-PUBLISHED_HEAD = "ferplus"  # nearer to what people see than FER2013's own label
+USABLE_THRESHOLD = 0.5  # default, as in `moodring.inference.bundle`
+PUBLISHED_HEAD = "ferplus"  # closer to what people perceive than FER2013's own labels
 
 
 @dataclass(frozen=True, slots=True)
 class ModelVariants:
-    """The files of a bundle's networks, each by network and precision: ONNX, OpenVINO's format, and ONNX for any batch."""
+    """The files of a bundle by network and precision: ONNX, OpenVINO IR, and ONNX with a dynamic batch size."""
 
     onnx: Mapping[str, Mapping[str, bytes]]
     irs: Mapping[str, Mapping[str, Ir]] = field(default_factory=dict)
     batched: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
 
 
-def _model(network: Network, variants: ModelVariants, usable_threshold: float) -> dict[str, Any]:
-    """Describe one network and its files."""
+def _model_entry(network: Network, variants: ModelVariants, usable_threshold: float) -> dict[str, Any]:
+    """Return the entry of one network in bundle.json: interface, calibration and files."""
     files, batched = (by_kind.get(network.kind, {}) for by_kind in (variants.onnx, variants.batched))
     irs = variants.irs.get(network.kind, {})
     entry: dict[str, Any] = {
@@ -89,9 +89,9 @@ def describe(
     *,
     labels: Sequence[str] = LABELS,
 ) -> dict[str, Any]:
-    """Return bundle.json's document. The same input gives the same document.
+    """Return the document of bundle.json. Equal arguments give equal documents.
 
-    A branch abstains below its threshold of `usable`, which is a half where none is given.
+    A branch abstains if `usable` is below its threshold in `usable_thresholds` (default USABLE_THRESHOLD).
     """
     thresholds = usable_thresholds or {}
     document: dict[str, Any] = {
@@ -101,7 +101,7 @@ def describe(
         "spec": spec.to_dict(),
         "spec_hash": spec.hash(),
         "models": {
-            kind: _model(network, variants, thresholds.get(kind, USABLE_THRESHOLD)) for kind, network in networks.items()
+            kind: _model_entry(network, variants, thresholds.get(kind, USABLE_THRESHOLD)) for kind, network in networks.items()
         },
         "accuracy": {},
         "training": _training(networks),
@@ -110,12 +110,12 @@ def describe(
 
 
 def write_bundle(out: Path, document: dict[str, Any], variants: ModelVariants) -> None:
-    """Write a bundle beside `out` and move it there; an older bundle in that place is replaced.
+    """Write a bundle to a temporary folder next to `out` and rename it; replaces an older bundle at `out`.
 
-    Raises ExportError where `out` is something other than a bundle, or the disk does not take it; nothing is left behind.
+    Raises ExportError if `out` is not a bundle, or if writing fails. `out` is then unchanged and the temporary folder removed.
     """
     if out.exists() and not (out / BUNDLE_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ExportError(f"{out} exists and is no model bundle; give another --out")
+        raise ExportError(f"{out} exists and is not a model bundle; give another --out")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
@@ -133,11 +133,13 @@ def write_bundle(out: Path, document: dict[str, Any], variants: ModelVariants) -
             (staged / BUNDLE_FILE).write_text(to_json_text(document), encoding="utf-8")
             _swap(staged, out, previous)
     except OSError as error:
-        raise ExportError(f"{out}: the bundle cannot be written ({error.strerror}); what was there is unchanged") from error
+        raise ExportError(
+            f"{out}: the bundle cannot be written ({error.strerror}); the folder is unchanged; check the disk and --out"
+        ) from error
 
 
 def _swap(staged: Path, out: Path, previous: Path) -> None:
-    """Put `fresh` where `out` is, and `out`, if there is one, where `old` is; put it back where that fails."""
+    """Rename `out`, if it exists, to `previous`, and `staged` to `out`. Undo the first if the second fails."""
     replaced = out.exists()
     if replaced:
         out.replace(previous)

@@ -1,8 +1,8 @@
 """usage: python -m benchmarks.experiments.ablations --config FILE --data DIR --out DIR --json FILE ...
 
-What each part of the speech branch is worth: one of its networks trained as it is, and again with one thing changed, with one
-seed, tested on the actors of one fold in quiet and in noise. `--only NAME` trains that variant and stops; several can run at
-once, and what is trained already is not trained again.
+Ablations of the speech branch. Trains one network unchanged and with one change at a time, with one seed, and tests each on the
+actors of one fold, clean and in noise. `--only NAME` trains that variant and stops, so that several can run in parallel. A
+trained variant is not trained again.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from moodring.errors import MoodringError
 from moodring.evaluation.data.readers import read_sound
+from moodring.evaluation.provenance import commit
 from moodring.evaluation.speech import list_noise, mix_noise
 from moodring.features.spec import SpeechSpec
 from moodring.process import INTERRUPTED
@@ -28,15 +29,15 @@ from moodring.train.data.pool import open_pool
 from moodring.train.data.voices import Utterance, load_noises, load_utterances
 from moodring.train.models.speech import EMBEDDING, SpeechNet
 from moodring.train.recipe import SpeechRecipe, read_recipe
-from moodring.train.run_folder import commit, write_json
+from moodring.train.run_folder import write_json
 from moodring.train.speech import TrainingData, clip_probabilities, extract_windows, predict, split_recordings, train_network
 
 SNR_DB = (10, 0)
-NOISY_STEP = 2  # of the test clips, one in so many is heard in every noise
+NOISY_STEP = 2  # every second test clip is tested in every noise
 
 
 class MeanOverTime(nn.Module):
-    """What the attentive statistics are compared with: [B, C, T] -> [B, C]."""
+    """Mean pooling over time, the baseline of attentive statistics: [B, C, T] -> [B, C]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=2)
@@ -49,7 +50,7 @@ def use_mean_pooling(model: SpeechNet) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What is said of it, what of the features it changes, and what of the network."""
+    """One ablation: its title in reports, its features, and the function that changes the network."""
 
     title: str
     spec: SpeechSpec = SpeechSpec()
@@ -57,19 +58,19 @@ class Variant:
 
 
 VARIANTS = {
-    "base": Variant("as it is"),
+    "base": Variant("unchanged"),
     "no_noise_removal": Variant("without noise removal", SpeechSpec(noise_reduction="none")),
     "log_mel": Variant(
-        "log mel energies for cepstra", SpeechSpec(mfcc=dataclasses.replace(SpeechSpec().mfcc, output="log_mel"))
+        "log mel energies instead of cepstra", SpeechSpec(mfcc=dataclasses.replace(SpeechSpec().mfcc, output="log_mel"))
     ),
     "no_pitch": Variant("without pitch and voicing", SpeechSpec(pitch=False)),
     "deltas": Variant("with deltas", SpeechSpec(deltas=1)),
-    "mean_pooling": Variant("mean over time for attentive statistics", modify_network=use_mean_pooling),
+    "mean_pooling": Variant("mean over time instead of attentive statistics", modify_network=use_mean_pooling),
 }
 
 
 def measure(variant: Variant, recipe: SpeechRecipe, data_dir: Path, out_dir: Path, cache: Path) -> dict[str, Any] | None:
-    """Train one variant and test it; None where it was interrupted."""
+    """Train one variant and test it; return its figures, or None if the training was interrupted."""
     spec = variant.spec
     voices = load_utterances(data_dir, spec)
     parts = split_recordings(voices, recipe.fold, no_validation=True)
@@ -84,18 +85,18 @@ def measure(variant: Variant, recipe: SpeechRecipe, data_dir: Path, out_dir: Pat
         return None
     test = [voices[row] for row in parts.test]
     noisy_subset = test[::NOISY_STEP]
-    in_noise: dict[str, dict[str, float]] = {}
+    by_snr: dict[str, dict[str, float]] = {}
     for path in list_noise(data_dir / "noise"):
         noise = read_sound(path)
         for snr in SNR_DB:
             sounds = mix_noise([voice.samples for voice in noisy_subset], noise, snr)
             noisy = [dataclasses.replace(voice, samples=sound) for voice, sound in zip(noisy_subset, sounds, strict=True)]
-            in_noise.setdefault(f"{snr}", {})[path.stem] = _accuracy(model, noisy, spec)
+            by_snr.setdefault(f"{snr}", {})[path.stem] = _accuracy(model, noisy, spec)
     return {
         "says": variant.title,
         "clean": _accuracy(model, test, spec),
-        "mean_by_snr_db": {snr: float(np.mean(list(by_noise.values()))) for snr, by_noise in in_noise.items()},
-        "by_snr_db": in_noise,
+        "mean_by_snr_db": {snr: float(np.mean(list(by_noise.values()))) for snr, by_noise in by_snr.items()},
+        "by_snr_db": by_snr,
     }
 
 
@@ -109,7 +110,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments.ablations", description=__doc__)
     for name in ("--config", "--data", "--out", "--json"):
         parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--only", choices=VARIANTS, help="train this one and stop")
+    parser.add_argument("--only", choices=VARIANTS, help="train this variant and stop")
     args = parser.parse_args(arguments)
     recipe = read_recipe(args.config, "speech")
     torch.set_num_threads(recipe.threads if args.only is None else 1)
@@ -130,9 +131,9 @@ def main(arguments: list[str]) -> int:
     write_json(
         args.json,
         {
-            "what": "ablations: one network of the speech branch with one thing changed",
-            "protocol": f"one seed; tested on fold {recipe.fold}'s four unheard actors, every clip clean, one in {NOISY_STEP} "
-            "in each kind of noise, none of which training used",
+            "what": "ablations: one network of the speech branch with one change at a time",
+            "protocol": f"one seed; tested on the four held-out actors of fold {recipe.fold}: every clip clean, one in "
+            f"{NOISY_STEP} in each kind of noise; training uses none of these noises",
             "commit": commit(),
             "command": "make ablations",
             "seed": recipe.seed,

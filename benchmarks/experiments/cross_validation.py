@@ -1,9 +1,9 @@
-"""Five speech models, each tested on four actors that no part of its making heard: what every held-out figure rests on.
+"""Cross-validation of the speech model: five folds of 16 training and 4 test actors, the basis of all held-out figures.
 
-Sixteen actors train, for as long as the recipe says: nothing is left to choose. A fold's temperature, and its line between
-speech and what is none, are fitted on what the other four models say of their own unheard actors, so that its test actors
-calibrate nothing either. The model that ships is then trained on all twenty by the same recipe, and calibrated by what all five
-say of actors they never heard: nobody is left to test it on, and the figures to expect of it are theirs.
+Training has a fixed length, so no validation data select anything. The temperature and the `usable` threshold of a fold are
+fitted on the outputs of the other four models for their own held-out actors, so the test actors do not calibrate the fold
+either. The shipped model is trained on all twenty actors by the same recipe and calibrated on the held-out outputs of all five
+models. No actors are left to test it on; its expected figures are those of the folds.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from moodring.train.speech import SpeechWindows, extract_windows, fit_clip_tempe
 
 F32 = NDArray[np.float32]
 
+# These words, and the protocol of a fold below, are part of the id of a bundle.
 PROTOCOL = "cross-validated: trained on every actor by the recipe of the five folds, whose unheard actors calibrated"
 
 
@@ -44,9 +45,9 @@ def train_folds(
     *,
     cache: Path | None = None,
 ) -> bool:
-    """Train these folds, each into OUT/foldK; return whether every epoch of each was done: Ctrl-C ends all of it.
+    """Train these folds, each into OUT/foldK; return False if Ctrl-C ended the training before the last epoch.
 
-    `cache` keeps the pool of changed recordings: OUT/cache unless given.
+    `cache` is the folder for the pool of augmented recordings (default OUT/cache).
     """
     return all(
         train_speech(
@@ -66,7 +67,7 @@ def shipped_folder(out_dir: Path) -> Path:
 
 
 def train_shipped(recipe: SpeechRecipe, first_recipe: SpeechRecipe | None, data_dir: Path, out_dir: Path) -> bool:
-    """Train on every actor, into OUT/shipped."""
+    """Train on every actor, into OUT/shipped; return False if Ctrl-C ended the training before the last epoch."""
     return train_speech(
         replace(recipe, fold=None),
         data_dir,
@@ -78,12 +79,12 @@ def train_shipped(recipe: SpeechRecipe, first_recipe: SpeechRecipe | None, data_
 
 
 def train_mixed(recipe: SpeechRecipe, data_dir: Path, out_dir: Path) -> bool:
-    """Train one network on a split that mixes actors, into OUT/mixed: how much such a split flatters."""
+    """Train one network on a split that mixes actors, into OUT/mixed, to show by how much such a split inflates figures."""
     return train_speech(recipe, data_dir, out_dir / "mixed", cache=out_dir / "cache", mix_actors=True)
 
 
 def _predict_held_out(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F32], SpeechWindows]]:
-    """Return what every fold's network says of the hops of its own unheard actors, by output name, and those hops."""
+    """Return, for each fold, the outputs of its network by name for the windows of its held-out actors, and those windows."""
     spec = SpeechSpec()
     voices = load_utterances(data_dir, spec)
     held_out: list[tuple[dict[str, F32], SpeechWindows]] = []
@@ -96,9 +97,9 @@ def _predict_held_out(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F32
 
 
 def calibrate_folds(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F32], SpeechWindows]]:
-    """Fit every fold's temperature and usable line on the other folds' unheard actors, and write them into the card of each.
+    """Fit each fold's temperature and `usable` threshold on the other folds' held-out outputs; write them into its card.
 
-    Returns what every fold's network says of the hops of its own unheard actors, by output name, and those hops.
+    Returns, for each fold, the outputs of its network by name for the windows of its held-out actors, and those windows.
     """
     held_out = _predict_held_out(data_dir, out_dir)
     for fold in range(FOLDS):
@@ -110,23 +111,22 @@ def calibrate_folds(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F32],
 
 
 def calibrate_shipped(held_out: Sequence[tuple[dict[str, F32], SpeechWindows]], out_dir: Path) -> None:
-    """Calibrate the model trained on everyone by what the folds' networks said of actors they never heard."""
+    """Calibrate the model that was trained on every actor with the held-out outputs of all folds."""
     _calibrate(shipped_folder(out_dir), held_out, PROTOCOL)
 
 
 def _calibrate(folder: Path, held_out: Sequence[tuple[dict[str, F32], SpeechWindows]], protocol: str) -> None:
-    outs = {name: np.concatenate([outs[name] for outs, _ in held_out]) for name in ("logits", "usable")}
+    outputs = {name: np.concatenate([part[name] for part, _ in held_out]) for name in ("logits", "usable")}
+    windows = concatenate_windows([speech_windows for _, speech_windows in held_out])
     card = read_card(folder, "speech")
-    card["temperature"] = {
-        "logits": fit_clip_temperature(outs["logits"], concatenate_windows([speech_windows for _, speech_windows in held_out]))
-    }
-    card["usable_line"] = usable_threshold(outs["usable"])
+    card["temperature"] = {"logits": fit_clip_temperature(outputs["logits"], windows)}
+    card["usable_line"] = usable_threshold(outputs["usable"])
     card["protocol"] = protocol
     write_json(folder / "speech.json", card)
 
 
 def concatenate_windows(parts: Sequence[SpeechWindows]) -> SpeechWindows:
-    """Put the hops of several sets of clips one after another."""
+    """Concatenate the windows of several sets of clips; clip indices are shifted accordingly."""
     before = np.cumsum([0] + [len(part.labels) for part in parts])
     return SpeechWindows(
         np.concatenate([part.windows for part in parts]),
@@ -137,5 +137,5 @@ def concatenate_windows(parts: Sequence[SpeechWindows]) -> SpeechWindows:
 
 
 def split_hash(card: dict[str, Any]) -> str:
-    """Return the SHA-256 of who trains, validates and is tested."""
+    """Return the SHA-256 of the lists of training, validation and test actors in a card."""
     return hashlib.sha256(json.dumps(card["actors"], sort_keys=True).encode()).hexdigest()

@@ -1,8 +1,9 @@
 """usage: python -m benchmarks.experiments.folds --config FILE --data DIR --out DIR --bundles DIR --json FILE ...
 
-Train the five folds of the speech model (or one of them), calibrate and export each, evaluate each on its own unheard actors
-with `moodring evaluate speech`, and pool what they said. The model that ships is trained on everyone last, and calibrated by
-them: OUT/shipped. `--fold K` only trains that fold, several of which can run at once; `--trained` begins where they end.
+Cross-validation of the speech model. Trains the five folds, calibrates and exports each, evaluates each on its own held-out
+actors with `moodring evaluate speech`, and pools the figures. The shipped model is trained last, on every actor, and calibrated
+with the outputs of the folds: OUT/shipped. `--fold K` trains that fold and stops, so that several can run in parallel;
+`--trained` continues after them.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from moodring import cli
 from moodring.errors import ExportError, MoodringError
 from moodring.evaluation.data.readers import list_ravdess, read_sound
 from moodring.evaluation.metrics import classification_metrics, reliability
+from moodring.evaluation.provenance import commit
 from moodring.export.networks import load_network
 from moodring.export.quantization.data import QuantizationData
 from moodring.export.quantization.quantize import agreement, quantize_closest
@@ -44,7 +46,7 @@ from moodring.process import INTERRUPTED
 from moodring.train.data.splits import FOLDS, fold_actors
 from moodring.train.data.voices import clip_windows, find_ravdess
 from moodring.train.recipe import read_parent_recipe, read_recipe
-from moodring.train.run_folder import commit, mean_and_deviation, read_card, write_json
+from moodring.train.run_folder import mean_and_deviation, read_card, write_json
 
 CALIBRATION_CLIPS = 64
 NOISE_DB = "20,10,5,0,-5"
@@ -52,9 +54,9 @@ REPORTED_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
 
 
 def export_fold(checkpoint: Path, bundle: Path, data_dir: Path) -> dict[str, Any]:
-    """Write a bundle of the fold's speech network alone, float32 and int8; return how well the two agree.
+    """Write a bundle with the speech network of a fold alone, float32 and int8; return the agreement of the two.
 
-    Quantisation is calibrated, and both are compared, on recordings of the fold's training actors.
+    Clips of the fold's training actors calibrate the quantisation and are the inputs of the comparison.
     """
     spec = PreprocessSpec()
     network = load_network(checkpoint, "speech", spec)
@@ -65,7 +67,7 @@ def export_fold(checkpoint: Path, bundle: Path, data_dir: Path) -> dict[str, Any
         [{"window": window[None]} for piece in pieces[start::2] for window in piece] for start in (0, 1)
     )
     verified = verify(network, to_onnx(network), comparison_windows)
-    labels = np.zeros(len(comparison_windows), np.int64)  # the nearest to float32 is sought, whatever is right
+    labels = np.zeros(len(comparison_windows), np.int64)  # not used: the search minimises the difference from float32
     int8 = quantize_closest(verified.onnx, QuantizationData(calibration_windows, comparison_windows, labels)).onnx
     variants = ModelVariants({"speech": {"fp32": verified.onnx, "int8": int8}})
     write_bundle(bundle, describe({"speech": network}, variants, spec, bundle.name), variants)
@@ -73,7 +75,10 @@ def export_fold(checkpoint: Path, bundle: Path, data_dir: Path) -> dict[str, Any
 
 
 def evaluate_fold(fold: int, bundle: Path, data_dir: Path, out: Path, disturbed: bool) -> dict[str, Any]:
-    """Run `moodring evaluate` as a user would; return its figures by name: fp32, int8, stream and what is disturbed."""
+    """Run `moodring evaluate` on the held-out actors; return its figures: fp32, int8, stream, and robustness and tess.
+
+    `disturbed` adds the latter two and noise. Raises ExportError if an evaluation fails.
+    """
     ravdess = ["--ravdess", str(find_ravdess(data_dir)), "--actors", ",".join(map(str, fold_actors(fold)))]
     noise_arguments = ["--noise", str(data_dir / "noise"), "--snr", NOISE_DB] if disturbed else []
     evaluations = {}
@@ -91,36 +96,39 @@ def evaluate_fold(fold: int, bundle: Path, data_dir: Path, out: Path, disturbed:
             ["evaluate", *arguments[:1], "--bundle", str(bundle), *corpus_arguments, "--json", str(path), *arguments[1:]]
         )
         if code:
-            raise ExportError(f"evaluating fold {fold} ended with code {code}")
+            raise ExportError(f"fold {fold}: `moodring evaluate {arguments[0]}` ended with exit code {code}; see its message")
         evaluations[name] = json.loads(path.read_text(encoding="utf-8"))
     return evaluations
 
 
 def pooled_metrics(evaluations: list[dict[str, Any]], data_dir: Path) -> dict[str, Any]:
-    """Return the figures over all folds' clips together, from the probabilities that each wrote of its own."""
+    """Return the figures over the clips of all folds together, from the probabilities in each evaluation.
+
+    Raises ExportError if a clip occurs in two folds.
+    """
     labels = {clip.path.stem: clip.label for clip in list_ravdess(find_ravdess(data_dir))}
     clips = {name: row for evaluation in evaluations for name, row in evaluation["clips"].items()}
     if sum(len(evaluation["clips"]) for evaluation in evaluations) != len(clips):
-        raise ExportError("a clip was tested in two folds")
+        raise ExportError("a clip was tested in two folds; train and evaluate the folds again")
     probabilities, truth = np.array(list(clips.values())), np.array([labels[name] for name in clips])
     return classification_metrics(probabilities, truth) | {"reliability": reliability(probabilities, truth)}
 
 
 def label_agreement(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> float:
-    """Return on which share of the clips of all folds two evaluations of each give the same label."""
+    """Return the share of the clips of all folds with the same label in two evaluations, each given by fold."""
     same = [
-        int(np.argmax(row)) == int(np.argmax(other["clips"][name]))
-        for one, other in zip(some, others, strict=True)
-        for name, row in one["clips"].items()
+        int(np.argmax(row)) == int(np.argmax(second["clips"][name]))
+        for first, second in zip(some, others, strict=True)
+        for name, row in first["clips"].items()
     ]
     return float(np.mean(same))
 
 
 def confusion_rates(matrix: list[list[int]], pairs: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    """Return how often each of a pair of classes is taken for the other, as shares of its own clips."""
+    """Return, for each pair of classes and both directions, the share of a class's clips that get the other label."""
     result = {}
-    for one, other in pairs:
-        for true, predicted in ((one, other), (other, one)):
+    for first, second in pairs:
+        for true, predicted in ((first, second), (second, first)):
             row = matrix[LABELS.index(true)]
             result[f"{true} taken for {predicted}"] = row[LABELS.index(predicted)] / max(1, sum(row))
     return result
@@ -133,13 +141,13 @@ def report(
     mixed: dict[str, Any],
     data_dir: Path,
 ) -> dict[str, Any]:
-    """Join what the folds said into the one page of held-out figures; `mixed` is the card of the split that mixes actors."""
-    fp32 = [fold["fp32"] for fold in folds]
+    """Return the JSON document of all held-out figures; `mixed` is the card of the split that mixes actors."""
+    fp32, int8, stream = ([fold[name] for fold in folds] for name in ("fp32", "int8", "stream"))
     overall = pooled_metrics(fp32, data_dir)
     document = {
-        "what": "speech, five folds over twenty actors, every actor tested once by a model that never heard them",
-        "protocol": "cross-validated: 16 actors train, 4 are tested, nothing is chosen; a fold's temperature is fitted on the "
-        "other folds' unheard actors",
+        "what": "speech, five folds over twenty actors; every actor is tested once by a model trained without that actor",
+        "protocol": "cross-validated: 16 actors train, 4 are tested, nothing is selected; the temperature of a fold is fitted "
+        "on the other folds' held-out actors",
         "commit": commit(),
         "command": "make folds",
         "recipe": {**cards[0]["recipe"], "fold": list(range(FOLDS))},
@@ -152,47 +160,55 @@ def report(
         "random_split_that_mixes_actors": {"inflated": True, "network": mixed["network"], **mixed["test"]},
         "confused": confusion_rates(overall["confusion"], (("sad", "fear"), ("neutral", "calm"))),
         "int8": {
-            "pooled": pooled_metrics([fold["int8"] for fold in folds], data_dir),
+            "pooled": pooled_metrics(int8, data_dir),
             "agreement_on_training_actors": agreements,
-            "same_label_on_unseen_actors": label_agreement(fp32, [fold["int8"] for fold in folds]),
+            "same_label_on_unseen_actors": label_agreement(fp32, int8),
         },
-        "stream": {
-            "clips": sum(f["stream"]["n"] + f["stream"]["no_answer"] for f in folds),
-            "no_answer": sum(f["stream"]["no_answer"] for f in folds),
-            "accuracy": float(np.average([f["stream"]["accuracy"] for f in folds], weights=[f["stream"]["n"] for f in folds])),
-            "by_fold": [f["stream"]["accuracy"] for f in folds],
-        },
+        "stream": _stream_figures(stream),
         "usable": {name: _usable_share(fp32, name) for name in fp32[0]["usable"]},
     }
     if all("by_noise" in evaluation for evaluation in fp32):
         document["by_noise"] = {
-            name: {snr: _accuracy([e["by_noise"][name][snr] for e in fp32]) for snr in by_snr}
+            name: {snr: _accuracy([evaluation["by_noise"][name][snr] for evaluation in fp32]) for snr in by_snr}
             for name, by_snr in fp32[0]["by_noise"].items()
         }
     if all("robustness" in fold for fold in folds):
-        parts = [fold["robustness"] for fold in folds]
-        document["by_disturbance"] = {
-            name: {
-                "unit": kind["unit"],
-                "by_strength": {
-                    strength: {
-                        "voice": _mean([part["by_disturbance"][name]["by_strength"][strength]["voice"] for part in parts])
-                    }
-                    for strength in kind["by_strength"]
-                },
-            }
-            for name, kind in parts[0]["by_disturbance"].items()
-        }
+        document["by_disturbance"] = _corruption_figures([fold["robustness"]["by_disturbance"] for fold in folds])
     if all("tess" in fold for fold in folds):
-        document["tess"] = {
-            "what": "the five networks over TESS: seven classes of eight, two speakers, both women",
-            "n": folds[0]["tess"]["n"],
-            "accuracy": _over_folds([fold["tess"]["accuracy"] for fold in folds]),
-            "by_speaker": {
-                name: _mean([fold["tess"]["by_speaker"][name] for fold in folds]) for name in folds[0]["tess"]["by_speaker"]
+        document["tess"] = _tess_figures([fold["tess"] for fold in folds])
+    return document
+
+
+def _stream_figures(stream: list[dict[str, Any]]) -> dict[str, Any]:
+    no_answer = sum(evaluation["no_answer"] for evaluation in stream)
+    return {
+        "clips": sum(evaluation["n"] for evaluation in stream) + no_answer,
+        "no_answer": no_answer,
+        "accuracy": _accuracy(stream),
+        "by_fold": [evaluation["accuracy"] for evaluation in stream],
+    }
+
+
+def _corruption_figures(by_fold: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        name: {
+            "unit": corruption["unit"],
+            "by_strength": {
+                strength: {"voice": _mean([fold[name]["by_strength"][strength]["voice"] for fold in by_fold])}
+                for strength in corruption["by_strength"]
             },
         }
-    return document
+        for name, corruption in by_fold[0].items()
+    }
+
+
+def _tess_figures(tess: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "what": "the five networks on TESS: seven of the eight classes, two female speakers",
+        "n": tess[0]["n"],
+        "accuracy": _over_folds([evaluation["accuracy"] for evaluation in tess]),
+        "by_speaker": {name: _mean([evaluation["by_speaker"][name] for evaluation in tess]) for name in tess[0]["by_speaker"]},
+    }
 
 
 def _over_folds(values: list[float]) -> dict[str, Any]:
@@ -217,10 +233,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments.folds", description=__doc__)
     for name in ("--config", "--data", "--out", "--bundles", "--json"):
         parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="train this one and stop")
-    parser.add_argument("--trained", action="store_true", help="train nothing: every fold is done")
+    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="train this fold and stop")
+    parser.add_argument("--trained", action="store_true", help="do not train; all folds are trained already")
     parser.add_argument(
-        "--disturbed", action="store_true", help=f"evaluate in noise ({NOISE_DB} dB), disturbed, and on TESS as well"
+        "--disturbed", action="store_true", help=f"also evaluate in noise ({NOISE_DB} dB), with corruptions, and on TESS"
     )
     args = parser.parse_args(arguments)
     recipe = read_recipe(args.config, "speech")

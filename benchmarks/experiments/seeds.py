@@ -1,8 +1,9 @@
 """usage: python -m benchmarks.experiments.seeds --config FILE --data DIR --out DIR --json FILE ...
 
-Train the five folds of the speech model again with other seeds, and say how far the pooled figures lie apart: that much of any
-difference between two recipes is luck. OUT holds the folds of `make folds`, OUT/again1 those with the next seeds, and so on;
-what is there already is not trained again. `--fold K` trains that fold of every seed and stops; several can run at once.
+Variation over seeds of the speech model. Trains the five folds again with other seeds and reports the standard deviation of the
+pooled figures: a difference of that size between two recipes can come from the seed alone. OUT contains the folds of `make
+folds`, OUT/again1 those with the next seeds, and so on. Trained folds are not trained again. `--fold K` trains that fold of
+every seed and stops, so that several can run in parallel.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import torch
 from benchmarks.experiments.cross_validation import calibrate_folds, fold_folder, train_folds
 from moodring.errors import MoodringError
 from moodring.evaluation.metrics import classification_metrics
+from moodring.evaluation.provenance import commit
 from moodring.process import INTERRUPTED
 from moodring.train.data.splits import FOLDS
 from moodring.train.recipe import SpeechRecipe, read_parent_recipe, read_recipe
-from moodring.train.run_folder import commit, mean_and_deviation, read_card, write_json
+from moodring.train.run_folder import mean_and_deviation, read_card, write_json
 from moodring.train.speech import clip_probabilities
 
-SEED_STEP = 10  # between one run's seeds and the next one's
+SEED_STEP = 10  # between the seeds of consecutive runs
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
 
 
@@ -38,11 +40,11 @@ def run_folder(out_dir: Path, run: int) -> Path:
 
 
 def measure(data_dir: Path, out_dir: Path) -> dict[str, Any]:
-    """Return the pooled figures of five trained folds, by their own float32 networks, and the accuracy of each."""
+    """Return the pooled figures of five trained folds, from their float32 PyTorch networks, and the accuracy of each."""
     probabilities, truth = [], []
-    for fold, (outs, speech_windows) in enumerate(calibrate_folds(data_dir, out_dir)):
+    for fold, (outputs, speech_windows) in enumerate(calibrate_folds(data_dir, out_dir)):
         temperature = read_card(fold_folder(out_dir, fold), "speech")["temperature"]["logits"]
-        fold_probabilities, labels = clip_probabilities(outs["logits"], speech_windows, temperature)
+        fold_probabilities, labels = clip_probabilities(outputs["logits"], speech_windows, temperature)
         probabilities.append(fold_probabilities)
         truth.append(labels)
     pooled = classification_metrics(np.concatenate(probabilities), np.concatenate(truth))
@@ -59,11 +61,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments.seeds", description=__doc__)
     for name in ("--config", "--data", "--out", "--json"):
         parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3, help="how many, those of `make folds` among them")
-    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="train this one of every seed and stop")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, including that of `make folds` (3)")
+    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="train this fold of every seed and stop")
     args = parser.parse_args(arguments)
     if args.seeds < 2:
-        parser.error(f"--seeds must be at least 2 for a spread, got {args.seeds}")
+        parser.error(f"--seeds must be at least 2 for a standard deviation, got {args.seeds}")
     folds = range(FOLDS) if args.fold is None else (args.fold,)
     try:
         recipe = read_recipe(args.config, "speech")

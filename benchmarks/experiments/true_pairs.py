@@ -1,14 +1,14 @@
-"""True pairs: the facial action units and the voice of one recording, beside pairs by class of different people.
+"""True pairs against pairs by class: facial action units and voice of one recording, or of two people.
 
-A small classifier reads the action units (OpenFace, means over a clip); the voice is read by the network that never heard
-its actor. The same fusion rules join both, first as they were recorded, then across people: the difference is what pairs by
-class flatter.
+A linear classifier predicts the class from the action units (OpenFace, means over a clip). The voice is read by the speech
+network that was trained without its actor. The same fusion rules join both, first as recorded, then across people; the
+difference shows by how much pairs by class inflate the figures.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,18 @@ from moodring.train.data.splits import FOLDS
 from moodring.train.decision import fit_face_weight, vote
 from moodring.train.models.fusion import FusionHead, class_frequencies
 from moodring.train.run_folder import softmax
+from moodring.types import F32
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-SEEDS = 20  # drawings of other people for each recording
+DRAWINGS = 20  # other actors drawn for each recording
+FITTED_DRAWINGS = 4  # of these, those that the rules are fitted on
 PENALTY = 1e-3  # on the squared weights of the classifier
 RULES = ("feature", "weighted", "voting")
 
 
 def read_action_units(folder: Path, clips: Sequence[RavdessClip]) -> F64:
-    """Read the action units of each clip's video, float64 [C, units]; raise DataError where one has none."""
+    """Read the action units of each clip's video, float64 [clips, units]. Raise DataError if a clip has none."""
     path = folder / "manifest.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -53,128 +55,151 @@ def read_action_units(folder: Path, clips: Sequence[RavdessClip]) -> F64:
 
 
 def fit_linear(inputs: F64, labels: I64, classes: int) -> tuple[F64, F64]:
-    """Return weights [units, classes] and bias of multinomial logistic regression."""
+    """Fit multinomial logistic regression; return its weights [units, classes] and bias [classes]."""
     x, y = torch.from_numpy(inputs), torch.from_numpy(labels)
     weight = torch.zeros(inputs.shape[1], classes, dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=300, line_search_fn="strong_wolfe")
 
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(x @ weight + bias, y) + PENALTY * (weight**2).sum()
-        loss.backward()
-        return loss
+    def loss() -> torch.Tensor:
+        return functional.cross_entropy(x @ weight + bias, y) + PENALTY * (weight**2).sum()
 
-    optimizer.step(closure)
+    _minimise(loss, [weight, bias], max_iter=300)
     return weight.detach().numpy(), bias.detach().numpy()
 
 
+def _minimise(loss: Callable[[], torch.Tensor], parameters: Iterable[torch.Tensor], max_iter: int) -> None:
+    optimizer: torch.optim.Optimizer = torch.optim.LBFGS(parameters, max_iter=max_iter, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        value = loss()
+        torch.autograd.backward(value)
+        return float(value.detach())
+
+    optimizer.step(closure)
+
+
 def predict_from_action_units(units: F64, labels: I64, folds: I64) -> F64:
-    """Return what a classifier that never saw the actor says of each clip's action units, [C, 8]: as faces, calm is neutral."""
-    seen = np.where(labels == CALM, NEUTRAL, labels)
+    """Return probabilities [clips, 8] from action units, by a classifier that was trained without the clip's actor.
+
+    The face labels have no calm: calm clips count as neutral.
+    """
+    face_labels = _merge_calm_labels(labels)
     posteriors = np.zeros((len(units), CLASSES))
     for fold in range(FOLDS):
         train, test = folds != fold, folds == fold
         if not test.any():
             continue
         mean, deviation = units[train].mean(axis=0), units[train].std(axis=0) + 1e-3
-        weight, bias = fit_linear((units[train] - mean) / deviation, seen[train], FACE_CLASSES)
+        weight, bias = fit_linear((units[train] - mean) / deviation, face_labels[train], FACE_CLASSES)
         posteriors[test, :FACE_CLASSES] = softmax(((units[test] - mean) / deviation) @ weight + bias)
     return posteriors
 
 
+def _merge_calm_labels(labels: I64) -> I64:
+    return np.where(labels == CALM, NEUTRAL, labels)
+
+
 def draw_other_actors(labels: I64, actors: I64, folds: I64, rng: np.random.Generator) -> I64:
-    """Draw for each clip one of the same class, of another actor of the same fold; [C]."""
-    seen = np.where(labels == CALM, NEUTRAL, labels)
+    """Draw for each clip one of the same class (calm counts as neutral) by another actor of the same fold; return rows [clips].
+
+    Raises DataError if there is none.
+    """
+    face_labels = _merge_calm_labels(labels)
     rows = np.empty(len(labels), np.int64)
     for row in range(len(labels)):
-        others = np.flatnonzero((seen == seen[row]) & (folds == folds[row]) & (actors != actors[row]))
+        others = np.flatnonzero((face_labels == face_labels[row]) & (folds == folds[row]) & (actors != actors[row]))
         if not len(others):
-            raise DataError(f"nobody else in fold {folds[row]} shows what recording {row} does: no pairs by class can be drawn")
+            raise DataError(
+                f"recording {row}: no other actor of fold {folds[row]} has a clip of its class, so no pairs by class can be "
+                "drawn; complete the RAVDESS recordings"
+            )
         rows[row] = rng.choice(others)
     return rows
 
 
 def fit_fusion_head(faces: F64, voices: F64, labels: I64) -> FusionHead:
-    """Fit the rule of feature fusion to pairs of answers [N, 8] each."""
-    joint = FusionHead()
-    seen = np.where(labels == CALM, NEUTRAL, labels)
-    prior = np.bincount(seen, minlength=FACE_CLASSES) / len(seen)
-    joint.initialise_from_priors(torch.from_numpy(prior), class_frequencies(torch.from_numpy(labels)))
-    optimizer = torch.optim.LBFGS(joint.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+    """Fit feature fusion to pairs of probabilities [N, 8] with the given labels [N]."""
+    head = FusionHead()
+    face_labels = _merge_calm_labels(labels)
+    prior = np.bincount(face_labels, minlength=FACE_CLASSES) / len(face_labels)
+    head.initialise_from_priors(torch.from_numpy(prior), class_frequencies(torch.from_numpy(labels)))
     face, voice, target = (torch.from_numpy(part) for part in (_log(faces)[:, :FACE_CLASSES], _log(voices), labels))
     presence = torch.ones(len(labels), 2)
-
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(joint(face, voice, presence), target)
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return joint.eval()
+    _minimise(lambda: functional.cross_entropy(head(face, voice, presence), target), head.parameters(), max_iter=100)
+    return head.eval()
 
 
-def _log(probabilities: NDArray[Any]) -> NDArray[np.float32]:
+def _log(probabilities: F64) -> F32:
     return np.log(np.maximum(probabilities, MIN_WEIGHT)).astype(np.float32)
 
 
-def fuse_by_rule(rule: str, faces: F64, voices: F64, joint: FusionHead, weight: float) -> F64:
-    """Join answers [N, 8] of faces and voices by a rule."""
+def fuse_by_rule(rule: str, faces: F64, voices: F64, head: FusionHead, weight: float) -> F64:
+    """Fuse probabilities [N, 8] of face and voice by one of RULES; `weight` is that of the face in weighted fusion."""
     if rule == "weighted":
         return weight * faces + (1 - weight) * voices
     if rule == "voting":
         return vote(faces, voices)
     with torch.no_grad():
-        predictions = joint(
+        logits: torch.Tensor = head(
             torch.from_numpy(_log(faces)[:, :FACE_CLASSES]), torch.from_numpy(_log(voices)), torch.ones(len(faces), 2)
         )
-    return softmax(predictions.numpy())
+    return softmax(logits.numpy())
 
 
 def compare(units: F64, clips: Sequence[RavdessClip], voices: SpeechOutputs, seed: int) -> dict[str, Any]:
     """Return the figures of each rule on true pairs and on pairs by class, pooled over the folds.
 
-    Rules are fitted on the other folds' pairs by class, as the shipped fusion is, and see the tested actors in neither case.
+    Rules are fitted on pairs by class of the other folds, as the shipped fusion is, and never on the tested actors.
     """
     labels, actors = voices.labels, np.array([clip.actor for clip in clips])
     folds = np.array([fold_of(actor) for actor in actors])
     faces, rng = predict_from_action_units(units, labels, folds), np.random.default_rng(seed)
-    speech_mean = np.zeros((len(labels), CLASSES))
-    np.add.at(speech_mean, voices.clip, voices.posteriors)
-    speech_mean /= np.bincount(voices.clip)[:, None]
-    partners = [draw_other_actors(labels, actors, folds, rng) for _ in range(SEEDS)]
-    predictions: dict[str, dict[str, list[F64]]] = {rule: {"true": [], "by_class": []} for rule in RULES}
-    truth: dict[str, list[I64]] = {"true": [], "by_class": []}
-    for fold in np.unique(folds).tolist():
-        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        seen, train_speech_mean = (np.concatenate([part[rows] for rows in index]) for part, index in (
-            (faces, [partner[train] for partner in partners[:4]]), (speech_mean, [train] * 4)))  # fmt: skip
-        joint = fit_fusion_head(seen, train_speech_mean, np.tile(labels[train], 4))
-        weight = fit_face_weight(seen.astype(np.float32), train_speech_mean, np.tile(labels[train], 4))
-        truth["true"].append(labels[test])
-        truth["by_class"] += [labels[test]] * SEEDS
-        for rule in RULES:
-            predictions[rule]["true"].append(fuse_by_rule(rule, faces[test], speech_mean[test], joint, weight))
-            predictions[rule]["by_class"] += [
-                fuse_by_rule(rule, faces[each[test]], speech_mean[test], joint, weight) for each in partners
-            ]
-    whole = {kind: np.concatenate(parts) for kind, parts in truth.items()}
-    merged_labels = np.where(labels == CALM, NEUTRAL, labels)
+    speech_mean = _mean_by_clip(voices)
+    partners = [draw_other_actors(labels, actors, folds, rng) for _ in range(DRAWINGS)]
     return {
         "what": "action units of the face and the voice of one recording (true pairs), beside pairs by class",
         "by_class_pairing": PAIRING,
         "seed": seed,
-        "drawings": SEEDS,
-        "face_alone": classification_metrics(faces, merged_labels),
+        "drawings": DRAWINGS,
+        "face_alone": classification_metrics(faces, _merge_calm_labels(labels)),
         "speech_alone": classification_metrics(speech_mean, labels),
         "speech_alone_merged_calm": classification_metrics(*merge_calm(speech_mean.astype(np.float32), labels)),
         "errors_together": _joint_error_rates(faces, speech_mean, labels, partners),
-        "rules": {
-            rule: {kind: _figures(np.concatenate(parts), whole[kind]) for kind, parts in by_kind.items()}
-            for rule, by_kind in predictions.items()
-        },
-    }  # fmt: skip
+        "rules": _compare_rules(faces, speech_mean, labels, folds, partners),
+    }
+
+
+def _mean_by_clip(voices: SpeechOutputs) -> F64:
+    sums = np.zeros((len(voices.labels), CLASSES))
+    np.add.at(sums, voices.clip, voices.posteriors)
+    return sums / np.bincount(voices.clip)[:, None]
+
+
+def _compare_rules(faces: F64, voices: F64, labels: I64, folds: I64, partners: Sequence[I64]) -> dict[str, dict[str, Any]]:
+    """Return the figures of each rule on true pairs and on pairs by class; the rules are fitted fold by fold."""
+    predictions: dict[str, dict[str, list[F64]]] = {rule: {"true": [], "by_class": []} for rule in RULES}
+    truth: dict[str, list[I64]] = {"true": [], "by_class": []}
+    for fold in np.unique(folds).tolist():
+        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        train_faces = np.concatenate([faces[partner[train]] for partner in partners[:FITTED_DRAWINGS]])
+        train_voices = np.tile(voices[train], (FITTED_DRAWINGS, 1))
+        train_labels = np.tile(labels[train], FITTED_DRAWINGS)
+        head = fit_fusion_head(train_faces, train_voices, train_labels)
+        weight = fit_face_weight(train_faces.astype(np.float32), train_voices, train_labels)
+        truth["true"].append(labels[test])
+        truth["by_class"] += [labels[test]] * len(partners)
+        for rule in RULES:
+            predictions[rule]["true"].append(fuse_by_rule(rule, faces[test], voices[test], head, weight))
+            predictions[rule]["by_class"] += [
+                fuse_by_rule(rule, faces[partner[test]], voices[test], head, weight) for partner in partners
+            ]
+    return {
+        rule: {
+            pairing: _figures(np.concatenate(parts), np.concatenate(truth[pairing])) for pairing, parts in by_pairing.items()
+        }
+        for rule, by_pairing in predictions.items()
+    }
 
 
 def _figures(predictions: F64, truth: I64) -> dict[str, Any]:
@@ -182,10 +207,10 @@ def _figures(predictions: F64, truth: I64) -> dict[str, Any]:
     return figures | {"merged_calm": classification_metrics(*merge_calm(predictions.astype(np.float32), truth))}
 
 
-def _joint_error_rates(faces: F64, speech_mean: F64, labels: I64, partners: list[I64]) -> dict[str, float]:
-    """Return how often both sides are wrong at once, as recorded and across people, calm counting as neutral."""
-    seen = np.where(labels == CALM, NEUTRAL, labels)
+def _joint_error_rates(faces: F64, speech_mean: F64, labels: I64, partners: Sequence[I64]) -> dict[str, float]:
+    """Return the share of pairs in which both modalities are wrong, as recorded and across people; calm counts as neutral."""
+    face_labels = _merge_calm_labels(labels)
     merged, _ = merge_calm(speech_mean.astype(np.float32), labels)
-    face_wrong, voice_wrong = faces.argmax(axis=1) != seen, merged.argmax(axis=1) != seen
+    face_wrong, voice_wrong = faces.argmax(axis=1) != face_labels, merged.argmax(axis=1) != face_labels
     across = float(np.mean([(face_wrong[partner] & voice_wrong).mean() for partner in partners]))
     return {"true": float((face_wrong & voice_wrong).mean()), "by_class": across}

@@ -1,8 +1,8 @@
-"""Write the tables of docs/export.md again, from measured figures.
+"""Write the tables of docs/export.md from measured figures.
 
 usage: python -m docs.generate.export_page FORMS.json DOCS_DIR
 
-Keeps the figures as DOCS_DIR/benchmarks/forms.json. The words of the page stay as they are.
+Copies the figures to DOCS_DIR/benchmarks/forms.json. The text outside the markers stays unchanged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from moodring.errors import ExportError, MoodringError
-from moodring.export.table import PERCENTAGE_POINTS
+from moodring.export.quantization.data import PERCENTAGE_POINTS
 from moodring.export.table_text import markdown
 from moodring.inference.bundle import BUNDLE_FILE, DEFAULT
 
@@ -22,17 +22,23 @@ BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 
 def replace_section(page: str, name: str, text: str) -> str:
-    """Return the page with `text` between the two marks of that name; ExportError where they are missing."""
+    """Return the page with `text` between the markers of a section. Raise ExportError unless each marker occurs once."""
     begin, end = BEGIN.format(name), END.format(name)
     if page.count(begin) != 1 or page.count(end) != 1:
-        raise ExportError(f"the page must hold {begin} and {end}, each once")
+        raise ExportError(f"the page must contain {begin} and {end}, each once")
     head, rest = page.split(begin)
     return f"{head}{begin}\n{text.strip()}\n{end}{rest.split(end)[1]}"
 
 
 def int8_table(document: Mapping[str, Any]) -> str:
-    """Return what int8 does to each network in ONNX Runtime, one line each, and how large the three files are together."""
-    lines = ["| network | int8 accuracy | same label as fp32 | hot | paced | file |", "|---|---|---|---|---|---|"]
+    """Return the effect of int8 on each network in ONNX Runtime, one line each, and the size of the int8 files together.
+
+    Speeds and sizes are ratios to float32.
+    """
+    lines = [
+        "| network | accuracy change | same label as fp32 | speed, hot | speed, paced | file size |",
+        "|---|---|---|---|---|---|",
+    ]
     rows = {
         (row["network"], row["precision"]): row
         for row in document["rows"]
@@ -40,29 +46,30 @@ def int8_table(document: Mapping[str, Any]) -> str:
     }
     networks = [network for network, precision in rows if precision == "int8"]
     for network in networks:
-        plain, small = rows[(network, "fp32")], rows[(network, "int8")]
-        times = (plain[f"{how}_ms"]["p50"] / small[f"{how}_ms"]["p50"] for how in ("hot", "paced"))
+        fp32, int8 = rows[(network, "fp32")], rows[(network, "int8")]
+        speeds = (fp32[f"{how}_ms"]["p50"] / int8[f"{how}_ms"]["p50"] for how in ("hot", "paced"))
         lines.append(
-            f"| {network} | {small['change_pp']:+.2f} points | {PERCENTAGE_POINTS * small['same_label']:.2f} % | "
-            + " | ".join(f"{ratio:.2f}x {'as fast' if ratio >= 1 else 'as fast: **slower**'}" for ratio in times)
-            + f" | {small['bytes'] / plain['bytes']:.2f} of the size |"
+            f"| {network} | {int8['change_pp']:+.2f} pp | {PERCENTAGE_POINTS * int8['same_label']:.2f} % | "
+            + " | ".join(f"{speed:.2f}x" + ("" if speed >= 1 else " (**slower**)") for speed in speeds)
+            + f" | {int8['bytes'] / fp32['bytes']:.2f}x |"
         )
     total = sum(rows[(network, "int8")]["bytes"] for network in networks)
-    return "\n".join([*lines, "", f"The int8 ONNX files are {total / 1e6:.2f} MB together."])
+    note = f"Speeds and file sizes are ratios to float32. The int8 ONNX files have {total / 1e6:.2f} MB in total."
+    return "\n".join([*lines, "", note])
 
 
 def shipped_note(document: Mapping[str, Any]) -> str:
-    """Say whether these are the files that ship."""
+    """Return a sentence on whether the measured files are those of the shipped bundle."""
     bundle_models = json.loads((DEFAULT / BUNDLE_FILE).read_text(encoding="utf-8"))["models"]
     files = {entry["path"]: entry["sha256"] for model in bundle_models.values() for entry in model["files"].values()}
     same = all(document["files"].get(name) == digest for name, digest in files.items())
-    return "Its ONNX files are those of the shipped bundle, byte for byte." if same else (
-        "Its ONNX files are **not** those of the bundle that ships now: `make forms` measures again."
+    return "The measured ONNX files are byte-identical to those of the shipped bundle." if same else (
+        "The measured ONNX files are **not** those of the shipped bundle; run `make forms` to measure it."
     )  # fmt: skip
 
 
 def arm_table(document: Mapping[str, Any]) -> str:
-    """Return what of the runtime can be installed on an ARM board."""
+    """Return a table of the runtime's packages that are available as wheels for 64-bit ARM Linux."""
     lines = ["| what | resolves | download | wheels for ARM |", "|---|---|---|---|"]
     for name, found in document.items():
         if not isinstance(found, dict) or "resolves" not in found:
