@@ -56,17 +56,38 @@ def test_black_and_voted_out_pictures_teach_no_class_and_test_labels_teach_nothi
     assert data.ferplus.sum(axis=1).tolist() == [1, 0, 0, 1, 0]
 
 
-def test_absent_data_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"fer2013\.csv is in none of"):
+def test_missing_data_raises_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
         find_fer2013(tmp_path)
-    (tmp_path / "unpack_fer2013.py").touch()
-    with pytest.raises(DataError, match="run `make data` first"):
-        find_fer2013(tmp_path)
-    with pytest.raises(DataError, match="holds no RAVDESS recordings"):
+    assert str(caught.value) == (
+        f"{tmp_path}: holds neither fer2013.csv nor fer2013/fer2013.csv; pass a folder that does, or unpack FER2013 with "
+        f"`make data DATA={tmp_path}` and pass build/data"
+    )
+    with pytest.raises(DataError, match="holds no RAVDESS recordings") as caught:
         find_ravdess(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}: ")
     assert load_noises(tmp_path, 16_000) == []
     assert scene_crops(tmp_path, 10, np.random.default_rng(0)).shape == (0, 48, 48)
+
+
+@pytest.mark.parametrize("subfolder", ["", "fer2013"])
+def test_fer2013_is_found_in_the_folder_and_its_subfolder(tmp_path: Path, subfolder: str) -> None:
+    folder = tmp_path / subfolder
+    folder.mkdir(exist_ok=True)
+    (folder / "fer2013.csv").touch()
+    assert find_fer2013(tmp_path) == (folder / "fer2013.csv", None)
+    (folder / "fer2013new.csv").touch()
+    assert find_fer2013(tmp_path) == (folder / "fer2013.csv", folder / "fer2013new.csv")
+
+
+def test_fer2013_in_the_build_folder_of_the_working_directory_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "build" / "data").mkdir(parents=True)
+    (tmp_path / "build" / "data" / "fer2013.csv").touch()
+    with pytest.raises(DataError, match="holds neither"):
+        find_fer2013(tmp_path)
 
 
 @pytest.mark.data

@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 from benchmarks.experiments import face_seeds
-from moodring.errors import MoodringError
+from moodring.errors import DataError, MoodringError
 from moodring.evaluation.data.readers import FER_SIDE
 from moodring.train.data import pool
 from moodring.train.data.augment_images import erase_patches
@@ -206,6 +206,20 @@ def test_other_seeds_of_another_recipe_are_refused(
         with pytest.raises(SystemExit):
             face_seeds.main([*where, "--run", run])
     assert not (out / "face_again1").exists()
+
+
+@pytest.mark.parametrize("kind", ["face", "fusion"])
+def test_training_without_fer2013_fails_even_if_the_working_directory_has_it(
+    tmp_path: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    unpacked, images, out = tmp_path / "build" / "data", tmp_path / "images", tmp_path / "out"
+    shutil.copytree(small_data, unpacked)
+    shutil.copytree(small_data, images, ignore=shutil.ignore_patterns("fer2013*.csv"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"holds neither fer2013\.csv nor fer2013/fer2013\.csv") as caught:
+        train(kind, small_recipe(tmp_path, kind), images, out)
+    assert str(caught.value).startswith(f"{images}: ")
+    assert not list(out.rglob("*.safetensors"))
 
 
 @pytest.mark.parametrize("is_grey", [True, False])

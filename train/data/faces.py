@@ -1,7 +1,7 @@
-"""Where training finds its recordings, and how they become arrays: pictures, and what is no face.
+"""FER2013 and FER+ as training arrays, and images without a face.
 
-A data folder is searched for the published layouts: `fer2013.csv` (and `fer2013new.csv` beside it) in DIR, DIR/fer2013 or
-build/data; video where it is.
+A data folder, or its subfolder `fer2013`, holds `fer2013.csv` and optionally `fer2013new.csv`. Its subfolder `video` optionally
+holds videos without a face.
 """
 
 from __future__ import annotations
@@ -36,14 +36,18 @@ SCENES = ("intel_bottle-detection.mp4", "intel_car-detection.mp4")  # no face in
 
 
 def find_fer2013(data_dir: Path) -> tuple[Path, Path | None]:
-    """Return fer2013.csv and, where it stands beside it, fer2013new.csv."""
-    folders = (data_dir, data_dir / "fer2013", Path("build/data"))
-    for folder in folders:
+    """Return the paths of fer2013.csv and of fer2013new.csv beside it, None if the latter is missing.
+
+    Only `data_dir` and its subfolder `fer2013` are searched. Raise DataError if neither holds fer2013.csv.
+    """
+    for folder in (data_dir, data_dir / "fer2013"):
         if (folder / "fer2013.csv").is_file():
             votes = folder / "fer2013new.csv"
             return folder / "fer2013.csv", votes if votes.is_file() else None
-    hint = "run `make data` first" if (data_dir / "unpack_fer2013.py").is_file() else "see --data"
-    raise DataError(f"fer2013.csv is in none of {', '.join(map(str, folders))}: {hint}")
+    raise DataError(
+        f"{data_dir}: holds neither fer2013.csv nor fer2013/fer2013.csv; pass a folder that does, or unpack FER2013 with "
+        f"`make data DATA={data_dir}` and pass build/data"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def prepare_faces(fer: Fer2013, plus: FerPlus | None) -> FaceData:
     ferplus = np.zeros((len(fer.labels), FACE_CLASSES), np.float32)
     if plus is not None:
         usable[plus.votes.argmax(axis=1) == NOT_A_FACE] = 0.0
-        ferplus = ferplus_targets(plus.votes, plus.named)
+        ferplus = ferplus_targets(plus.votes, plus.has_image)
         ferplus[~training] = 0.0
     official[usable == 0.0] = 0.0
     ferplus[usable == 0.0] = 0.0
