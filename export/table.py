@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moodring.errors import ExportError
+from moodring.evaluation.provenance import commit
 from moodring.export.held_out import HeldOut, Pairs
 from moodring.export.quantization.data import FACE_HEAD, Inputs
 from moodring.inference.base import Model
@@ -29,7 +30,6 @@ from moodring.inference.bundle import BackendName, Bundle
 from moodring.inference.measure import measure
 from moodring.inference.tuning import machine_key
 from moodring.inference.variants import BACKENDS, is_installed
-from moodring.train.run_folder import commit
 
 F32 = NDArray[np.float32]
 ENGINE_NAMES: dict[BackendName, str] = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}

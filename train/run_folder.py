@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from moodring.errors import DataError
+from moodring.evaluation.provenance import commit
 from moodring.features.spec import PreprocessSpec
 from moodring.train.loop import write_atomically
 
@@ -62,15 +62,6 @@ def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Seque
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def commit() -> str | None:
-    """Return the commit that the working tree stands on, or None outside a repository."""
-    try:
-        answer = subprocess.run(("git", "rev-parse", "HEAD"), capture_output=True, text=True, check=False)  # noqa: S607
-    except OSError:
-        return None
-    return answer.stdout.strip() or None
 
 
 def save_weights(folder: Path, kind: str, model: nn.Module, card: dict[str, Any]) -> None:

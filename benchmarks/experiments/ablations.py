@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from moodring.errors import MoodringError
 from moodring.evaluation.data.readers import read_sound
+from moodring.evaluation.provenance import commit
 from moodring.evaluation.speech import list_noise, mix_noise
 from moodring.features.spec import SpeechSpec
 from moodring.process import INTERRUPTED
@@ -28,7 +29,7 @@ from moodring.train.data.pool import open_pool
 from moodring.train.data.voices import Utterance, load_noises, load_utterances
 from moodring.train.models.speech import EMBEDDING, SpeechNet
 from moodring.train.recipe import SpeechRecipe, read_recipe
-from moodring.train.run_folder import commit, write_json
+from moodring.train.run_folder import write_json
 from moodring.train.speech import TrainingData, clip_probabilities, extract_windows, predict, split_recordings, train_network
 
 SNR_DB = (10, 0)

@@ -25,12 +25,13 @@ from moodring.errors import ConfigError, MoodringError
 from moodring.evaluation.corruption import CORRUPTIONS
 from moodring.evaluation.data.readers import read_fer2013, read_ferplus
 from moodring.evaluation.face import CORRUPTION_SEED, ferplus_majority
+from moodring.evaluation.provenance import commit
 from moodring.process import INTERRUPTED
 from moodring.train.data.faces import find_fer2013
 from moodring.train.face import OCCLUDED_AREA, is_trained, predict, train_face
 from moodring.train.models.face import FaceNet
 from moodring.train.recipe import FaceRecipe, read_ancestor_recipes, read_recipe
-from moodring.train.run_folder import commit, load_weights, mean_and_deviation, read_card, write_json
+from moodring.train.run_folder import load_weights, mean_and_deviation, read_card, write_json
 from moodring.types import U8
 
 SPLIT = "PublicTest"

@@ -32,6 +32,7 @@ from moodring import cli
 from moodring.errors import ExportError, MoodringError
 from moodring.evaluation.data.readers import list_ravdess, read_sound
 from moodring.evaluation.metrics import classification_metrics, reliability
+from moodring.evaluation.provenance import commit
 from moodring.export.networks import load_network
 from moodring.export.quantization.data import QuantizationData
 from moodring.export.quantization.quantize import agreement, quantize_closest
@@ -44,7 +45,7 @@ from moodring.process import INTERRUPTED
 from moodring.train.data.splits import FOLDS, fold_actors
 from moodring.train.data.voices import clip_windows, find_ravdess
 from moodring.train.recipe import read_parent_recipe, read_recipe
-from moodring.train.run_folder import commit, mean_and_deviation, read_card, write_json
+from moodring.train.run_folder import mean_and_deviation, read_card, write_json
 
 CALIBRATION_CLIPS = 64
 NOISE_DB = "20,10,5,0,-5"

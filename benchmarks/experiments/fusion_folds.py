@@ -38,6 +38,7 @@ from moodring.evaluation.fusion import (
     threshold_metrics,
 )
 from moodring.evaluation.pairs import PAIRING, PAIRING_CAVEAT, Sample, fuse_conflicting, fuse_with_ablations, subsample_pairs
+from moodring.evaluation.provenance import commit
 from moodring.export.networks import Network, load_network
 from moodring.export.to_onnx import to_onnx
 from moodring.features.spec import PreprocessSpec
@@ -51,7 +52,7 @@ from moodring.train.data.splits import FOLDS
 from moodring.train.data.voices import find_ravdess
 from moodring.train.models.fusion import EMBEDDING, OUTPUTS, FusionNet
 from moodring.train.recipe import FusionRecipe, read_recipe
-from moodring.train.run_folder import commit, write_json
+from moodring.train.run_folder import write_json
 from moodring.types import BranchOutput
 
 F32 = NDArray[np.float32]

@@ -19,10 +19,11 @@ import torch
 from benchmarks.experiments.cross_validation import calibrate_folds, fold_folder, train_folds
 from moodring.errors import MoodringError
 from moodring.evaluation.metrics import classification_metrics
+from moodring.evaluation.provenance import commit
 from moodring.process import INTERRUPTED
 from moodring.train.data.splits import FOLDS
 from moodring.train.recipe import SpeechRecipe, read_parent_recipe, read_recipe
-from moodring.train.run_folder import commit, mean_and_deviation, read_card, write_json
+from moodring.train.run_folder import mean_and_deviation, read_card, write_json
 from moodring.train.speech import clip_probabilities
 
 SEED_STEP = 10  # between one run's seeds and the next one's
