@@ -23,11 +23,11 @@ from moodring.evaluation.metrics import classification_metrics
 from moodring.evaluation.pairs import PAIRING, merge_calm
 from moodring.fusion import MIN_WEIGHT
 from moodring.labels import CALM, CLASSES, FACE_CLASSES, NEUTRAL
+from moodring.train.calibration import softmax
 from moodring.train.data.branch_outputs import SpeechOutputs, fold_of
 from moodring.train.data.splits import FOLDS
 from moodring.train.decision import fit_face_weight, vote
 from moodring.train.models.fusion import FusionHead, class_frequencies
-from moodring.train.run_folder import softmax
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -141,8 +141,8 @@ def compare(units: F64, clips: Sequence[RavdessClip], voices: SpeechOutputs, see
     folds = np.array([fold_of(actor) for actor in actors])
     faces, rng = predict_from_action_units(units, labels, folds), np.random.default_rng(seed)
     speech_mean = np.zeros((len(labels), CLASSES))
-    np.add.at(speech_mean, voices.clip, voices.posteriors)
-    speech_mean /= np.bincount(voices.clip)[:, None]
+    np.add.at(speech_mean, voices.clip_index, voices.posteriors)
+    speech_mean /= np.bincount(voices.clip_index)[:, None]
     partners = [draw_other_actors(labels, actors, folds, rng) for _ in range(SEEDS)]
     predictions: dict[str, dict[str, list[F64]]] = {rule: {"true": [], "by_class": []} for rule in RULES}
     truth: dict[str, list[I64]] = {"true": [], "by_class": []}

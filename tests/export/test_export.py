@@ -317,7 +317,7 @@ def test_absent_or_changed_checkpoints_are_one_clear_error(tmp_path: Path, check
     for path in checkpoints.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "face.safetensors").write_bytes((tmp_path / "speech.safetensors").read_bytes())
-    with pytest.raises(DataError, match="sha256 differs"):
+    with pytest.raises(DataError, match=r"SHA-256 differs from face\.json"):
         load_networks(tmp_path, SPEC)
 
 
