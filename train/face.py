@@ -1,4 +1,4 @@
-"""Train the face branch on FER2013 with FER+'s votes beside its labels."""
+"""Training of the face branch on FER2013 labels and FER+ votes."""
 
 from __future__ import annotations
 
@@ -9,52 +9,41 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from moodring.evaluation.corruption import occlude_square
 from moodring.evaluation.metrics import classification_metrics
 from moodring.features.face.crop import normalize_crops
 from moodring.labels import FACE_CLASSES, LABELS
+from moodring.train.calibration import fit_temperature, softmax
 from moodring.train.data.augment_images import apply_mixup, blur_faces, erase_patches, warp_faces
-from moodring.train.data.faces import FaceData, load_faces, nonfaces
+from moodring.train.data.faces import FaceData, load_faces, load_nonfaces
 from moodring.train.loop import TrainingTask, fit
-from moodring.train.models.face import OUTPUTS, FaceNet
+from moodring.train.losses import soft_cross_entropy
+from moodring.train.models.face import FaceNet, predict
 from moodring.train.recipe import FaceRecipe
-from moodring.train.run_folder import (
-    fit_temperature,
-    load_weights,
-    plot_confusion,
-    plot_curves,
-    read_card,
-    save_weights,
-    softmax,
-    write_json,
-)
+from moodring.train.run_folder import load_weights, read_card, save_weights, write_run_folder
+from moodring.types import U8
 
-U8 = NDArray[np.uint8]
-F32 = NDArray[np.float32]
-OCCLUDED_AREA = 0.3  # of a picture's area, of those that choose the epoch
+OCCLUDED_AREA = 0.3  # share of the image area that the validation occludes
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # crops [B,1,48,48], official [B,7], ferplus [B,7], usable [B]
 
 DATA = [
     {"name": "FER2013", "licence": "Kaggle challenge 2013, research use", "part": "Training without copies of test pictures"},
     {"name": "FER+", "licence": "MIT", "part": "votes for the same pictures"},
 ]
+PROTOCOL = "official parts; PublicTest never used; a tenth of Training, by duplicate group, chose and calibrated"
 
 
-def network_input(crops: F32) -> Tensor:
-    return torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
-
-
-def batches(data: FaceData, pool: U8, recipe: FaceRecipe, epoch: int) -> Iterator[Batch]:
-    """Yield an epoch of augmented faces, each batch with a few pictures that are none."""
+def batches(data: FaceData, nonfaces: U8, recipe: FaceRecipe, epoch: int) -> Iterator[Batch]:
+    """Yield the batches of an epoch: augmented faces and `recipe.nonfaces` augmented non-faces each."""
     rng = np.random.default_rng([recipe.seed, epoch])
     order = rng.permutation(data.split.train)
     for start in range(0, len(order) - recipe.batch + 1, recipe.batch):
         rows = order[start : start + recipe.batch]
-        others = pool[rng.integers(0, len(pool), recipe.nonfaces)]
+        others = nonfaces[rng.integers(0, len(nonfaces), recipe.nonfaces)]
         grey = blur_faces(warp_faces(np.concatenate([data.faces[rows], others]), rng, recipe), rng)
         if recipe.erase_grey:
             normal = normalize_crops(erase_patches(grey, rng, recipe))
@@ -64,7 +53,7 @@ def batches(data: FaceData, pool: U8, recipe: FaceRecipe, epoch: int) -> Iterato
         official, ferplus, usable = (torch.from_numpy(part[rows]) for part in (data.official, data.ferplus, data.usable))
         faces, official, ferplus, usable = apply_mixup((crops[: recipe.batch], official, ferplus, usable), rng, recipe.mixup)
         faces = torch.cat([faces, crops[recipe.batch :]])
-        if epoch < recipe.small_epochs:  # progressive resizing (Howard 2018): coarse first, at a fraction of the cost
+        if epoch < recipe.small_epochs:  # progressive resizing (Howard 2018): small crops in the first epochs cost less
             faces = functional.interpolate(
                 faces, (recipe.small_side,) * 2, mode="bilinear", antialias=True, align_corners=False
             )
@@ -77,171 +66,158 @@ def batches(data: FaceData, pool: U8, recipe: FaceRecipe, epoch: int) -> Iterato
         )
 
 
-def soft_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy with distributions [B, C]; a row counts by its sum, so that a row of zeros does not count."""
-    weight = targets.sum(dim=1, keepdim=True)
-    smooth = targets * (1 - smoothing) + weight * smoothing / targets.shape[1]
-    return -(smooth * torch.log_softmax(logits, dim=1)).sum() / weight.sum().clamp(min=1.0)
-
-
 def loss(model: nn.Module, batch: Batch, recipe: FaceRecipe) -> tuple[Tensor, dict[str, float]]:
+    """Return the weighted sum of the losses of the three heads, and its parts."""
     crops, official, ferplus, usable = batch
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
         outputs = model(crops)
     _, official_logits, ferplus_logits, usable_logit = (output.float() for output in outputs)
-    by_label = soft_cross_entropy(official_logits, official, recipe.label_smoothing)
-    by_votes = soft_cross_entropy(ferplus_logits, ferplus)
+    official_loss = soft_cross_entropy(official_logits, official, recipe.label_smoothing)
+    ferplus_loss = soft_cross_entropy(ferplus_logits, ferplus)
     usable_loss = functional.binary_cross_entropy_with_logits(usable_logit[:, 0], usable)
-    total = by_label + recipe.ferplus_weight * by_votes + recipe.usable_weight * usable_loss
-    parts = {"loss_official": by_label.item(), "loss_ferplus": by_votes.item(), "loss_usable": usable_loss.item()}
+    total = official_loss + recipe.ferplus_weight * ferplus_loss + recipe.usable_weight * usable_loss
+    parts = {"loss_official": official_loss.item(), "loss_ferplus": ferplus_loss.item(), "loss_usable": usable_loss.item()}
     return total, parts
 
 
-@torch.no_grad()
-def predict(model: nn.Module, faces: U8, batch: int = 256) -> dict[str, F32]:
-    """Run the network over uint8 [N, 48, 48]; return its outputs by name."""
-    pieces: list[list[F32]] = [[], [], [], []]
-    for start in range(0, len(faces), batch):
-        outputs = model(network_input(normalize_crops(faces[start : start + batch])))
-        for piece, output in zip(pieces, outputs, strict=True):
-            piece.append(output.numpy())
-    return {name: np.concatenate(piece) for name, piece in zip(OUTPUTS, pieces, strict=True)}
+def validate(model: nn.Module, data: FaceData, nonfaces: U8) -> dict[str, float]:
+    """Measure the network on the validation images and non-faces.
 
-
-def validate(model: nn.Module, data: FaceData, pool: U8) -> dict[str, float]:
-    """Figures on the validation pictures. The score is the mean of both heads' accuracies, seen whole and partly covered."""
+    The score is the mean accuracy of both heads on whole and on occluded images.
+    """
     rows = data.split.validation
     faces = data.faces[rows]
-    outs = predict(model, faces)
-    occluded_outputs = predict(model, occlude_square(faces, OCCLUDED_AREA, np.random.default_rng(0)))
+    whole = predict(model, faces)
+    occluded = predict(model, occlude_square(faces, OCCLUDED_AREA, np.random.default_rng(0)))
     labelled = data.official[rows].sum(axis=1) > 0
     voted = data.ferplus[rows].sum(axis=1) > 0
     target = torch.from_numpy(data.official[rows][labelled])
-    official, occluded = (
-        float((o["official"].argmax(1) == data.labels[rows])[labelled].mean()) for o in (outs, occluded_outputs)
+    official, official_occluded = (
+        float((outputs["official"].argmax(1) == data.labels[rows])[labelled].mean()) for outputs in (whole, occluded)
     )
     ferplus, ferplus_occluded = (
-        float((o["ferplus"].argmax(1) == data.ferplus[rows].argmax(1))[voted].mean()) if voted.any() else 0.0
-        for o in (outs, occluded_outputs)
+        float((outputs["ferplus"].argmax(1) == data.ferplus[rows].argmax(1))[voted].mean()) if voted.any() else 0.0
+        for outputs in (whole, occluded)
     )
-    nonface_values = predict(model, pool)["usable"]
+    nonface_usable = predict(model, nonfaces)["usable"]
     return {
-        "validation_loss": soft_cross_entropy(torch.from_numpy(outs["official"][labelled]), target).item(),
+        "validation_loss": soft_cross_entropy(torch.from_numpy(whole["official"][labelled]), target).item(),
         "official": official,
         "ferplus": ferplus,
-        "covered": occluded,
+        "covered": official_occluded,
         "ferplus_covered": ferplus_occluded,
-        "faces_usable": float((outs["usable"][labelled] > 0).mean()),
-        "nonfaces_refused": float((nonface_values <= 0).mean()),
-        "score": (official + occluded + ferplus + ferplus_occluded) / (4 if voted.any() else 2),
+        "faces_usable": float((whole["usable"][labelled] > 0).mean()),
+        "nonfaces_refused": float((nonface_usable <= 0).mean()),
+        "score": (official + official_occluded + ferplus + ferplus_occluded) / (4 if voted.any() else 2),
     }
 
 
 def summarize(model: nn.Module, data: FaceData) -> dict[str, Any]:
-    """Calibrate on the validation pictures and measure there: temperatures and figures for both heads."""
+    """Fit the temperature of both heads on the validation images, and return temperatures and metrics by head."""
     rows = data.split.validation
-    outs = predict(model, data.faces[rows])
+    outputs = predict(model, data.faces[rows])
     heads: dict[str, Any] = {"temperature": {}, "validation": {}}
     for head, targets in (("official", data.official[rows]), ("ferplus", data.ferplus[rows])):
         known = targets.sum(axis=1) > 0
         if not known.any():
             heads["temperature"][head] = 1.0
             continue
-        # By what an answer is held against, the label most voters chose: the votes themselves would leave it too modest.
+        # The evaluation compares with the majority label. A temperature fitted to the vote shares would be too high for it.
         majority_onehot = np.eye(FACE_CLASSES, dtype=np.float32)[targets[known].argmax(axis=1)]
-        heads["temperature"][head] = fit_temperature(outs[head][known], majority_onehot)
-        probabilities = softmax(outs[head][known], heads["temperature"][head])
+        heads["temperature"][head] = fit_temperature(outputs[head][known], majority_onehot)
+        probabilities = softmax(outputs[head][known], heads["temperature"][head])
         heads["validation"][head] = classification_metrics(probabilities, targets[known].argmax(axis=1), LABELS[:FACE_CLASSES])
     return heads
 
 
 def distil(data: FaceData, teacher: nn.Module, weight: float) -> FaceData:
-    """Blend a network's answers into the training targets, by half as it sees each picture and half its mirror image.
+    """Return `data` with the teacher's probabilities blended into the training targets, with a share of `weight`.
 
-    Furlanello et al. 2018, "Born-again neural networks". FER2013's labels are noisy, and answers tell of the other classes too.
+    The probabilities are the mean for the image and its mirror image. FER2013's labels are noisy, and the probabilities carry
+    information on the other classes. Furlanello et al. 2018, "Born-again neural networks".
     """
     rows = data.split.train
-    seen, mirrored = (predict(teacher, faces) for faces in (data.faces[rows], data.faces[rows][:, :, ::-1]))
+    plain, mirrored = (predict(teacher, faces) for faces in (data.faces[rows], data.faces[rows][:, :, ::-1]))
     blended = {}
     for head in ("official", "ferplus"):
         targets = getattr(data, head).copy()
-        soft_labels = (softmax(seen[head]) + softmax(mirrored[head])) / 2
-        counted = targets[rows].sum(axis=1, keepdims=True)  # a row without a target stays without
-        targets[rows] = (1 - weight) * targets[rows] + weight * counted * soft_labels
+        soft_labels = (softmax(plain[head]) + softmax(mirrored[head])) / 2
+        has_target = targets[rows].sum(axis=1, keepdims=True)  # 1, or 0 for a row without a target, which stays zero
+        targets[rows] = (1 - weight) * targets[rows] + weight * has_target * soft_labels
         blended[head] = targets
     return replace(data, **blended)
 
 
 @torch.no_grad()
 def blend_heads(model: FaceNet, temperature: dict[str, float], share: float) -> None:
-    """Put `share` of what the official head says, calibrated, into the ferplus head: two linear maps of one embedding make one.
+    """Blend `share` of the calibrated official head into the ferplus head, in place. Both are linear maps of one embedding.
 
-    FER+'s voters called every third picture neutral, and their head alone takes a frown for that; FER2013's own labels say more
-    of faint expressions, and their head alone takes too many calm faces for one.
+    FER+ voters called one image in three neutral, so that the ferplus head alone misses frowns. The official head covers faint
+    expressions better, but alone it takes too many calm faces for an expression.
     """
-    for published, official in zip(model.ferplus.parameters(), model.official.parameters(), strict=True):
-        published.copy_((1 - share) * published / temperature["ferplus"] + share * official / temperature["official"])
+    for ferplus, official in zip(model.ferplus.parameters(), model.official.parameters(), strict=True):
+        ferplus.copy_((1 - share) * ferplus / temperature["ferplus"] + share * official / temperature["official"])
 
 
 def is_trained(out_dir: Path, recipes: Sequence[FaceRecipe]) -> bool:
-    """Whether OUT holds weights that these recipes, the latest first, were trained to the end for: they may be shipped ones."""
+    """Return whether `out_dir` holds the weights of a complete training by these recipes, the latest first."""
     if not (out_dir / "face.json").is_file():
         return False
     card = read_card(out_dir, "face")
-    made = [{**each, "threads": 0} for each in (card["recipe"], *card["before"])]
-    return bool(card.get("finished")) and made == [asdict(replace(each, threads=0)) for each in recipes]
+    trained = [{**each, "threads": 0} for each in (card["recipe"], *card["before"])]
+    return bool(card.get("finished")) and trained == [asdict(replace(each, threads=0)) for each in recipes]
 
 
 def train_face(recipe: FaceRecipe, data_dir: Path, out_dir: Path, *ancestors: FaceRecipe) -> bool:
-    """Train, write OUT/face.safetensors, its card and the run folder OUT/face; return whether every epoch was done.
+    """Train; write face.safetensors, its card and the run folder `face` into `out_dir`.
 
-    `before` are the recipes to train before, the latest first. That one goes into OUT/first (the one before it into
-    OUT/first/first), and is not trained again where it lies there; its weights are the start, its answers the teacher.
+    Return whether all epochs are complete. `ancestors` are the recipes to train before this one, the latest first. The parent
+    network goes into OUT/first, its own parent into OUT/first/first, and so on; a complete one there is reused. The training
+    starts from the weights of the parent and uses its outputs as soft targets.
     """
     run_dir, first_dir = out_dir / "face", out_dir / "first"
     if ancestors and not is_trained(first_dir, ancestors) and not train_face(ancestors[0], data_dir, first_dir, *ancestors[1:]):
         return False
     data = load_faces(data_dir, out_dir / "cache")
-    pool, pool_validation = nonfaces(data, data_dir, recipe.seed)
+    nonfaces, validation_nonfaces = load_nonfaces(data, data_dir, recipe.seed)
     split = data.split
     print(
-        f"face: {len(split.train)} pictures train, {len(split.validation)} validate, {len(split.dropped)} dropped as copies "
-        f"of test pictures, {len(pool)} that are no face",
+        f"face: {len(split.train)} training images, {len(split.validation)} validation images, {len(split.dropped)} dropped as "
+        f"copies of test images, {len(nonfaces)} non-faces",
         flush=True,
     )
     torch.manual_seed(recipe.seed)
-    model = FaceNet(width=recipe.width, dropout=recipe.dropout).to(memory_format=torch.channels_last)
+    model = convert_conv2d_weight_memory_format(FaceNet(recipe.width, dropout=recipe.dropout), torch.channels_last)
     parent_weights = ""
     if ancestors:
         parent_weights = read_card(first_dir, "face")["sha256"]
-        start = load_weights(first_dir, "face", FaceNet(width=ancestors[0].width)).to(memory_format=torch.channels_last)
-        model.load_state_dict(start.state_dict())
-        data = distil(data, start, recipe.teacher_weight)
+        parent = load_weights(first_dir, "face", FaceNet(ancestors[0].width))
+        parent = convert_conv2d_weight_memory_format(parent, torch.channels_last)
+        model.load_state_dict(parent.state_dict())
+        data = distil(data, parent, recipe.teacher_weight)
     task = TrainingTask(
         model=model,
         steps=len(split.train) // recipe.batch,
-        batches=lambda epoch: batches(data, pool, recipe, epoch),
+        batches=lambda epoch: batches(data, nonfaces, recipe, epoch),
         loss=lambda net, batch: loss(net, batch, recipe),
-        validate=lambda net: validate(net, data, pool_validation),
+        validate=lambda net: validate(net, data, validation_nonfaces),
         parent_weights=parent_weights,
     )
     history, finished = fit(task, recipe, run_dir)
-    share = recipe.official_share if data.ferplus[split.train].any() else 1.0  # without votes that head learned nothing
+    share = recipe.official_share if data.ferplus[split.train].any() else 1.0  # without votes the ferplus head is untrained
     if share:
         blend_heads(model, summarize(model, data)["temperature"], share)
     summary = summarize(model, data)
-    write_json(run_dir / "metrics.json", {"history": history, **summary})
-    plot_curves(run_dir / "curves.png", history)
-    plot_confusion(
-        run_dir / "confusion.png", summary["validation"]["official"]["confusion"], LABELS[:FACE_CLASSES], "face, validation"
-    )
-    card = {
+    write_run_folder(run_dir, history, summary, head="official", labels=LABELS[:FACE_CLASSES], title="face, validation")
+    provenance = {"recipe": asdict(recipe), "before": [asdict(each) for each in ancestors], "finished": finished}
+    save_weights(out_dir, "face", model, {**provenance, **_card(model, recipe), **summary})
+    return finished
+
+
+def _card(model: FaceNet, recipe: FaceRecipe) -> dict[str, Any]:
+    return {
         "network": {"width": recipe.width},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "data": DATA,
-        "protocol": "official parts; PublicTest never used; a tenth of Training, by duplicate group, chose and calibrated",
-        **summary,
+        "protocol": PROTOCOL,
     }
-    provenance = {"recipe": asdict(recipe), "before": [asdict(each) for each in ancestors], "finished": finished}
-    save_weights(out_dir, "face", model, {**provenance, **card})
-    return finished

@@ -1,6 +1,7 @@
-"""One training loop for every branch: AdamW, cosine rate, averaged weights, a checkpoint an epoch, a clean end on Ctrl-C.
+"""The training loop of all branches: AdamW, cosine learning rate, averaged weights, a checkpoint each epoch, resume.
 
-Every epoch's chance comes from (seed, epoch) alone, so a run that was killed and resumed gives what an unbroken run gives.
+The random numbers of an epoch depend on (seed, epoch) only. A training that was killed and resumed therefore gives the same
+weights as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -28,50 +28,47 @@ CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 CLIP_NORM = 5.0
 
+Net = TypeVar("Net", bound=nn.Module)
+
 
 @dataclass(frozen=True)
-class TrainingTask:
-    """What differs between the branches.
+class TrainingTask(Generic[Net]):
+    """The parts of a training that differ between the branches.
 
-    `batches(epoch)` yields `steps` batches; `loss(model, batch)` gives the loss and its parts as floats; `validate(model)`
-    gives figures with `score`, by which the best averaged weights are kept, or the last ones where `last` says so. `basis`
-    names what the weights rest on besides the recipe and the preprocessing: the branches that a fusion joins.
+    `batches(epoch)` yields `steps` batches. `loss(model, batch)` returns the loss and its parts as floats. `validate(model)`
+    returns figures with `score`: the averaged weights with the highest score are kept, or the last ones if `keep_last` is set.
+    `parent_weights` identifies the networks that the training builds on; a checkpoint with other ones is not resumed.
     """
 
-    model: nn.Module
+    model: Net
     steps: int
     batches: Callable[[int], Iterable[Any]]
-    loss: Callable[[nn.Module, Any], tuple[Tensor, dict[str, float]]]
-    validate: Callable[[nn.Module], dict[str, float]]
+    loss: Callable[[Net, Any], tuple[Tensor, dict[str, float]]]
+    validate: Callable[[Net], dict[str, float]]
     parent_weights: str = ""
     keep_last: bool = False
 
 
 @dataclass
-class TrainingState:
-    """Where a run stands, between epochs."""
+class TrainingState(Generic[Net]):
+    """The state of a training between two epochs."""
 
-    epoch: int  # epochs done
+    epoch: int  # number of completed epochs
     optimizer: torch.optim.Optimizer
-    ema_model: nn.Module
+    ema_model: Net
     history: list[dict[str, float]]
     best_score: float
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, then rename it there: a killed run never leaves half a file."""
+    """Call `write` with a temporary path beside `path`, then rename the file: a killed process leaves no partial file."""
     part = path.with_name(path.name + ".part")
     write(part)
     part.replace(path)
 
 
-def seed_everything(seed: int, epoch: int) -> np.random.Generator:
-    torch.manual_seed(seed * 100_003 + epoch)
-    return np.random.default_rng([seed, epoch])
-
-
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Linear warm-up, then half a cosine down to nothing."""
+    """Return the rate at `step`: a linear warm-up, then half a cosine to zero."""
     warmup = recipe.warmup_epochs * steps_per_epoch
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup
@@ -81,7 +78,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 
 @torch.no_grad()
 def update_ema(ema_model: nn.Module, model: nn.Module, step: int, decay: float) -> None:
-    """Move the averaged weights (and batch statistics) towards the model's; faster in the first steps."""
+    """Update the exponential moving average of weights and batch statistics; the decay is lower in the first steps."""
     weight = 1.0 - min(decay, (1.0 + step) / (10.0 + step))
     for mean, value in zip(ema_model.state_dict().values(), model.state_dict().values(), strict=True):
         if mean.is_floating_point():
@@ -91,7 +88,7 @@ def update_ema(ema_model: nn.Module, model: nn.Module, step: int, decay: float) 
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW; biases and normalisation are not decayed."""
+    """Return AdamW without weight decay on biases and normalisation."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     undecayed = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
@@ -99,11 +96,14 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def resume_fingerprint(recipe: Recipe, parent_weights: str) -> str:
-    """Return what a run may go on from: the same recipe, but for its threads, on the same preprocessing and basis."""
+    """Return the text that a checkpoint must match to be resumed.
+
+    It covers the recipe without its threads, the hash of the preprocessing and the parent weights.
+    """
     return repr((replace(recipe, threads=0), PreprocessSpec().hash_for(recipe.kind), parent_weights))
 
 
-def save_checkpoint(folder: Path, task: TrainingTask, state: TrainingState, recipe: Recipe) -> None:
+def save_checkpoint(folder: Path, task: TrainingTask[Net], state: TrainingState[Net], recipe: Recipe) -> None:
     document = {
         "recipe": resume_fingerprint(recipe, task.parent_weights),
         "epoch": state.epoch,
@@ -116,18 +116,22 @@ def save_checkpoint(folder: Path, task: TrainingTask, state: TrainingState, reci
     write_atomically(folder / CHECKPOINT, lambda part: torch.save(document, part))
 
 
-def load_checkpoint(folder: Path, task: TrainingTask, state: TrainingState, recipe: Recipe) -> bool:
-    """Go on from the last whole epoch, if there is one; a checkpoint of another recipe, spec or basis is refused."""
+def load_checkpoint(folder: Path, task: TrainingTask[Net], state: TrainingState[Net], recipe: Recipe) -> bool:
+    """Restore `task` and `state` from the checkpoint in `folder`; return False if there is none.
+
+    Raise DataError if it is damaged, MoodringError if its recipe, preprocessing or parent weights differ.
+    """
     path = folder / CHECKPOINT
     if not path.is_file():
         return False
     try:
         document = torch.load(path, weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); delete it to start over") from error
+        raise DataError(f"{path}: cannot be read ({error}); delete it to train from the start") from error
     if document["recipe"] != resume_fingerprint(recipe, task.parent_weights):
         raise MoodringError(
-            f"{path}: was made by another recipe, preprocessing or branch; give another --out, or delete it to start over"
+            f"{path}: belongs to another recipe, preprocessing or parent network; pass another --out, or delete the file to "
+            "train from the start"
         )
     task.model.load_state_dict(document["model"])
     state.optimizer.load_state_dict(document["optimizer"])
@@ -139,7 +143,7 @@ def load_checkpoint(folder: Path, task: TrainingTask, state: TrainingState, reci
 
 @contextmanager
 def progress(title: str, steps: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, nothing elsewhere (a line an epoch says enough in a log)."""
+    """Show a progress bar on a terminal, and nothing elsewhere; yield a function that advances it by one step."""
     if not sys.stderr.isatty():
         yield lambda: None
         return
@@ -148,9 +152,12 @@ def progress(title: str, steps: int) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-def train_epoch(task: TrainingTask, state: TrainingState, recipe: Recipe) -> dict[str, float]:
-    """Run one epoch; return the mean of each part of the loss."""
-    seed_everything(recipe.seed, state.epoch)
+def train_epoch(task: TrainingTask[Net], state: TrainingState[Net], recipe: Recipe) -> dict[str, float]:
+    """Train one epoch and return the mean of the loss and of each of its parts.
+
+    Raise MoodringError if the loss is not finite.
+    """
+    torch.manual_seed(recipe.seed * 100_003 + state.epoch)
     task.model.train()
     sums: dict[str, float] = {}
     step = state.epoch * task.steps
@@ -160,9 +167,11 @@ def train_epoch(task: TrainingTask, state: TrainingState, recipe: Recipe) -> dic
                 group["lr"] = learning_rate(recipe, step, task.steps)
             loss, parts = task.loss(task.model, batch)
             if not torch.isfinite(loss):
-                raise MoodringError(f"the loss is {loss.item()} at step {step}: lower learning_rate in the recipe")
+                raise MoodringError(
+                    f"the loss is {loss.item()} at step {step}: training stops; lower learning_rate in the recipe"
+                )
             state.optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(task.model.parameters(), CLIP_NORM)
             state.optimizer.step()
             update_ema(state.ema_model, task.model, step, recipe.averaging)
@@ -173,16 +182,17 @@ def train_epoch(task: TrainingTask, state: TrainingState, recipe: Recipe) -> dic
     return {name: value / task.steps for name, value in sums.items()}
 
 
-def fit(task: TrainingTask, recipe: Recipe, folder: Path) -> tuple[list[dict[str, float]], bool]:
-    """Train to the end of the recipe, or to Ctrl-C. Leaves the best averaged weights in `task.model`.
+def fit(task: TrainingTask[Net], recipe: Recipe, folder: Path) -> tuple[list[dict[str, float]], bool]:
+    """Train to the last epoch of the recipe or to Ctrl-C, then load the kept averaged weights into `task.model`.
 
-    Returns the history, an entry an epoch, and whether every epoch was done.
+    Return the history, one entry an epoch, and whether all epochs are complete. `folder` holds the checkpoint; an earlier
+    one there is resumed. Raise MoodringError if the loss is not finite, the checkpoint differs, or no epoch is complete.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ema_model = deepcopy(task.model).eval().requires_grad_(False)
     state = TrainingState(0, make_optimizer(task.model, recipe), ema_model, [], -math.inf)
     if load_checkpoint(folder, task, state, recipe):
-        print(f"resuming after epoch {state.epoch}", flush=True)
+        print(f"{folder / CHECKPOINT}: resuming after epoch {state.epoch}", flush=True)
     finished = True
     try:
         while state.epoch < recipe.epochs:
@@ -199,9 +209,9 @@ def fit(task: TrainingTask, recipe: Recipe, folder: Path) -> tuple[list[dict[str
             print(f"epoch {state.epoch}/{recipe.epochs} {time.monotonic() - started_s:.0f} s {figures}", flush=True)
     except KeyboardInterrupt:
         finished = False
-        print("interrupted: the best weights so far are kept; the same command goes on", flush=True)
+        print("training interrupted: the best weights so far are kept; run the same command to resume", flush=True)
     if not (folder / BEST).is_file():
-        raise MoodringError("interrupted before the first epoch ended: nothing to keep")
+        raise MoodringError("training interrupted before the end of the first epoch: there are no weights to keep")
     task.model.load_state_dict(torch.load(folder / BEST, weights_only=True))
     task.model.eval()
     return state.history, finished

@@ -1,4 +1,4 @@
-"""Recipes: configs/train/*.yaml as frozen dataclasses. An unknown or missing key or a wrong type is one clear error."""
+"""Training recipes (configs/train/*.yaml) as frozen dataclasses. Unknown or missing keys and wrong types raise ConfigError."""
 
 from __future__ import annotations
 
@@ -15,75 +15,81 @@ from moodring.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What every kind of training needs. Rates are AdamW's; `averaging` is the weight of the past in the averaged weights."""
+    """Keys that every recipe has."""
 
     kind: str
     seed: int
     threads: int
     epochs: int
     batch: int
-    learning_rate: float
+    learning_rate: float  # of AdamW, after the warm-up
     weight_decay: float
     warmup_epochs: float
-    averaging: float
+    averaging: float  # decay of the exponential moving average of the weights
 
 
 @dataclass(frozen=True, slots=True)
 class FaceRecipe(Recipe):
-    after: str  # the recipe, in this one's folder, that is trained first and gone on from; "" for a fresh start
-    teacher_weight: float  # of that training's own answers in the targets
-    width: int
-    bfloat16: bool  # as for speech
-    small_side: int  # pixels of a crop's side in the first `small_epochs`, which cost the square of what it saves
+    """Keys of a face recipe."""
+
+    after: str  # recipe in the same folder that is trained first; training continues from its weights; "" for none
+    teacher_weight: float  # share of the parent network's outputs in the targets
+    width: int  # channels after the first convolution
+    bfloat16: bool  # autocast the convolutions to bfloat16: faster only on processors that support it
+    small_side: int  # crop side in pixels during the first `small_epochs`; the cost falls with its square
     small_epochs: int
     dropout: float
     label_smoothing: float
-    mixup: float  # Beta(a, a) of the mixing weight; 0 switches it off
-    rotation_degrees: float
-    zoom: float
-    shift: float  # of the picture's side
-    light: float
+    mixup: float  # a of the mixing weight's distribution Beta(a, a); 0 disables mixup
+    rotation_degrees: float  # maximum, either way
+    zoom: float  # maximum change of the scale
+    shift: float  # maximum, as a share of the image side
+    light: float  # maximum of the logarithm of gamma
     erase: float  # probability that a patch is erased
-    erase_side: float  # of the picture's side: the most a patch has
-    erase_grey: bool  # before the picture is normalised, as what covers a real face changes it all; else after
-    nonfaces: int  # beside each batch of faces
+    erase_side: float  # maximum side of the patch, as a share of the image side
+    erase_grey: bool  # true: before normalisation, because an occluder changes the normalisation; false: after it
+    nonfaces: int  # non-face images added to each batch
     ferplus_weight: float
     usable_weight: float
-    official_share: float  # of the official head's answer in the ferplus head's, once trained; all of it without FER+
+    official_share: float  # share of the official head blended into the ferplus head after training; 1 without FER+
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechRecipe(Recipe):
-    after: str  # the recipe, in this one's folder, of a network trained before this one and joined with it; "" for none
-    early: int  # channels before `width`
-    width: int
+    """Keys of a speech recipe."""
+
+    after: str  # recipe in the same folder for a second network; the two form an ensemble; "" for none
+    early: int  # channels at 20 ms a frame
+    width: int  # channels at 40 ms a frame
     dropout: float
     label_smoothing: float
     mixup: float
-    bfloat16: bool  # convolve in it: half again as fast on processors that have it, far slower on others
-    fold: int | None  # whose test actors are held out; null holds out nobody but the validation actors
-    views: int  # windows drawn from each clip and epoch
-    versions: int  # of each recording in the pool
-    shortest_s: float
-    speed: float  # pitch and tempo together: the most its logarithm moves, as for tempo and mel_scale
-    tempo: float  # tempo alone
-    mel_scale: float  # of the mel axis: the length of the vocal tract
-    mel_shift: float  # in mel filters, plus or minus
-    masks: int  # bands, and stretches of time, at most
+    bfloat16: bool  # autocast to bfloat16: 1.5x faster on processors that support it, much slower on others
+    fold: int | None  # fold whose test actors are held out; null: only the validation actors are held out
+    views: int  # windows from each recording in an epoch
+    versions: int  # augmented versions of each recording in the pool, with the original
+    shortest_s: float  # minimum length of a window
+    speed: float  # pitch and tempo together: maximum of the logarithm, as for tempo and mel_scale
+    tempo: float  # tempo only
+    mel_scale: float  # scale of the mel axis, which models the length of the vocal tract
+    mel_shift: float  # mel filters, either way
+    masks: int  # maximum number of frequency masks and of time masks
     gain_db: float
-    room: float  # probability that the voice stands in a room
-    band_limit: float  # probability that low and high frequencies are lost
-    noise: float  # probability that noise is mixed in
+    room: float  # probability of reverberation
+    band_limit: float  # probability of a band limit
+    noise: float  # probability of added noise
     snr_db: tuple[float, float]
-    nonspeech: int  # beside each batch of speech
+    nonspeech: int  # non-speech windows added to each batch
     usable_weight: float
 
 
 @dataclass(frozen=True, slots=True)
 class FusionRecipe(Recipe):
-    fold: int | None  # whose test actors are held out
-    pairs: int  # an epoch
-    modality_dropout: float  # probability that one of the two is trusted less, and wrong as often as it should be
+    """Keys of a fusion recipe."""
+
+    fold: int | None  # fold whose test actors are held out
+    pairs: int  # in an epoch
+    modality_dropout: float  # probability that one modality gets a random presence p, and with probability 1 - p a random input
     validation_pairs: int
 
 
@@ -108,13 +114,16 @@ def _parse_value(path: Path, key: str, annotation: str, value: Any) -> Any:
 
 
 def read_recipe(path: Path, kind: str) -> Any:
-    """Read a recipe of `kind`; every key must be there, because a recipe is the record of what was trained."""
+    """Read a recipe of `kind`: face, speech or fusion. Every key is required, because the recipe records the training.
+
+    Raise ConfigError, with the path, on an unknown or missing key or a wrong type.
+    """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML ({error})") from error
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: must hold keys and values")
+        raise ConfigError(f"{path}: must be a mapping of keys to values")
     fields = {field.name: str(field.type) for field in dataclasses.fields(RECIPE_CLASSES[kind])}
     for key in document:
         if key not in fields:
@@ -122,23 +131,28 @@ def read_recipe(path: Path, kind: str) -> Any:
             raise ConfigError(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     missing = [key for key in fields if key not in document]
     if missing:
-        raise ConfigError(f"{path}: lacks {', '.join(missing)}")
+        raise ConfigError(f"{path}: missing keys: {', '.join(missing)}; every key is required")
     if document["kind"] != kind:
-        raise ConfigError(f"{path}: is a recipe for {document['kind']!r}, not for {kind}")
+        raise ConfigError(f"{path}: is a recipe for {document['kind']!r}, not for {kind!r}")
     return RECIPE_CLASSES[kind](**{key: _parse_value(path, key, fields[key], value) for key, value in document.items()})
 
 
 def read_parent_recipe(recipe: Any, path: Path) -> Any:
-    """Read the recipe that one read from `path` wants trained first; None where it wants none."""
+    """Read the recipe that `recipe.after` names, beside `path`; return None if it names none."""
     name = getattr(recipe, "after", "")
     return read_recipe(path.parent / name, recipe.kind) if name else None
 
 
 def read_ancestor_recipes(recipe: Any, path: Path) -> list[Any]:
-    """Read every recipe that is trained before one read from `path`, the latest first."""
+    """Read all recipes that are trained before `recipe`, which was read from `path`; the latest comes first.
+
+    Raise ConfigError if the recipes form a cycle.
+    """
     chain = [recipe]
     while (previous := read_parent_recipe(chain[-1], path)) is not None:
         if previous in chain:
-            raise ConfigError(f'{path.parent / chain[-1].after}: comes after itself; one recipe must start with after: ""')
+            raise ConfigError(
+                f'{path.parent / chain[-1].after}: `after` leads back to this recipe; one recipe must have after: ""'
+            )
         chain.append(previous)
     return chain[1:]

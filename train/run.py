@@ -1,7 +1,8 @@
-"""`moodring train face|speech|fusion`: read the recipe, train, leave the weights and a run folder."""
+"""`moodring train face|speech|fusion`: read the recipe, train, write the weights and a run folder."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,13 +13,14 @@ from moodring.train.fusion import train_fusion
 from moodring.train.recipe import read_ancestor_recipes, read_recipe
 from moodring.train.speech import train_speech
 
-TRAINERS = {"face": train_face, "speech": train_speech, "fusion": train_fusion}
+TRAINERS: dict[str, Callable[..., bool]] = {"face": train_face, "speech": train_speech, "fusion": train_fusion}
 
 
 def train(kind: str, config_path: Path, data_dir: Path, out_dir: Path) -> int:
-    """Train one branch. OUT gets KIND.safetensors with its card KIND.json, and the run folder OUT/KIND.
+    """Train one branch. Write KIND.safetensors, its card KIND.json and the run folder KIND into `out_dir`.
 
-    Returns the exit code: 0 when every epoch was done, 130 after Ctrl-C (the best weights are kept).
+    Return the exit code: 0 after the last epoch, 130 after Ctrl-C (the best weights are kept). Raise ConfigError on an invalid
+    recipe and DataError on missing or damaged data.
     """
     recipe = read_recipe(Path(config_path), kind)
     torch.set_num_threads(recipe.threads)

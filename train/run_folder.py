@@ -1,35 +1,47 @@
-"""A run folder's figures and pictures: metrics.json, curves.png, confusion.png; and the card beside the weights."""
+"""Files of a training: weights with their card, and the run folder's metrics.json, curves.png and confusion.png."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from moodring.errors import DataError
+from moodring.evaluation.provenance import commit
 from moodring.features.spec import PreprocessSpec
 from moodring.train.loop import write_atomically
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+Net = TypeVar("Net", bound=nn.Module)
+
 
 def write_json(path: Path, document: Any) -> None:
-    write_atomically(path, lambda part: part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8") and None)
+    def write(part: Path) -> None:
+        part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+    write_atomically(path, write)
+
+
+def write_run_folder(
+    folder: Path, history: list[dict[str, float]], summary: dict[str, Any], *, head: str, labels: Sequence[str], title: str
+) -> None:
+    """Write metrics.json with `history` and `summary`, curves.png, and confusion.png with the validation of `head`."""
+    write_json(folder / "metrics.json", {"history": history, **summary})
+    plot_curves(folder / "curves.png", history)
+    plot_confusion(folder / "confusion.png", summary["validation"][head]["confusion"], labels, title)
 
 
 def plot_curves(path: Path, history: list[dict[str, float]]) -> None:
-    """Draw loss and accuracy over epochs, side by side."""
+    """Plot the losses and the other figures over the epochs, side by side."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     epochs = [row["epoch"] for row in history]
     for name in history[0]:
@@ -37,7 +49,7 @@ def plot_curves(path: Path, history: list[dict[str, float]]) -> None:
             continue
         axis = axes[0] if "loss" in name else axes[1]
         axis.plot(epochs, [row[name] for row in history], label=name.replace("_", " "))
-    for axis, title in zip(axes, ("loss", "fraction right (validation)"), strict=True):
+    for axis, title in zip(axes, ("loss", "fraction of the validation data"), strict=True):
         axis.set(title=title, xlabel="epoch")
         axis.grid(alpha=0.3)
         axis.legend()
@@ -46,7 +58,7 @@ def plot_curves(path: Path, history: list[dict[str, float]]) -> None:
 
 
 def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> None:
-    """Draw the confusion matrix, each row in shares of the true class."""
+    """Plot the confusion matrix [true, predicted]; each row shows percentages of the true class."""
     counts = np.asarray(confusion, float)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
     figure, axis = plt.subplots(figsize=(6.5, 6), layout="constrained")
@@ -64,17 +76,8 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def commit() -> str | None:
-    """Return the commit that the working tree stands on, or None outside a repository."""
-    try:
-        answer = subprocess.run(("git", "rev-parse", "HEAD"), capture_output=True, text=True, check=False)  # noqa: S607
-    except OSError:
-        return None
-    return answer.stdout.strip() or None
-
-
 def save_weights(folder: Path, kind: str, model: nn.Module, card: dict[str, Any]) -> None:
-    """Write KIND.safetensors and its card KIND.json, which names the file's hash."""
+    """Write KIND.safetensors and its card KIND.json, which holds the SHA-256 of the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{kind}.safetensors"
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
@@ -84,49 +87,31 @@ def save_weights(folder: Path, kind: str, model: nn.Module, card: dict[str, Any]
 
 
 def read_card(folder: Path, kind: str) -> dict[str, Any]:
-    """Read KIND.json and check that KIND.safetensors is the file it speaks of."""
+    """Read KIND.json. Raise DataError if a file is missing or damaged, or if the SHA-256 of KIND.safetensors differs."""
     weights, path = folder / f"{kind}.safetensors", folder / f"{kind}.json"
-    for wanted in (weights, path):
-        if not wanted.is_file():
-            raise DataError(f"{wanted}: there is no such checkpoint; run `moodring train {kind}` first")
+    for required in (weights, path):
+        if not required.is_file():
+            raise DataError(f"{required}: checkpoint not found; run `moodring train {kind}` first")
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         recorded = card["sha256"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: is no checkpoint card ({error})") from error
+        raise DataError(f"{path}: invalid checkpoint card ({error}); run `moodring train {kind}` again") from error
     if recorded != sha256(weights):
-        raise DataError(f"{weights}: is not the file that {path.name} speaks of (sha256 differs)")
+        raise DataError(f"{weights}: SHA-256 differs from {path.name}; copy both files again or train again")
     return dict(card)
 
 
-def load_weights(folder: Path, kind: str, model: nn.Module) -> nn.Module:
-    """Fill `model` from KIND.safetensors, ready for inference."""
+def load_weights(folder: Path, kind: str, model: Net) -> Net:
+    """Load KIND.safetensors into `model` and return it in inference mode. Raise DataError if the weights do not fit."""
     path = folder / f"{kind}.safetensors"
     try:
         model.load_state_dict(load_file(path))
     except (RuntimeError, OSError) as error:
-        raise DataError(f"{path}: does not fit the {kind} network ({error})") from error
+        raise DataError(f"{path}: weights do not fit the {kind} network of this version ({error}); train again") from error
     return model.eval()
 
 
 def mean_and_deviation(values: Sequence[float]) -> dict[str, float]:
-    """Return the mean of two or more values and their sample deviation."""
+    """Return the mean and the sample standard deviation of two or more values."""
     return {"mean": float(np.mean(values)), "deviation": float(np.std(values, ddof=1))}
-
-
-def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.float32]) -> float:
-    """Return the temperature that minimises cross-entropy of logits [N, C] with target distributions [N, C].
-
-    After Guo et al. 2017.
-    """
-    scores, goals = torch.from_numpy(np.asarray(logits)).double(), torch.from_numpy(np.asarray(targets)).double()
-    grid = np.exp(np.linspace(np.log(0.25), np.log(4.0), 201))
-    losses = [float(-(goals * torch.log_softmax(scores / t, dim=1)).sum(dim=1).mean()) for t in grid]
-    return round(float(grid[int(np.argmin(losses))]), 4)
-
-
-def softmax(logits: NDArray[Any], temperature: float = 1.0) -> NDArray[np.float64]:
-    scaled = np.asarray(logits, np.float64) / temperature
-    scaled -= scaled.max(axis=1, keepdims=True)
-    powers = np.exp(scaled)
-    return powers / powers.sum(axis=1, keepdims=True)

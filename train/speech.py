@@ -1,9 +1,9 @@
-"""Train the speech branch on RAVDESS voices, actors kept apart."""
+"""Training of the speech branch on RAVDESS, with separate actors for training, validation and test."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,65 +13,39 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from moodring.evaluation import speech as evaluation
 from moodring.evaluation.metrics import classification_metrics
 from moodring.features.spec import SpeechSpec
 from moodring.labels import CLASSES, LABELS
+from moodring.train.calibration import TEMPERATURES, select_temperature
 from moodring.train.data.augment_images import apply_mixup
 from moodring.train.data.pool import AugmentedPool, WindowSampler, open_pool
-from moodring.train.data.splits import split_actors
+from moodring.train.data.speech_windows import SpeechWindows, clip_probabilities, extract_windows
+from moodring.train.data.splits import RecordingSplit, actors_of, split_recordings
 from moodring.train.data.voices import Utterance, load_noises, load_utterances
-from moodring.train.face import soft_cross_entropy
 from moodring.train.loop import TrainingTask, fit
-from moodring.train.models.speech import OUTPUTS, SpeechNet, build_ensemble
+from moodring.train.losses import soft_cross_entropy
+from moodring.train.models.speech import SpeechNet, build_ensemble, predict
 from moodring.train.recipe import SpeechRecipe
-from moodring.train.run_folder import plot_confusion, plot_curves, save_weights, softmax, write_json
+from moodring.train.run_folder import save_weights, write_run_folder
+from moodring.types import F32
 
-F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
-Batch = tuple[Tensor, Tensor, Tensor]  # windows [B,300,40], targets [B,8], usable [B]
+Batch = tuple[Tensor, Tensor, Tensor]  # windows [B,300,42], targets [B,8], usable [B]
 
 DATA = [{"name": "RAVDESS speech", "licence": "CC BY-NC-SA 4.0", "part": "training actors"}]
-MIXED_SEED = 3
-REJECTED_SPEECH_QUANTILE = 0.005  # of unheard windows of speech may be taken for none
-MAX_USABLE_THRESHOLD = (
-    4.0  # logit: of voices recorded elsewhere (TESS) one in fourteen lies below this, one in eight below five
-)
 NOISE_DATA = {"name": "ESC-10", "licence": "CC BY 3.0", "part": "all but the last fold at hand, as noise"}
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechWindows:
-    """The windows the runtime would see of some clips, float32 [W, window_frames, columns].
-
-    `clip` [W] says whose each is, `counts` [W] whether its clip's answer rests on it, `labels` [clips] what was acted.
-    """
-
-    windows: F32
-    clip: I64
-    labels: I64
-    weights: NDArray[np.bool_]
-
-
-def extract_windows(voices: list[Utterance], spec: SpeechSpec) -> SpeechWindows:
-    pieces = [evaluation.clip_windows(voice.samples, spec) for voice in voices]
-    clip = np.repeat(np.arange(len(voices)), [len(piece) for piece in pieces])
-    windows = [window for piece in pieces for window in piece]
-    voiced = np.array([window.voiced for window in windows])
-    max_voiced = np.zeros(len(voices))
-    np.maximum.at(max_voiced, clip, voiced)
-    labels = np.array([voice.clip.label for voice in voices], np.int64)
-    return SpeechWindows(np.stack([window.features for window in windows]), clip, labels, voiced == max_voiced[clip])
+REJECTED_SPEECH_QUANTILE = 0.005  # share of held-out speech windows below the usable threshold
+MAX_USABLE_THRESHOLD = 4.0  # logit; of windows of another corpus (TESS), 1 in 14 are below it, and 1 in 8 are below 5
 
 
 def batches(labels: I64, rows: I64, sampler: WindowSampler, recipe: SpeechRecipe, epoch: int) -> Iterator[Batch]:
-    """Yield an epoch: `views` windows of each of these recordings, each batch with a few windows that hold no speech."""
+    """Yield the batches of an epoch: `recipe.views` windows of each recording in `rows`, and non-speech windows."""
     rng = np.random.default_rng([recipe.seed, epoch])
     order = rng.permutation(np.tile(rows, recipe.views))
     for start in range(0, len(order) - recipe.batch + 1, recipe.batch):
         chosen = order[start : start + recipe.batch]
-        speech = torch.from_numpy(sampler.voices(chosen.tolist(), rng))
-        others = torch.from_numpy(sampler.nonspeech(recipe.nonspeech, rng))
+        speech = torch.from_numpy(sampler.draw_speech(chosen.tolist(), rng))
+        others = torch.from_numpy(sampler.draw_nonspeech(recipe.nonspeech, rng))
         targets = torch.eye(CLASSES)[labels[chosen]]
         speech, targets = apply_mixup((speech, targets), rng, recipe.mixup)
         yield (
@@ -82,6 +56,7 @@ def batches(labels: I64, rows: I64, sampler: WindowSampler, recipe: SpeechRecipe
 
 
 def loss(model: nn.Module, batch: Batch, recipe: SpeechRecipe) -> tuple[Tensor, dict[str, float]]:
+    """Return the weighted sum of the class loss and the usable loss, and its parts."""
     windows, targets, usable = batch
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
         _, logits, usable_logit = model(windows)
@@ -90,132 +65,103 @@ def loss(model: nn.Module, batch: Batch, recipe: SpeechRecipe) -> tuple[Tensor, 
     return class_loss + recipe.usable_weight * usable_loss, {"loss_class": class_loss.item(), "loss_usable": usable_loss.item()}
 
 
-@torch.no_grad()
-def predict(model: nn.Module, windows: F32, batch: int = 128) -> dict[str, F32]:
-    """Run the network over windows [N, 300, 42]; return its outputs by name."""
-    pieces: list[list[F32]] = [[], [], []]
-    for start in range(0, len(windows), batch):
-        for piece, output in zip(pieces, model(torch.from_numpy(windows[start : start + batch])), strict=True):
-            piece.append(output.numpy())
-    return {name: np.concatenate(piece) for name, piece in zip(OUTPUTS, pieces, strict=True)}
-
-
-def clip_probabilities(logits: F32, speech_windows: SpeechWindows, temperature: float = 1.0) -> tuple[NDArray[np.float64], I64]:
-    """Average the fullest hops of each clip that has any; return probabilities [C, 8] and the clips' labels [C]."""
-    sums = np.zeros((len(speech_windows.labels), CLASSES))
-    np.add.at(sums, speech_windows.clip, speech_windows.weights[:, None] * softmax(logits, temperature))
-    has_windows = sums.sum(axis=1) > 0
-    return sums[has_windows] / sums[has_windows].sum(axis=1, keepdims=True), speech_windows.labels[has_windows]
-
-
 def fit_clip_temperature(logits: F32, speech_windows: SpeechWindows) -> float:
-    """Return the temperature at which the clips' mean probabilities are as sure, on average, as they are right.
+    """Return the temperature at which the mean confidence of the recordings is closest to their accuracy.
 
-    Clarté et al. 2023, "Expectation consistency for calibration of neural networks". It is fitted on what is reported: the mean
-    over hops is less sure than each of them, so that a fit on hops would leave it too modest.
+    The fit uses the probabilities of recordings, which the evaluation reports. Their confidence is lower than that of a
+    window, so that a temperature fitted to windows would be too high.
     """
-
-    def gap(temperature: float) -> float:
-        probabilities, labels = clip_probabilities(logits, speech_windows, temperature)
-        return abs(float(probabilities.max(axis=1).mean() - (probabilities.argmax(axis=1) == labels).mean()))
-
-    return round(float(min(np.exp(np.linspace(np.log(0.25), np.log(4.0), 201)), key=gap)), 4)
+    candidates = [clip_probabilities(logits, speech_windows, temperature) for temperature in TEMPERATURES]
+    return select_temperature([probabilities for probabilities, _ in candidates], candidates[0][1])
 
 
 def usable_threshold(usable: F32) -> float:
-    """Return the logit above which nearly all of these windows of speech lie; `usable` as published is a half there.
+    """Return the usable logit that 99.5 % of these speech windows exceed, limited to 0..4. Published, it maps to 0.5.
 
-    Zero is where the network itself draws the line: much that it never met, such as a cat, lies above that but far below
-    speech. More than `SUREST` is never asked: actors in one studio are surer speech than other people.
+    Zero is the threshold of the training. Unknown sounds, such as a cat, have logits above zero but far below speech. The upper
+    limit exists because studio recordings of actors have higher logits than other speech.
     """
     return round(min(max(0.0, float(np.quantile(usable, REJECTED_SPEECH_QUANTILE))), MAX_USABLE_THRESHOLD), 3)
 
 
 def validate(model: nn.Module, speech_windows: SpeechWindows, nonspeech: F32) -> dict[str, float]:
-    """Figures on the validation actors' clips. The score is the likelihood: two actors are too few to choose by accuracy."""
-    outs = predict(model, speech_windows.windows)
-    probabilities, labels = clip_probabilities(outs["logits"], speech_windows)
+    """Measure the network on the validation recordings and non-speech windows.
+
+    The score is the log-likelihood: with two actors, the accuracy is too coarse to select an epoch.
+    """
+    outputs = predict(model, speech_windows.windows)
+    probabilities, labels = clip_probabilities(outputs["logits"], speech_windows)
     negative_log = float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-9)).mean())
     return {
         "validation_loss": negative_log,
         "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
-        "speech_usable": float((outs["usable"] > 0).mean()),
+        "speech_usable": float((outputs["usable"] > 0).mean()),
         "nonspeech_refused": float((predict(model, nonspeech)["usable"] <= 0).mean()),
         "score": -negative_log,
     }
 
 
 def summarize(model: nn.Module, speech_windows: SpeechWindows) -> dict[str, Any]:
-    """Calibrate on the validation actors' clips and measure them."""
-    outs = predict(model, speech_windows.windows)
-    temperature = fit_clip_temperature(outs["logits"], speech_windows)
-    probabilities, labels = clip_probabilities(outs["logits"], speech_windows, temperature)
+    """Fit temperature and usable threshold on the validation recordings, and return them with the metrics."""
+    outputs = predict(model, speech_windows.windows)
+    temperature = fit_clip_temperature(outputs["logits"], speech_windows)
+    probabilities, labels = clip_probabilities(outputs["logits"], speech_windows, temperature)
     return {
         "temperature": {"logits": temperature},
-        "usable_line": usable_threshold(outs["usable"]),
+        "usable_line": usable_threshold(outputs["usable"]),
         "validation": {"logits": classification_metrics(probabilities, labels)},
     }
 
 
-def actors_of(voices: Sequence[Utterance], rows: I64) -> list[int]:
-    return sorted({voices[row].clip.actor for row in rows})
-
-
-@dataclass(frozen=True, slots=True)
-class RecordingSplit:
-    """Which recordings train, which choose and calibrate, and which are not heard: rows of all voices, int64."""
-
-    train: I64
-    validation: I64
-    test: I64
-
-
-def split_recordings(
-    voices: Sequence[Utterance], fold: int | None, *, mix_actors: bool = False, no_validation: bool = False
-) -> RecordingSplit:
-    """Split the recordings by actor.
-
-    `whole` trains on the validation actors as well, who then choose nothing. `mixed` splits as many recordings by chance, so
-    that every actor is heard in training.
-    """
-    actors = np.array([voice.clip.actor for voice in voices])
-    split = split_actors(actors.tolist(), fold)
-    if no_validation:
-        split = replace(split, train=tuple(sorted(split.train + split.validation)))
-    parts = [np.flatnonzero(np.isin(actors, side)) for side in (split.train, split.validation, split.test)]
-    if mix_actors:
-        order = np.random.default_rng(MIXED_SEED).permutation(len(voices))
-        parts = [np.sort(part) for part in np.split(order, np.cumsum([len(part) for part in parts])[:-1])]
-    return RecordingSplit(*parts)
-
-
-def _protocol(actors: dict[str, list[int]], *, mix_actors: bool, no_validation: bool) -> str:
-    if mix_actors:
-        return "actors mixed: figures inflated"
-    chose = "nobody chose" if no_validation else f"{actors['validation']} chose and calibrated"
-    return f"actors apart: {actors['test']} unheard, {chose}"
-
-
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """What every network of the branch is trained on and watched with."""
+    """Training and validation data of every network of the branch."""
 
-    labels: I64
+    labels: I64  # of all recordings
     parts: RecordingSplit
-    speech_windows: SpeechWindows  # of the validation actors
+    speech_windows: SpeechWindows  # of the validation recordings
     pool: AugmentedPool
     voices: Sequence[Utterance]
     no_validation: bool
     spec: SpeechSpec = SpeechSpec()
+    noise_recordings: int = 0
+
+    @property
+    def actors(self) -> dict[str, list[int]]:
+        """Actors of the parts train, validation and test."""
+        return {part: actors_of(self.voices, getattr(self.parts, part)) for part in ("train", "validation", "test")}
+
+
+def load_training_data(
+    recipe: SpeechRecipe, data_dir: Path, cache: Path, *, mix_actors: bool, no_validation: bool
+) -> TrainingData:
+    """Read and split the recordings and open their augmented pool in the folder `cache`."""
+    spec = SpeechSpec()
+    voices = load_utterances(data_dir, spec)
+    parts = split_recordings(voices, recipe.fold, mix_actors=mix_actors, no_validation=no_validation)
+    noises = load_noises(data_dir, spec.mfcc.rate_hz)
+    return TrainingData(
+        labels=np.array([voice.clip.label for voice in voices], np.int64),
+        parts=parts,
+        speech_windows=extract_windows([voices[row] for row in parts.validation], spec),
+        pool=open_pool(recipe, spec, voices, noises, cache),
+        voices=voices,
+        no_validation=no_validation,
+        spec=spec,
+        noise_recordings=len(noises),
+    )
 
 
 def train_network(
     recipe: SpeechRecipe, training_data: TrainingData, run_dir: Path, modify_network: Callable[[SpeechNet], None] | None = None
 ) -> tuple[SpeechNet, list[dict[str, float]], bool]:
-    """Train one network, after it was changed where that is wanted; return it, its history and whether every epoch was done."""
+    """Train one network; `modify_network` changes it before the training.
+
+    Return the network, its history and whether all epochs are complete.
+    """
     spec, rows = training_data.spec, training_data.parts.train
     sampler = WindowSampler(training_data.pool, recipe, spec, training_data.voices)
-    nonspeech = sampler.nonspeech(200, np.random.default_rng([recipe.seed, 77]), validation=True)
+    nonspeech = sampler.draw_nonspeech(200, np.random.default_rng([recipe.seed, 77]), validation=True)
     torch.manual_seed(recipe.seed)
     model = SpeechNet(spec.columns, [(recipe.early, recipe.width)], recipe.dropout)
     if modify_network is not None:
@@ -242,51 +188,58 @@ def train_speech(
     mix_actors: bool = False,
     no_validation: bool = False,
 ) -> bool:
-    """Train, write OUT/speech.safetensors, its card and the run folder OUT/speech; return whether every epoch was done.
+    """Train; write speech.safetensors, its card and the run folder `speech` into `out_dir`.
 
-    `first`, where given, is another network of the branch, trained before in OUT/speech_first; the answer is the mean of both.
-    `cache` keeps the pool of changed recordings: OUT/cache unless given. `whole` trains on the validation actors too and keeps
-    the last averaged weights: a recipe that is settled has nothing left to choose. `mixed` shows what a split that mixes
-    actors would have said; such a network is good for nothing else.
+    Return whether all epochs are complete. With `first_recipe`, a second network is trained first, in OUT/speech_first, and the
+    two form an ensemble. `cache` is the folder of the augmented pool, OUT/cache by default. With `no_validation`, the
+    validation actors train as well and the last averaged weights are kept, for a recipe that is final. `mix_actors` measures
+    the effect of a split that mixes actors; do not use such a network otherwise.
     """
-    run_dir, spec = out_dir / "speech", SpeechSpec()
-    voices = load_utterances(data_dir, spec)
-    parts = split_recordings(voices, recipe.fold, mix_actors=mix_actors, no_validation=no_validation)
-    labels = np.array([voice.clip.label for voice in voices], np.int64)
-    speech_windows = extract_windows([voices[row] for row in parts.validation], spec)
-    noises = load_noises(data_dir, spec.mfcc.rate_hz)
-    pool = open_pool(recipe, spec, voices, noises, cache or out_dir / "cache")
-    actors = {side: actors_of(voices, getattr(parts, side)) for side in ("train", "validation", "test")}
-    print(f"speech: {len(parts.train)} recordings of actors {actors['train']} train, {actors['validation']} validate, "
-          f"{actors['test']} unheard; {len(noises)} noise recordings", flush=True)  # fmt: skip
-    training_data = TrainingData(labels, parts, speech_windows, pool, voices, no_validation)
+    training_data = load_training_data(
+        recipe, data_dir, cache or out_dir / "cache", mix_actors=mix_actors, no_validation=no_validation
+    )
+    actors = training_data.actors
+    print(
+        f"speech: {len(training_data.parts.train)} recordings of actors {actors['train']} for training, of "
+        f"{actors['validation']} for validation, {actors['test']} held out; {training_data.noise_recordings} noise recordings",
+        flush=True,
+    )
     networks = []
     if first_recipe is not None:
-        network, _, finished = train_network(first_recipe, training_data, out_dir / "speech_first")
+        first_network, _, finished = train_network(first_recipe, training_data, out_dir / "speech_first")
         if not finished:
             return False
-        networks.append(network)
-    network, history, finished = train_network(recipe, training_data, run_dir)
+        networks.append(first_network)
+    network, history, finished = train_network(recipe, training_data, out_dir / "speech")
     model = build_ensemble([*networks, network])
-    summary = summarize(model, speech_windows)
-    write_json(run_dir / "metrics.json", {"history": history, **summary})
-    plot_curves(run_dir / "curves.png", history)
-    plot_confusion(run_dir / "confusion.png", summary["validation"]["logits"]["confusion"], LABELS, "speech, validation")
-    both = [each for each in (first_recipe, recipe) if each is not None]
+    summary = summarize(model, training_data.speech_windows)
+    write_run_folder(out_dir / "speech", history, summary, head="logits", labels=LABELS, title="speech, validation")
     card = {
-        "network": {"members": [[each.early, each.width] for each in both]},
+        "recipe": asdict(recipe),
+        **({"first": asdict(first_recipe)} if first_recipe else {}),
+        "network": {"members": [[each.early, each.width] for each in (first_recipe, recipe) if each is not None]},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "data": [*DATA, *([NOISE_DATA] if noises else [])],
+        "data": [*DATA, *([NOISE_DATA] if training_data.noise_recordings else [])],
         "protocol": _protocol(actors, mix_actors=mix_actors, no_validation=no_validation),
         "actors": actors,
         **summary,
     }
     if mix_actors:
-        test_windows = extract_windows([voices[row] for row in parts.test], spec)
-        probabilities, truth = clip_probabilities(
-            predict(model, test_windows.windows)["logits"], test_windows, card["temperature"]["logits"]
-        )
-        card["test"] = classification_metrics(probabilities, truth)
-    recipes = {"recipe": asdict(recipe), **({"first": asdict(first_recipe)} if first_recipe else {})}
-    save_weights(out_dir, "speech", model, {**recipes, **card})
+        card["test"] = _test_metrics(model, training_data, summary["temperature"]["logits"])
+    save_weights(out_dir, "speech", model, card)
     return finished
+
+
+def _protocol(actors: dict[str, list[int]], *, mix_actors: bool, no_validation: bool) -> str:
+    if mix_actors:
+        return "actors mixed: figures inflated"
+    chose = "nobody chose" if no_validation else f"{actors['validation']} chose and calibrated"
+    return f"actors apart: {actors['test']} unheard, {chose}"
+
+
+def _test_metrics(model: SpeechNet, training_data: TrainingData, temperature: float) -> dict[str, Any]:
+    """Measure the network on the test recordings."""
+    voices = [training_data.voices[row] for row in training_data.parts.test]
+    test_windows = extract_windows(voices, training_data.spec)
+    outputs = predict(model, test_windows.windows)
+    return classification_metrics(*clip_probabilities(outputs["logits"], test_windows, temperature))

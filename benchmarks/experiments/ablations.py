@@ -26,11 +26,13 @@ from moodring.evaluation.speech import list_noise, mix_noise
 from moodring.features.spec import SpeechSpec
 from moodring.process import INTERRUPTED
 from moodring.train.data.pool import open_pool
+from moodring.train.data.speech_windows import clip_probabilities, extract_windows
+from moodring.train.data.splits import split_recordings
 from moodring.train.data.voices import Utterance, load_noises, load_utterances
-from moodring.train.models.speech import EMBEDDING, SpeechNet
+from moodring.train.models.speech import EMBEDDING, SpeechNet, predict
 from moodring.train.recipe import SpeechRecipe, read_recipe
 from moodring.train.run_folder import write_json
-from moodring.train.speech import TrainingData, clip_probabilities, extract_windows, predict, split_recordings, train_network
+from moodring.train.speech import TrainingData, train_network
 
 SNR_DB = (10, 0)
 NOISY_STEP = 2  # every second test clip is tested in every noise

@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moodring.features.spec import SpeechSpec
+from moodring.train.data.speech_windows import SpeechWindows, extract_windows
 from moodring.train.data.splits import FOLDS, fold_actors
 from moodring.train.data.voices import load_utterances
-from moodring.train.models.speech import SpeechNet
+from moodring.train.models.speech import SpeechNet, predict
 from moodring.train.recipe import SpeechRecipe
 from moodring.train.run_folder import load_weights, read_card, write_json
-from moodring.train.speech import SpeechWindows, extract_windows, fit_clip_temperature, predict, train_speech, usable_threshold
+from moodring.train.speech import fit_clip_temperature, train_speech, usable_threshold
 
 F32 = NDArray[np.float32]
 
@@ -130,7 +131,7 @@ def concatenate_windows(parts: Sequence[SpeechWindows]) -> SpeechWindows:
     before = np.cumsum([0] + [len(part.labels) for part in parts])
     return SpeechWindows(
         np.concatenate([part.windows for part in parts]),
-        np.concatenate([part.clip + start for part, start in zip(parts, before, strict=False)]),
+        np.concatenate([part.clip_index + start for part, start in zip(parts, before, strict=False)]),
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.weights for part in parts]),
     )

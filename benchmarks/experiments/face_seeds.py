@@ -29,8 +29,8 @@ from moodring.evaluation.provenance import commit
 from moodring.export.held_out import SPLIT
 from moodring.process import INTERRUPTED
 from moodring.train.data.faces import find_fer2013
-from moodring.train.face import OCCLUDED_AREA, is_trained, predict, train_face
-from moodring.train.models.face import FaceNet
+from moodring.train.face import OCCLUDED_AREA, is_trained, train_face
+from moodring.train.models.face import FaceNet, predict
 from moodring.train.recipe import FaceRecipe, read_ancestor_recipes, read_recipe
 from moodring.train.run_folder import load_weights, mean_and_deviation, read_card, write_json
 from moodring.types import U8

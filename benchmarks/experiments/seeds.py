@@ -22,10 +22,10 @@ from moodring.errors import MoodringError
 from moodring.evaluation.metrics import classification_metrics
 from moodring.evaluation.provenance import commit
 from moodring.process import INTERRUPTED
+from moodring.train.data.speech_windows import clip_probabilities
 from moodring.train.data.splits import FOLDS
 from moodring.train.recipe import SpeechRecipe, read_parent_recipe, read_recipe
 from moodring.train.run_folder import mean_and_deviation, read_card, write_json
-from moodring.train.speech import clip_probabilities
 
 SEED_STEP = 10  # between the seeds of consecutive runs
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "ece")

@@ -23,11 +23,11 @@ from moodring.evaluation.metrics import classification_metrics
 from moodring.evaluation.pairs import PAIRING, merge_calm
 from moodring.fusion import MIN_WEIGHT
 from moodring.labels import CALM, CLASSES, FACE_CLASSES, NEUTRAL
+from moodring.train.calibration import softmax
 from moodring.train.data.branch_outputs import SpeechOutputs, fold_of
 from moodring.train.data.splits import FOLDS
 from moodring.train.decision import fit_face_weight, vote
 from moodring.train.models.fusion import FusionHead, class_frequencies
-from moodring.train.run_folder import softmax
 from moodring.types import F32
 
 F64 = NDArray[np.float64]
@@ -172,8 +172,8 @@ def compare(units: F64, clips: Sequence[RavdessClip], voices: SpeechOutputs, see
 
 def _mean_by_clip(voices: SpeechOutputs) -> F64:
     sums = np.zeros((len(voices.labels), CLASSES))
-    np.add.at(sums, voices.clip, voices.posteriors)
-    return sums / np.bincount(voices.clip)[:, None]
+    np.add.at(sums, voices.clip_index, voices.posteriors)
+    return sums / np.bincount(voices.clip_index)[:, None]
 
 
 def _compare_rules(faces: F64, voices: F64, labels: I64, folds: I64, partners: Sequence[I64]) -> dict[str, dict[str, Any]]:

@@ -14,17 +14,11 @@ from benchmarks.experiments.folds import confusion_rates, label_agreement, poole
 from moodring.errors import ExportError
 from moodring.evaluation.data.readers import RavdessClip
 from moodring.inference.bundle import load
-from moodring.train.data.splits import FOLDS, fold_actors
+from moodring.train.calibration import softmax
+from moodring.train.data.speech_windows import SpeechWindows, clip_probabilities
+from moodring.train.data.splits import FOLDS, actors_of, fold_actors, split_recordings
 from moodring.train.data.voices import Utterance
-from moodring.train.run_folder import softmax
-from moodring.train.speech import (
-    SpeechWindows,
-    actors_of,
-    clip_probabilities,
-    fit_clip_temperature,
-    split_recordings,
-    usable_threshold,
-)
+from moodring.train.speech import fit_clip_temperature, usable_threshold
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,7 +63,7 @@ def test_usable_threshold_is_a_low_quantile_within_limits() -> None:
 
 def test_concatenate_windows_shifts_clip_indices() -> None:
     joined = concatenate_windows([speech_windows(4, [1, 2]), speech_windows(3, [5])])
-    assert joined.clip.tolist() == [0, 0, 1, 1, 2, 2, 2]
+    assert joined.clip_index.tolist() == [0, 0, 1, 1, 2, 2, 2]
     assert joined.labels.tolist() == [1, 2, 5]
     assert len(joined.windows) == 7
 

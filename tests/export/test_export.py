@@ -316,7 +316,7 @@ def test_load_networks_rejects_missing_or_changed_checkpoints(tmp_path: Path, ch
     for path in checkpoints.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "face.safetensors").write_bytes((tmp_path / "speech.safetensors").read_bytes())
-    with pytest.raises(DataError, match="sha256 differs"):
+    with pytest.raises(DataError, match=r"SHA-256 differs from face\.json"):
         load_networks(tmp_path, SPEC)
 
 

@@ -1,3 +1,5 @@
+"""FER2013, FER+, RAVDESS and noise as training arrays."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -20,7 +22,7 @@ def votes(**given: int) -> np.ndarray:
     return np.array([given.get(name, 0) for name in FERPLUS_COLUMNS], np.uint8)
 
 
-def test_votes_become_shares_over_our_classes() -> None:
+def test_ferplus_targets_are_vote_shares_over_the_seven_classes() -> None:
     rows = np.stack([
         votes(neutral=4, anger=4, contempt=2),
         votes(happiness=3, unknown=7),  # unknown won
@@ -31,10 +33,10 @@ def test_votes_become_shares_over_our_classes() -> None:
     targets = ferplus_targets(rows, np.array([True, True, True, True, False]))
     assert targets[0, INDEX["neutral"]] == targets[0, INDEX["angry"]] == 0.5
     assert targets[0].sum() == 1.0
-    assert not targets[1:].any()  # the last was removed by FER+
+    assert not targets[1:].any()  # FER+ removed the last image
 
 
-def test_copies_with_different_labels_share_them() -> None:
+def test_official_targets_average_the_labels_of_copies() -> None:
     faces = np.stack([np.full((48, 48), value, np.uint8) for value in (1, 1, 2, 1)])
     targets = official_targets(np.array([0, 3, 5, 3]), image_hashes(faces))
     assert targets[0, 0] == pytest.approx(1 / 3)
@@ -43,7 +45,7 @@ def test_copies_with_different_labels_share_them() -> None:
     assert (targets[0] == targets[1]).all()
 
 
-def test_black_and_voted_out_pictures_teach_no_class_and_test_labels_teach_nothing() -> None:
+def test_black_rejected_and_test_images_have_no_targets() -> None:
     rng = np.random.default_rng(0)
     faces = rng.integers(0, 256, (5, 48, 48), dtype=np.uint8)
     faces[1] = 0
@@ -56,27 +58,48 @@ def test_black_and_voted_out_pictures_teach_no_class_and_test_labels_teach_nothi
     assert data.ferplus.sum(axis=1).tolist() == [1, 0, 0, 1, 0]
 
 
-def test_absent_data_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"fer2013\.csv is in none of"):
+def test_missing_data_raises_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
         find_fer2013(tmp_path)
-    (tmp_path / "unpack_fer2013.py").touch()
-    with pytest.raises(DataError, match="run `make data` first"):
-        find_fer2013(tmp_path)
-    with pytest.raises(DataError, match="holds no RAVDESS recordings"):
+    assert str(caught.value) == (
+        f"{tmp_path}: holds neither fer2013.csv nor fer2013/fer2013.csv; pass a folder that does, or unpack FER2013 with "
+        f"`make data DATA={tmp_path}` and pass build/data"
+    )
+    with pytest.raises(DataError, match="no RAVDESS recordings") as caught:
         find_ravdess(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}: ")
     assert load_noises(tmp_path, 16_000) == []
     assert scene_crops(tmp_path, 10, np.random.default_rng(0)).shape == (0, 48, 48)
 
 
+@pytest.mark.parametrize("subfolder", ["", "fer2013"])
+def test_fer2013_is_found_in_the_folder_and_its_subfolder(tmp_path: Path, subfolder: str) -> None:
+    folder = tmp_path / subfolder
+    folder.mkdir(exist_ok=True)
+    (folder / "fer2013.csv").touch()
+    assert find_fer2013(tmp_path) == (folder / "fer2013.csv", None)
+    (folder / "fer2013new.csv").touch()
+    assert find_fer2013(tmp_path) == (folder / "fer2013.csv", folder / "fer2013new.csv")
+
+
+def test_fer2013_in_the_build_folder_of_the_working_directory_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "build" / "data").mkdir(parents=True)
+    (tmp_path / "build" / "data" / "fer2013.csv").touch()
+    with pytest.raises(DataError, match="holds neither"):
+        find_fer2013(tmp_path)
+
+
 @pytest.mark.data
-def test_faces_load_once_and_then_from_the_cache(fer2013_csv: Path, tmp_path: Path) -> None:
+def test_load_faces_caches_the_images(fer2013_csv: Path, tmp_path: Path) -> None:
     data = load_faces(fer2013_csv.parent, tmp_path)
     again = load_faces(fer2013_csv.parent, tmp_path)
     assert len(list(tmp_path.glob("fer2013-*.npz"))) == 1
     assert (data.faces == again.faces).all()
     rows = data.split.train
-    assert (data.usable[rows] == 0).sum() > 10  # black, or voted not a face
+    assert (data.usable[rows] == 0).sum() > 10  # black, or rejected by the voters
     labelled = data.official[rows].sum(axis=1)
     assert np.allclose(labelled[labelled > 0], 1.0)
     voted = data.ferplus[rows].sum(axis=1)
@@ -85,27 +108,27 @@ def test_faces_load_once_and_then_from_the_cache(fer2013_csv: Path, tmp_path: Pa
 
 
 @pytest.mark.data
-def test_voices_count_exact_copies_once(data_dir: Path, tmp_path: Path) -> None:
+def test_load_utterances_drops_exact_copies(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "Actor_07").symlink_to(data_dir / "ravdess" / "Actor_07")
     voices = load_utterances(tmp_path, SpeechSpec())
-    assert len(voices) == 59  # Actor_07's 03-01-03-01-02-01-07 and -02-07 are the same bytes
+    assert len(voices) == 59  # Actor_07's 03-01-03-01-02-01-07 and -02-07 are identical
     for voice in voices[::10]:
         assert len(voice.ends) > 50
         assert voice.ends.min() >= SpeechSpec().min_frames
 
 
 @pytest.mark.data
-def test_training_windows_end_where_the_runtime_would_look(data_dir: Path, tmp_path: Path) -> None:
+def test_training_windows_end_where_runtime_windows_end(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "Actor_01").symlink_to(data_dir / "ravdess" / "Actor_01")
     spec = SpeechSpec()
     for voice in load_utterances(tmp_path, spec)[::20]:
         (ends,) = window_ends([voice.samples], spec)
         times = [window.capture_time_ns for window in clip_windows(voice.samples, spec)]
-        looked = [(ns * 16_000 // 10**9 - spec.mfcc.window_samples) // spec.mfcc.hop_samples + 1 for ns in times]
-        assert set(looked) <= set(ends.tolist())
-        assert looked[0] == ends[ends % BATCH_FRAMES == 0][0]
+        runtime_ends = [(ns * 16_000 // 10**9 - spec.mfcc.window_samples) // spec.mfcc.hop_samples + 1 for ns in times]
+        assert set(runtime_ends) <= set(ends.tolist())
+        assert runtime_ends[0] == ends[ends % BATCH_FRAMES == 0][0]
 
 
 @pytest.mark.data
-def test_noise_kept_for_evaluation_is_not_trained_on(data_dir: Path) -> None:
-    assert len(load_noises(data_dir, 16_000)) == 80  # esc10's fold 1; fold 2 and the long recordings are held out
+def test_load_noises_holds_out_the_evaluation_noise(data_dir: Path) -> None:
+    assert len(load_noises(data_dir, 16_000)) == 80  # fold 1 of ESC-10

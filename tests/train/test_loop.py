@@ -1,3 +1,5 @@
+"""The training loop and the recipes."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -24,8 +26,8 @@ def recipe(epochs: int = 4, **changes: object) -> Recipe:
     return Recipe(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def toy(stop_at: int | None = None, error: type[BaseException] = KeyboardInterrupt) -> TrainingTask:
-    """Build a tiny network with dropout and batch statistics; `stop_at` raises in the middle of that epoch."""
+def small_task(stop_at: int | None = None, error: type[BaseException] = KeyboardInterrupt) -> TrainingTask:
+    """Return a task with a small network with dropout and batch normalisation; it raises `error` in epoch `stop_at`."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 2))
 
@@ -48,52 +50,52 @@ def toy(stop_at: int | None = None, error: type[BaseException] = KeyboardInterru
     return TrainingTask(model, 5, batches, loss, validate)
 
 
-def test_a_run_killed_and_resumed_is_the_run_unbroken(tmp_path: Path) -> None:
-    whole, finished = fit(toy(), recipe(), tmp_path / "whole")
+def test_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    expected, finished = fit(small_task(), recipe(), tmp_path / "whole")
     assert finished
-    with pytest.raises(RuntimeError):  # dies in the middle of epoch 3, as by kill -9: no clean end
-        fit(toy(2, RuntimeError), recipe(), tmp_path / "broken")
-    task = toy()
+    with pytest.raises(RuntimeError):  # fails in the middle of epoch 3
+        fit(small_task(2, RuntimeError), recipe(), tmp_path / "broken")
+    task = small_task()
     resumed, finished = fit(task, recipe(), tmp_path / "broken")
     assert finished
-    assert resumed == whole
-    ours, theirs = (torch.load(tmp_path / run / CHECKPOINT) for run in ("broken", "whole"))
-    for name, value in theirs["model"].items():
-        assert torch.equal(value, ours["model"][name])
-    for name, value in theirs["averaged"].items():
-        assert torch.equal(value, ours["averaged"][name])
+    assert resumed == expected
+    resumed_state, expected_state = (torch.load(tmp_path / run / CHECKPOINT) for run in ("broken", "whole"))
+    for name, value in expected_state["model"].items():
+        assert torch.equal(value, resumed_state["model"][name])
+    for name, value in expected_state["averaged"].items():
+        assert torch.equal(value, resumed_state["averaged"][name])
 
 
-def test_ctrl_c_ends_cleanly_and_keeps_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    task = toy(2)
+def test_ctrl_c_keeps_the_best_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = small_task(2)
     history, finished = fit(task, recipe(), tmp_path)
     assert not finished
     assert [row["epoch"] for row in history] == [1, 2]
-    assert "interrupted: the best weights so far are kept" in capsys.readouterr().out
+    assert "training interrupted: the best weights so far are kept; run the same command to resume" in capsys.readouterr().out
     best = torch.load(tmp_path / loop.BEST)
     assert all(torch.equal(value, best[name]) for name, value in task.model.state_dict().items())
-    assert len(fit(toy(), recipe(), tmp_path)[0]) == 4
+    assert len(fit(small_task(), recipe(), tmp_path)[0]) == 4
 
 
-def test_ctrl_c_before_the_first_epoch_keeps_nothing_and_says_so(tmp_path: Path) -> None:
-    with pytest.raises(MoodringError, match="before the first epoch"):
-        fit(toy(0), recipe(), tmp_path)
+def test_ctrl_c_in_the_first_epoch_raises(tmp_path: Path) -> None:
+    with pytest.raises(MoodringError, match="before the end of the first epoch"):
+        fit(small_task(0), recipe(), tmp_path)
 
 
-def test_another_recipe_does_not_go_on(tmp_path: Path) -> None:
-    fit(toy(), recipe(1), tmp_path)
-    with pytest.raises(MoodringError, match="another recipe"):
-        fit(toy(), recipe(2), tmp_path)
-    with pytest.raises(MoodringError, match="preprocessing or branch"):
-        fit(dataclasses.replace(toy(), parent_weights="another branch"), recipe(1), tmp_path)
+def test_checkpoint_of_another_recipe_or_parent_network_is_refused(tmp_path: Path) -> None:
+    fit(small_task(), recipe(1), tmp_path)
+    with pytest.raises(MoodringError, match="belongs to another recipe"):
+        fit(small_task(), recipe(2), tmp_path)
+    with pytest.raises(MoodringError, match="preprocessing or parent network"):
+        fit(dataclasses.replace(small_task(), parent_weights="other"), recipe(1), tmp_path)
 
 
-def test_a_loss_that_is_no_number_stops(tmp_path: Path) -> None:
-    with pytest.raises(MoodringError, match="lower learning_rate"):
-        fit(toy(), recipe(learning_rate=float("inf")), tmp_path)
+def test_loss_that_is_not_finite_raises(tmp_path: Path) -> None:
+    with pytest.raises(MoodringError, match=r"at step [0-9]+: training stops; lower learning_rate"):
+        fit(small_task(), recipe(learning_rate=float("inf")), tmp_path)
 
 
-def test_rate_warms_up_and_falls_to_nothing() -> None:
+def test_learning_rate_warms_up_and_decays() -> None:
     rates = [learning_rate(recipe(), step, 5) for step in range(20)]
     assert rates[0] == pytest.approx(1e-2 / 5)
     assert max(rates) == pytest.approx(1e-2)
@@ -101,7 +103,7 @@ def test_rate_warms_up_and_falls_to_nothing() -> None:
     assert rates[5:] == sorted(rates[5:], reverse=True)
 
 
-def test_averaged_weights_follow(tmp_path: Path) -> None:
+def test_update_ema_averages_the_weights(tmp_path: Path) -> None:
     model, ema_model = nn.Linear(1, 1), nn.Linear(1, 1)
     nn.init.ones_(model.weight)
     nn.init.zeros_(ema_model.weight)
@@ -110,39 +112,39 @@ def test_averaged_weights_follow(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["face", "speech", "fusion"])
-def test_the_shipped_recipes_are_read(kind: str) -> None:
+def test_committed_recipes_are_valid(kind: str) -> None:
     assert read_recipe(CONFIGS / f"{kind}.yaml", kind).kind == kind
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ("epochz: 3", r"unknown key 'epochz'; did you mean 'epochs'\?"),
         ("seed: many", "seed must be int, found 'many'"),
         ("mixup: true", "mixup must be float, found True"),
-        ("kind: speech", "is a recipe for 'speech', not for face"),
+        ("kind: speech", "is a recipe for 'speech', not for 'face'"),
     ],
 )
-def test_a_wrong_recipe_is_one_clear_error(tmp_path: Path, change: str, says: str) -> None:
+def test_invalid_recipe_raises_an_error_that_names_the_key(tmp_path: Path, change: str, message: str) -> None:
     path = tmp_path / "face.yaml"
     key = change.split(":", maxsplit=1)[0]
     kept = [line for line in (CONFIGS / "face.yaml").read_text().splitlines() if not line.startswith(f"{key}:")]
     path.write_text("\n".join([*kept, change]) + "\n")
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=message):
         read_recipe(path, "face")
     path.write_text("\n".join(line for line in kept if not line.startswith("width")) + "\n")
-    with pytest.raises(ConfigError, match=r"lacks|unknown"):
+    with pytest.raises(ConfigError, match=r"missing keys: .*width"):
         read_recipe(path, "face")
 
 
-def test_recipes_trained_before_are_found_the_latest_first_and_none_comes_after_itself(tmp_path: Path) -> None:
+def test_ancestor_recipes_are_read_latest_first_and_a_cycle_is_refused(tmp_path: Path) -> None:
     path = CONFIGS / "face.yaml"
     recipe = read_recipe(path, "face")
     chain = [recipe, *read_ancestor_recipes(recipe, path)]
-    assert [one.after for one in chain] == ["face_third.yaml", "face_second.yaml", "face_first.yaml", ""]
+    assert [each.after for each in chain] == ["face_third.yaml", "face_second.yaml", "face_first.yaml", ""]
     assert read_ancestor_recipes(chain[-1], path) == []
     for name in ("face", "face_third", "face_second", "face_first"):
         text = (CONFIGS / f"{name}.yaml").read_text().replace('after: ""', "after: face.yaml")
         (tmp_path / f"{name}.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=r"face\.yaml: comes after itself"):
+    with pytest.raises(ConfigError, match=r"face\.yaml: `after` leads back to this recipe"):
         read_ancestor_recipes(recipe, tmp_path / "face.yaml")

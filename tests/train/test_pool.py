@@ -1,4 +1,4 @@
-"""The pool of changed recordings: made once, found again, and never mixed up with another's."""
+"""The cached pool of augmented recordings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPEC = SpeechSpec()
 
 
 @pytest.fixture(autouse=True)
-def few_other_sounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_nonspeech_sounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "NONSPEECH_SOUNDS", 6)
     monkeypatch.setattr(pool, "VALIDATION_SOUNDS", 2)
 
@@ -38,23 +38,23 @@ def voices() -> list[Utterance]:
     return [Utterance(c, s, e) for c, s, e in zip(clips, sounds, window_ends(sounds, SPEC), strict=True)]
 
 
-def test_it_is_made_once_and_holds_the_recordings_themselves(
+def test_pool_is_written_once_and_holds_the_original_recordings(
     tmp_path: Path, recipe: SpeechRecipe, voices: list[Utterance]
 ) -> None:
-    made = open_pool(recipe, SPEC, voices, [], tmp_path)
-    assert len(made.speed) == 2 * 3 + 6
+    opened = open_pool(recipe, SPEC, voices, [], tmp_path)
+    assert len(opened.speed) == 2 * 3 + 6
     for row, voice in enumerate(voices):
-        itself = run_front_end([voice.samples], SPEC)[0][0]
-        np.testing.assert_allclose(made.sound(row * 3), itself, atol=0.02)  # float16
-        assert made.speed[row * 3] == 1.0
-        assert len(made.sound(row * 3 + 1)) == pytest.approx(len(itself) / made.speed[row * 3 + 1], abs=4)
+        original = run_front_end([voice.samples], SPEC)[0][0]
+        np.testing.assert_allclose(opened.sound(row * 3), original, atol=0.02)  # float16
+        assert opened.speed[row * 3] == 1.0
+        assert len(opened.sound(row * 3 + 1)) == pytest.approx(len(original) / opened.speed[row * 3 + 1], abs=4)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     again = open_pool(recipe, SPEC, voices, [], tmp_path)
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    np.testing.assert_array_equal(again.log_mel, made.log_mel)
+    np.testing.assert_array_equal(again.log_mel, opened.log_mel)
 
 
-def test_other_changes_make_another_pool_and_other_training_does_not(
+def test_pool_depends_on_sound_augmentation_and_recordings_only(
     tmp_path: Path, recipe: SpeechRecipe, voices: list[Utterance]
 ) -> None:
     open_pool(recipe, SPEC, voices, [], tmp_path)
@@ -65,26 +65,26 @@ def test_other_changes_make_another_pool_and_other_training_does_not(
     assert len(list(tmp_path.iterdir())) == 6
 
 
-def test_frames_without_their_index_are_made_again(tmp_path: Path, recipe: SpeechRecipe, voices: list[Utterance]) -> None:
-    whole = np.array(open_pool(recipe, SPEC, voices, [], tmp_path).log_mel)
+def test_pool_without_an_index_is_written_again(tmp_path: Path, recipe: SpeechRecipe, voices: list[Utterance]) -> None:
+    complete = np.array(open_pool(recipe, SPEC, voices, [], tmp_path).log_mel)
     (frames,) = tmp_path.glob("*.f16")
     frames.write_bytes(frames.read_bytes()[:100])
     next(tmp_path.glob("*.npz")).unlink()
-    np.testing.assert_array_equal(open_pool(recipe, SPEC, voices, [], tmp_path).log_mel, whole)
+    np.testing.assert_array_equal(open_pool(recipe, SPEC, voices, [], tmp_path).log_mel, complete)
 
 
-def test_windows_are_drawn_by_the_seed_and_validation_sounds_stay_apart(
+def test_sampler_follows_the_seed_and_separates_validation_sounds(
     tmp_path: Path, recipe: SpeechRecipe, voices: list[Utterance]
 ) -> None:
     sampler = WindowSampler(open_pool(recipe, SPEC, voices, [], tmp_path), recipe, SPEC, voices)
-    first, again = (sampler.voices([0, 1, 1], np.random.default_rng(4)) for _ in range(2))
+    first, again = (sampler.draw_speech([0, 1, 1], np.random.default_rng(4)) for _ in range(2))
     assert first.shape == (3, SPEC.window_frames, SPEC.columns)
     assert first.dtype == np.float32
     np.testing.assert_array_equal(first, again)
     drawn: list[int] = []
     sampler._nonspeech_mel = lambda index, _rng: drawn.append(index) or np.zeros((100, 40), np.float32)
-    sampler.nonspeech(40, np.random.default_rng(0))
+    sampler.draw_nonspeech(40, np.random.default_rng(0))
     assert set(drawn) == {0, 1, 2, 3}
     drawn.clear()
-    sampler.nonspeech(40, np.random.default_rng(0), validation=True)
+    sampler.draw_nonspeech(40, np.random.default_rng(0), validation=True)
     assert set(drawn) == {4, 5}

@@ -1,3 +1,5 @@
+"""Training, validation and test splits."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,7 +14,7 @@ from moodring.train.data.splits import FOLDS, fold_actors, image_hashes, split_a
 ACTORS = tuple(range(1, 21))
 
 
-def test_every_actor_is_tested_once_and_sexes_are_balanced() -> None:
+def test_folds_test_each_actor_once_and_balance_the_sexes() -> None:
     tested = [actor for fold in range(FOLDS) for actor in fold_actors(fold)]
     assert sorted(tested) == list(ACTORS)
     for fold in range(FOLDS):
@@ -20,7 +22,7 @@ def test_every_actor_is_tested_once_and_sexes_are_balanced() -> None:
 
 
 @pytest.mark.parametrize("fold", [0, 1, 2, 3, 4, None])
-def test_no_actor_stands_on_two_sides(fold: int | None) -> None:
+def test_split_actors_puts_each_actor_into_one_part(fold: int | None) -> None:
     split = split_actors(ACTORS, fold)
     everyone = [*split.train, *split.validation, *split.test]
     assert sorted(everyone) == list(ACTORS)
@@ -29,41 +31,41 @@ def test_no_actor_stands_on_two_sides(fold: int | None) -> None:
     assert split.test == (() if fold is None else fold_actors(fold))
 
 
-def test_the_quick_protocol() -> None:
+def test_split_actors_of_fold_0() -> None:
     split = split_actors(ACTORS, 0)
     assert split.test == (1, 2, 3, 4)
     assert split.validation == (19, 20)
     assert split.train == tuple(range(5, 19))
 
 
-def test_too_few_actors_or_no_such_fold_is_said() -> None:
-    with pytest.raises((DataError, UsageError), match="too few"):
+def test_too_few_actors_and_an_unknown_fold_are_refused() -> None:
+    with pytest.raises(DataError, match="too few"):
         split_actors((1, 2), None)
-    with pytest.raises((DataError, UsageError), match=r"fold must lie in 0\.\.4"):
+    with pytest.raises(UsageError, match=r"fold must lie in 0\.\.4"):
         fold_actors(5)
 
 
-def test_pictures_of_the_same_bytes_stay_together_and_out_of_the_test_parts() -> None:
+def test_split_images_keeps_copies_in_one_part_and_out_of_the_test_parts() -> None:
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (400, 48, 48), dtype=np.uint8)
-    faces = np.concatenate([pictures[:300], pictures[:50], pictures[300:], pictures[40:60]])
+    images = rng.integers(0, 256, (400, 48, 48), dtype=np.uint8)
+    faces = np.concatenate([images[:300], images[:50], images[300:], images[40:60]])
     usage = np.array(["Training"] * 350 + ["PublicTest"] * 120)
     hashes = image_hashes(faces)
     split = split_images(hashes, usage)
-    train, validation, test = (set(hashes[rows]) for rows in (split.train, split.validation, split.test))
+    train, validation, test = (set(hashes[rows]) for rows in (split.train, split.validation, usage != "Training"))
     assert not train & validation
     assert not (train | validation) & test
-    assert len(split.train) == len(train)  # one row for each distinct picture
+    assert len(split.train) == len(train)  # one row for each distinct image
     assert len(train) + len(validation) == 300 - 20
     assert set(hashes[split.dropped]) == set(hashes[40:60])
     assert 10 <= len(split.validation) <= 50
     shuffled = rng.permutation(len(faces))
     again = split_images(hashes[shuffled], usage[shuffled])
-    assert set(hashes[shuffled][again.validation]) == validation  # no order moves anyone
+    assert set(hashes[shuffled][again.validation]) == validation  # independent of the row order
 
 
 @pytest.mark.data
-def test_no_public_test_picture_is_trained_on(fer2013_csv: Path) -> None:
+def test_no_public_test_image_is_in_the_other_parts(fer2013_csv: Path) -> None:
     data = read_fer2013(fer2013_csv)
     split = split_images(image_hashes(data.faces), data.usage)
     used = {face.tobytes() for face in data.faces[np.concatenate([split.train, split.validation])]}
@@ -76,12 +78,10 @@ def test_no_public_test_picture_is_trained_on(fer2013_csv: Path) -> None:
 
 
 @pytest.mark.data
-def test_no_actor_of_the_test_fold_is_trained_on(data_dir: Path) -> None:
+def test_no_actor_of_the_test_fold_is_in_the_training_part(data_dir: Path) -> None:
     clips = list_ravdess(data_dir / "ravdess")
     for fold in range(FOLDS):
         split = split_actors([clip.actor for clip in clips], fold)
-        names = {
-            side: {clip.path.stem[-2:] for clip in clips if clip.actor in getattr(split, side)} for side in ("train", "test")
-        }
-        assert not names["train"] & names["test"]
-        assert len(names["test"]) == 4
+        train, test = ({clip.path.stem[-2:] for clip in clips if clip.actor in part} for part in (split.train, split.test))
+        assert not train & test
+        assert len(test) == 4

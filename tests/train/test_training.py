@@ -1,9 +1,8 @@
-"""From published layouts to weights, on small made-up data: every kind, resumed after a real kill -9."""
+"""`moodring train` from the published data layouts to weights, on small synthetic data."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -17,7 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 from benchmarks.experiments import face_seeds
-from moodring.errors import MoodringError
+from moodring.errors import DataError, MoodringError
 from moodring.evaluation.data.readers import FER_SIDE
 from moodring.train.data import pool
 from moodring.train.data.augment_images import erase_patches
@@ -37,14 +36,15 @@ SMALL: dict[str, dict[str, object]] = {
 
 
 def small_recipe(folder: Path, kind: str, **changes: object) -> Path:
+    """Write a shortened copy of the committed recipe, and of one recipe before it, into `folder`; return its path."""
     document = yaml.safe_load((ROOT / "configs" / "train" / f"{kind}.yaml").read_text())
-    made = {**document, "threads": 1, **SMALL[kind], **changes}
-    if made.get("after"):
-        still = {"teacher_weight": 0.0} if kind == "face" else {}
-        first = small_recipe(folder, kind, epochs=1, after="", **still)
-        first.replace(folder / str(made["after"]))
+    document = {**document, "threads": 1, **SMALL[kind], **changes}
+    if document.get("after"):
+        without_teacher = {"teacher_weight": 0.0} if kind == "face" else {}
+        parent = small_recipe(folder, kind, epochs=1, after="", **without_teacher)
+        parent.replace(folder / str(document["after"]))
     path = folder / f"{kind}.yaml"
-    path.write_text(yaml.safe_dump(made))
+    path.write_text(yaml.safe_dump(document))
     return path
 
 
@@ -56,7 +56,7 @@ def write_faces(folder: Path, rng: np.random.Generator, count: int = 640) -> Non
         pixels = rng.integers(0, 256, FER_SIDE * FER_SIDE)
         rows.append(f"{index % 7},{' '.join(map(str, pixels))},{usage}")
         counts = rng.integers(0, 4, 10)
-        counts[index % 7] += 4  # every class wins a majority somewhere
+        counts[index % 7] += 4  # every class has a majority in some rows
         plus.append(f"{usage},fer{index:07d}.png," + ",".join(map(str, counts)))
     (folder / "fer2013.csv").write_text("\n".join(rows) + "\n")
     (folder / "fer2013new.csv").write_text("\n".join(plus) + "\n")
@@ -89,18 +89,18 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def few_other_sounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_nonspeech_sounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "NONSPEECH_SOUNDS", 60)
     monkeypatch.setattr(pool, "VALIDATION_SOUNDS", 20)
 
 
-def test_every_kind_trains_and_leaves_what_it_should(tmp_path: Path, small_data: Path) -> None:
+def test_every_kind_writes_weights_card_and_run_folder(tmp_path: Path, small_data: Path) -> None:
     out = tmp_path / "out"
     for kind in ("face", "speech", "fusion"):
         recipe = small_recipe(tmp_path, kind)
         assert train(kind, recipe, small_data, out) == 0
-        left = {path.name for path in (out / kind).iterdir()}
-        assert {"metrics.json", "curves.png", "confusion.png", "checkpoint.pt"} <= left
+        written = {path.name for path in (out / kind).iterdir()}
+        assert {"metrics.json", "curves.png", "confusion.png", "checkpoint.pt"} <= written
         card = json.loads((out / f"{kind}.json").read_text())
         assert card["recipe"]["seed"] == yaml.safe_load(recipe.read_text())["seed"]
         assert card["data"]
@@ -119,59 +119,62 @@ def test_every_kind_trains_and_leaves_what_it_should(tmp_path: Path, small_data:
         assert 0 < fusion["confident"][head]["threshold"] <= 1
 
 
-def test_killed_and_started_again_gives_the_weights_of_an_unbroken_run(tmp_path: Path, small_data: Path) -> None:
+def test_weights_after_a_kill_and_a_resume_equal_those_of_an_uninterrupted_training(tmp_path: Path, small_data: Path) -> None:
     recipe = small_recipe(tmp_path, "face", epochs=4, after="")
-    assert train("face", recipe, small_data, tmp_path / "whole") == 0
+    assert train("face", recipe, small_data, tmp_path / "uninterrupted") == 0
     arguments = ", ".join(repr(str(path)) for path in (recipe, small_data, tmp_path / "killed"))
     script = f"from moodring.train.run import train; train('face', {arguments})"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, "-c", script], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("epoch 1/"):
             process.send_signal(signal.SIGKILL)
             break
-    process.wait(60)
+    else:
+        pytest.fail("the training ended before its first epoch")
+    assert process.wait(60) == -signal.SIGKILL
     process.stdout.close()
     assert train("face", recipe, small_data, tmp_path / "killed") == 0
-    whole, killed = ((tmp_path / run / "face.safetensors").read_bytes() for run in ("whole", "killed"))
-    assert whole == killed
+    expected, resumed = ((tmp_path / run / "face.safetensors").read_bytes() for run in ("uninterrupted", "killed"))
+    assert resumed == expected
 
 
-def test_the_face_is_trained_with_other_seeds_beside_what_is_there(tmp_path: Path, small_data: Path) -> None:
+def test_face_seeds_trains_beside_the_existing_files(tmp_path: Path, small_data: Path) -> None:
     recipe, out = small_recipe(tmp_path, "face"), tmp_path / "out"
     assert train("face", recipe, small_data, out) == 0
-    shipped = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    where = ["--config", str(recipe), "--data", str(small_data), "--out", str(out), "--json", str(tmp_path / "seeds.json")]
-    assert face_seeds.main([*where, "--seeds", "2", "--run", "1"]) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    arguments = ["--config", str(recipe), "--data", str(small_data), "--out", str(out), "--json", str(tmp_path / "seeds.json")]
+    assert face_seeds.main([*arguments, "--seeds", "2", "--run", "1"]) == 0
     assert not (tmp_path / "seeds.json").exists()
-    assert face_seeds.main([*where, "--seeds", "2"]) == 0
-    assert {path: path.read_bytes() for path in shipped} == shipped
+    assert face_seeds.main([*arguments, "--seeds", "2"]) == 0
+    assert {path: path.read_bytes() for path in before} == before
     document = json.loads((tmp_path / "seeds.json").read_text())
     assert [run["seed"] for run in document["runs"]] == [1, 2]
     cards = [json.loads((out / run / "face.json").read_text()) for run in ("", "face_again1")]
-    assert [[before["seed"] for before in card["before"]] for card in cards] == [[1], [2]]
+    assert [[parent["seed"] for parent in card["before"]] for card in cards] == [[1], [2]]
     assert document["official"]["mean"] == pytest.approx(np.mean([run["official"] for run in document["runs"]]))
     assert all(0 <= run["ferplus_covered"] <= 1 for run in document["runs"])
 
 
-def test_the_last_part_alone_is_trained_with_other_seeds(tmp_path: Path, small_data: Path) -> None:
+def test_face_seeds_trains_the_last_part_only(tmp_path: Path, small_data: Path) -> None:
     recipe, out = small_recipe(tmp_path, "face"), tmp_path / "out"
     assert train("face", recipe, small_data, out) == 0
-    where = ["--config", str(recipe), "--data", str(small_data), "--out", str(out), "--json", str(tmp_path / "seeds.json")]
-    assert face_seeds.main([*where, "--seeds", "2", "--last-part"]) == 0
+    arguments = ["--config", str(recipe), "--data", str(small_data), "--out", str(out), "--json", str(tmp_path / "seeds.json")]
+    assert face_seeds.main([*arguments, "--seeds", "2", "--last-part"]) == 0
     assert json.loads((tmp_path / "seeds.json").read_text())["parts"] == "last"
     again = out / "face_last1"
     card = json.loads((again / "face.json").read_text())
-    assert (card["recipe"]["seed"], [before["seed"] for before in card["before"]]) == (2, [1])
+    assert (card["recipe"]["seed"], [parent["seed"] for parent in card["before"]]) == (2, [1])
     assert (again / "first" / "face.safetensors").read_bytes() == (out / "first" / "face.safetensors").read_bytes()
-    assert not (again / "first" / "face").exists()  # nothing was trained there
+    assert not (again / "first" / "face").exists()  # no training there
     trained = (again / "face.safetensors").stat().st_mtime_ns
-    assert face_seeds.main([*where, "--seeds", "2", "--last-part"]) == 0
+    assert face_seeds.main([*arguments, "--seeds", "2", "--last-part"]) == 0
     assert (again / "face.safetensors").stat().st_mtime_ns == trained
 
 
-def test_weights_that_lie_there_are_gone_on_from(tmp_path: Path, small_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_reuses_a_complete_parent_network(
+    tmp_path: Path, small_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe, out = small_recipe(tmp_path, "face"), tmp_path / "out"
     assert train("face", recipe, small_data, out) == 0
     folder = tmp_path / "again"
@@ -184,56 +187,68 @@ def test_weights_that_lie_there_are_gone_on_from(tmp_path: Path, small_data: Pat
     (folder / "first" / "face.json").write_text(json.dumps(first | {"finished": False}))
     shutil.rmtree(folder / "face")
     assert train("face", recipe, small_data, folder) == 0
-    assert capsys.readouterr().out.count("epoch 1/") == 2  # what was broken off is trained to its end
+    assert capsys.readouterr().out.count("epoch 1/") == 2  # an incomplete parent is trained to the end
     shutil.copy2(folder / "face.safetensors", folder / "first")
     (folder / "first" / "face.json").write_text(
         json.dumps(first | {"sha256": json.loads((folder / "face.json").read_text())["sha256"]})
     )
-    with pytest.raises(MoodringError, match="another recipe, preprocessing or branch"):
-        train("face", recipe, small_data, folder)  # its epochs rest on other weights
+    with pytest.raises(MoodringError, match="another recipe, preprocessing or parent network"):
+        train("face", recipe, small_data, folder)  # its checkpoint has another parent
 
 
-def test_other_seeds_of_another_recipe_are_refused(
-    tmp_path: Path, small_data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_face_seeds_refuses_another_recipe(tmp_path: Path, small_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe, out = small_recipe(tmp_path, "face"), tmp_path / "out"
     assert train("face", recipe, small_data, out) == 0
-    where = ["--config", str(recipe), "--data", str(small_data), "--out", str(out), "--json", str(tmp_path / "seeds.json")]
+    arguments = ["--config", str(recipe), "--data", str(small_data), "--out", str(out), "--json", str(tmp_path / "seeds.json")]
     recipe.write_text(yaml.safe_dump(yaml.safe_load(recipe.read_text()) | {"erase": 0.9}))
-    assert face_seeds.main(where) == 2
+    assert face_seeds.main(arguments) == 2
     assert "another recipe (erase)" in capsys.readouterr().err
     for run in ("0", "3"):
         with pytest.raises(SystemExit):
-            face_seeds.main([*where, "--run", run])
+            face_seeds.main([*arguments, "--run", run])
     assert not (out / "face_again1").exists()
 
 
+@pytest.mark.parametrize("kind", ["face", "fusion"])
+def test_training_without_fer2013_fails_even_if_the_working_directory_has_it(
+    tmp_path: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    unpacked, images, out = tmp_path / "build" / "data", tmp_path / "images", tmp_path / "out"
+    shutil.copytree(small_data, unpacked)
+    shutil.copytree(small_data, images, ignore=shutil.ignore_patterns("fer2013*.csv"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"holds neither fer2013\.csv nor fer2013/fer2013\.csv") as caught:
+        train(kind, small_recipe(tmp_path, kind), images, out)
+    assert str(caught.value).startswith(f"{images}: ")
+    assert not list(out.rglob("*.safetensors"))
+
+
 @pytest.mark.parametrize("is_grey", [True, False])
-def test_patches_are_erased_as_often_and_as_far_as_the_recipe_says(is_grey: bool) -> None:
+def test_erase_patches_follows_probability_and_side_of_the_recipe(is_grey: bool) -> None:
     document = yaml.safe_load((ROOT / "configs" / "train" / "face.yaml").read_text())
     recipe = FaceRecipe(**{**document, "erase": 0.5, "erase_side": 0.6, "erase_grey": is_grey})
-    pictures = np.full((400, 48, 48), 77, np.uint8) if is_grey else np.full((400, 1, 48, 48), 7.0, np.float32)
-    erased = (erase_patches(pictures.copy(), np.random.default_rng(0), recipe) != pictures).reshape(400, 48, 48)
-    touched = erased.any(axis=(1, 2))
-    assert 0.4 < touched.mean() < 0.6
+    images = np.full((400, 48, 48), 77, np.uint8) if is_grey else np.full((400, 1, 48, 48), 7.0, np.float32)
+    erased = (erase_patches(images.copy(), np.random.default_rng(0), recipe) != images).reshape(400, 48, 48)
+    has_patch = erased.any(axis=(1, 2))
+    assert 0.4 < has_patch.mean() < 0.6
     assert max(erased.any(axis=axis).sum(axis=1).max() for axis in (1, 2)) < 0.6 * 48 + 1
-    assert erased.mean(axis=(1, 2))[touched].max() > 0.25
+    assert erased.mean(axis=(1, 2))[has_patch].max() > 0.25
 
 
-def test_what_the_official_head_lends_is_its_share_of_both_calibrated_answers() -> None:
+def test_blend_heads_mixes_the_calibrated_logits() -> None:
     model = FaceNet(width=8).eval()
     faces = torch.randn(5, 1, 48, 48, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         _, official, ferplus, usable = model(faces)
         blend_heads(model, {"official": 2.0, "ferplus": 0.5}, 0.2)
-        _, official_after, published, usable_after = model(faces)
-    torch.testing.assert_close(published, 0.8 * ferplus / 0.5 + 0.2 * official / 2.0)
+        _, official_after, blended, usable_after = model(faces)
+    torch.testing.assert_close(blended, 0.8 * ferplus / 0.5 + 0.2 * official / 2.0)
     assert torch.equal(official, official_after)
     assert torch.equal(usable, usable_after)
 
 
 @pytest.mark.parametrize(("votes", "share"), [(True, 0.2), (False, 1.0)])
-def test_the_published_head_is_lent_its_share_once_and_the_whole_where_nobody_voted(
+def test_training_blends_the_heads_once_and_fully_without_votes(
     tmp_path: Path, small_data: Path, *, votes: bool, share: float
 ) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
@@ -247,5 +262,5 @@ def test_the_published_head_is_lent_its_share_once_and_the_whole_where_nobody_vo
     expected.load_state_dict(torch.load(out / "face" / "best.pt", weights_only=True))
     blend_heads(expected, summarize(expected, load_faces(data, out / "cache"))["temperature"], share)
     torch.testing.assert_close(load_file(out / "face.safetensors"), dict(expected.state_dict()))
-    assert train("face", recipe, data, out) == 0  # it finds every epoch done
+    assert train("face", recipe, data, out) == 0  # all epochs are complete
     assert (out / "face.safetensors").read_bytes() == written

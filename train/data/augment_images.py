@@ -1,6 +1,7 @@
-"""Chance, applied to whole batches of pictures: rotation, zoom, shift, flip, light, erased patches, mixup.
+"""Random augmentation of batches of images: rotation, zoom, shift, flip, gamma, blur, erased patches, mixup.
 
-Geometry and light act on grey values, before `normalise_crops`; mixup acts on what it returns; erasing can act on either.
+Geometry, gamma and blur act on grey values, before `normalize_crops`. Mixup acts on the normalised crops. Erasing can act on
+either.
 """
 
 from __future__ import annotations
@@ -10,19 +11,17 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from moodring.train.recipe import FaceRecipe
+from moodring.types import F32, U8
 
-U8 = NDArray[np.uint8]
-F32 = NDArray[np.float32]
 Images = TypeVar("Images", U8, F32)
 
 
 def warp_faces(faces: U8, rng: np.random.Generator, recipe: FaceRecipe) -> U8:
-    """Rotate, zoom, shift, flip and re-light uint8 [B, S, S], every picture by its own draw."""
+    """Rotate, zoom, shift and flip images uint8 [B, S, S] and change their gamma, with random values for each image."""
     count = len(faces)
     angle = np.deg2rad(rng.uniform(-recipe.rotation_degrees, recipe.rotation_degrees, count))
     scale = rng.uniform(1 - recipe.zoom, 1 + recipe.zoom, count)
@@ -40,7 +39,7 @@ def warp_faces(faces: U8, rng: np.random.Generator, recipe: FaceRecipe) -> U8:
 
 
 def blur_faces(faces: U8, rng: np.random.Generator, share: float = 0.2) -> U8:
-    """Give a share of the pictures the blur of a small or far face: down to 20..40 pixels and up again."""
+    """Simulate small faces, in place: resize a random `share` of images uint8 [B, S, S] to 20..39 pixels and back."""
     for index in np.flatnonzero(rng.random(len(faces)) < share):
         side = int(rng.integers(20, 40))
         small = cv2.resize(faces[index], (side, side), interpolation=cv2.INTER_AREA)
@@ -49,7 +48,10 @@ def blur_faces(faces: U8, rng: np.random.Generator, share: float = 0.2) -> U8:
 
 
 def erase_patches(images: Images, rng: np.random.Generator, recipe: FaceRecipe) -> Images:
-    """Fill a random rectangle with noise or one grey, in place: uint8 [B, S, S], or normalised float32 [B, 1, S, S]."""
+    """Fill random rectangles with noise or one grey value, in place.
+
+    `images` is uint8 [B, S, S] or normalised float32 [B, 1, S, S]. `recipe.erase` is the probability for each image.
+    """
     side = images.shape[-1]
     for index in np.flatnonzero(rng.random(len(images)) < recipe.erase):
         height, width = rng.integers(side // 6, round(side * recipe.erase_side), 2)
@@ -64,7 +66,10 @@ def erase_patches(images: Images, rng: np.random.Generator, recipe: FaceRecipe) 
 
 
 def apply_mixup(parts: tuple[Tensor, ...], rng: np.random.Generator, alpha: float) -> tuple[Tensor, ...]:
-    """Blend every row with another by the same weight in every part (Zhang et al. 2018)."""
+    """Mix every row with a random other row, with the same weight in every part (Zhang et al. 2018).
+
+    The weight has the distribution Beta(alpha, alpha); `alpha` 0 disables mixup.
+    """
     if alpha <= 0:
         return parts
     count = len(parts[0])
@@ -78,7 +83,7 @@ def apply_mixup(parts: tuple[Tensor, ...], rng: np.random.Generator, alpha: floa
 
 
 def shuffle_patches(faces: U8, rng: np.random.Generator, patch: int = 12) -> U8:
-    """Cut faces uint8 [N, S, S] into patches and put them back in another order: face texture without a face."""
+    """Shuffle square patches of faces uint8 [N, S, S]: the result has the texture of a face but is not a face."""
     count, side = len(faces), faces.shape[1]
     cells = side // patch
     tiles = faces.reshape(count, cells, patch, cells, patch).swapaxes(2, 3).reshape(count, cells * cells, patch, patch)
@@ -88,12 +93,12 @@ def shuffle_patches(faces: U8, rng: np.random.Generator, patch: int = 12) -> U8:
 
 
 def textures(count: int, side: int, rng: np.random.Generator) -> U8:
-    """Make noise of many grains, gradients, stripes and flat fields, uint8 [N, S, S]."""
+    """Return images uint8 [N, S, S] of noise at several scales, gradients and stripes, some almost flat."""
     out = np.empty((count, side, side), np.uint8)
     for index in range(count):
         kind = rng.integers(4)
         low, high = np.sort(rng.uniform(0, 255, 2))
-        if kind <= 1:  # noise of one grain, or of two laid over each other
+        if kind <= 1:  # noise at one scale, or the sum of two
             field = np.zeros((side, side), np.float32)
             for _ in range(kind + 1):
                 grain = int(rng.choice([2, 3, 5, 8, 16, 48]))

@@ -1,22 +1,26 @@
-"""Chance, applied to log mel energies: tempo, a longer or shorter vocal tract, channel, masks. Cheap: done anew each time."""
+"""Random augmentation of log mel energies: tempo, vocal tract length, channel response, masks.
+
+It costs little, so that every draw of a window applies it again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moodring.features.audio.filterbank import cepstral_transform
 from moodring.features.audio.window import make_window_input
 from moodring.features.spec import SpeechSpec
 from moodring.train.recipe import SpeechRecipe
-
-F32 = NDArray[np.float32]
+from moodring.types import F32
 
 
 class MelAugmenter:
-    """Makes network inputs float32 [window_frames, columns] of log mel energies (and pitch) [1..window_frames, filters + 2]."""
+    """Turns log mel energies, with pitch if the spec has it, into augmented network inputs.
+
+    Input: float32 [1..window_frames, filters + 2 with pitch]. Output: float32 [window_frames, columns].
+    """
 
     def __init__(self, recipe: SpeechRecipe, spec: SpeechSpec) -> None:
         self.recipe = recipe
@@ -27,7 +31,7 @@ class MelAugmenter:
         self._to_features = features.astype(np.float32)  # [filters, features]
 
     def windows(self, mels: Sequence[F32], rng: np.random.Generator) -> F32:
-        """Draw one window of each, float32 [N, window_frames, columns]."""
+        """Return one augmented window of each input, float32 [N, window_frames, columns]."""
         return np.stack([self._augment(mel, rng) for mel in mels])
 
     def _augment(self, mel: F32, rng: np.random.Generator) -> F32:
@@ -37,21 +41,24 @@ class MelAugmenter:
         if tempo == 1.0:
             stretched = mel[-count:].copy()
         else:
-            at = (frames - 1) - np.arange(count - 1, -1, -1, dtype=np.float32) / tempo  # the newest frames stay
+            at = (frames - 1) - np.arange(count - 1, -1, -1, dtype=np.float32) / tempo  # keep the newest frames
             np.clip(at, 0, frames - 1, out=at)
             low = at.astype(np.int64)
             share = (at - low)[:, None]
             stretched = mel[low]
             stretched += share * (mel[np.minimum(low + 1, frames - 1)] - stretched)
         self._mask(stretched, rng)
-        # What acts on a frame alone, in one product: the warp, the transform; the channel comes out of it as an offset.
+        # One product covers the steps that are linear in a frame: warp and transform. The channel response is an offset.
         transform = self._warp(rng) @ self._to_features
         filters = self.spec.mfcc.filters
         features = stretched[:, :filters] @ transform + self._channel(rng) @ self._to_features
         return make_window_input(np.concatenate([features, stretched[:, filters:]], axis=1), self.spec)
 
     def _warp(self, rng: np.random.Generator) -> F32:
-        """Scale and shift the mel axis, as a longer or shorter vocal tract does: [filters, filters], columns summing to 1."""
+        """Return a matrix [filters, filters] that scales and shifts the mel axis, as the vocal tract length does.
+
+        Each of its columns sums to 1.
+        """
         filters = self.spec.mfcc.filters
         scale = np.exp(rng.uniform(-self.recipe.mel_scale, self.recipe.mel_scale))
         shift = rng.uniform(-self.recipe.mel_shift, self.recipe.mel_shift)
@@ -65,13 +72,16 @@ class MelAugmenter:
         return warp
 
     def _channel(self, rng: np.random.Generator) -> F32:
-        """Draw a smooth frequency response of a few dB, as microphones and rooms have: [filters], natural log of power."""
+        """Return a random smooth frequency response of a few dB, [filters], as the natural logarithm of power.
+
+        It models the microphone and the room.
+        """
         filters = self.spec.mfcc.filters
         response = np.interp(np.arange(filters), np.linspace(0, filters - 1, 5), rng.normal(0, 0.5, 5))
         return response.astype(np.float32)
 
     def _mask(self, mel: F32, rng: np.random.Generator) -> None:
-        """Fill bands of filters and stretches of time with their mean (Park et al. 2019), in place."""
+        """Replace random frequency bands and time spans by their mean, in place (SpecAugment, Park et al. 2019)."""
         frames, filters = len(mel), self.spec.mfcc.filters
         for _ in range(int(rng.integers(0, self.recipe.masks + 1))):
             width = int(rng.integers(1, 8))

@@ -1,27 +1,28 @@
-"""Chance, applied to sound: speed, rooms, band limits, noise, gain; and sounds that are no speech."""
+"""Random augmentation of sound: speed, reverberation, noise, band limits, gain; and random non-speech sounds."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moodring.features.spec import SpeechSpec
 from moodring.train.recipe import SpeechRecipe
-
-F32 = NDArray[np.float32]
+from moodring.types import F32
 
 NONSPEECH_S = 5.0
-RT60_S = (0.1, 0.7)  # until the echo is 60 dB down
+RT60_S = (0.1, 0.7)  # time in which the reverberation falls by 60 dB
 DIRECT_TO_REVERBERANT_DB = (-3.0, 15.0)
 
 
 def resample(samples: F32, count: int) -> F32:
-    """Bring samples [N] to `count` by linear interpolation: pitch and tempo together."""
+    """Resample samples [N] to `count` samples by linear interpolation, which changes pitch and tempo together."""
     return np.interp(np.linspace(0, len(samples) - 1, count), np.arange(len(samples)), samples).astype(np.float32)
 
 
 def colored_noise(count: int, exponent: float, rng: np.random.Generator) -> F32:
-    """Make noise of unit level whose power falls with frequency to the power `exponent` (0 white, 1 pink, 2 brown)."""
+    """Return `count` samples of noise with standard deviation 1 and power proportional to frequency ** -exponent.
+
+    The exponent is 0 for white, 1 for pink, 2 for brown noise.
+    """
     spectrum = np.fft.rfft(rng.standard_normal(count, dtype=np.float32))
     spectrum /= np.maximum(np.arange(len(spectrum)), 1.0) ** (exponent / 2)
     noise = np.fft.irfft(spectrum, count)
@@ -29,7 +30,7 @@ def colored_noise(count: int, exponent: float, rng: np.random.Generator) -> F32:
 
 
 def random_excerpt(samples: F32, count: int, rng: np.random.Generator) -> F32:
-    """Cut `count` samples from a random place; a short recording repeats."""
+    """Return `count` samples from a random position; a shorter recording is repeated."""
     if len(samples) < count:
         samples = np.tile(samples, -(-count // len(samples)))
     start = int(rng.integers(0, len(samples) - count + 1))
@@ -37,7 +38,7 @@ def random_excerpt(samples: F32, count: int, rng: np.random.Generator) -> F32:
 
 
 def add_reverberation(samples: F32, rate_hz: int, rng: np.random.Generator) -> F32:
-    """Put samples into a room: the direct sound, then noise that dies away exponentially (Polack 1988)."""
+    """Convolve samples [N] with a random room response: the direct sound and exponentially decaying noise (Polack 1988)."""
     decay_s = rng.uniform(*RT60_S)
     count = int(decay_s * rate_hz)
     tail = rng.standard_normal(count) * 10.0 ** (-3.0 * np.arange(count) / count)
@@ -48,7 +49,10 @@ def add_reverberation(samples: F32, rate_hz: int, rng: np.random.Generator) -> F
 
 
 def limit_band(samples: F32, rate_hz: int, rng: np.random.Generator) -> F32:
-    """Take away what a telephone, a codec or a small microphone does not carry, with slopes of second order."""
+    """Apply a random band-pass to samples [N], as telephones, codecs and small microphones do.
+
+    The corners lie in 40..350 Hz and 3000..7500 Hz, with slopes of 12 and 36 dB per octave.
+    """
     size = 1 << (len(samples) - 1).bit_length()
     hz = np.fft.rfftfreq(size, 1.0 / rate_hz)
     low_hz, high_hz = rng.uniform(40, 350), rng.uniform(3000, 7500)
@@ -57,29 +61,29 @@ def limit_band(samples: F32, rate_hz: int, rng: np.random.Generator) -> F32:
 
 
 class SoundAugmenter:
-    """Draws changed voices, and sounds that are none, as samples float32 [N]."""
+    """Augments recordings of speech and generates non-speech sounds, float32 [N]. `noises` are recorded sounds to mix in."""
 
     def __init__(self, recipe: SpeechRecipe, spec: SpeechSpec, noises: list[F32]) -> None:
         self.recipe = recipe
         self.noises = noises
         self._rate_hz = spec.mfcc.rate_hz
 
-    def voice(self, samples: F32, rng: np.random.Generator) -> tuple[F32, float]:
-        """Change a recording as the recipe allows; return it with its speed, relative to the original's."""
+    def augment_speech(self, samples: F32, rng: np.random.Generator) -> tuple[F32, float]:
+        """Return a recording, augmented within the limits of the recipe, and its speed relative to the original."""
         recipe = self.recipe
         speed = float(np.exp(rng.uniform(-recipe.speed, recipe.speed)))
         augmented = resample(samples, round(len(samples) / speed))
         if rng.random() < recipe.room:
             augmented = add_reverberation(augmented, self._rate_hz, rng)
         if rng.random() < recipe.noise:
-            augmented = augmented + self._noise_for(augmented, rng)
+            augmented = augmented + self._noise_like(augmented, rng)
         if rng.random() < recipe.band_limit:
             augmented = limit_band(augmented, self._rate_hz, rng)
         gain = 10.0 ** (rng.uniform(-recipe.gain_db, recipe.gain_db) / 20.0)
         return np.clip(augmented * gain, -1.0, 1.0).astype(np.float32), speed
 
     def nonspeech(self, rng: np.random.Generator) -> F32:
-        """Draw silence, noise, a recorded sound or music-like tones."""
+        """Return 5 s of silence, noise, a recorded sound or music-like tones, at a random level."""
         count = int(NONSPEECH_S * self._rate_hz)
         kind = rng.integers(4)
         if kind == 0 and self.noises:
@@ -93,20 +97,20 @@ class SoundAugmenter:
         level = 10.0 ** (rng.uniform(-60, -6) / 20.0)
         sound = sound * (level / max(1e-6, float(np.abs(sound).max())))
         sound = sound + rng.standard_normal(count, dtype=np.float32) * 10.0 ** (rng.uniform(-100, -70) / 20.0)
-        return sound.astype(np.float32)
+        return np.asarray(sound, np.float32)
 
-    def _noise_for(self, samples: F32, rng: np.random.Generator) -> F32:
-        """Return noise as long as `samples`, at a drawn ratio to their level."""
+    def _noise_like(self, samples: F32, rng: np.random.Generator) -> F32:
+        """Return noise as long as `samples`, at a random signal-to-noise ratio within the recipe's limits."""
         if self.noises and rng.random() < 0.6:
             noise = random_excerpt(self.noises[int(rng.integers(len(self.noises)))], len(samples), rng)
         else:
             noise = colored_noise(len(samples), rng.uniform(0, 2), rng)
         ratio_db = rng.uniform(*self.recipe.snr_db)
         level = float(samples.std()) * 10.0 ** (-ratio_db / 20.0)
-        return (noise * (level / max(1e-9, float(noise.std())))).astype(np.float32)
+        return np.asarray(noise * (level / max(1e-9, float(noise.std()))), np.float32)
 
     def _tones(self, count: int, rng: np.random.Generator) -> F32:
-        """Play chords of a few harmonics with decaying notes: like music, unlike speech."""
+        """Return random chords of decaying notes with a few harmonics: similar to music, not to speech."""
         time_s = np.arange(count) / self._rate_hz
         out = np.zeros(count)
         note_s = rng.uniform(0.12, 0.8)

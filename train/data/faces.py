@@ -1,7 +1,7 @@
-"""Where training finds its recordings, and how they become arrays: pictures, and what is no face.
+"""FER2013 and FER+ as training arrays, and images without a face.
 
-A data folder is searched for the published layouts: `fer2013.csv` (and `fer2013new.csv` beside it) in DIR, DIR/fer2013 or
-build/data; video where it is.
+A data folder, or its subfolder `fer2013`, holds `fer2013.csv` and optionally `fer2013new.csv`. Its subfolder `video` optionally
+holds videos without a face.
 """
 
 from __future__ import annotations
@@ -24,42 +24,46 @@ from moodring.labels import FACE_CLASSES, FERPLUS, FERPLUS_COLUMNS
 from moodring.train.data.augment_images import shuffle_patches, textures
 from moodring.train.data.splits import ImageSplit, image_hashes, split_images
 from moodring.train.loop import write_atomically
+from moodring.types import F32, U8
 
-F32 = NDArray[np.float32]
-U8 = NDArray[np.uint8]
+I64 = NDArray[np.int64]
 
 NOT_A_FACE = FERPLUS_COLUMNS.index("NF")
-FLAT_DEVIATION = 3.0  # grey levels: a picture flatter than this was removed or is black
+FLAT_DEVIATION = 3.0  # grey levels: minimum standard deviation; below it an image is blank or was removed
 SCENE_FRAMES = 40
-SCENE_FACTOR = 1.05  # between the sizes at which they are searched: finer than in the evaluation, for more finds
-SCENES = ("intel_bottle-detection.mp4", "intel_car-detection.mp4")  # no face in any frame; other clips stay held out
+SCENE_FACTOR = 1.05  # scale factor of the cascades: smaller than in the evaluation, for more detections
+SCENES = ("intel_bottle-detection.mp4", "intel_car-detection.mp4")  # without a face in any frame; the other videos are held out
 
 
 def find_fer2013(data_dir: Path) -> tuple[Path, Path | None]:
-    """Return fer2013.csv and, where it stands beside it, fer2013new.csv."""
-    folders = (data_dir, data_dir / "fer2013", Path("build/data"))
-    for folder in folders:
+    """Return the paths of fer2013.csv and of fer2013new.csv beside it, None if the latter is missing.
+
+    Only `data_dir` and its subfolder `fer2013` are searched. Raise DataError if neither holds fer2013.csv.
+    """
+    for folder in (data_dir, data_dir / "fer2013"):
         if (folder / "fer2013.csv").is_file():
             votes = folder / "fer2013new.csv"
             return folder / "fer2013.csv", votes if votes.is_file() else None
-    hint = "run `make data` first" if (data_dir / "unpack_fer2013.py").is_file() else "see --data"
-    raise DataError(f"fer2013.csv is in none of {', '.join(map(str, folders))}: {hint}")
+    raise DataError(
+        f"{data_dir}: holds neither fer2013.csv nor fer2013/fer2013.csv; pass a folder that does, or unpack FER2013 with "
+        f"`make data DATA={data_dir}` and pass build/data"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class FaceData:
-    """FER2013 ready for training. Rows are FER2013's; targets are distributions, all zero where there is none."""
+    """FER2013 as training arrays, in the row order of FER2013. Targets are distributions; a row of zeros means no target."""
 
     faces: U8  # [N, 48, 48]
-    labels: NDArray[np.int64]  # [N], as published
-    official: F32  # [N, 7]: the labels of all exact copies, averaged; zero for a removed picture
-    ferplus: F32  # [N, 7]: votes over our classes; zero without votes or where another class won
-    usable: F32  # [N]: 0 for what the voters or its flatness say is no face
+    labels: I64  # [N], as in fer2013.csv
+    official: F32  # [N, 7]: labels, averaged over exact copies; zero for a removed image
+    ferplus: F32  # [N, 7]: vote shares over the seven classes; zero without votes or if another category won
+    usable: F32  # [N]: 0 for images that the voters rejected or that are blank, else 1
     split: ImageSplit
 
 
-def official_targets(labels: NDArray[np.int64], hashes: NDArray[np.str_]) -> F32:
-    """One-hot labels, averaged over training pictures of the same bytes: some carry several labels."""
+def official_targets(labels: I64, hashes: NDArray[np.str_]) -> F32:
+    """Return one-hot labels [N, 7], averaged over images with the same hash: some copies have different labels."""
     onehot = np.eye(FACE_CLASSES, dtype=np.float32)[labels]
     _, group = np.unique(hashes, return_inverse=True)
     sums = np.zeros((group.max() + 1, FACE_CLASSES), np.float32)
@@ -68,21 +72,25 @@ def official_targets(labels: NDArray[np.int64], hashes: NDArray[np.str_]) -> F32
     return mean
 
 
-def ferplus_targets(votes: U8, named: NDArray[np.bool_]) -> F32:
-    """Return vote shares over our seven classes, [N, 7]; zero where contempt, unknown or not-a-face won, or no vote is."""
+def ferplus_targets(votes: U8, has_image: NDArray[np.bool_]) -> F32:
+    """Return the vote shares over the seven classes, [N, 7], of votes [N, 10].
+
+    A row is zero if contempt, unknown or not-a-face won, if it has no vote, or if FER+ removed the image.
+    """
     class_columns = np.array([index for index, label in enumerate(FERPLUS) if label is not None])
     targets = np.zeros((len(votes), FACE_CLASSES), np.float32)
     targets[:, [FERPLUS[index] for index in class_columns]] = votes[:, class_columns]
     others = np.delete(votes, class_columns, axis=1).max(axis=1)
-    valid = named & (targets.max(axis=1) > 0) & (targets.max(axis=1) >= others)
+    valid = has_image & (targets.max(axis=1) > 0) & (targets.max(axis=1) >= others)
     shares = targets / np.maximum(targets.sum(axis=1, keepdims=True), 1.0)
     return np.where(valid[:, None], shares, 0.0).astype(np.float32)
 
 
 def prepare_faces(fer: Fer2013, plus: FerPlus | None) -> FaceData:
+    """Return the split, the targets and the usable flags. Rows of the test parts have no targets."""
     hashes = image_hashes(fer.faces)
     split = split_images(hashes, fer.usage)
-    training = fer.usage == "Training"  # the labels of the test parts touch nothing
+    training = fer.usage == "Training"
     official = np.zeros((len(fer.labels), FACE_CLASSES), np.float32)
     official[training] = official_targets(fer.labels[training], hashes[training])
     usable = np.ones(len(fer.labels), np.float32)
@@ -90,7 +98,7 @@ def prepare_faces(fer: Fer2013, plus: FerPlus | None) -> FaceData:
     ferplus = np.zeros((len(fer.labels), FACE_CLASSES), np.float32)
     if plus is not None:
         usable[plus.votes.argmax(axis=1) == NOT_A_FACE] = 0.0
-        ferplus = ferplus_targets(plus.votes, plus.named)
+        ferplus = ferplus_targets(plus.votes, plus.has_image)
         ferplus[~training] = 0.0
     official[usable == 0.0] = 0.0
     ferplus[usable == 0.0] = 0.0
@@ -98,7 +106,10 @@ def prepare_faces(fer: Fer2013, plus: FerPlus | None) -> FaceData:
 
 
 def load_faces(data_dir: Path, cache_dir: Path) -> FaceData:
-    """Read FER2013 and, where it is, FER+. The parsed pictures are cached by the size and name of the files."""
+    """Read FER2013 and, if present, FER+. `cache_dir` caches the parsed images, keyed by the path and size of the CSV file.
+
+    Raise DataError if `data_dir` does not hold FER2013 or a file is damaged.
+    """
     csv_path, votes_path = find_fer2013(data_dir)
     stamp = hashlib.sha256(f"{csv_path.resolve()} {csv_path.stat().st_size}".encode()).hexdigest()[:12]
     cache = cache_dir / f"fer2013-{stamp}.npz"
@@ -119,27 +130,27 @@ def load_faces(data_dir: Path, cache_dir: Path) -> FaceData:
 
 
 def scene_frames(data_dir: Path, count: int, rng: np.random.Generator) -> Iterator[U8]:
-    """Yield `count` grey frames of each scene without a face; none where the scenes are not at hand."""
+    """Yield up to `count` random grey frames uint8 [H, W] of each video in `SCENES`; none if the videos are missing."""
     for path in [path for name in SCENES if (path := data_dir / "video" / name).is_file()]:
         capture = cv2.VideoCapture(str(path))
         frames = max(1, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        taken = set(rng.choice(frames, min(count, frames), replace=False).tolist())
-        for number in range(max(taken) + 1):
+        chosen = set(rng.choice(frames, min(count, frames), replace=False).tolist())
+        for number in range(max(chosen) + 1):
             if not capture.grab():
                 break
-            if number in taken:
+            if number in chosen:
                 _, frame = capture.retrieve()
                 yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8)
         capture.release()
 
 
 def scene_crops(data_dir: Path, count: int, rng: np.random.Generator) -> U8:
-    """Cut random squares from scenes without a face, and what a careless face detector finds there.
+    """Return random squares and false detections of the face cascades from videos without a face, uint8 [N, 48, 48].
 
-    Returns uint8 [N, 48, 48] with up to `count` of each. What is found is repeated: it is what the daemon would ask about.
+    There are up to `count` of each. The false detections are repeated up to `count`: the runtime meets such crops.
     """
     squares: list[U8] = []
-    found: list[U8] = []
+    detections: list[U8] = []
     spec = FaceSpec()
     cascades = load_cascades()
     for grey in scene_frames(data_dir, SCENE_FRAMES, rng):
@@ -148,19 +159,22 @@ def scene_crops(data_dir: Path, count: int, rng: np.random.Generator) -> U8:
             top, left = rng.integers(0, grey.shape[0] - side), rng.integers(0, grey.shape[1] - side)
             squares.append(resize_crop(grey[top : top + side, left : left + side], FER_SIDE))
         for cascade in cascades:
-            found += [crop_face(grey, box, spec) for box in detect_unmerged(cascade, grey, SCENE_FACTOR)]
-    repeated = [found[index % len(found)] for index in range(count if found else 0)]
+            detections += [crop_face(grey, box, spec) for box in detect_unmerged(cascade, grey, SCENE_FACTOR)]
+    repeated = [detections[index % len(detections)] for index in range(count if detections else 0)]
     return np.array(squares[:count] + repeated, np.uint8).reshape(-1, FER_SIDE, FER_SIDE)
 
 
-def nonfaces(data: FaceData, data_dir: Path, seed: int) -> tuple[U8, U8]:
-    """Build the pool of what is no face, for training and (a tenth) for validation, uint8 [N, 48, 48] each."""
+def load_nonfaces(data: FaceData, data_dir: Path, seed: int) -> tuple[U8, U8]:
+    """Return images without a face for training (nine tenths) and validation (one tenth), uint8 [N, 48, 48] each.
+
+    They are textures, faces with shuffled patches, crops of videos and the FER2013 images that are no face.
+    """
     rng = np.random.default_rng([seed, 77])
     rows = rng.choice(data.split.train, min(2000, len(data.split.train)), replace=False)
     shuffled = shuffle_patches(data.faces[rows], rng)
-    known = data.faces[data.split.train[data.usable[data.split.train] == 0.0]]
+    rejected = data.faces[data.split.train[data.usable[data.split.train] == 0.0]]
     pool = np.concatenate(
-        [textures(2000, FER_SIDE, rng), shuffled, scene_crops(data_dir, 2000, rng), np.repeat(known, 3, axis=0)]
+        [textures(2000, FER_SIDE, rng), shuffled, scene_crops(data_dir, 2000, rng), np.repeat(rejected, 3, axis=0)]
     )
     pool = pool[rng.permutation(len(pool))]
     tenth = len(pool) // 10

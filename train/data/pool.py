@@ -1,7 +1,7 @@
-"""The pool: changed versions of every recording as log mel energies, made once and shared by every fold and seed.
+"""A cached pool of augmented versions of every recording, as log mel energies; all folds and seeds share it.
 
-What acts on sound costs far more than the network's own step, so it is done here, `versions` times for each recording; an
-epoch then draws among the versions and changes their spectra anew. No labels and no actors play a part in making it.
+Augmentation of sound costs far more than a training step. The pool therefore holds `versions` versions of each recording. An
+epoch draws among them and augments their log mel energies again. Neither labels nor actors have an effect on the pool.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from moodring.train.data.augment_sound import SoundAugmenter
 from moodring.train.data.voices import DENOISE_BATCH, Utterance, run_front_end
 from moodring.train.loop import write_atomically
 from moodring.train.recipe import SpeechRecipe
+from moodring.types import F32
 
 F16 = NDArray[np.float16]
-F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
 POOL_SEED = 5
 NONSPEECH_SOUNDS = 2000
-VALIDATION_SOUNDS = 200  # of these, never trained on
-FULL_WINDOW_SHARE = 0.7  # the share of windows that reach as far back as they can, as all of the runtime's do
+VALIDATION_SOUNDS = 200  # of NONSPEECH_SOUNDS, held out
+FULL_WINDOW_SHARE = 0.7  # share of windows with the maximum length, which all windows of the runtime have
 
 
 @dataclass(frozen=True, slots=True)
 class AugmentedPool:
-    """`log_mel` [frames, filters (and pitch)]: all sounds, one after another. Sound i is bounds[i] .. bounds[i + 1], at
-    speed[i].
+    """All sounds one after another: `log_mel` float16 [frames, filters], with two more columns if the spec has pitch.
 
-    The voices come first, version by version within a recording, then the sounds that are no speech.
+    Sound i has the frames bounds[i] .. bounds[i + 1] and the speed speed[i] relative to its recording. The versions of each
+    recording come first, then the non-speech sounds.
     """
 
     log_mel: F16
@@ -44,17 +44,18 @@ class AugmentedPool:
     speed: NDArray[np.float64]
 
     def sound(self, index: int) -> F16:
+        """Return the frames of one sound."""
         return self.log_mel[self.bounds[index] : self.bounds[index + 1]]
 
 
 def _generate_sounds(
     recipe: SpeechRecipe, voices: Sequence[Utterance], augmenter: SoundAugmenter
 ) -> Iterator[tuple[F32, float]]:
-    """Draw every sound of the pool, in its order. A recording's first version is the recording itself."""
+    """Yield the samples and the speed of every sound, in the order of the pool. The first version is the recording itself."""
     for row, voice in enumerate(voices):
         yield voice.samples, 1.0
         for version in range(1, recipe.versions):
-            yield augmenter.voice(voice.samples, np.random.default_rng([POOL_SEED, row, version]))
+            yield augmenter.augment_speech(voice.samples, np.random.default_rng([POOL_SEED, row, version]))
     for row in range(NONSPEECH_SOUNDS):
         yield augmenter.nonspeech(np.random.default_rng([POOL_SEED, row])), 1.0
 
@@ -71,8 +72,8 @@ def _batched(sounds: Iterable[tuple[F32, float]]) -> Iterator[list[tuple[F32, fl
 
 
 def _cache_key(recipe: SpeechRecipe, spec: SpeechSpec, voices: Sequence[Utterance], noises: Sequence[F32]) -> str:
-    """Hash all that a pool depends on."""
-    snr_db = tuple(recipe.snr_db)  # a list where the recipe comes from a card
+    """Return the hash of everything that a pool depends on."""
+    snr_db = tuple(recipe.snr_db)  # a recipe from a card holds a list
     changes = (recipe.versions, recipe.speed, recipe.room, recipe.band_limit, recipe.noise, snr_db, recipe.gain_db)
     digest = hashlib.sha256(repr((spec, changes, POOL_SEED, NONSPEECH_SOUNDS)).encode())
     for samples in (*(voice.samples for voice in voices), *noises):
@@ -80,34 +81,41 @@ def _cache_key(recipe: SpeechRecipe, spec: SpeechSpec, voices: Sequence[Utteranc
     return digest.hexdigest()[:16]
 
 
+def _write_pool(sounds: Iterable[tuple[F32, float]], spec: SpeechSpec, frames_path: Path, index_path: Path) -> None:
+    """Write the log mel energies of the sounds, then the index: a pool without an index is incomplete."""
+    lengths: list[int] = []
+    speeds: list[float] = []
+
+    def write_frames(part: Path) -> None:
+        with part.open("wb") as file:
+            for group in _batched(sounds):
+                for mel in run_front_end([samples for samples, _ in group], spec)[0]:
+                    file.write(mel.astype(np.float16).tobytes())
+                    lengths.append(len(mel))
+                speeds.extend(speed for _, speed in group)
+
+    def write_index(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez(file, bounds=np.concatenate([[0], np.cumsum(lengths)]), speed=np.array(speeds))
+
+    write_atomically(frames_path, write_frames)
+    write_atomically(index_path, write_index)
+
+
 def open_pool(
     recipe: SpeechRecipe, spec: SpeechSpec, voices: Sequence[Utterance], noises: list[F32], cache: Path
 ) -> AugmentedPool:
-    """Open the pool in the folder `cache`, after making it where it is not there yet (two minutes, under 1 GB)."""
+    """Open the pool in the folder `cache`; create it first if it is missing (two minutes, less than 1 GB)."""
     cache.mkdir(parents=True, exist_ok=True)
     stem = f"pool-{_cache_key(recipe, spec, voices, noises)}"
     frames_path, index_path = cache / f"{stem}.f16", cache / f"{stem}.npz"
     if not index_path.is_file():
-        lengths: list[int] = []
-        speeds: list[float] = []
-
-        def write(part: Path) -> None:
-            with part.open("wb") as file:
-                for group in _batched(_generate_sounds(recipe, voices, SoundAugmenter(recipe, spec, noises))):
-                    for mel in run_front_end([samples for samples, _ in group], spec)[0]:
-                        file.write(mel.astype(np.float16).tobytes())
-                        lengths.append(len(mel))
-                    speeds.extend(speed for _, speed in group)
-
-        print(f"making a pool of {len(voices)} x {recipe.versions} voices and {NONSPEECH_SOUNDS} other sounds", flush=True)
-        write_atomically(frames_path, write)
-        index = {"bounds": np.concatenate([[0], np.cumsum(lengths)]), "speed": np.array(speeds)}
-
-        def write_index(part: Path) -> None:
-            with part.open("wb") as file:
-                np.savez(file, **index)
-
-        write_atomically(index_path, write_index)
+        print(
+            f"{frames_path}: writing the pool of {len(voices)} recordings in {recipe.versions} versions and {NONSPEECH_SOUNDS} "
+            "non-speech sounds",
+            flush=True,
+        )
+        _write_pool(_generate_sounds(recipe, voices, SoundAugmenter(recipe, spec, noises)), spec, frames_path, index_path)
     with np.load(index_path) as index_file:
         bounds, speed = index_file["bounds"], index_file["speed"]
     shape = (int(bounds[-1]), spec.mfcc.filters + PITCH_COLUMNS * spec.pitch)
@@ -115,7 +123,7 @@ def open_pool(
 
 
 class WindowSampler:
-    """Draws network inputs float32 [N, window_frames, columns] from a pool of `voices` and other sounds."""
+    """Draws augmented network inputs float32 [N, window_frames, columns] from the pool of `voices`."""
 
     def __init__(self, pool: AugmentedPool, recipe: SpeechRecipe, spec: SpeechSpec, voices: Sequence[Utterance]) -> None:
         self._pool = pool
@@ -124,12 +132,12 @@ class WindowSampler:
         self._ends = [voice.ends for voice in voices]
         self._augmenter = MelAugmenter(recipe, spec)
 
-    def voices(self, rows: Sequence[int], rng: np.random.Generator) -> F32:
-        """Draw one window of each of these recordings, by their numbers."""
+    def draw_speech(self, rows: Sequence[int], rng: np.random.Generator) -> F32:
+        """Return one window of each of these recordings; `rows` are indices into `voices`."""
         return self._augmenter.windows([self._speech_mel(row, rng) for row in rows], rng)
 
-    def nonspeech(self, count: int, rng: np.random.Generator, *, validation: bool = False) -> F32:
-        """Draw windows of silence, noise, recorded sounds or music-like tones; some sounds are kept for validation."""
+    def draw_nonspeech(self, count: int, rng: np.random.Generator, *, validation: bool = False) -> F32:
+        """Return `count` windows of non-speech sounds: the training sounds, or the held-out ones with `validation`."""
         edge = NONSPEECH_SOUNDS - VALIDATION_SOUNDS
         chosen = rng.integers(edge, NONSPEECH_SOUNDS, count) if validation else rng.integers(0, edge, count)
         return self._augmenter.windows([self._nonspeech_mel(int(index), rng) for index in chosen], rng)

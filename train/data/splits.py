@@ -1,42 +1,54 @@
-"""Who is trained on, who chooses, who is never seen: decided by actor and by picture bytes, never by chance alone.
+"""Training, validation and test splits, by actor (RAVDESS) and by image hash (FER2013).
 
-RAVDESS: fold k tests actors 4k+1 .. 4k+4 (two men, two women; every shared actor once over folds 0..4); one man and one
-woman of the rest choose, stop and calibrate. FER2013: the published parts; training pictures whose bytes also stand in a
-test part are dropped; a tenth of what is left, by duplicate group, chooses and calibrates.
+RAVDESS: fold k tests actors 4k+1..4k+4 (two men and two women), so that folds 0..4 test each of actors 1..20 once. The last man
+and the last woman of the others validate: they select the epoch and calibrate.
+
+FER2013: the published parts. Training images with the hash of a test image are dropped. One tenth of the rest validates; the
+hash selects it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moodring.errors import DataError, UsageError
+from moodring.train.data.voices import Utterance
+from moodring.types import U8
+
+I64 = NDArray[np.int64]
 
 FOLDS = 5
 ACTORS_PER_FOLD = 4
-VALIDATION_DIVISOR = 10  # one group in so many validates
+VALIDATION_DIVISOR = 10  # share of the images in the validation set: 1 / 10
+MIXED_SEED = 3  # of the split that mixes actors
 
 
 @dataclass(frozen=True, slots=True)
 class ActorSplit:
+    """Actor numbers of each part, ascending."""
+
     train: tuple[int, ...]
     validation: tuple[int, ...]
     test: tuple[int, ...]
 
 
 def fold_actors(fold: int) -> tuple[int, ...]:
-    """Return the four test actors of a fold, two of each sex (odd numbers are men)."""
+    """Return the four test actors of a fold: two men (odd numbers) and two women. Raise UsageError if there is no such fold."""
     if not 0 <= fold < FOLDS:
         raise UsageError(f"fold must lie in 0..{FOLDS - 1}, got {fold}")
     return tuple(range(ACTORS_PER_FOLD * fold + 1, ACTORS_PER_FOLD * fold + ACTORS_PER_FOLD + 1))
 
 
 def split_actors(actors: Sequence[int], fold: int | None) -> ActorSplit:
-    """Split the actors at hand. The last man and woman outside the test fold validate; without a fold nobody is held out."""
+    """Split the actors that occur in `actors`. Without a fold, the test part is empty.
+
+    Raise DataError if there are too few actors for training and validation.
+    """
     present = sorted(set(actors))
     test = tuple(actor for actor in present if fold is not None and actor in fold_actors(fold))
     rest = [actor for actor in present if actor not in test]
@@ -45,31 +57,65 @@ def split_actors(actors: Sequence[int], fold: int | None) -> ActorSplit:
     validation = tuple(sorted(men[-1:] + women[-1:]))
     train = tuple(actor for actor in rest if actor not in validation)
     if not train or len(validation) < 2:
-        raise DataError(f"actors {present} are too few: a man and a woman must validate and others train")
+        raise DataError(
+            f"actors {present} are too few: beside the test actors, a man and a woman validate and at least one other trains"
+        )
     return ActorSplit(train, validation, test)
 
 
-def image_hashes(faces: NDArray[np.uint8]) -> NDArray[np.str_]:
-    """Return the SHA-256 of each picture's bytes, [N] of 64 hexadecimal digits: equal hash, equal picture."""
+@dataclass(frozen=True, slots=True)
+class RecordingSplit:
+    """Row numbers of the recordings of each part, int64."""
+
+    train: I64
+    validation: I64
+    test: I64
+
+
+def split_recordings(
+    voices: Sequence[Utterance], fold: int | None, *, mix_actors: bool = False, no_validation: bool = False
+) -> RecordingSplit:
+    """Split recordings by actor, as `split_actors` does.
+
+    With `no_validation`, the validation actors are in the training part as well. With `mix_actors`, the parts keep their sizes
+    but are random, so that every actor is in the training part.
+    """
+    actors = np.array([voice.clip.actor for voice in voices])
+    split = split_actors(actors.tolist(), fold)
+    if no_validation:
+        split = replace(split, train=tuple(sorted(split.train + split.validation)))
+    parts = [np.flatnonzero(np.isin(actors, part)) for part in (split.train, split.validation, split.test)]
+    if mix_actors:
+        order = np.random.default_rng(MIXED_SEED).permutation(len(voices))
+        parts = [np.sort(part) for part in np.split(order, np.cumsum([len(part) for part in parts])[:-1])]
+    return RecordingSplit(*parts)
+
+
+def actors_of(voices: Sequence[Utterance], rows: I64) -> list[int]:
+    """Return the actors of these rows, ascending."""
+    return sorted({voices[row].clip.actor for row in rows})
+
+
+def image_hashes(faces: U8) -> NDArray[np.str_]:
+    """Return the SHA-256 of the pixels of each image, [N] strings of 64 hexadecimal digits."""
     return np.array([hashlib.sha256(face.tobytes()).hexdigest() for face in faces], dtype="<U64")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSplit:
-    """Row numbers of FER2013, int64. One row stands for each distinct training picture."""
+    """FER2013 row numbers of each part, int64. Each distinct training image occurs in one row."""
 
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    test: NDArray[np.int64]
-    dropped: NDArray[np.int64]  # training rows that also stand in a test part
+    train: I64
+    validation: I64
+    dropped: I64  # training rows whose image is also in a test part
 
 
 def split_images(hashes: NDArray[np.str_], usage: NDArray[np.str_]) -> ImageSplit:
-    """Split FER2013 rows; validation is chosen by the picture's own hash, so that no order or seed moves it."""
+    """Split FER2013 rows by their hashes [N] and usages [N]. The hash selects the validation set: row order has no effect."""
     training = usage == "Training"
     leaked = training & np.isin(hashes, hashes[~training])
     usable = np.flatnonzero(training & ~leaked)
     _, first = np.unique(hashes[usable], return_index=True)
     rows = np.sort(usable[first])
     is_validation = np.array([int(digest[:8], 16) % VALIDATION_DIVISOR == 0 for digest in hashes[rows]], dtype=bool)
-    return ImageSplit(rows[~is_validation], rows[is_validation], np.flatnonzero(~training), np.flatnonzero(leaked))
+    return ImageSplit(rows[~is_validation], rows[is_validation], np.flatnonzero(leaked))

@@ -1,4 +1,4 @@
-"""RAVDESS voices and what is no voice, as sound, with the frames at which the runtime would look at them."""
+"""RAVDESS recordings and noise as sound, and the frames at which the runtime would read a window of them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from moodring.features.audio.mfcc import Mfcc
 from moodring.features.audio.voice_activity import VoiceActivityDetector
 from moodring.features.audio.window import MIN_RECENT_VOICED_FRAMES, MIN_VOICED_FRAMES, RECENT_FRAMES, make_noise_reduction
 from moodring.features.spec import SpeechSpec
+from moodring.types import F32
 
-F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
-DENOISE_BATCH = 64  # sounds whose noise is followed at once
+DENOISE_BATCH = 64  # recordings in one run of the noise tracker
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One recording: `samples` float32 [N] at 16 kHz; `ends` are the frame counts at which a window may end."""
+    """One recording: `samples` float32 [N] at 16 kHz, and `ends`, the numbers of frames after which a window may end."""
 
     clip: RavdessClip
     samples: F32
@@ -33,14 +33,20 @@ class Utterance:
 
 
 def find_ravdess(data_dir: Path) -> Path:
+    """Return the folder with the Actor_NN folders: DIR/ravdess or DIR. Raise DataError if neither has one."""
     for folder in (data_dir / "ravdess", data_dir):
         if any(folder.glob("Actor_*")):
             return folder
-    raise DataError(f"{data_dir}: holds no RAVDESS recordings (Actor_NN folders), neither itself nor in ravdess/")
+    raise DataError(
+        f"{data_dir}: no RAVDESS recordings (Actor_NN folders) in it or in its subfolder ravdess; pass their folder"
+    )
 
 
 def window_ends(sounds: Sequence[F32], spec: SpeechSpec) -> list[I64]:
-    """Return for each sound every frame count at which the runtime would see speech; the whole sound where it never would."""
+    """Return, for each sound, the numbers of frames after which the runtime would read a window.
+
+    If it would read none, the result is the length of the sound.
+    """
     mels, likelihoods = run_front_end(sounds, spec)
     return [_window_ends(mel, likelihood, spec) for mel, likelihood in zip(mels, likelihoods, strict=True)]
 
@@ -57,10 +63,10 @@ def _window_ends(log_mel: F32, likelihood: NDArray[np.float64], spec: SpeechSpec
 
 
 def run_front_end(sounds: Sequence[F32], spec: SpeechSpec) -> tuple[list[F32], list[NDArray[np.float64]]]:
-    """Put sounds through the runtime's front end: log mel energies [frames, filters] and likelihoods of speech [frames].
+    """Run the runtime's front end on sounds; return log mel energies [frames, filters] and speech likelihoods [frames] of each.
 
-    Pitch and voicing stand behind the energies where the spec wants them, [frames, filters + 2].
-    Their noise is followed all at once: frame by frame it costs as much for one stream as for many.
+    If the spec has pitch, two more columns hold pitch and voicing. The noise tracker processes all sounds together, because a
+    frame costs as much for one stream as for many.
     """
     mfcc = Mfcc(spec.mfcc, pitch=spec.pitch)
     mels: list[F32] = []
@@ -84,33 +90,42 @@ def run_front_end(sounds: Sequence[F32], spec: SpeechSpec) -> tuple[list[F32], l
 
 
 def load_utterances(data_dir: Path, spec: SpeechSpec) -> list[Utterance]:
-    """Read every RAVDESS recording once; exact copies (Actor_07 has one) count once."""
-    found: list[tuple[RavdessClip, F32]] = []
-    seen: set[tuple[int, bytes]] = set()
+    """Read the RAVDESS recordings; of exact copies (Actor_07 has one), only the first is kept.
+
+    Raise DataError if there are no recordings or one is too short.
+    """
+    recordings: list[tuple[RavdessClip, F32]] = []
+    keys: set[tuple[int, bytes]] = set()
     for clip in list_ravdess(find_ravdess(data_dir)):
         samples = read_sound(clip.path, spec.mfcc.rate_hz)
         if len(samples) < spec.mfcc.window_samples + spec.mfcc.hop_samples * (spec.min_frames - 1):
-            raise DataError(f"{clip.path}: lasts {len(samples) / spec.mfcc.rate_hz:.2f} s; it may be truncated")
+            duration_s = len(samples) / spec.mfcc.rate_hz
+            raise DataError(
+                f"{clip.path}: lasts {duration_s:.2f} s, less than a window; it may be truncated: download it again"
+            )
         key = (clip.actor, samples.tobytes())
-        if key not in seen:
-            seen.add(key)
-            found.append((clip, samples))
+        if key not in keys:
+            keys.add(key)
+            recordings.append((clip, samples))
     voices: list[Utterance] = []
-    for start in range(0, len(found), DENOISE_BATCH):
-        group = found[start : start + DENOISE_BATCH]
+    for start in range(0, len(recordings), DENOISE_BATCH):
+        group = recordings[start : start + DENOISE_BATCH]
         ends = window_ends([samples for _, samples in group], spec)
         voices += [Utterance(clip, samples, clip_ends) for (clip, samples), clip_ends in zip(group, ends, strict=True)]
     return voices
 
 
 def clip_windows(samples: F32, spec: SpeechSpec) -> F32:
-    """Return the windows by which a clip is evaluated, float32 [hops, window_frames, columns]."""
+    """Return the windows that the evaluation reads of a clip, float32 [hops, window_frames, columns]."""
     windows = [window.features.copy() for window in speech.clip_windows(samples, spec)]
     return np.array(windows, np.float32).reshape(-1, spec.window_frames, spec.columns)
 
 
 def load_noises(data_dir: Path, rate_hz: int) -> list[F32]:
-    """Read esc10's training folds; the last fold at hand and the long recordings are kept for evaluation."""
+    """Read the ESC-10 recordings in DIR/noise/esc10, float32 [N] each; return an empty list if there are none.
+
+    The last fold is held out for the evaluation, as are the long recordings in DIR/noise.
+    """
     paths = sorted((data_dir / "noise" / "esc10").glob("*/*.flac"))
     folds = {path.name.split("-")[0] for path in paths}
     held_out = max(folds) if len(folds) > 1 else None

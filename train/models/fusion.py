@@ -1,42 +1,48 @@
-"""Feature fusion: both embeddings and how far each may be trusted, to one answer for each of the face's label sets.
+"""Feature fusion network: combines the embeddings of face and voice, weighted by their presence, for each face label set.
 
-Inputs: face_embedding [B, 128], speech_embedding [B, voice], presence [B, 2] in [0, 1] (face, speech): how likely it is that
-the embedding speaks of what is there now; 0 is absent. Outputs: official [B, 8] and ferplus [B, 8], logits.
+Inputs: face_embedding [B, 128], speech_embedding [B, voice], presence [B, 2] in [0, 1] (face, speech). Presence is the
+probability that the embedding describes the current face or voice; 0 means absent. Outputs: logits official [B, 8] and
+ferplus [B, 8].
 
-It is Bayes' rule for two witnesses who know nothing of each other once the class is given, each of whom may be wrong:
+The model is Bayes' rule for two sources that are conditionally independent given the class. Each source has an error
+probability:
 
-    p(c | face, voice) ~ (t_f l(c) + 1 - t_f) (t_v p(c) + (1 - t_v) r(c))
+    p(c | face, voice) ~ (t_f ((1 - w_f) l(c) + w_f) + 1 - t_f) (t_v ((1 - w_v) p(c) + w_v s(c)) + (1 - t_v) r(c))
 
-l is the face's likelihood of the class (its answer, the shares of its classes divided out), p the voice's answer, t what is
-trusted of each and r the shares of the face's classes: whoever is not trusted adds nothing. What both heads read in the
-embeddings is fixed; scales, shifts and how often a trusted witness is wrong all the same are learnt.
+l is the face likelihood (the posterior of the face divided by the class frequencies), p the posterior of the voice, t the
+presence, w the error probability, s the class frequencies of the pairs and r those of the face data. A source with presence 0
+has no effect. The heads that read the embeddings are fixed; training fits scales, shifts and error probabilities.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from moodring.labels import CLASSES, FACE_CLASSES, NEUTRAL
+from moodring.train.models.face import EMBEDDING as FACE_EMBEDDING
+from moodring.train.models.speech import EMBEDDING as SPEECH_EMBEDDING
 
-EMBEDDING = 128
+EMBEDDING = FACE_EMBEDDING
 OUTPUTS = ("official", "ferplus")
-FACE_CLASS_INDICES = [*range(FACE_CLASSES), NEUTRAL]  # a calm voice goes with a neutral face: calm takes neutral's row
-CALM_WITHOUT_VOICE = 1e-4  # without a voice nothing is calm
-INITIAL_ERROR_LOGIT = -3.5  # logit of how often a trusted witness is wrong, before training
+FACE_CLASS_INDICES = [*range(FACE_CLASSES), NEUTRAL]  # calm uses the row of neutral: the face branch has no calm
+CALM_WITHOUT_VOICE = 1e-4  # prior of calm without a voice: the face branch never outputs it
+INITIAL_ERROR_LOGIT = -3.5  # of the error probability, before training
 MIN_PROBABILITY = 1e-6
 
 
 class FusionHead(nn.Module):
-    """Joins what two heads said, for one label set: face [B, 7] and voice [B, 8] logits, presence [B, 2] to logits [B, 8]."""
+    """Fusion for one label set: face logits [B, 7], voice logits [B, 8] and presence [B, 2] to logits [B, 8]."""
 
     prior: Tensor
     shares: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("prior", torch.full((CLASSES,), 1.0 / CLASSES))  # of the classes where only the face speaks
-        self.register_buffer("shares", torch.full((CLASSES,), 1.0 / CLASSES))  # of the classes of the pairs
+        self.register_buffer("prior", torch.full((CLASSES,), 1.0 / CLASSES))  # class frequencies of the face data
+        self.register_buffer("shares", torch.full((CLASSES,), 1.0 / CLASSES))  # class frequencies of the pairs
         self.scale = nn.Parameter(torch.ones(2))
         self.shift_face = nn.Parameter(torch.zeros(CLASSES))
         self.shift_voice = nn.Parameter(torch.zeros(CLASSES))
@@ -53,18 +59,21 @@ class FusionHead(nn.Module):
 
     @torch.no_grad()
     def initialise_from_priors(self, prior: Tensor, shares: Tensor) -> None:
-        """Begin as the product of both answers, the face's class shares `prior` [7] divided out; `shares` [8] of the pairs."""
-        whole = torch.cat([prior.float(), torch.tensor([CALM_WITHOUT_VOICE])])
-        whole = torch.clamp(whole, min=CALM_WITHOUT_VOICE)
-        self.prior.copy_(whole / whole.sum())
+        """Initialise the head to the product of likelihoods.
+
+        `prior` [7] holds the class frequencies of the face data, `shares` [8] those of the pairs.
+        """
+        with_calm = torch.cat([prior.float(), torch.tensor([CALM_WITHOUT_VOICE])])
+        with_calm = torch.clamp(with_calm, min=CALM_WITHOUT_VOICE)
+        self.prior.copy_(with_calm / with_calm.sum())
         self.shares.copy_(shares)
         self.shift_face.copy_(torch.log(self.shares) - torch.log(self.prior[FACE_CLASS_INDICES]))
 
 
 class FusionNet(nn.Module):
-    """`voice` says how long the voice's embedding is."""
+    """The fusion network. `voice` is the length of the speech embedding."""
 
-    def __init__(self, voice: int = EMBEDDING) -> None:
+    def __init__(self, voice: int = SPEECH_EMBEDDING) -> None:
         super().__init__()
         self.face = nn.ModuleDict({name: nn.Linear(EMBEDDING, FACE_CLASSES) for name in OUTPUTS})
         self.voice = nn.Linear(voice, CLASSES)
@@ -79,14 +88,15 @@ class FusionNet(nn.Module):
 
     @torch.no_grad()
     def set_heads(self, face: dict[str, tuple[Tensor, Tensor]], voice: tuple[Tensor, Tensor]) -> None:
-        """Read the embeddings as these heads do: weights and bias of each face head and of the voice's, temperature applied."""
+        """Copy the calibrated heads of the branches: (weight, bias) of each face head by name, and of the voice."""
         self.voice = nn.Linear(voice[0].shape[1], CLASSES).requires_grad_(requires_grad=False)
-        for head, (weight, bias) in [*((self.face[name], face[name]) for name in OUTPUTS), (self.voice, voice)]:
+        face_heads = [(cast("nn.Linear", self.face[name]), face[name]) for name in OUTPUTS]
+        for head, (weight, bias) in [*face_heads, (self.voice, voice)]:
             head.weight.copy_(weight)
             head.bias.copy_(bias)
 
 
 def class_frequencies(labels: Tensor) -> Tensor:
-    """Return how often each class occurs, float32 [8], none of them never."""
+    """Return the class frequencies of labels [N], float32 [8], with one added to every count."""
     counts = torch.bincount(labels, minlength=CLASSES).float() + 1.0
     return counts / counts.sum()

@@ -1,21 +1,25 @@
-"""The speech branch: residual 1-D networks over cepstra with attentive statistics pooling (Okabe et al. 2018), side by side.
+"""Speech network: residual 1-D networks over cepstra with attentive statistics pooling (Okabe et al. 2018).
 
-Each was trained by itself; the answer is the mean of their logits (a deep ensemble: Lakshminarayanan et al. 2017).
+The members of an ensemble are trained separately; the ensemble outputs the mean of their logits (deep ensemble,
+Lakshminarayanan et al. 2017).
 
-Input: windows float32 [B, 300, 42] from moodring.features.audio.window. Outputs, by name and in this order:
-embedding [B, 128 members], logits [B, 8], usable [B, 1] (speech at all). Plain convolutions, batch normalisation, ReLU.
+Input: windows float32 [B, 300, 42] from moodring.features.audio.window. Outputs, in this order: embedding [B, 128 members],
+logits [B, 8], usable logit [B, 1] (speech or not). All convolutions are plain, with batch normalisation and ReLU.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from moodring.features.spec import SpeechSpec
 from moodring.labels import CLASSES
+from moodring.types import F32
 
 EMBEDDING = 128
 OUTPUTS = ("embedding", "logits", "usable")
@@ -28,7 +32,7 @@ def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Seq
 
 
 class Block(nn.Module):
-    """Two convolutions over time and the way past them."""
+    """Residual block: two convolutions over time and a shortcut."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -42,7 +46,7 @@ class Block(nn.Module):
 
 
 class AttentiveStatistics(nn.Module):
-    """Mean and deviation over time, [B, C, T] -> [B, 2C], each channel weighing the frames its own way."""
+    """Weighted mean and standard deviation over time, [B, C, T] to [B, 2C], with separate frame weights for each channel."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -58,7 +62,10 @@ class AttentiveStatistics(nn.Module):
 
 
 class Member(nn.Module):
-    """`early` channels at 20 ms a frame, then `width` at 40 ms: standardised [B, columns, 300] to an embedding [B, 128]."""
+    """One network of the ensemble: standardised windows [B, columns, 300] to an embedding [B, 128].
+
+    It has `early` channels at 20 ms a frame, then `width` channels at 40 ms a frame.
+    """
 
     def __init__(self, columns: int, early: int, width: int, dropout: float) -> None:
         super().__init__()
@@ -70,7 +77,7 @@ class Member(nn.Module):
         self.project = nn.Linear(2 * width, EMBEDDING)
 
     def frame_features(self, x: Tensor) -> Tensor:
-        """Return what is pooled, [B, w, 75]."""
+        """Return the features before pooling, [B, width, 75]."""
         x = self.early(torch.relu(self.stem(x)))  # [B, e, 150]
         x = torch.relu(self.widen(x))
         for block in self.late:
@@ -82,7 +89,7 @@ class Member(nn.Module):
 
 
 class SpeechNet(nn.Module):
-    """Networks of these sizes, (early, width) each, whose embeddings stand one behind the other."""
+    """An ensemble with one member for each (early, width) of `members`; the embedding concatenates theirs."""
 
     def __init__(
         self, columns: int = SpeechSpec().columns, members: Sequence[Sequence[int]] = ((64, 112),), dropout: float = 0.3
@@ -104,18 +111,19 @@ class SpeechNet(nn.Module):
 
 @torch.no_grad()
 def build_ensemble(networks: Sequence[SpeechNet]) -> SpeechNet:
-    """Return one network of the members of several, whose logits are the mean of theirs.
+    """Return one network with the members of `networks`; its logits are the mean of theirs.
 
-    Its windows are standardised as the first network's are, and the other members' first layers set right for that. What they
-    see beyond a window's ends is then the first one's mean and not their own, which moves a logit in its third decimal.
+    It standardises windows as the first network does; the first layer of each other member is adapted to that. Beyond the
+    ends of a window, these members then see the mean of the first network, which changes a logit in its third decimal.
     """
     joined = SpeechNet(networks[0].columns, [size for network in networks for size in network.sizes])
     joined.standardise = networks[0].standardise
     members = []
     for network in networks:
         for member in network.members:
-            members.append(copy.deepcopy(member))
-            _rebase_standardisation(joined.standardise, network.standardise, members[-1])
+            adapted = cast("Member", copy.deepcopy(member))
+            _rebase_standardisation(joined.standardise, network.standardise, adapted)
+            members.append(adapted)
     joined.members = nn.ModuleList(members)
     for name in ("logits", "usable"):
         head, heads = getattr(joined, name), [getattr(network, name) for network in networks]
@@ -125,11 +133,29 @@ def build_ensemble(networks: Sequence[SpeechNet]) -> SpeechNet:
 
 
 def _rebase_standardisation(target: nn.BatchNorm1d, source: nn.BatchNorm1d, member: Member) -> None:
-    """Set a member's first layer so that it answers to windows standardised by `other` as it did to those by its `own`."""
-    (target_std, source_std), stem = ((torch.sqrt(each.running_var + each.eps) for each in (target, source)), member.stem)
-    scale, shift = (
-        target_std / source_std,
-        (target.running_mean - source.running_mean) / source_std,
-    )  # own = scale * other + shift
-    stem[1].running_mean -= (stem[0].weight * shift[:, None]).sum(dim=(1, 2))
-    stem[0].weight *= scale[:, None]
+    """Adapt the first layer of `member`, trained on windows standardised by `source`, to windows standardised by `target`."""
+    target_mean, target_std = _statistics(target)
+    source_mean, source_std = _statistics(source)
+    scale, shift = target_std / source_std, (target_mean - source_mean) / source_std  # of source = scale * target + shift
+    convolve, normalise = cast("nn.Conv1d", member.stem[0]), cast("nn.BatchNorm1d", member.stem[1])
+    mean, _ = _statistics(normalise)
+    mean -= (convolve.weight * shift[:, None]).sum(dim=(1, 2))
+    convolve.weight *= scale[:, None]
+
+
+def _statistics(normalisation: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """Return the running mean and standard deviation of each column."""
+    mean, variance = normalisation.running_mean, normalisation.running_var
+    if mean is None or variance is None:
+        raise ValueError("batch normalisation without running statistics")
+    return mean, torch.sqrt(variance + normalisation.eps)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, windows: F32, batch: int = 128) -> dict[str, F32]:
+    """Run the network on windows float32 [N, 300, columns]; return its outputs by name, float32 [N, ...]."""
+    pieces: list[list[F32]] = [[], [], []]
+    for start in range(0, len(windows), batch):
+        for piece, output in zip(pieces, model(torch.from_numpy(windows[start : start + batch])), strict=True):
+            piece.append(output.numpy())
+    return {name: np.concatenate(piece) for name, piece in zip(OUTPUTS, pieces, strict=True)}
