@@ -1,6 +1,8 @@
-"""Write the report and the model card, as Markdown and HTML with pictures, from the evaluation files in a folder alone.
+"""Write the report on the models, the model card and the README's results table from the evaluation files in a folder.
 
 usage: python -m docs.generate.models DOCS_MODELS_DIR BUNDLE_DIR FOLD_BUNDLES_DIR README
+
+Report and card are written as Markdown and HTML, with PNG charts, into DOCS_MODELS_DIR.
 """
 
 from __future__ import annotations
@@ -15,22 +17,24 @@ from docs.generate.models.evidence import read_evaluations
 from docs.generate.models.report import report
 from moodring.errors import MoodringError
 
-NOTE = "Written by `make report` from the JSON files beside it: change those, or train/pages, not this."
+NOTE = "Written by `make docs` from the JSON files in this folder. Change docs/generate/models or measure again; do not edit."
 
 
 def write(out: Path, stem: str, html_stem: str, blocks: list[Block], title: str) -> None:
+    """Write a page as Markdown and as HTML."""
     (out / f"{stem}.md").write_text(render_markdown(blocks, NOTE), encoding="utf-8")
     (out / f"{html_stem}.html").write_text(render_html(blocks, NOTE, title), encoding="utf-8")
 
 
 def main(arguments: list[str]) -> int:
+    """Write all pages; return the exit code."""
     if len(arguments) != 4:
         print(__doc__, file=sys.stderr)
         return 2
     out, shipped, folds, start = map(Path, arguments)
     try:
         evidence = read_evaluations(out)
-        write(out, "README", "index", report(evidence, out), "moodring: how good the models are")
+        write(out, "README", "index", report(evidence, out), "moodring: model results")
         readme.write(start, evidence)
         write(out, "card", "card", card(evidence, shipped, sorted(folds.glob("fold*"))), "moodring: model card")
     except MoodringError as error:

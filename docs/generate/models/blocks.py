@@ -1,4 +1,4 @@
-"""A page as a list of blocks, written as Markdown and as HTML that needs nothing from elsewhere."""
+"""A page as a list of blocks, rendered as Markdown and as a self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; m
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #d8dee4; padding-bottom: .2rem; }
 table { border-collapse: collapse; margin: 1rem 0 .2rem; display: block; overflow-x: auto; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid #d8dee4; text-align: right; vertical-align: top; }
-td { white-space: nowrap; }
-th:first-child, td:first-child, td.words { text-align: left; white-space: normal; } th { border-bottom: 2px solid #57606a; }
+td { white-space: nowrap; } th { border-bottom: 2px solid #57606a; }
+th:first-child, td:first-child, th.words, td.words { text-align: left; white-space: normal; }
 img { max-width: 100%; height: auto; display: block; margin: 1rem 0 .2rem; }
 .source { color: #57606a; font-size: .85rem; margin: 0 0 1.2rem; } code { background: #f3f4f6; padding: 0 .2rem; }
 a { color: #0b57d0; }
 """
+WORDS = ' class="words"'
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
+    """A heading of level 1 to 6."""
+
     text: str
     level: int = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A paragraph, or with `items` a list; **bold**, `code` and [text](link) are understood."""
+    """A paragraph, a list of `items`, or both. Text can contain **bold**, `code` and [text](link)."""
 
     text: str
     items: tuple[str, ...] = ()
@@ -37,7 +40,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`rows` of cells under a header; `source` says which file the figures are from and how it was made."""
+    """Rows of cells under a header. `source` names the files that the figures come from."""
 
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -46,6 +49,8 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
+    """An image file in the folder of the page. `source` names the files that its figures come from."""
+
     file: str
     alt: str
     source: str = ""
@@ -55,10 +60,12 @@ Block = Heading | Text | Table | Figure
 
 
 def render_markdown(blocks: Sequence[Block], note: str) -> str:
+    """Return the page as Markdown, with `note` as a comment in front."""
     return f"<!-- {note} -->\n\n" + blocks_to_markdown(blocks)
 
 
 def blocks_to_markdown(blocks: Sequence[Block]) -> str:
+    """Return blocks as Markdown, separated by empty lines."""
     parts: list[str] = []
     for block in blocks:
         if isinstance(block, Heading):
@@ -68,7 +75,7 @@ def blocks_to_markdown(blocks: Sequence[Block]) -> str:
             parts += ["\n".join(f"- {item}" for item in block.items)] if block.items else []
         elif isinstance(block, Table):
             lines = ["| " + " | ".join(row) + " |" for row in (block.header, *block.rows)]
-            lines.insert(1, "|---" + "|---:" * (len(block.header) - 1) + "|")
+            lines.insert(1, "|---" + "".join("|---" if words else "|---:" for words in _word_columns(block)[1:]) + "|")
             parts.append("\n".join(lines))
         else:
             parts.append(f"![{block.alt}]({block.file})")
@@ -78,6 +85,7 @@ def blocks_to_markdown(blocks: Sequence[Block]) -> str:
 
 
 def render_html(blocks: Sequence[Block], note: str, title: str) -> str:
+    """Return the page as HTML, with `note` as a comment in front."""
     body = "\n".join(_html(block) for block in blocks)
     return (
         f'<!doctype html>\n<!-- {note} -->\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -97,14 +105,23 @@ def _html(block: Block) -> str:
     source = f'<p class="source">{_inline(block.source)}</p>' if block.source else ""
     if isinstance(block, Figure):
         return f'<img src="{html.escape(block.file)}" alt="{html.escape(block.alt)}">{source}'
-    head = "".join(f"<th>{_inline(cell)}</th>" for cell in block.header)
+    columns = zip(block.header, _word_columns(block), strict=True)
+    head = "".join(f"<th{WORDS if words else ''}>{_inline(cell)}</th>" for cell, words in columns)
     rows = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>" for row in block.rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{source}"
 
 
 def _cell(cell: str) -> str:
-    words = "" if re.match(r"^[*+-]*[\d.]", cell) or cell == "-" else ' class="words"'
-    return f"<td{words}>{_inline(cell)}</td>"
+    return f"<td{'' if _is_number(cell) else WORDS}>{_inline(cell)}</td>"
+
+
+def _word_columns(table: Table) -> list[bool]:
+    """Return for each column whether it has words. Such columns are aligned to the left, numbers to the right."""
+    return [not all(_is_number(row[index]) for row in table.rows) for index in range(len(table.header))]
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "-" or re.match(r"^[*+-]*[\d.]", cell) is not None
 
 
 def _inline(text: str) -> str:
@@ -115,5 +132,5 @@ def _inline(text: str) -> str:
 
 
 def _html_link(link: str) -> str:
-    """A link to a generated page leads from HTML to HTML."""
+    """Return the HTML version of a link between the generated pages."""
     return {"README.md": "index.html", "card.md": "card.html"}.get(link, link)

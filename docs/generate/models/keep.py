@@ -1,4 +1,4 @@
-"""Keep what the report needs of a training run or of a run of the daemon, as small files beside the evaluations.
+"""Copy what the report needs of a training run or of a daemon run into small JSON files in docs/models.
 
 usage: python -m docs.generate.models.keep history RUNS_DIR DOCS_MODELS_DIR
        python -m docs.generate.models.keep events EVENTS.jsonl DOCS_MODELS_DIR
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from docs.generate.models.evidence import read_json
 from moodring.errors import DataError, MoodringError
 from moodring.evaluation.provenance import commit
 
@@ -19,23 +20,26 @@ INSTANTS = 6
 
 
 def history(run_dir: Path, kind: str) -> dict[str, Any]:
-    """Return how the training went whose card and run folder are in `run_dir`, epoch by epoch."""
-    card, metrics = _read_json(run_dir / f"{kind}.json"), _read_json(run_dir / kind / "metrics.json")
+    """Return the metrics of each epoch of a training, from its card and its run folder in `run_dir`."""
+    card, metrics = read_json(run_dir / f"{kind}.json"), read_json(run_dir / kind / "metrics.json")
     rows = [{name: round(value, 5) for name, value in row.items()} for row in metrics["history"]]
     made = {"command": f"moodring train {kind}", "commit": card["commit"], "seed": card["recipe"]["seed"]}
     return {"what": f"training of {kind}, by epoch", **made, "sha256": card["sha256"], "history": rows}
 
 
 def sample_instants(events: Path) -> dict[str, Any]:
-    """Return what was said of face, voice and both at some instants of a run, evenly spread over its events."""
+    """Return the probabilities of face, voice and both at `INSTANTS` events, evenly spaced over the events with a label.
+
+    Raises DataError if the file cannot be read or no event has a label.
+    """
     try:
         lines = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise DataError(f"{events}: cannot be read as events ({error})") from error
-    emotion_events = [line["data"] for line in lines if line["type"] == "moodring.emotion.v1" and line["data"]["state"] == "ok"]
-    if not emotion_events:
-        raise DataError(f"{events}: nothing was said in any event")
-    chosen = [emotion_events[(2 * index + 1) * len(emotion_events) // (2 * INSTANTS)] for index in range(INSTANTS)]
+        raise DataError(f"{events}: cannot be read as events, one JSON object a line ({error}); record it again") from error
+    labelled = [line["data"] for line in lines if line["type"] == "moodring.emotion.v1" and line["data"]["state"] == "ok"]
+    if not labelled:
+        raise DataError(f"{events}: no event has state ok; record a clip with a face or a voice")
+    chosen = [labelled[(2 * index + 1) * len(labelled) // (2 * INSTANTS)] for index in range(INSTANTS)]
     return {
         "what": "the bundled clip as the daemon reads it",
         "command": "moodring run edge/samples/clip.mp4 --pace max --events FILE",
@@ -57,19 +61,12 @@ def _rounded(view: dict[str, Any] | None) -> dict[str, float] | None:
     return None if view is None else {label: round(p, 4) for label, p in view["probabilities"].items()}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
-    return document
-
-
 def _write(path: Path, document: dict[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def main(arguments: list[str]) -> int:
+    """Run one of the two commands; return the exit code."""
     if len(arguments) != 3 or arguments[0] not in ("history", "events"):
         print(__doc__, file=sys.stderr)
         return 2
