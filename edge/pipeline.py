@@ -45,9 +45,8 @@ class Pipeline:
     """One stream: a camera and a microphone, or a recording of both.
 
     `process_frame` with `search_new_faces` after it, `process_audio` and `tick` may each run in a thread of its own: they hand
-    over whole values that replace the previous ones, and each counter has one writer.
-
-    `timer` times each stage. `on_frame` is called with every frame before it is processed.
+    over whole values that replace the previous ones, and each counter has one writer. `timer` times each stage. `on_frame` is
+    called with every frame before it is processed.
     """
 
     def __init__(
@@ -222,9 +221,10 @@ class Pipeline:
         if devices["microphone"] == "muted":
             self._newest.pop("speech", None)
         face, speech = self._fresh("face", now_ns), self._fresh("speech", now_ns)
-        used = {b.modality: b for b in (face, speech) if b is not None and self._is_usable(b)}
+        usable = [b for b in (face, speech) if b and b.usable >= self._bundle.models[b.modality].usable_threshold]
+        used = {output.modality: output for output in usable}
         state = _state(devices, used)
-        probabilities, label, confidence = None, None, None
+        probabilities = label = confidence = None
         if used:
             fresh = (self._freshness(face, now_ns), self._freshness(speech, now_ns))
             with self._timer.stage("fusion"):
@@ -279,12 +279,8 @@ class Pipeline:
     def _published_faces(self) -> tuple[Face, ...]:
         """Return the faces with boxes in pixels of the captured frame."""
         by = self._reduction
-        boxes = [face.box_xywh for face in self._faces]
-        scaled = [(by * x, by * y, by * w, by * h) for x, y, w, h in boxes]
-        return tuple(dataclasses.replace(face, box_xywh=box) for face, box in zip(self._faces, scaled, strict=True))
-
-    def _is_usable(self, output: BranchOutput) -> bool:
-        return output.usable >= self._bundle.models[output.modality].usable_threshold
+        scaled = [(face, face.box_xywh) for face in self._faces]
+        return tuple(dataclasses.replace(face, box_xywh=(by * x, by * y, by * w, by * h)) for face, (x, y, w, h) in scaled)
 
     def _view(self, output: BranchOutput | None, now_ns: int) -> BranchView | None:
         if output is None:

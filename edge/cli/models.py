@@ -62,6 +62,16 @@ def add_export(commands: Any) -> None:
         metavar="LIST",
         help="onnx; openvino adds IR, batch adds files with a dynamic batch size",
     )
+    _add_quantization(export)
+    export.add_argument(
+        "--table", type=Path, metavar="DIR", help="measure every variant on this machine, into DIR/forms.json and .md"
+    )
+    export.add_argument("--full", action="store_true", help="include several thread counts in the table")
+    export.add_argument("--json", type=Path, metavar="FILE", help="write the measured figures to this file")
+    export.set_defaults(command=_export)
+
+
+def _add_quantization(export: Any) -> None:
     export.add_argument("--precision", default="fp32,int8", type=names("fp32", "int8"), metavar="LIST", help="fp32,int8")
     export.add_argument(
         "--max-drop", type=positive, default=0.5, metavar="PP", help="accuracy that int8 may lose, in percentage points (0.5)"
@@ -87,12 +97,6 @@ def add_export(commands: Any) -> None:
         metavar="LIST",
         help=f"calibration methods for int8, tried in turn ({CALIBRATION})",
     )
-    export.add_argument(
-        "--table", type=Path, metavar="DIR", help="measure every variant on this machine, into DIR/forms.json and .md"
-    )
-    export.add_argument("--full", action="store_true", help="include several thread counts in the table")
-    export.add_argument("--json", type=Path, metavar="FILE", help="write the measured figures to this file")
-    export.set_defaults(command=_export)
 
 
 def _export(arguments: argparse.Namespace) -> int:

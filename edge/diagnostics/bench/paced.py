@@ -97,40 +97,47 @@ def measure(measured: Sequence[Measured], devices: Sequence[Devices], publisher:
         one.recorder.clear()
         one.recorder.clock_ns = time.monotonic_ns
         streams[str(index)] = Stream(one.pipeline, camera, microphone, clock, log)
-    run = TickLoop(streams, clock)
+    loop = TickLoop(streams, clock)
     publish = recorders[0].stages["publish"].timed(publisher.publish)
     latencies_ns: list[int] = []
     warm_ns = time.monotonic_ns() + int(WARM_UP_S * NS_PER_S)
-    begun: list[tuple[Snapshot, dict[str, int]]] = []
+    start: list[tuple[Snapshot, dict[str, int]]] = []
 
     def take(_name: str, event: EmotionEvent) -> None:
         publish(event)
-        if begun:
+        if start:
             if event.latency_ms is not None:
                 latencies_ns.append(time.monotonic_ns() - event.capture_time_ns)
         elif time.monotonic_ns() >= warm_ns:
             for recorder in recorders:
                 recorder.clear()
-            begun.append((Snapshot.now(), _counted(streams.values())))
+            start.append((Snapshot.now(), _counts(streams.values())))
 
-    run.run(take, tick_ns=int(NS_PER_S / EVENTS_HZ), seconds=WARM_UP_S + seconds)
-    begin, before = begun[0]
-    between = begin.until(end := Snapshot.now())
-    counted = {name: count - before[name] for name, count in _counted(streams.values()).items()}
-    cpu_s = end.own_cpu_s - begin.own_cpu_s
+    loop.run(take, tick_ns=int(NS_PER_S / EVENTS_HZ), seconds=WARM_UP_S + seconds)
+    begin, before = start[0]
+    end = Snapshot.now()
+    counted = {name: count - before[name] for name, count in _counts(streams.values()).items()}
+    counted["ticks_skipped"] = loop.ticks_skipped
+    figures = _figures(recorders, begin.until(end), end.own_cpu_s - begin.own_cpu_s, counted)
+    return figures | {"event_ms": _quantiles_ms(latencies_ns), **memory_mb()}
+
+
+def _figures(
+    recorders: Sequence[StageRecorder], between: dict[str, Any], cpu_s: float, counted: dict[str, int]
+) -> dict[str, Any]:  # fmt: skip
+    """Return the figures of a run: CPU, latency from capture to face output, stages, and what disturbed it."""
     answers_ns = [time_ns for recorder in recorders for time_ns in recorder.answers_ns]
     spreads = _spreads(recorders[0])
     return {
-        "streams": len(streams),
+        "streams": len(recorders),
         "seconds": between["seconds"],
-        "counted": counted | {"ticks_skipped": run.ticks_skipped},
+        "counted": counted,
         "core_percent": 100 * cpu_s / between["seconds"],
         "cpu_ms_per_frame": 1000 * cpu_s / max(1, counted["frames_captured"]),
         "cpu_ms_per_answer": 1000 * cpu_s / max(1, len(answers_ns)),
         "answer_ms": _quantiles_ms(answers_ns),
         "answers_ms": [round(time_ns / NS_PER_MS, 2) for time_ns in answers_ns] if len(recorders) == 1 else [],
         "spread": spreads,
-        "event_ms": _quantiles_ms(latencies_ns),
         "stages": {name: recorders[0].stages[name].figures() for name in (*STAGES, "see")},
         "machine": between,
         "troubles": [
@@ -141,7 +148,6 @@ def measure(measured: Sequence[Measured], devices: Sequence[Devices], publisher:
                 if by > NOISY_SPREAD
             ),
         ],
-        **memory_mb(),
     }
 
 
@@ -157,7 +163,7 @@ def _spreads(recorder: StageRecorder) -> dict[str, float]:
     return found
 
 
-def _counted(streams: Iterable[Stream]) -> dict[str, int]:
+def _counts(streams: Iterable[Stream]) -> dict[str, int]:
     return sum_counts(part for stream in streams for part in (stream.captured, stream.dropped))
 
 
