@@ -184,7 +184,7 @@ class Pipeline:
         return self._speech_front_end.samples_to_next_batch
 
     def process_audio(self, block: AudioBlock) -> None:
-        """Accept captured sound: the speech branch classifies each window that is due while somebody speaks."""
+        """Accept captured sound: the speech branch classifies each window that is due during speech."""
         with self._timer.stage("hear"):
             if self._sound_end_ns is not None and abs(block.capture_time_ns - self._sound_end_ns) > GAP_NS:
                 self._speech_front_end.reset()

@@ -244,7 +244,7 @@ class StatusEvent:
 class Counters:
     """Counts of what reached the pipeline: frames seen = tracked + skipped (+ frames on which a stage failed).
 
-    A datum counts as tracked or heard when its stage has finished with it. The field names are published in status events.
+    A datum is counted when its stage has finished with it. The field names are published in status events.
     """
 
     frames_seen: int = 0

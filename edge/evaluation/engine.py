@@ -21,7 +21,7 @@ SEED = 0  # of everything that an evaluation draws at random, unless its figures
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A bundle with the precision and backend to evaluate. Each method loads its networks anew."""
+    """A bundle with the precision and backend to evaluate. Each method loads its networks again."""
 
     bundle: Bundle
     precision: Precision

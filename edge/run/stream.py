@@ -98,7 +98,7 @@ class Stream:
     def captured(self) -> dict[str, int]:
         """Counts of captured data and of device and stage failures.
 
-        Frames captured = tracked by the pipeline + dropped; samples captured = heard by the pipeline + dropped. While a stream
+        Frames captured = tracked by the pipeline + dropped; samples captured = processed by it + dropped. While a stream
         runs, data in the buffers and in a stage comes on top.
         """
         return {

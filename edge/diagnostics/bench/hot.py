@@ -138,14 +138,14 @@ def _pass(measured: Measured, floor: KernelBaseline, recording: Recording, publi
     pipeline.reset()
     publish = measured.recorder.stages["publish"].timed(publisher.publish)
     devices: dict[str, DeviceState] = {"camera": "ok", "microphone": "ok"}
-    heard = ticks = 0
+    processed = ticks = 0
     for index, jpeg in enumerate(recording.jpegs):
         now_ns = int(index * NS_PER_S / recording.fps)
-        while (end := heard + pipeline.samples_to_next_batch()) <= min(recording.sound.size, now_ns * RATE_HZ // NS_PER_S):
+        while (end := processed + pipeline.samples_to_next_batch()) <= min(recording.sound.size, now_ns * RATE_HZ // NS_PER_S):
             windows = pipeline.counters.windows_read
-            pipeline.process_audio(AudioBlock(recording.sound[heard:end], heard * NS_PER_S // RATE_HZ))
-            floor.block(end - heard)
-            heard = end
+            pipeline.process_audio(AudioBlock(recording.sound[processed:end], processed * NS_PER_S // RATE_HZ))
+            floor.block(end - processed)
+            processed = end
             if pipeline.counters.windows_read > windows:
                 floor.window()
         read = pipeline.counters.faces_read
