@@ -8,7 +8,6 @@ The public API. Names are imported on first use, so that `import moodring` is fa
 """
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,10 +32,7 @@ if TYPE_CHECKING:
     from moodring.pipeline import Pipeline
     from moodring.types import BranchView, EmotionEvent, Face, StatusEvent
 
-try:
-    __version__ = version("moodring")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0+unknown"
+__version__: str
 
 __all__ = [
     "LABELS",
@@ -62,8 +58,8 @@ __all__ = [
     "load_config",
 ]
 
-# Where the names lie: (module, name there).
-_PLACES = {
+# Where each name is defined: (module, name there). All others are in `errors`.
+_DEFINITIONS = {
     "LABELS": ("labels", "LABELS"),
     "Bundle": ("inference.bundle", "Bundle"),
     "Config": ("config", "Config"),
@@ -75,11 +71,22 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in __all__:
         raise AttributeError(f"module 'moodring' has no attribute {name!r}")
-    module, attribute = _PLACES.get(name, ("errors", name))
+    module, attribute = _DEFINITIONS.get(name, ("errors", name))
     return getattr(importlib.import_module(f"moodring.{module}"), attribute)
 
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  takes longer than all other imports
+
+    try:
+        return version("moodring")
+    except PackageNotFoundError:  # a source tree that is not installed
+        return "0+unknown"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,6 +15,8 @@ ACTORS = 24
 
 def frozen(options: type[Options], arguments: argparse.Namespace) -> Options:
     """Return a frozen dataclass of options: each field is the argument of that name, if the subcommand has it."""
+    import dataclasses  # noqa: PLC0415  `moodring --help` starts sooner without it
+
     names = [field.name for field in dataclasses.fields(options) if hasattr(arguments, field.name)]  # type: ignore[arg-type]
     return options(**{name: getattr(arguments, name) for name in names})
 

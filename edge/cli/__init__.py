@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from moodring import __version__, process
+import moodring
+from moodring import process
 from moodring.cli import machine, models, run
 from moodring.errors import MoodringError, without_credentials
 from moodring.evaluation.options import add_evaluate
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         description="Fuse facial and vocal expression into a stream of events, on this machine and in real time.",
         epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.",
     )
-    top.add_argument("--version", action="version", version=f"moodring {__version__}")
+    top.add_argument("--version", action=_PrintVersion, help="show program's version number and exit")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         run.add_run,
@@ -64,3 +65,14 @@ def parser() -> argparse.ArgumentParser:
     ):
         add(commands)
     return top
+
+
+class _PrintVersion(argparse.Action):
+    """Like the action of argparse, but reads the version only when it is printed, because reading it takes long."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002, ARG002  names of argparse
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"moodring {moodring.__version__}")
+        parser.exit()
