@@ -1,8 +1,11 @@
 """Cost of the daemon in real time: CPU, memory, latency and stage durations, with one stream or several.
 
-    python -m benchmarks live [--seconds 300] [--json FILE]
-    python -m benchmarks live --settle 300 --seconds 1800     growth: memory, threads and open files over half an hour
-    python -m benchmarks live --streams 1,2,4,8 --seconds 30  cost of each further camera and microphone
+    python -m benchmarks live --json docs/benchmarks/live.json
+    python -m benchmarks live --streams 1,2,4,8 --seconds 30 --json docs/benchmarks/live_streams.json
+    python -m benchmarks live --settle 120 --seconds 1800 --json docs/benchmarks/live_growth.json
+
+The second command measures the cost of each further camera and microphone, the third one the growth of memory, threads and open
+files over half an hour. All three take 45 minutes.
 
 Runs `moodring run` with the shipped bundle on simulated devices: an HTTP camera that sends 640x480 JPEGs at 30 a second, and a
 16 kHz microphone of a private PulseAudio. Both play the bundled clip in a loop, in separate processes. Each of several streams

@@ -4,6 +4,9 @@
 
 All extractors run interleaved in one process on one thread; times are thread CPU time. Compare medians and ratios. All compute
 the same features: 16 kHz, windows of 25 ms every 10 ms, 512-point FFT, 26 mel filters, 13 cepstra. Needs the extra `bench`.
+
+The figures in docs/benchmarks/mfcc.json are measured with OPENBLAS_NUM_THREADS=1, and with OPENBLAS_CORETYPE and
+OPENBLAS_L2_SIZE unset, so that OpenBLAS chooses the kernels for the processor.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
     python -m benchmarks pairs [--pairs 5] [--seconds 9] [--json FILE]
 
 A pair agrees if no ratio differs by more than 10 %. In a pair that does not agree, one run should be marked as noisy.
+The committed figures are in docs/benchmarks/pairs.json.
 """
 
 from __future__ import annotations

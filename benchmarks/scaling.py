@@ -5,7 +5,8 @@
 Each point is a run in real time with the daemon's threads, after a warm-up. The cameras play JPEGs from memory, except for
 `http_streams`: a separate process on the same machine sends 640x480 MJPEG at 15 Hz and sound over HTTP, and latencies are
 measured from the capture time in the mark of each frame. CPU time is that of the measuring process. An exponent is the slope of
-log(CPU) over log(varied quantity). The window length is measured up to the input of the network, whose length is fixed.
+log(CPU) over log(varied quantity). The window length is measured up to the input of the network, whose length is fixed. The
+committed figures in docs/benchmarks/scaling.json are measured with OPENBLAS_NUM_THREADS=1.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ soak      kills the broker and the publishing process with SIGKILL at random tim
           the same id.
 outage    runs `moodring run` on a simulated camera at 5 Hz, stops the broker for some minutes and starts it again.
 overhead  CPU time and memory of a process that publishes at 10 Hz to all sinks, minus those of one that publishes to none.
+
+The committed figures are in docs/benchmarks/events_{soak,outage,overhead}.json; all three take 20 minutes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Draw docs/speech_front_end.png: the stages of the speech front end on a recording that is mixed with noise.
 
-python -m docs.generate.draw_front_end --clip FILE --noise FILE --out PNG [--snr 5]
+    python -m docs.generate.draw_front_end --clip FILE --noise FILE --out PNG [--snr 5]
+
+The committed figure shows Actor_05/03-01-05-01-01-01-05.flac of RAVDESS with the noise recording sc_doing_the_dishes.flac.
 """
 
 from __future__ import annotations

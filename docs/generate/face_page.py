@@ -64,7 +64,8 @@ RECALL_VARIED = """The recall of the film scene varies more than its figure show
 Some scans find a small face at its beginning and a dark profile in the audience, and others miss them."""
 
 REPRODUCE = (
-    "`make faces` repeats the measurement. `make faces-sheet` draws the clips with their boxes into build/faces for inspection."
+    "`python -m benchmarks faces --data DIR` repeats the measurement. `python -m docs.generate.draw_faces` draws the clips "
+    "with their boxes for inspection."
 )
 
 
