@@ -1,26 +1,26 @@
-"""Has anything become slower? Compares the ratios of a run of `moodring bench` with committed ones.
+"""Regressions of speed: compare the ratios of a run of `moodring bench` with the committed ones.
 
-    python -m benchmarks.check docs/benchmarks/bench.json build/bench.json
+    python -m benchmarks check docs/benchmarks/bench.json build/bench.json
 
-Ratios to the bare kernels (floor.) are better where they are smaller, ratios to peers (peer.) where they are larger. Exit
-code 1 where one became worse by more than a tenth; a run that calls itself noisy proves nothing and fails nothing.
+Ratios to the kernel baseline (floor.) are better if they are smaller, ratios to peers (peer.) if they are larger. The exit code
+is 1 if a ratio became worse by more than 10 %, and 0 if one of the runs is marked as noisy.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-RATIO_TOLERANCE = 0.10
+RATIO_TOLERANCE = 0.10  # of a ratio between two runs that agree
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("baseline", type=Path)
-    parser.add_argument("run", type=Path)
+    """Print the ratios that changed by more than the tolerance; return 1 if one of them became worse, else 0."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks check", description=__doc__.splitlines()[0])
+    parser.add_argument("baseline", type=Path, metavar="BASELINE", help="JSON file of the earlier run")
+    parser.add_argument("run", type=Path, metavar="RUN", help="JSON file of the run to check")
     arguments = parser.parse_args(argv)
     old, new = (json.loads(path.read_text(encoding="utf-8")) for path in (arguments.baseline, arguments.run))
     worse = False
@@ -32,14 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         worse |= is_worse
         print(f"{'worse' if is_worse else 'better'}: {name} {before:.2f} -> {after:.2f} ({100 * (after / before - 1):+.0f} %)")
     if only := sorted(old["ratios"].keys() ^ new["ratios"].keys()):
-        print(f"only in one: {', '.join(only)}")
+        print(f"only in one run: {', '.join(only)}")
     if new["noisy"] or old["noisy"]:
-        print("one of the runs calls itself noisy: leave the machine alone and run it again")
+        print("one of the runs is marked as noisy: run it again while no other program uses the machine")
         return 0
     if not worse:
         print(f"no ratio became worse by more than {100 * RATIO_TOLERANCE:.0f} %")
     return int(worse)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,13 +1,14 @@
-"""What becomes of a live run when its devices and stages fail, over and over?
+"""Faults of devices and stages in a live run: time to detect and to recover, and the account of all captured data.
 
-    python -m benchmarks.faults [--times 20] [--jobs 1] [--json FILE]
+    python -m benchmarks faults [--times 20] [--jobs 1] [--minutes 60] [--json FILE]
 
-Runs side by side (--jobs) share the faults; what takes a core away, and so disturbs its neighbours, goes last and alone.
+Injects every fault of tests/support/devices/faults.py `times` times, in turn, into one run: it kills and freezes real
+processes, sends real garbage, and takes away a real core. The run uses a bundle of random networks: their outputs mean nothing
+and are always available. Times are measured from outside: from the injection to the first event that shows the fault, and from
+the repair to the first event without a fault. At the end captured must equal used plus dropped, to the sample.
 
-Injects every fault of tests/support/devices/faults.py so many times, in turn, into one run: real processes are killed and frozen,
-real bytes are garbage, a core is really taken away. The run is on a bundle of random networks, whose answers mean nothing
-and are always there. Measured from outside: from the injection to the first event that shows it, from the restoration to the
-first event in which all is well. In the end captured must equal used and dropped, to the sample.
+Parallel runs (--jobs) share the faults. The fault that takes a core away disturbs other runs, so it runs last and alone. The
+committed figures are in docs/benchmarks/faults.json; they take eight minutes with --jobs 4.
 """
 
 from __future__ import annotations
@@ -27,42 +28,44 @@ from typing import Any
 import cv2
 
 from benchmarks.report import machine, write_json
-from moodring.run.memory import limit_arenas
+from moodring.process import limit_arenas
 from tests.support.devices.faults import STARVATION, Injection, faults, inject, rig, unaccounted
 from tests.support.devices.microphone import SKIP_REASON, SoftwareMicrophone, is_available
 from tests.support.signals import voice
 from tests.support.tiny_bundle import write_tiny_bundle
 
-MAX_DEGRADED_S, MAX_RECOVERED_S = 2.0, 5.0  # what is asked
+MAX_DEGRADED_S, MAX_RECOVERED_S = 2.0, 5.0  # the required times
 
 
 @dataclass(frozen=True)
 class FaultRun:
-    """What one run with its share of the faults gave."""
+    """The results of one run with its share of the faults."""
 
     injections: list[Injection]
-    undetected: list[str]  # what did not show, or was not over, for so long that it was given up
+    undetected: list[str]  # faults that no event showed, or that did not end, before a timeout
     unaccounted: dict[str, int]
     captured: dict[str, int]
     dropped: dict[str, int]
     used: dict[str, int]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, each with its share of the faults")
-    parser.add_argument("--minutes", type=float, default=60.0, help="no round is begun later than this")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Inject all faults and write the times of each; return 0, or 1 if there is no simulated microphone."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks faults", description=__doc__.splitlines()[0])
+    parser.add_argument("--times", type=int, default=20, metavar="N", help="injections of each fault (20)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="parallel runs, each with its share of the faults (1)")
+    parser.add_argument("--minutes", type=float, default=60.0, metavar="N", help="start no round after this time (60)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    arguments = parser.parse_args(argv)
     if not is_available():
-        sys.exit(SKIP_REASON)
+        print(SKIP_REASON, file=sys.stderr)
+        return 1
     names = [fault.name for fault in faults() if fault.name != STARVATION]
     shares = [names[job :: arguments.jobs] for job in range(arguments.jobs)]
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(arguments.jobs, context) as pool:
         runs = [*pool.map(_run, [(share, arguments.times, arguments.minutes) for share in shares])]
-    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:  # processes that did nothing before
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:  # a new process
         runs += pool.map(_run, [([STARVATION], arguments.times, arguments.minutes)])
     found = [one for run in runs for one in run.injections]
     write_json(
@@ -79,6 +82,7 @@ def main() -> None:
         },
         arguments.json,
     )
+    return 0
 
 
 def _run(share: tuple[list[str], int, float]) -> FaultRun:
@@ -121,14 +125,10 @@ def _summary(injections: Sequence[Injection]) -> dict[str, Any]:
         "recovered_too_late": sum(s > MAX_RECOVERED_S for s in recovered),
         "longest_gap_between_events_s": max(one.longest_gap_s for one in injections),
         "oldest_used_ms": {name: max(one.max_age_ms[name] for one in injections) for name in ("face", "speech")},
-        "wrong": sorted({violations for one in injections for violations in one.violations}),
+        "wrong": sorted({violation for one in injections for violation in one.violations}),
     }
 
 
 def _median_and_max(values: Sequence[float]) -> dict[str, float]:
     ordered = sorted(values)
     return {"median": ordered[len(ordered) // 2], "most": ordered[-1]}
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,12 @@
-"""How fast and how exact is the MFCC front end, against the extractors people would otherwise use?
+"""Speed and memory of the MFCC front end, compared with other extractors.
 
-    python -m benchmarks.mfcc [--json FILE] [--seconds 3]
+    python -m benchmarks mfcc [--json FILE] [--seconds 3]
 
-All run in one process on one thread, interleaved, measured in thread CPU time; medians and ratios are what counts. The
-features are the same for all: 16 kHz, 25/10 ms, 512-point FFT, 26 mel filters, 13 cepstra.
+All extractors run interleaved in one process on one thread; times are thread CPU time. Compare medians and ratios. All compute
+the same features: 16 kHz, windows of 25 ms every 10 ms, 512-point FFT, 26 mel filters, 13 cepstra. Needs the extra `bench`.
+
+The figures in docs/benchmarks/mfcc.json are measured with OPENBLAS_NUM_THREADS=1, and with OPENBLAS_CORETYPE and
+OPENBLAS_L2_SIZE unset, so that OpenBLAS chooses the kernels for the processor.
 """
 
 from __future__ import annotations
@@ -11,11 +14,11 @@ from __future__ import annotations
 import argparse
 import time
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
 from benchmarks.report import machine, write_json
 from moodring.diagnostics.peers.extractors import (
@@ -32,49 +35,45 @@ from moodring.features.audio.mfcc import Mfcc
 from moodring.features.audio.spectrum import fastest_kernel
 from moodring.features.audio.window import SpeechFrontEnd
 from moodring.features.spec import SpeechSpec
-from moodring.types import AudioBlock
+from moodring.types import F32, AudioBlock
 
 BLOCKS_HOPS = (1, 2, 5, 10, 30)
 
 
-def stream_calls(samples: np.ndarray, hops: int) -> dict[str, tuple[Call, int]]:
-    """One call pushes a block and takes the frames it completed; the streams go on for ever."""
+def stream_calls(samples: F32, hops: int) -> dict[str, tuple[Call, int]]:
+    """Return, by extractor, a call that pushes a block of `hops` hops and reads the completed frames of an endless stream."""
     import kaldi_native_fbank as knf
 
-    ours = Mfcc(SPEC, kernel="auto")
+    mfcc = Mfcc(SPEC, kernel="auto")
     block = samples[: hops * HOP].copy()
-    kaldi_state = {"stream": knf.OnlineMfcc(kaldi_options(knf)), "taken": 0}
+    online = knf.OnlineMfcc(kaldi_options(knf))
+    frames_read = 0
 
-    def kaldi() -> None:
-        online = kaldi_state["stream"]
+    def push_kaldi() -> None:
+        nonlocal frames_read
         online.accept_waveform(RATE_HZ, block)
-        for index in range(kaldi_state["taken"], online.num_frames_ready):
+        for index in range(frames_read, online.num_frames_ready):
             online.get_frame(index)
-        kaldi_state["taken"] = online.num_frames_ready
-        online.pop(kaldi_state["taken"] - online_popped(kaldi_state))
+        frames_before, frames_read = frames_read, online.num_frames_ready
+        online.pop(frames_read - frames_before)
 
-    def online_popped(state: dict[str, Any]) -> int:
-        popped = int(state.get("popped", 0))
-        state["popped"] = state["taken"]
-        return popped
-
-    return {"moodring": (lambda: ours.push(block), 200), "kaldi-native-fbank": (kaldi, 100)}
+    return {"moodring": (lambda: mfcc.push(block), 200), "kaldi-native-fbank": (push_kaldi, 100)}
 
 
 def steady_memory(pushes: int = 10_000) -> dict[str, int]:
-    """Growth over many pushes, and the highest transient peak of one push, by tracemalloc, in bytes."""
-    ours = Mfcc(SPEC)
+    """Return the growth over many pushes and the highest transient peak of one push, in bytes (tracemalloc)."""
+    mfcc = Mfcc(SPEC)
     block = synthetic_speech(1.0)[: 5 * HOP].copy()
     for _ in range(100):
-        ours.push(block)
+        mfcc.push(block)
     tracemalloc.start()
-    ours.push(block)
+    mfcc.push(block)
     before, _ = tracemalloc.get_traced_memory()
     peak = 0
     for _ in range(pushes):
         tracemalloc.reset_peak()
         now, _ = tracemalloc.get_traced_memory()
-        ours.push(block)
+        mfcc.push(block)
         peak = max(peak, tracemalloc.get_traced_memory()[1] - now)
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -82,7 +81,7 @@ def steady_memory(pushes: int = 10_000) -> dict[str, int]:
 
 
 def live_cpu_percent(hops: int = 5, seconds: float = 60.0) -> dict[str, float]:
-    """CPU share of one core that a live 16 kHz stream takes, for the cepstra alone and for the whole speech front end."""
+    """Return the CPU time of a live 16 kHz stream in percent of a core, of the cepstra and of the whole speech front end."""
     samples = synthetic_speech(seconds)
     shares = {}
     for name, make in (("mfcc", lambda: Mfcc(SPEC)), ("front_end", lambda: SpeechFrontEnd(SpeechSpec()))):
@@ -99,10 +98,11 @@ def live_cpu_percent(hops: int = 5, seconds: float = 60.0) -> dict[str, float]:
 
 
 def measure(seconds: float) -> dict[str, Any]:
+    """Measure all extractors on a synthetic clip of this duration and on streams, and the memory and CPU time of moodring."""
     cv2.setNumThreads(1)
     samples = synthetic_speech(seconds)
     clip = time_interleaved(clip_calls(samples))
-    ours = clip["moodring"]["median_us"]
+    median_us = clip["moodring"]["median_us"]
     streams: dict[str, Any] = {}
     for hops in BLOCKS_HOPS:
         timed = time_interleaved(stream_calls(samples, hops))
@@ -117,21 +117,19 @@ def measure(seconds: float) -> dict[str, Any]:
         "clip_seconds": seconds,
         "kernel": fastest_kernel(SPEC.fft_size, "float32"),
         "clip": clip,
-        "clip_times_faster_than": {n: t["median_us"] / ours for n, t in clip.items() if n not in ("moodring", "floor")},
-        "clip_multiple_of_floor": ours / clip["floor"]["median_us"],
+        "clip_times_faster_than": {n: t["median_us"] / median_us for n, t in clip.items() if n not in ("moodring", "floor")},
+        "clip_multiple_of_floor": median_us / clip["floor"]["median_us"],
         "stream": streams,
         "memory": steady_memory(),
         "live": live_cpu_percent(),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--seconds", type=float, default=3.0)
-    arguments = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure the extractors and write the figures; return 0."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks mfcc", description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    parser.add_argument("--seconds", type=float, default=3.0, metavar="N", help="duration of the clip (3)")
+    arguments = parser.parse_args(argv)
     write_json(measure(arguments.seconds), arguments.json)
-
-
-if __name__ == "__main__":
-    main()
+    return 0

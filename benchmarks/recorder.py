@@ -1,7 +1,7 @@
-"""An MQTT 3.1.1 subscriber that reads what a killed broker had sent to the last byte.
+"""An MQTT 3.1.1 subscriber that reads every byte that a killed broker has sent.
 
-Client libraries drop what they have not read once a write fails, so that a broker's death looks like lost events. This one
-acknowledges as long as somebody listens, reads until there is nothing more, and comes back to its session.
+Client libraries drop the data that they have not read when a write fails, so the end of a broker looks like lost events. This
+subscriber acknowledges while the broker accepts data, reads the connection to its end, and then resumes its session.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CLIENT_ID = b"moodring-recorder"
 
 
 class MqttRecorder:
-    """Collects (topic, payload) of everything under a topic, at QoS 1, in a session that outlives connections."""
+    """Collects the messages under a topic as (topic, payload), at QoS 1, in a session that persists across connections."""
 
     def __init__(self, port: int, topic: str) -> None:
         self.messages: list[tuple[str, str]] = []
@@ -38,12 +38,12 @@ class MqttRecorder:
         self._thread.join(5)
 
     def wait_until_connected(self) -> None:
-        """Wait for the subscription to hold (again)."""
+        """Wait until the broker has confirmed the subscription. Raises TimeoutError after 30 s."""
         if not self._subscribed.wait(30):
-            raise TimeoutError("the broker takes no subscription")
+            raise TimeoutError("the broker has not confirmed the subscription within 30 s")
 
     def payloads(self, topic: str) -> list[str]:
-        """Return the payloads that arrived under a topic's last part."""
+        """Return the payloads of the topics whose last part is `topic`, in the order of their arrival."""
         return [payload for name, payload in list(self.messages) if name.endswith("/" + topic)]
 
     def _run(self) -> None:
@@ -54,7 +54,7 @@ class MqttRecorder:
             time.sleep(RETRY_S)
 
     def _read_connection(self, connection: socket.socket) -> None:
-        """Read one connection to its end."""
+        """Subscribe and read one connection to its end."""
         connect_body = b"\x00\x04MQTT\x04\x00\x00\x00" + _utf8_field(CLIENT_ID)  # no clean session, no keep-alive
         connection.sendall(bytes([CONNECT, len(connect_body)]) + connect_body)
         subscribe_body = b"\x00\x01" + _utf8_field(self._topic) + b"\x01"
@@ -69,12 +69,12 @@ class MqttRecorder:
             if not chunk:
                 return
             buffer, acknowledgements = self._parse_packets(buffer + chunk)
-            with contextlib.suppress(OSError):  # nobody listens any more, but there may be more to read
+            with contextlib.suppress(OSError):  # the broker is gone, but its data may not be read yet
                 connection.sendall(acknowledgements)
 
     def _parse_packets(self, data: bytes) -> tuple[bytes, bytes]:
-        """Note the whole packets; return what is left and what is to be answered."""
-        answers = b""
+        """Store the messages of the complete packets; return the remaining bytes and the acknowledgements to send."""
+        acknowledgements = b""
         while (packet := _first_packet(data)) is not None:
             head, body, data = packet
             if head >> 4 == SUBACK:
@@ -82,11 +82,11 @@ class MqttRecorder:
             elif head >> 4 == PUBLISH:
                 (length,) = struct.unpack_from(">H", body)
                 topic, rest = body[2 : 2 + length].decode(), body[2 + length :]
-                if head & 0x06:  # QoS 1: its number comes before the payload
-                    answers += PUBACK + rest[:2]
+                if head & 0x06:  # QoS 1: the packet id precedes the payload
+                    acknowledgements += PUBACK + rest[:2]
                     rest = rest[2:]
                 self.messages.append((topic, rest.decode()))
-        return data, answers
+        return data, acknowledgements
 
 
 def _utf8_field(data: bytes) -> bytes:
@@ -94,7 +94,7 @@ def _utf8_field(data: bytes) -> bytes:
 
 
 def _first_packet(data: bytes) -> tuple[int, bytes, bytes] | None:
-    """Return head, body and what follows, or None where the packet is not whole yet."""
+    """Return head and body of the first packet and the bytes after it; None if the packet is not complete."""
     length, shift = 0, 0
     for index in range(1, min(len(data), 5)):
         length |= (data[index] & 0x7F) << shift

@@ -1,4 +1,4 @@
-"""What every benchmark's JSON has in common: the machine it ran on, and how it is written."""
+"""The JSON file of a measurement: the machine that it ran on, and the figures."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ PEER_PACKAGES = ("python_speech_features", "librosa", "kaldi-native-fbank", "pah
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, load, versions, commit and date."""
+    """Return processor, cores, load, versions, commit and date."""
     load = {"load_average": os.getloadavg()[0], "blas_override": os.environ.get("OPENBLAS_CORETYPE")}
     return describe((*PACKAGES, *PEER_PACKAGES)) | load
 
 
 def write_json(figures: dict[str, Any], path: Path | None) -> None:
-    """Print the figures, and write them where asked."""
+    """Print the figures as JSON, and write them to the file if one is given."""
     text = json.dumps(figures, indent=1)
     print(text)
     if path is not None:

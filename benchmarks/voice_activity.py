@@ -1,9 +1,10 @@
-"""How well does voice activity find speech in noise? Precision and recall per 10 ms frame, on recordings mixed with noise.
+"""Precision and recall of voice activity detection per 10 ms frame, on recordings mixed with noise.
 
-    python -m benchmarks.voice_activity --ravdess DIR --noise DIR [--json FILE]
+    python -m benchmarks voice_activity --ravdess DIR --noise DIR [--json FILE]
 
-Truth comes from the clean recording alone: a frame is speech where it is within 35 dB of the clip's loudest frame. Every
-twelfth clip of the actors is used, mixed with each noise recording at 20, 10, 5 and 0 dB.
+The reference comes from the clean recording: a frame is speech if its level is within 35 dB of the clip's loudest frame. Every
+twelfth clip of the actors is used, mixed with each noise recording at signal-to-noise ratios of 20, 10, 5 and 0 dB. The
+committed figures are in docs/benchmarks/voice_activity.json.
 """
 
 from __future__ import annotations
@@ -28,24 +29,26 @@ from moodring.types import F32
 SPEECH_WITHIN_DB = 35.0
 CLIP_STRIDE = 12
 SNR_DB = (20.0, 10.0, 5.0, 0.0)
-Frames = NDArray[np.bool_]
+Frames = NDArray[np.bool_]  # [frames]: speech or not
 
 
 def reference_speech(clean: F32, spec: SpeechSpec) -> Frames:
-    """Say of each frame of a clean recording whether it is speech, by its level alone."""
+    """Return the frames of a clean recording, float32 [N] at 16 kHz, that are speech by their level."""
     mfcc = Mfcc(spec.mfcc)
     mfcc.push(clean)
     level_db = 10.0 * np.log10(np.exp(mfcc.log_mel[:, voice_bands(spec.mfcc)]).sum(axis=1))
-    return level_db > level_db.max() - SPEECH_WITHIN_DB
+    return np.asarray(level_db > level_db.max() - SPEECH_WITHIN_DB)
 
 
 def detected_speech(sound: F32, spec: SpeechSpec) -> Frames:
+    """Return the frames of a recording, float32 [N] at 16 kHz, that the detector takes for speech."""
     mfcc = make_mfcc(spec)
     mfcc.push(sound)
     return VoiceActivityDetector(spec.mfcc).update(mfcc.log_mel, mfcc.likelihood)
 
 
 def precision_recall(found: Sequence[Frames], truth: Sequence[Frames]) -> dict[str, float]:
+    """Return precision, recall and F1 over the frames of all clips."""
     hits = sum(int((f & t).sum()) for f, t in zip(found, truth, strict=True))
     precision = hits / max(1, sum(int(f.sum()) for f in found))
     recall = hits / max(1, sum(int(t.sum()) for t in truth))
@@ -53,6 +56,7 @@ def precision_recall(found: Sequence[Frames], truth: Sequence[Frames]) -> dict[s
 
 
 def measure(ravdess: Path, noise: Path) -> dict[str, Any]:
+    """Measure the detector on the clips of `ravdess` mixed with the recordings of `noise`, and on noise alone."""
     spec = SpeechSpec()
     sounds = [read_sound(clip.path) for clip in list_ravdess(ravdess)[::CLIP_STRIDE]]
     truth = [reference_speech(sound, spec) for sound in sounds]
@@ -82,14 +86,12 @@ def measure(ravdess: Path, noise: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ravdess", type=Path, required=True)
-    parser.add_argument("--noise", type=Path, required=True)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure the detector and write the figures; return 0."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks voice_activity", description=__doc__.splitlines()[0])
+    parser.add_argument("--ravdess", type=Path, required=True, metavar="DIR", help="the RAVDESS recordings")
+    parser.add_argument("--noise", type=Path, required=True, metavar="DIR", help="the noise recordings")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    arguments = parser.parse_args(argv)
     write_json(measure(arguments.ravdess, arguments.noise), arguments.json)
-
-
-if __name__ == "__main__":
-    main()
+    return 0

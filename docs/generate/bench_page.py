@@ -1,106 +1,93 @@
-"""Write docs/benchmarks.md and its pictures from the measured figures beside it.
+"""Write docs/benchmarks.md and its plots from the committed figures.
 
 python -m docs.generate.bench_page docs
 """
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("agg")
-import matplotlib.pyplot as plt
-
+from docs.generate.bench_plots import FEED_MODE_NAMES, UNITS, draw_latency, draw_scaling, draw_stages
+from docs.generate.tables import read_figures, table
 from moodring.diagnostics.bench.measured import STAGES
 
-INTRODUCTION = """# What it costs, and how fast it answers
+INTRODUCTION = """# Cost and latency
 
-`moodring bench` measures this on your machine in about a minute, without a network; `make bench` measures all of this page
-again, with the peers. Compare ratios, not microseconds: they move with the machine and with what else it does. CPU is thread
-time."""
+`moodring bench` measures this machine, without a network, in about a minute. `make bench` measures everything on this page,
+including the other tools. Compare ratios, not microseconds: absolute times depend on the machine and its load. CPU time is
+thread CPU time."""
 
-STAGE_COST = """## A frame with a followed face
+STAGE_COST = """## CPU time of each stage
 
-Beside each stage stands its bare kernel on the same data, measured right after it: one JPEG decoded, one pass of the cascade
-over the region round the known face (cut out and scaled beforehand), one call of the session, one FFT with the mel product.
-Everything above the kernels' sum is what we add. *hot* is as fast as it goes, in several processes one after the other;
-*paced* at the pace of life, where caches are cold between calls. *search* are slices of a full search for new faces,
-which few frames pay for: it has no kernel here, so medians hardly hold it, and the means do."""
+The table shows each stage beside its kernel baseline, which is measured on the same data immediately after the stage: the
+decoding of one JPEG, one pass of the cascade over the region around the known face (cut out and scaled in advance), one call of
+a session, one FFT with the mel product. The difference is the overhead of moodring. *hot* is measured at full speed, in several
+processes one after the other. *paced* is measured in real time, with cold caches. *search* is the full scan for new faces, one
+slice at a time. Few frames need it, so the means include it and the medians hardly do. It has no baseline."""
 
-PEERS = """## Against what people use otherwise
+PEERS = """## Comparison with other tools
 
-In the same run. Ours and the naive chain watch the same camera: MJPEG over HTTP, 640x480 at 30 frames a second, from a process
-of its own on this machine, which as a real camera sends the newest picture when its connection was full. A mark in each picture
-says when the camera took it; an answer's age is from then until the face network has said something of it (in the naive chain's
-one loop, the speech network as well).
+All of them are measured in one run. moodring and the naive chain read the same camera: MJPEG over HTTP, 640x480 at 30 frames a
+second, from a separate process on this machine. Like a real camera, it drops frames while its connection is full and then sends
+the newest one. A mark in each frame encodes its capture time. The latency of a frame is the time from its capture to the output
+of the face network. For the naive chain, which runs both networks in one loop, it includes the speech network.
 
-The naive chain takes each frame from `cv2.VideoCapture` in a loop, converts it from colour, searches the whole picture with
-OpenCV's detector as it comes, computes python_speech_features over three seconds and runs both networks in sessions with
-default options. It takes longer than a frame lasts. So frames wait, in the camera's send buffer, the kernel's receive buffer
-and FFmpeg, and each answer is about an older picture than the one before, until those buffers are full: most of
-the factor *naive answer in order* is that, and grows with the length of the run. The other two say what remains of it when a
-thread keeps only the newest frame, and when there is no camera and no queue at all. Ours reads 15 of 30 frames a second and
-drops the others undecoded (`face.rate_hz`): *naive cpu per frame* is the naive chain's CPU for each frame that it takes over
-ours for each frame of the camera, *naive cpu per answer* over ours for each frame that is read."""
+The naive chain reads each frame from `cv2.VideoCapture` in a loop, converts it from colour to grey, searches the whole frame
+with OpenCV's detector and its default arguments, computes python_speech_features over three seconds, and runs both networks in
+sessions with default options. This takes longer than the frame interval. Frames therefore queue up in the send buffer of the
+camera, the receive buffer of the kernel and in FFmpeg, and the latency grows until these buffers are full. Most of the ratio
+*naive answer in order* comes from this queue, and the ratio grows with the duration of the run. The ratios *newest* and
+*memory* exclude the queue: in the first, a thread keeps only the newest frame; in the second, there is no camera.
 
-FEED_MODE_NAMES = {
-    "in_order": "naive, every frame in order",
-    "newest": "naive, a thread keeps the newest",
-    "memory": "naive, JPEGs from memory, no queue",
-}
+moodring classifies 15 of the 30 frames a second and drops the others without decoding them (`face.rate_hz`). *naive cpu per
+frame* is the CPU time of the naive chain for each frame that it processes, relative to that of moodring for each frame of the
+camera. *naive cpu per answer* is relative to that of moodring for each frame that it classifies."""
 
-SCALING = """## How the cost grows
+SCALING = """## Scaling
 
-[scaling.json](benchmarks/scaling.json); each point is a run at the pace of life, on pictures of 640x480 unless said, through
-the daemon's own threads. CPU in percent of one core, of the process that watches. *http streams* are MJPEG cameras with sound,
-both over HTTP, from a process on the same two cores, their answers timed from when the camera took the picture; in all other
-rows cameras play JPEGs from memory. The window is measured up to the network's input, which has one length."""
+Each point in [scaling.json](benchmarks/scaling.json) is a run in real time with the daemon's threads, on frames of 640x480
+unless stated otherwise. CPU time is that of the measuring process, in percent of one core. *http streams* are MJPEG cameras
+with sound, both over HTTP, from a process on the same two cores; their latency is measured from the capture of the frame. In
+all other rows the cameras play JPEGs from memory. The window length is measured up to the input of the network, whose length
+is fixed."""
 
-PAIRS = """## Do two runs agree?
+PAIRS = """## Repeatability
 
-`python -m benchmarks.pairs` runs `moodring bench` ten times and compares the runs two by two
-([pairs.json](benchmarks/pairs.json)). A run that calls itself noisy proves nothing; two that do not should agree within 10 % on
-every ratio."""
+`python -m benchmarks pairs` runs `moodring bench` ten times and compares the runs in pairs
+([pairs.json](benchmarks/pairs.json)). Two runs that are not marked as noisy should agree within 10 % on every ratio."""
 
-NOISE_EFFECT = "CPU is counted by the kernel and holds within some percent; latencies hold the other programs' work as well."
+NOISE_EFFECT = "The kernel counts CPU time, which is accurate to a few percent. Latencies include the work of other programs."
 
 
-def main(folder: Path) -> None:
-    shown = folder / "benchmarks"
-    bench = _read(shown / "bench.json")
+def main(argv: Sequence[str]) -> int:
+    """Write the page and its plots into a folder of documentation; return 0."""
+    folder = Path(argv[0])
+    figures = folder / "benchmarks"
+    bench = read_figures(figures / "bench.json")
     parts = [
         INTRODUCTION,
         _summary(bench),
         STAGE_COST,
         _stages(bench),
-        "![CPU by stage](benchmarks/stages.png)",
+        "![CPU time by stage](benchmarks/stages.png)",
         _end_to_end(bench),
+        "![Latency from capture to result](benchmarks/latency.png)",
     ]
-    _draw_stages(bench, shown / "stages.png")
-    _draw_latency(bench, shown / "latency.png")
-    parts.append("![How soon a frame is answered](benchmarks/latency.png)")
+    draw_stages(bench, figures / "stages.png")
+    draw_latency(bench, figures / "latency.png")
     if "peers" in bench:
         parts += [PEERS, _peers(bench["peers"])]
-    if (shown / "scaling.json").exists():
-        scaling = _read(shown / "scaling.json")
-        parts += [SCALING, _scaling(scaling), "![CPU over what was varied](benchmarks/scaling.png)"]
-        _draw_scaling(scaling, shown / "scaling.png")
-    if (shown / "pairs.json").exists():
-        parts += [PAIRS, _pairs(_read(shown / "pairs.json"))]
+    if (figures / "scaling.json").exists():
+        scaling = read_figures(figures / "scaling.json")
+        parts += [SCALING, _scaling(scaling), "![CPU time over each varied quantity](benchmarks/scaling.png)"]
+        draw_scaling(scaling, figures / "scaling.png")
+    if (figures / "pairs.json").exists():
+        parts += [PAIRS, _pairs(read_figures(figures / "pairs.json"))]
     (folder / "benchmarks.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows))
+    return 0
 
 
 def _summary(bench: dict[str, Any]) -> str:
@@ -110,8 +97,8 @@ def _summary(bench: dict[str, Any]) -> str:
         "[bench.json](benchmarks/bench.json)."
     )
     if bench["noisy"]:
-        why = "; ".join(bench["troubles"]) or "rounds differ by more than a tenth"
-        text += f"\n\n**This run calls itself noisy** ({why}). {NOISE_EFFECT}"
+        why = "; ".join(bench["troubles"]) or "its processes differ by more than 10 %"
+        text += f"\n\n**This run is marked as noisy** ({why}). {NOISE_EFFECT}"
     return text
 
 
@@ -119,34 +106,35 @@ def _stages(bench: dict[str, Any]) -> str:
     rows = []
     for name in STAGES:
         hot, paced = (bench[part]["stages"][name]["cpu_us"] for part in ("hot", "paced"))
-        floor = bench["hot"]["floor_us"].get(name)
+        baseline = bench["hot"]["floor_us"].get(name)
         ratio = bench["hot"]["ratios"].get(name)
         mean = bench["hot"]["stages"][name]["cpu_us_mean"]
-        cells = [floor, hot.get("p50"), mean, paced.get("p50"), paced.get("p95"), paced.get("p99")]
+        cells = [baseline, hot.get("p50"), mean, paced.get("p50"), paced.get("p95"), paced.get("p99")]
         rows.append([name, *("" if cell is None else f"{cell:.0f}" for cell in cells), "" if ratio is None else f"{ratio:.2f}"])
     hot = bench["hot"]
-    header = ["stage", "floor us", "hot p50", "hot mean", "paced p50", "paced p95", "paced p99", "times its floor"]
-    text = table(header, rows)
+    header = ["CPU us", "baseline", "hot p50", "hot mean", "paced p50", "paced p95", "paced p99", "relative to baseline"]
     return (
-        f"{text}\n\nA frame with a followed face (decode, detect, crop, face): **{hot['frame_us'] / 1000:.2f} ms of CPU, "
-        f"{hot['ratios']['frame']:.2f} times** the kernels' {hot['frame_floor_us'] / 1000:.2f} ms in the median. With the "
-        f"search for new faces, {hot['frame_mean_us'] / 1000:.2f} ms and {hot['ratios']['frame_mean']:.2f} times on average. "
-        f"The whole stream with sound: {hot['ratios']['stream']:.2f} times its kernels. Most that the last "
-        f"three processes differed by in a ratio: {100 * max(hot['spread'].values()):.0f} %."
+        f"{table(header, rows)}\n\nA frame with a tracked face (decode, detect, crop, face) takes "
+        f"**{hot['frame_us'] / 1000:.2f} ms of CPU time, {hot['ratios']['frame']:.2f} times** its baseline of "
+        f"{hot['frame_floor_us'] / 1000:.2f} ms (medians). With the search for new faces the mean is "
+        f"{hot['frame_mean_us'] / 1000:.2f} ms, {hot['ratios']['frame_mean']:.2f} times the baseline. The whole stream with "
+        f"sound takes {hot['ratios']['stream']:.2f} times its baseline. In the last three processes no ratio differed by more "
+        f"than {100 * max(hot['spread'].values()):.0f} %."
     )
 
 
 def _end_to_end(bench: dict[str, Any]) -> str:
-    paced, answer, event = bench["paced"], bench["paced"]["answer_ms"], bench["paced"]["event_ms"]
+    paced, result, event = bench["paced"], bench["paced"]["answer_ms"], bench["paced"]["event_ms"]
     rows = [
-        ["from a frame's capture to its answer, ms", *(f"{answer[q]:.1f}" for q in ("p50", "p95", "p99", "max"))],
-        ["from the newest capture to the event, ms", *(f"{event[q]:.0f}" for q in ("p50", "p95", "p99", "max"))],
+        ["from the capture of a frame to its face output", *(f"{result[q]:.1f}" for q in ("p50", "p95", "p99", "max"))],
+        ["from the newest capture to the event", *(f"{event[q]:.0f}" for q in ("p50", "p95", "p99", "max"))],
     ]
+    latencies = table(["latency in real time, ms", "p50", "p95", "p99", "max"], rows)
     return (
-        f"{table(['at the pace of life', 'p50', 'p95', 'p99', 'max'], rows)}\n\nCPU {paced['core_percent']:.1f} % of a core, "
-        f"{paced['cpu_ms_per_frame']:.2f} ms for each frame captured; {paced.get('rss_mb', 0):.0f} MB resident, peak "
-        f"{paced.get('peak_mb', 0):.0f} MB; first event {bench['startup_s']['p50']:.2f} s after the start. Events come five "
-        "times a second, so most of an event's age is the wait for its turn."
+        f"{latencies}\n\nCPU time: {paced['core_percent']:.1f} % of a core, {paced['cpu_ms_per_frame']:.2f} ms for each "
+        f"captured frame. Resident memory: {paced.get('rss_mb', 0):.0f} MB, peak {paced.get('peak_mb', 0):.0f} MB. First "
+        f"event: {bench['startup_s']['p50']:.2f} s after the start. Events are published five times a second, so most of an "
+        "event's latency is the wait for the next tick."
     )
 
 
@@ -158,37 +146,31 @@ def _peers(peers: dict[str, Any]) -> str:
         for feed_mode, name in FEED_MODE_NAMES.items():
             found = by_feed_mode[feed_mode]
             rows.append(_peer_row(name, found, found["cpu_ms_per_frame"], found.get("cpu_ms_per_camera_frame")))
-        header = ["live", "answer p50 ms", "p99 ms", "CPU ms an answer", "CPU ms a frame of the camera"]
+        header = ["live", "latency p50 ms", "p99 ms", "CPU ms per result", "CPU ms per camera frame"]
         text = f"{table(header, rows)}\n\n"
         if troubles := ours["troubles"]:
-            text += f"**Noisy: {'; '.join(troubles)}.**\n\n"
+            text += f"**This part is noisy: {'; '.join(troubles)}.**\n\n"
     if "fer" in peers:
         found = peers["fer"]
         text += (
-            f"The `fer` package {found['version']} in a Python of its own: {found['wall_ms']:.0f} ms and "
-            f"{found['cpu_ms']:.0f} ms of CPU a picture (faces alone, no sound), {found['start_s']:.0f} s to start, "
-            f"{found['peak_mb']:.0f} MB.\n\n"
+            f"The `fer` package {found['version']}, in a separate Python, takes {found['wall_ms']:.0f} ms and "
+            f"{found['cpu_ms']:.0f} ms of CPU time per image (faces only, no sound), {found['start_s']:.0f} s to start and "
+            f"{found['peak_mb']:.0f} MB of memory.\n\n"
         )
     rows = [[name.replace("_", " "), f"{value:.1f}"] for name, value in peers["ratios"].items()]
     missing = f"\n\nNot measured: {', '.join(peers['missing'])}." if peers["missing"] else ""
-    return f"{text}{table(['peer', 'times ours'], rows)}{missing}"
+    return f"{text}{table(['peer', 'relative to moodring'], rows)}{missing}"
 
 
-def _peer_row(name: str, found: dict[str, Any], per_answer: float, per_frame: float | None) -> list[str]:
-    answer = found["answer_ms"]
+def _peer_row(name: str, found: dict[str, Any], per_result: float, per_frame: float | None) -> list[str]:
+    latency = found["answer_ms"]
     return [
         name,
-        f"{answer['p50']:.1f}",
-        f"{answer['p99']:.1f}",
-        f"{per_answer:.1f}",
+        f"{latency['p50']:.1f}",
+        f"{latency['p99']:.1f}",
+        f"{per_result:.1f}",
         "" if per_frame is None else f"{per_frame:.1f}",
     ]
-
-
-UNITS = {
-    "frame_rate": "Hz", "size": "", "faces": "faces", "hop": "ms of hop", "window": "s of window", "streams": "streams",
-    "http_streams": "http streams",
-}  # fmt: skip
 
 
 def _scaling(scaling: dict[str, Any]) -> str:
@@ -208,10 +190,11 @@ def _scaling(scaling: dict[str, Any]) -> str:
         if axis in scaling
     ]
     busy = any(found["troubles"] for axis in axes for found in scaling[axis]["by"].values())
+    runs = table(["varied", "CPU %", "latency p50 ms", "latency p99 ms"], rows)
     return (
-        f"{table(['varied', 'CPU %', 'answer p50 ms', 'answer p99 ms'], rows)}\n\n"
-        f"CPU grows as a power of what is varied: {', '.join(exponents)}. Most streams measured with answers within 100 ms (p99): "
-        f"{', '.join(stream_limits)}." + (" **Other programs were at work in some of these runs.**" if busy else "")
+        f"{runs}\n\nCPU time grows as a power of the varied quantity, with the exponents: {', '.join(exponents)}. Largest "
+        f"measured number of streams with a p99 latency within 100 ms: {', '.join(stream_limits)}."
+        + (" **Other programs used the CPU in some of these runs.**" if busy else "")
     )
 
 
@@ -225,79 +208,13 @@ def _pairs(pairs: dict[str, Any]) -> str:
         ]
         for n, pair in enumerate(pairs["pairs"], 1)
     ]
+    compared = table(["pair", "within 10 %", "largest difference", "marked as noisy"], rows)
+    machine = pairs["machine"]
     return (
-        f"{table(['pair', 'within 10 %', 'furthest apart', 'call themselves noisy'], rows)}\n\n"
-        f"{pairs['agree']} of {len(pairs['pairs'])} pairs agree; of the others {pairs['flagged']} flag themselves. "
-        f"Measured on {pairs['machine']['date']} at commit {pairs['machine']['commit']}."
+        f"{compared}\n\n{pairs['agree']} of {len(pairs['pairs'])} pairs agree. Pairs that do not agree and contain a run that "
+        f"is marked as noisy: {pairs['flagged']}. Measured on {machine['date']} at commit {machine['commit']}."
     )
 
 
-def _draw_latency(bench: dict[str, Any], path: Path) -> None:
-    """Shares answered by a time, and how the naive chain's answers age."""
-    live = bench.get("peers", {}).get("live")
-    figure, plots = plt.subplots(1, 2 if live else 1, figsize=(10 if live else 5, 3.4), squeeze=False)
-    shares = plots[0][0]
-    answers = {"moodring, played": bench["paced"]["answers_ms"]}
-    if live:
-        answers["moodring, HTTP camera"] = live["ours"]["answers_ms"]
-        answers |= {
-            FEED_MODE_NAMES[feed_mode]: [ms for _, ms in live["naive"][feed_mode]["answer_ms_at_s"]]
-            for feed_mode in ("in_order", "newest")
-        }
-        over = plots[0][1]
-        for feed_mode in ("in_order", "newest"):
-            seconds, ages = zip(*live["naive"][feed_mode]["answer_ms_at_s"], strict=True)
-            over.plot(seconds, [ms / 1000 for ms in ages], label=FEED_MODE_NAMES[feed_mode])
-        over.axhline(live["ours"]["answer_ms"]["p50"] / 1000, color="black", linewidth=1, label="moodring, p50")
-        over.set(xlabel="seconds since the start", ylabel="age of the answer, s", yscale="log")
-        over.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    for name, times in answers.items():
-        ordered = sorted(times)
-        shares.plot(ordered, [100 * (i + 1) / len(ordered) for i in range(len(ordered))], label=name)
-    shares.set(xlabel="ms from capture to answer", ylabel="% answered by then", xscale="log")
-    shares.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    _save(figure, path)
-
-
-def _draw_stages(bench: dict[str, Any], path: Path) -> None:
-    figure, axes = plt.subplots(figsize=(8, 2.6))
-    rows = {
-        "floor": bench["hot"]["floor_us"],
-        "hot": {name: bench["hot"]["stages"][name]["cpu_us"].get("p50") for name in STAGES},
-        "paced": {name: bench["paced"]["stages"][name]["cpu_us"].get("p50") for name in STAGES},
-    }
-    left = dict.fromkeys(rows, 0.0)
-    for name in ("decode", "detect", "search", "crop", "face"):
-        widths = [(row.get(name) or 0.0) / 1000 for row in rows.values()]
-        axes.barh(list(rows), widths, left=list(left.values()), label=name)
-        left = {row: start + width for (row, start), width in zip(left.items(), widths, strict=True)}
-    axes.set_xlabel("ms of CPU for a frame with a followed face (medians)")
-    axes.invert_yaxis()
-    axes.legend(ncols=5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.22))
-    _save(figure, path)
-
-
-def _draw_scaling(scaling: dict[str, Any], path: Path) -> None:
-    axes_shown = [axis for axis in UNITS if axis in scaling]
-    figure, plots = plt.subplots(2, -(-len(axes_shown) // 2), figsize=(11, 5.4), squeeze=False)
-    for axes, axis in zip(plots.flat, axes_shown, strict=False):
-        by = scaling[axis]["by"]
-        percents = [found["core_percent"] for found in by.values()]
-        axes.plot([name.replace("x", "\nx ") for name in by], percents, marker="o")
-        axes.set_xlabel(UNITS[axis] or "picture")
-        axes.set_ylim(0, 1.1 * max(percents))
-    for axes in list(plots.flat)[len(axes_shown) :]:
-        axes.set_visible(False)
-    for row in plots:
-        row[0].set_ylabel("CPU, % of one core")
-    _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> None:
-    figure.tight_layout()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    plt.close(figure)
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

@@ -1,15 +1,16 @@
-"""Draw what the face front end sees, to be looked at. The pictures show real people: they are written, never committed.
+"""Draw the output of the face front end for inspection. The images show real people and must not be committed.
 
     python -m docs.generate.draw_faces --data DIR --cache DIR --out FOLDER
 
-FOLDER gets contact.png (clips with boxes, ids and quality), crops.png (crops of photographs and clips as the face branch
-gets them, above pictures of FER2013) and annotated.mp4.
+Writes into FOLDER: contact.png (frames of clips with boxes, track ids and quality), crops.png (the face branch's crops of
+photographs and clips, above images of FER2013) and annotated.mp4.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import av
 import cv2
 import numpy as np
 
-from benchmarks.faces import manifest_files
+from benchmarks.faces.clips import manifest_files
 from moodring.capture.media import VideoFile
 from moodring.evaluation.data.readers import read_grey
 from moodring.features.face.crop import crop_face
@@ -30,18 +31,19 @@ from moodring.types import U8, Face, VideoFrame
 TILE_WH = (320, 180)  # pixels
 COLUMNS = 6
 TILES_PER_CLIP = 3
-CROP_SIDE_PX = 96  # pixels, shown
+CROP_SIDE_PX = 96  # side of a drawn crop
 MILLISECONDS = Fraction(1, 1000)
 ANNOTATED = "short_hamilton_clip.mp4"
 COLOURS = [(80, 220, 80), (60, 160, 255), (255, 140, 60), (200, 80, 220), (60, 220, 220)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True, help="where FER2013 was unpacked (make data)")
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
+def main(argv: Sequence[str]) -> int:
+    """Draw all files into the named folder; return 0."""
+    parser = argparse.ArgumentParser(prog="python -m docs.generate.draw_faces", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the data sets")
+    parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the unpacked FER2013 (make data)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write into")
+    arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     clips = [arguments.data / part / name for part in ("av_clips", "video") for name in manifest_files(arguments.data / part)]
     crops: list[U8] = []
@@ -54,9 +56,11 @@ def main() -> None:
     cv2.imwrite(str(arguments.out / "crops.png"), np.vstack([rows[0], np.full((12, rows[0].shape[1]), 255, np.uint8), rows[1]]))
     annotate(arguments.data / "av_clips" / ANNOTATED, arguments.out / "annotated.mp4")
     print(f"wrote contact.png, crops.png and annotated.mp4 to {arguments.out}")
+    return 0
 
 
 def track_frames(clip: Path) -> Iterator[tuple[VideoFrame, tuple[Face, ...]]]:
+    """Return each frame of a clip with its tracked faces."""
     tracker = HaarTracker()
     with VideoFile(str(clip)) as video:
         for frame in video:
@@ -64,7 +68,7 @@ def track_frames(clip: Path) -> Iterator[tuple[VideoFrame, tuple[Face, ...]]]:
 
 
 def draw_boxes(frame: VideoFrame, faces: tuple[Face, ...]) -> U8:
-    """A frame in colour, uint8 [H, W, 3], with each face's box, id and quality; a face that is held is drawn thin."""
+    """Return a frame as uint8 [H, W, 3] with box, track id and quality of each face; a held face has a thin box."""
     canvas = np.asarray(cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR), np.uint8)
     for face in faces:
         x, y, w, h = face.box_xywh
@@ -75,7 +79,7 @@ def draw_boxes(frame: VideoFrame, faces: tuple[Face, ...]) -> U8:
 
 
 def contact_tiles(clip: Path, crops: list[U8]) -> list[U8]:
-    """Some frames of a clip, small, uint8 [180, 320, 3]; a crop of each goes to `crops`."""
+    """Return some frames of a clip with boxes, uint8 [180, 320, 3]; append the crop of the primary face of each to `crops`."""
     tracked = list(track_frames(clip))
     tiles = []
     for index in np.linspace(5, len(tracked) - 1, TILES_PER_CLIP).astype(int):
@@ -88,21 +92,21 @@ def contact_tiles(clip: Path, crops: list[U8]) -> list[U8]:
 
 
 def photo_crops(folder: Path) -> list[U8]:
-    """The face crops of photographs, as evaluation and runtime cut them."""
+    """Return the face crops of the photographs in a folder, cut as in evaluation and runtime."""
     detector = FaceDetector()
     images = [read_grey(folder / name) for name in manifest_files(folder)]
     return [crop_face(grey, box.xywh, FaceSpec()) for grey in images for box in detector.detect_in_image(grey)]
 
 
 def tile_grid(tiles: list[U8], columns: int) -> U8:
-    """Tiles of one size side by side, in rows."""
+    """Return tiles of one size arranged in rows; missing tiles of the last row are black."""
     blank = [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     padded = [*tiles, *blank]
     return np.vstack([np.hstack(padded[i : i + columns]) for i in range(0, len(padded), columns)])
 
 
 def annotate(clip: Path, out: Path) -> None:
-    """Write a clip again with its boxes."""
+    """Write a clip with the boxes of its faces."""
     with av.open(str(out), "w") as container:
         stream = None
         for frame, faces in track_frames(clip):
@@ -120,4 +124,4 @@ def annotate(clip: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Draw docs/page.png: the live page while the daemon watches and hears the bundled clip on devices made of software.
+"""Draw docs/page.png: a screenshot of the live page while the daemon processes the bundled clip from simulated devices.
 
 python -m docs.generate.draw_page OUT.png [--seconds 100] [--dark]
 """
@@ -7,45 +7,41 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import re
-import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.live import camera, microphone
+from benchmarks.daemon import run_with_page
+from benchmarks.devices import camera, microphone
 from tests.support import browser as browsers
 
 CONFIG = "video: {{source: '{url}'}}\naudio: {{source: default}}\nevents: {{path: none}}\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--seconds", type=float, default=100.0)
-    parser.add_argument("--dark", action="store_true")
-    arguments = parser.parse_args()
+def main(argv: Sequence[str]) -> int:
+    """Write the screenshot after the page has shown events for some time; return 0."""
+    parser = argparse.ArgumentParser(prog="python -m docs.generate.draw_page", description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, metavar="OUT.png", help="the file to write")
+    parser.add_argument("--seconds", type=float, default=100.0, metavar="N", help="time before the screenshot (100)")
+    parser.add_argument("--dark", action="store_true", help="use the dark colour scheme")
+    arguments = parser.parse_args(argv)
+    scheme = "dark" if arguments.dark else "light"
     with tempfile.TemporaryDirectory(prefix="moodring-") as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
-        environment = stack.enter_context(microphone(folder))
-        url = stack.enter_context(camera())
-        (folder / "config.yaml").write_text(CONFIG.format(url=url), encoding="utf-8")
-        command = [sys.executable, "-m", "moodring.cli", "run", "--config", str(folder / "config.yaml"), "--page-port", "0"]
-        process = stack.enter_context(
-            subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
-        )
-        stack.callback(process.terminate)
-        address = next(found[1] for line in process.stderr or () if (found := re.search(r"page on (http://\S+)", line)))
+        environment = stack.enter_context(microphone(Path(name)))
+        url, _ = stack.enter_context(camera())
+        config = Path(name) / "config.yaml"
+        config.write_text(CONFIG.format(url=url), encoding="utf-8")
+        address = stack.enter_context(run_with_page(config, environment))
         chromium = stack.enter_context(browsers.chromium())
-        scheme = "dark" if arguments.dark else "light"
         tab = stack.enter_context(browsers.tab(chromium, viewport={"width": 1180, "height": 800}, color_scheme=scheme))
         tab.goto(address)
         tab.wait_for_timeout(1000 * arguments.seconds)
         tab.locator("tr[data-is-label]").wait_for()
         tab.locator("rect.first:visible").wait_for()
         tab.screenshot(path=arguments.out)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

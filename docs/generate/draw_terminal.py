@@ -1,4 +1,4 @@
-"""Draw the live view as a person sees it, from a real event of the bundled clip (docs/terminal.svg).
+"""Draw docs/terminal.svg: the panel of the terminal for one event of the bundled clip.
 
 python -m docs.generate.draw_terminal docs/terminal.svg
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -26,6 +27,7 @@ TICK_NS = 200_000_000
 
 
 def draw(out: Path) -> None:
+    """Replay the bundled clip and write the panel of one of its events as SVG."""
     pipeline = Pipeline(Config(), bundles.load(bundles.DEFAULT), EventIdentity("/moodring/docs/clip/0", lambda _: ""))
     panels = []
 
@@ -37,8 +39,14 @@ def draw(out: Path) -> None:
     console.print(panels[EVENT_INDEX])
     out.parent.mkdir(parents=True, exist_ok=True)
     svg = console.export_svg(title="make run")
-    out.write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL), encoding="utf-8")  # no fonts from the network
+    out.write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL), encoding="utf-8")  # without fonts from the network
+
+
+def main(argv: Sequence[str]) -> int:
+    """Draw the panel into the named file; return 0."""
+    draw(Path(argv[0]))
+    return 0
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

@@ -1,110 +1,138 @@
-"""Write docs/face_front_end.md from the measured figures beside it.
+"""Write docs/face_front_end.md from the committed figures.
 
 python -m docs.generate.face_page docs
 """
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from docs.generate.front_end_page import table
+from docs.generate.tables import read_figures, table
 
 INTRODUCTION = """# The face front end
 
-From a frame to what the face branch reads. OpenCV's frontal Haar cascade over a whole frame costs more than everything else
-together, so it is spread: the scan is cut into slices of like cost. A new scene (the first frame, or a cut) is scanned at once,
-large faces first, in three frames or less, and once more by a second cascade that was trained apart. After that, while nobody
-is seen, each frame pays for a quarter of a scan, and for none when nothing in the picture has moved; once a face is known, a
-slice now and then looks for others, by one cascade and the other in turn. The first cascade (alt2) looks at every place for
-less than the second one does, and loses turned faces less often, so it also follows a face, within a region scaled to a fixed
-face size. What one of them proposes is shown to the other: only where both agree does a track begin. Where the first one loses
-a face, a cascade for profiles keeps hold of one that turns aside, unread.
+The face front end detects and tracks faces and cuts the crops that the face branch classifies.
 
-A face that both cascades are sure of speaks at once, others from their second or third hit on. It is held over short misses
-with its age, but not before it was found twice as often as that; its box follows motion without lag (an alpha-beta filter), an
-eye within a face is no face, and a track that the face branch does not believe in is closed. Each face has a quality: size,
-sharpness, light, how far it is turned to the camera. Below `face.min_quality` it does not speak. Ids are short-lived numbers;
-nothing is kept by which somebody could be known again.
+## Method
 
-Frames come as the decoder's luma plane, untouched; JPEGs of network cameras are decoded to grey, and pictures of 800 lines
-and more shrink to 400 or more, of which the smallest face that is looked for still fills the face branch's input."""
+**Search.** A scan of a whole frame with OpenCV's frontal Haar cascade costs more than all other stages together. The scan is
+therefore divided into slices of similar cost, which are spread over frames:
+
+- A new scene (the first frame, or a cut) is scanned within three frames, large faces first, and then once more with a second
+  cascade that was trained separately.
+- While no face is detected, motion starts a further scan, of which each frame runs a quarter.
+- A periodic rescan runs a few slices in some frames, with the two cascades in turn. It finds further faces while one is
+  tracked.
+
+**Tracking.** The first cascade (alt2) costs less at each position than the second one, and misses turned faces less often. It
+therefore also tracks the known faces, each within a region that is scaled to a fixed face size. If it misses a face that turns
+aside, a profile cascade continues the track; a face in profile is not classified.
+
+**Confirmation.** A track starts only if both frontal cascades detect the face. A face with many overlapping windows in both is
+confirmed at once, any other face at its second or third detection. A missed face is held for a short time, with its age in the
+event, once it has been detected twice as often as the confirmation requires. The box follows the motion without lag (alpha-beta
+filter). A small box inside a face, such as an eye, is discarded. A track to which the face branch gives low confidence is
+closed.
+
+**Quality.** The quality of a face combines its size, sharpness, brightness and how far it turns from the camera. Faces below
+`face.min_quality` are not classified. Track ids exist as long as their track, and no feature that could identify a person later
+is stored.
+
+**Input.** The tracker processes the luma plane of the decoder without conversion. JPEGs of network cameras are decoded to grey.
+Frames with 800 lines or more are reduced to 400 or more. At that height the smallest face that is searched for still fills the
+input of the face branch."""
 
 
-COST = """## What a frame costs
+COST = """## Cost
 
-Thread CPU time a frame from the first confirmed face on, over four clips brought to one size, slices of the scan included;
-and of a frame that begins a new scene with a face in it, which costs more than any other: its share of the scan, and two
-close looks at what that proposes."""
+The table gives the thread CPU time per frame from the first confirmed face on, over four clips scaled to one size, with the
+slices of the scan. *new scene* is a frame that starts a new scene with a face in it, the most expensive kind: it runs its share
+of the scan and verifies two proposals. The last columns give OpenCV's detector on the whole frame, and its time relative to the
+median."""
 
-RECALL = """## What it misses
+RECALL = """## Recall
 
-Against a careful scan of every frame (steps of 1.05, five neighbours, from 12 % of the height), wherever that finds a face
-in three frames in a row. The careful scan is no truth. In two of the three frames missed in the film scene it takes the fist
-round the microphone for a face, and not the singer's, which is followed there all along; the third is the first frame, in
-which his face is small."""
+The reference is a full scan of every frame (scale factor 1.05, five neighbours, faces from 12 % of the height). A face counts
+if the reference finds it in three consecutive frames. The reference has errors. In two of the three missed frames of the film
+scene (short_hamilton_clip.mp4) it takes the fist round the microphone for a face and misses the face of the singer, which
+moodring tracks all the time. The third missed frame is the first one, in which his face is small."""
 
-RECALL_VARIED = """The film scene is less sure than its figure: %s.
-A small face at its beginning, and a dark profile in the audience, are found by some scans and missed by others."""
+RECALL_VARIED = """The recall of the film scene varies more than its figure shows: %s.
+Some scans find a small face at its beginning and a dark profile in the audience, and others miss them."""
 
 REPRODUCE = (
-    """`make faces` measures it again; `make faces-sheet` draws the clips with their boxes into build/faces, to be looked at."""
+    "`python -m benchmarks faces --data DIR` repeats the measurement. `python -m docs.generate.draw_faces` draws the clips "
+    "with their boxes for inspection."
 )
 
 
 def render_page(figures: dict[str, Any]) -> str:
-    return "\n\n".join([INTRODUCTION, *_cost(figures), *_recall(figures), *_no_face(figures), *_measured_on(figures)]) + "\n"
+    """Return the page."""
+    parts = [INTRODUCTION, *_cost(figures), *_recall(figures), *_without_face(figures), *_measured_on(figures)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _cost(figures: dict[str, Any]) -> list[str]:
     rows = [
-        f"| {size} | {c['median']:.2f} ms | {c['p95']:.2f} ms | {c['p99']:.2f} ms | {c['new_scene']['median']:.1f} ms | "
-        + " | ".join(f"{c['detectMultiScale_median'][p]:.0f} ms, {c['times_less_than'][p]:.0f}x" for p in c["times_less_than"])
-        + " |"
-        for size, c in figures["cpu_ms"].items()
+        [
+            size,
+            *(f"{cost[q]:.2f} ms" for q in ("median", "p95", "p99")),
+            f"{cost['new_scene']['median']:.1f} ms",
+            *(f"{ms:.0f} ms, {cost['times_less_than'][peer]:.0f}x" for peer, ms in cost["detectMultiScale_median"].items()),
+        ]
+        for size, cost in figures["cpu_ms"].items()
     ]
-    peers = " | ".join(f"detectMultiScale, {peer}" for peer in next(iter(figures["cpu_ms"].values()))["times_less_than"])
-    return [
-        COST,
-        table(f"| frame | median | p95 | p99 | new scene | {peers} |", *rows),
-    ]
+    peers = next(iter(figures["cpu_ms"].values()))["detectMultiScale_median"]
+    header = ["frame", "median", "p95", "p99", "new scene", *(f"detectMultiScale, {peer}" for peer in peers)]
+    return [COST, table(header, rows)]
 
 
 def _recall(figures: dict[str, Any]) -> list[str]:
     rows = [
-        f"| {name} | {r['frames_with_a_face']} | {100 * r['recall']:.1f} % "
-        f"| {100 * r['recall_from_the_first_detection_on']:.1f} % | {r['first_detection_frames_late']} | {r['ids']} |"
-        for name, r in figures["recall"].items()
+        [
+            name,
+            f"{found['frames_with_a_face']}",
+            f"{100 * found['recall']:.1f} %",
+            f"{100 * found['recall_from_the_first_detection_on']:.1f} %",
+            f"{found['first_detection_frames_late']}",
+            f"{found['ids']}",
+        ]
+        for name, found in figures["recall"].items()
     ]
     varied = (
-        f"{100 * r['recall']:.1f} % are found {how}, the first face {r['first_detection_frames_late']} frame(s) late"
-        for how, r in figures["recall_varied"].items()
+        f"{100 * found['recall']:.1f} % {how}, with the first face {found['first_detection_frames_late']} frame(s) late"
+        for how, found in figures["recall_varied"].items()
     )
-    return [
-        RECALL,
-        RECALL_VARIED % "; ".join(varied),
-        table(
-            "| clip | frames with a face | found | found from the first detection on | first found, frames late | ids |", *rows
-        ),
+    header = [
+        "clip",
+        "frames with a face",
+        "recall",
+        "from the first detection on",
+        "first detection, frames late",
+        "track ids",
     ]
+    return [RECALL, RECALL_VARIED % "; ".join(varied), table(header, rows)]
 
 
-def _no_face(figures: dict[str, Any]) -> list[str]:
+def _without_face(figures: dict[str, Any]) -> list[str]:
     rows = [
-        f"| {name} | {n['frames']} | {n['tracks']} | {n['longest_track_frames']} | {n['events_with_a_label']} |"
-        for name, n in figures["nobody"].items()
+        [name, *(f"{found[key]}" for key in ("frames", "tracks", "longest_track_frames", "events_with_a_label"))]
+        for name, found in figures["nobody"].items()
     ]
     two_people = [
-        f"- {name}: two or more faces in {t['frames_with_two_or_more']} of {t['frames']} frames, {t['ids']} ids at "
-        f"{t['places']} places, {t['switches']} switches."
-        for name, t in figures["two_people"].items()
+        f"- {name}: two or more faces in {found['frames_with_two_or_more']} of {found['frames']} frames, {found['ids']} track "
+        f"ids at {found['places']} positions, {found['switches']} switches."
+        for name, found in figures["two_people"].items()
     ]
     return [
-        "## Where nobody is\n\nClips without a face to be seen (in the last of them people turn their backs).",
-        table("| clip | frames | tracks | longest track, frames | events with a label |", *rows),
-        "## Two people\n\nA photograph of two, panned and zoomed.",
+        "## False positives\n\nThese clips show no face. In intel_one-by-one-person-detection.mp4 people turn their backs to "
+        "the camera.",
+        table(["clip", "frames", "tracks", "longest track, frames", "events with a label"], rows),
+        "## Two people\n\nEach photograph shows two people and is panned and zoomed. A switch is an id that moves to another "
+        "person.",
         "\n".join(two_people),
     ]
 
@@ -118,11 +146,13 @@ def _measured_on(figures: dict[str, Any]) -> list[str]:
     return [f"Measured on {machine['date']} at commit {machine['commit']}: {where}. {REPRODUCE}"]
 
 
-def main() -> None:
-    folder = Path(sys.argv[1])
-    figures = json.loads((folder / "benchmarks" / "faces.json").read_text(encoding="utf-8"))
-    (folder / "face_front_end.md").write_text(render_page(figures), encoding="utf-8")
+def main(argv: Sequence[str]) -> int:
+    """Write the page into a folder of documentation; return 0."""
+    folder = Path(argv[0])
+    page = render_page(read_figures(folder / "benchmarks" / "faces.json"))
+    (folder / "face_front_end.md").write_text(page, encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -1,70 +1,68 @@
-"""Write docs/speech_front_end.md from the measured figures beside it.
+"""Write docs/speech_front_end.md from the committed figures.
 
 python -m docs.generate.front_end_page docs
 """
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from docs.generate.tables import read_figures, table
+
 PEERS = ("python_speech_features", "librosa", "kaldi-native-fbank")
+INTRODUCTION = """# The speech front end
+
+The speech front end computes the input of the speech branch from sound: pre-emphasis, window, power spectrum, mel filters,
+noise reduction, logarithm, cepstra. The pitch is estimated from the same spectrum, and voice activity is detected from the same
+mel bands. The front end is a streaming one: any division of the sound into blocks gives the same result, bit for bit.
+
+![A recording in kitchen noise: samples, mel spectrum before and after noise reduction, voice activity](speech_front_end.png)"""
+NOISE_REDUCTION = "The effect of noise reduction on the accuracy is one of the ablations in [the report](models/README.md)."
 
 
 def render_page(mfcc: dict[str, Any], voice: dict[str, Any]) -> str:
+    """Return the page."""
     return "\n\n".join([INTRODUCTION, *_speed(mfcc), *_voice_activity(voice), NOISE_REDUCTION]) + "\n"
-
-
-INTRODUCTION = """# The speech front end
-
-From sound to what the speech branch reads: pre-emphasis, window, power spectrum, mel bands, noise removal, log, cepstra;
-from the same spectrum, how high the voice is; and from the same bands, whether anybody speaks. It streams: any chunking of
-the same sound gives the same bits.
-
-![A recording in kitchen noise: samples, mel spectrum before and after noise removal, voice](speech_front_end.png)"""
-NOISE_REDUCTION = "What noise removal is worth to the answers stands among the ablations in [the report](models/README.md)."
-
-
-def table(*rows: str) -> str:
-    header, *rest = rows
-    return "\n".join([header, "|---" * (header.count("|") - 1) + "|", *rest])
 
 
 def _speed(mfcc: dict[str, Any]) -> list[str]:
     machine, clip = mfcc["machine"], mfcc["clip"]
     clip_rows = [
-        f"| {peer} | {clip[peer]['median_us']:.0f} us | {mfcc['clip_times_faster_than'][peer]:.1f}x |" for peer in PEERS
+        [f"moodring ({mfcc['kernel']})", f"{clip['moodring']['median_us']:.0f} us", ""],
+        *([peer, f"{clip[peer]['median_us']:.0f} us", f"{mfcc['clip_times_faster_than'][peer]:.1f}x"] for peer in PEERS),
+        [
+            "kernel baseline: FFT and mel product",
+            f"{clip['floor']['median_us']:.0f} us",
+            f"moodring takes {mfcc['clip_multiple_of_floor']:.2f} times as long",
+        ],
     ]
     stream_rows = [
-        f"| {hops} hops | {row['us_per_hop']['moodring']:.2f} us | {row['us_per_hop']['kaldi-native-fbank']:.2f} us "
-        f"| {row['times_faster_than_kaldi']:.2f}x |"
-        for hops, row in mfcc["stream"].items()
+        [
+            f"{hops} hops",
+            *(f"{found['us_per_hop'][name]:.2f} us" for name in ("moodring", "kaldi-native-fbank")),
+            f"{found['times_faster_than_kaldi']:.2f}x",
+        ]
+        for hops, found in mfcc["stream"].items()
     ]
     memory, live = mfcc["memory"], mfcc["live"]
     return [
-        "## How fast",
+        "## Speed",
         (
-            f"Thread CPU time on {machine['processor']} ({machine['cores']} cores), commit {machine['commit']},\n"
-            f"{machine['date']}, all in one process, interleaved; 26 mel filters, 13 cepstra, noise removal off,\n"
-            "as the peers have none. "
-            "Figures: [benchmarks/mfcc.json](benchmarks/mfcc.json)."
+            f"Thread CPU time on {machine['processor']} ({machine['cores']} cores), commit {machine['commit']}, "
+            f"{machine['date']}. All extractors run\ninterleaved in one process, with 26 mel filters and 13 cepstra, without "
+            "noise reduction, which the others do not have.\nFigures: [benchmarks/mfcc.json](benchmarks/mfcc.json)."
         ),
-        table(
-            f"| {mfcc['clip_seconds']:g} s clip | median | moodring is faster by |",
-            f"| moodring ({mfcc['kernel']}) | {clip['moodring']['median_us']:.0f} us | |",
-            *clip_rows,
-            f"| FFT and mel product alone | {clip['floor']['median_us']:.0f} us | "
-            f"moodring takes {mfcc['clip_multiple_of_floor']:.2f} times as long |",
-        ),
-        table("| streaming, block of | moodring, per hop | kaldi-native-fbank, per hop | faster by |", *stream_rows),
+        table([f"{mfcc['clip_seconds']:g} s clip", "median", "speed-up of moodring"], clip_rows),
+        table(["stream, block of", "moodring, per hop", "kaldi-native-fbank, per hop", "speed-up of moodring"], stream_rows),
         (
-            f"Memory over {memory['pushes']} pushes: {memory['growth_bytes']} bytes more, at most "
-            f"{memory['transient_peak_bytes']} bytes within one push.\n"
-            f"A live stream in blocks of {live['block_hops']} hops takes {live['mfcc_percent_of_core']:.3f} % of a core\n"
-            f"for the cepstra, "
-            f"{live['front_end_percent_of_core']:.3f} % with noise tracking and removal, voice activity and windows."
+            f"Over {memory['pushes']} pushes the allocated memory grows by {memory['growth_bytes']} bytes; one push allocates "
+            f"{memory['transient_peak_bytes']} bytes at most.\n"
+            f"A live stream in blocks of {live['block_hops']} hops takes {live['mfcc_percent_of_core']:.3f} % of a core for "
+            f"the cepstra, and {live['front_end_percent_of_core']:.3f} % with noise\nestimation and reduction, voice activity "
+            "detection and windows."
         ),
     ]
 
@@ -72,25 +70,27 @@ def _speed(mfcc: dict[str, Any]) -> list[str]:
 def _voice_activity(voice: dict[str, Any]) -> list[str]:
     rows = [_voice_row("clean", voice["clean"]), *(_voice_row(f"{s} dB", f) for s, f in voice["mean_by_snr"].items())]
     return [
-        "## Who speaks",
+        "## Voice activity",
         (
-            f"Per 10 ms frame over {voice['clips']} RAVDESS clips, clean and mixed with six noise recordings;\n"
-            "truth is the clean clip's level. Figures: [benchmarks/voice_activity.json](benchmarks/voice_activity.json)."
+            f"Precision and recall per frame of 10 ms over {voice['clips']} RAVDESS clips, clean and mixed with six noise "
+            "recordings. The reference\nis the level of the clean clip. "
+            "Figures: [benchmarks/voice_activity.json](benchmarks/voice_activity.json)."
         ),
-        table("| | precision | recall | F1 |", *rows),
+        table(["signal-to-noise ratio", "precision", "recall", "F1"], rows),
     ]
 
 
-def _voice_row(name: str, figures: dict[str, float]) -> str:
-    return f"| {name} | " + " | ".join(f"{100 * figures[key]:.1f} %" for key in ("precision", "recall", "f1")) + " |"
+def _voice_row(name: str, figures: dict[str, float]) -> list[str]:
+    return [name, *(f"{100 * figures[key]:.1f} %" for key in ("precision", "recall", "f1"))]
 
 
-def main() -> None:
-    docs = Path(sys.argv[1])
-    names = ("benchmarks/mfcc.json", "benchmarks/voice_activity.json")
-    text = render_page(*(json.loads((docs / name).read_text(encoding="utf-8")) for name in names))
-    (docs / "speech_front_end.md").write_text(text, encoding="utf-8")
+def main(argv: Sequence[str]) -> int:
+    """Write the page into a folder of documentation; return 0."""
+    docs = Path(argv[0])
+    mfcc, voice = (read_figures(docs / "benchmarks" / name) for name in ("mfcc.json", "voice_activity.json"))
+    (docs / "speech_front_end.md").write_text(render_page(mfcc, voice), encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

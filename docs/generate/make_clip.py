@@ -1,10 +1,10 @@
 """Make the bundled clip: a photograph under a moving camera and a synthetic voice.
 
-Usage: python docs/generate/make_clip.py OUT.mp4
+usage: python docs/generate/make_clip.py OUT.mp4
 
-Needs scikit-image (the photographs), PyAV and espeak-ng (Debian's package of that name); the same versions of them
-write the same bytes. The camera wanders round a face, stays on it through a pause in the speech, and leaves it for the
-last second and a half while the voice goes on: a run sees both modalities, the face alone and the voice alone.
+Needs scikit-image (the photographs), PyAV and espeak-ng (the Debian package of that name); the same versions write the same
+bytes. The camera moves around a face, stays on it during a pause in the speech, and turns away from it for the last second and
+a half while the voice continues. The clip therefore contains both modalities, the face alone and the voice alone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import wave
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -28,15 +29,15 @@ SECONDS = 14
 FPS = 25
 WIDTH, HEIGHT = 640, 480
 RATE_HZ = 48_000
-FACE_CENTRE = (224.0, 128.0)  # pixels of the astronaut photograph, where a Haar box lies 95 pixels high
+FACE_CENTRE = (224.0, 128.0)  # pixels of the astronaut photograph; the Haar box there has a side of 95 pixels
 NO_FACE_CENTRE = (850.0, 270.0)  # a part of the canvas without a face
-PAN_START_S, PAN_END_S = 12.1, 12.5  # the camera turns away between the two
-NOISE_DB = -62.0  # a room is never digitally silent
+PAN_START_S, PAN_END_S = 12.1, 12.5  # the camera turns away between these times
+NOISE_DB = -62.0  # background noise: a real room is never digitally silent
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence as espeak-ng takes it: pitch 0-99, speed in words a minute, amplitude 0-200, then a gap."""
+    """A sentence and its espeak-ng options: pitch 0-99, speed in words a minute, amplitude 0-200; then a gap in seconds."""
 
     text: str
     pitch: int
@@ -45,7 +46,7 @@ class Sentence:
     gap_s: float
 
 
-# The voice speaks for nobody: it only describes the clip.
+# The sentences describe the clip and express no person's emotion.
 SENTENCES = (
     Sentence("This is a test clip, made by a program!", 62, 165, 120, 0.12),
     Sentence("The voice is a machine, and so it feels nothing.", 38, 150, 90, 0.12),
@@ -56,16 +57,16 @@ SENTENCES = (
 
 
 def synthesize(sentence: Sentence) -> NDArray[np.float32]:
-    """Return the sentence as mono float32 at `RATE_HZ`, without the silence at either end."""
+    """Return the sentence as mono float32 [N] at `RATE_HZ`, without the silence at its start and end."""
     options = ["-v", "en-us", "-p", str(sentence.pitch), "-s", str(sentence.speed), "-a", str(sentence.amplitude)]
-    spoken = subprocess.run(["espeak-ng", *options, "--stdout", sentence.text], check=True, capture_output=True)
-    with wave.open(io.BytesIO(spoken.stdout)) as reader:
+    synthesized = subprocess.run(["espeak-ng", *options, "--stdout", sentence.text], check=True, capture_output=True)
+    with wave.open(io.BytesIO(synthesized.stdout)) as reader:
         rate_hz = reader.getframerate()
         samples = np.frombuffer(reader.readframes(-1), dtype="<i2").astype(np.float32) / 32768.0
     loud = np.flatnonzero(np.abs(samples) > 0.004)
     samples = samples[loud[0] : loud[-1] + 1]
     times_s = np.arange(int(len(samples) * RATE_HZ / rate_hz)) / RATE_HZ
-    return np.interp(times_s, np.arange(len(samples)) / rate_hz, samples).astype(np.float32)
+    return np.asarray(np.interp(times_s, np.arange(len(samples)) / rate_hz, samples), np.float32)
 
 
 def make_sound() -> NDArray[np.float32]:
@@ -77,7 +78,9 @@ def make_sound() -> NDArray[np.float32]:
         voice = synthesize(sentence)
         end = start + len(voice)
         if end > len(track):
-            raise SystemExit(f"make_clip: the sentences last {end / RATE_HZ:.1f} s, the clip {SECONDS} s: shorten one")
+            raise SystemExit(
+                f"make_clip: the sentences take {end / RATE_HZ:.1f} s, more than the {SECONDS} s of the clip; shorten one"
+            )
         track[start:end] += voice
         print(f"{start / RATE_HZ:6.2f} - {end / RATE_HZ:5.2f} s  {sentence.text}")
         start = end + int(sentence.gap_s * RATE_HZ)
@@ -92,7 +95,7 @@ def make_canvas() -> NDArray[np.uint8]:
 
 
 def camera_pose(time_s: float) -> tuple[float, float, float, float]:
-    """Return where the camera looks on the canvas: centre x, centre y, zoom and roll in degrees; smooth in time."""
+    """Return the view of the camera on the canvas: centre x and y in pixels, zoom, roll in degrees. It is smooth in time."""
     turn = np.clip((time_s - PAN_START_S) / (PAN_END_S - PAN_START_S), 0.0, 1.0)
     away = turn * turn * (3.0 - 2.0 * turn)
     x = (1.0 - away) * FACE_CENTRE[0] + away * NO_FACE_CENTRE[0] + 22.0 * np.sin(2 * np.pi * 0.13 * time_s)
@@ -103,21 +106,23 @@ def camera_pose(time_s: float) -> tuple[float, float, float, float]:
 
 
 def render(canvas: NDArray[np.uint8], time_s: float) -> NDArray[np.uint8]:
-    """Return the picture at a time, RGB uint8 [HEIGHT, WIDTH, 3]."""
+    """Return the image at a time, RGB uint8 [HEIGHT, WIDTH, 3]."""
     x, y, zoom, roll_deg = camera_pose(time_s)
     matrix = cv2.getRotationMatrix2D((x, y), roll_deg, zoom)
     matrix[:, 2] += (WIDTH / 2 - x, HEIGHT / 2 - y)
-    return cv2.warpAffine(canvas, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    image = cv2.warpAffine(canvas, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(image, np.uint8)
 
 
 def video_frame(canvas: NDArray[np.uint8], index: int) -> av.VideoFrame:
+    """Return the frame with this index."""
     frame = av.VideoFrame.from_ndarray(render(canvas, index / FPS), format="rgb24")
     frame.pts, frame.time_base = index, Fraction(1, FPS)
     return frame
 
 
 def audio_frame(sound: NDArray[np.float32], index: int) -> av.AudioFrame:
-    """Return the sound that belongs to a picture."""
+    """Return the sound of the frame with this index."""
     length = RATE_HZ // FPS
     part = sound[None, index * length : (index + 1) * length]
     frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
@@ -126,7 +131,7 @@ def audio_frame(sound: NDArray[np.float32], index: int) -> av.AudioFrame:
 
 
 def write(path: Path, sound: NDArray[np.float32]) -> None:
-    """Encode the clip as H.264 and AAC; one thread, so that the bytes do not depend on the machine's cores."""
+    """Encode the clip as H.264 and AAC, on one thread, so that the bytes do not depend on the number of cores."""
     canvas = make_canvas()
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         video = container.add_stream("libx264", rate=FPS, options={"crf": "27", "preset": "veryslow", "threads": "1"})
@@ -140,12 +145,14 @@ def write(path: Path, sound: NDArray[np.float32]) -> None:
         container.mux(audio.encode(None))
 
 
-def main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        sys.exit(__doc__)
+def main(argv: Sequence[str]) -> int:
+    """Write the clip to the named file; return 0, or 2 for a wrong command line."""
+    if len(argv) != 1:
+        print(__doc__, file=sys.stderr)
+        return 2
     if shutil.which("espeak-ng") is None:
         sys.exit("make_clip: espeak-ng is missing: sudo apt-get install espeak-ng, or brew install espeak-ng")
-    path = Path(arguments[0])
+    path = Path(argv[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     sound = make_sound()
     write(path, sound)

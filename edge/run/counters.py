@@ -6,11 +6,14 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from moodring.clock import Clock
+from moodring.clock import Clock, StageTimer
 from moodring.pipeline import Pipeline
 from moodring.run.sources import Sources
 from moodring.telemetry import HistogramTimer, Telemetry, sum_counts
 from moodring.types import SAMPLE_RATE_HZ
+
+# Makes the timer of one stream's stages from its telemetry and the clock.
+TimerFactory = Callable[[Telemetry, Clock], StageTimer]
 
 
 class CountedReader(Protocol):
@@ -29,15 +32,15 @@ class CountedReader(Protocol):
 class StreamCounters:
     """Adds up the counters of a stream's pipelines and readers. `attach` names those in use, now and after each reload.
 
-    `timer` times the stages of every pipeline of this stream.
+    `timer` times the stages of every pipeline of this stream. `make_timer` makes it.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, make_timer: TimerFactory = HistogramTimer) -> None:
         self.readers: Sequence[CountedReader] = ()
         self.telemetry = Telemetry(
             clock, counters=self.counters, dropped=self.dropped, level_dbfs=lambda: self.pipeline.level_dbfs
         )  # fmt: skip
-        self.timer = HistogramTimer(self.telemetry, clock)
+        self.timer = make_timer(self.telemetry, clock)
         self.sources: Sources
         self.pipeline: Pipeline
         self._before: dict[str, dict[str, int]] = {"counters": {}, "dropped": {}, "losses": {}}

@@ -15,26 +15,34 @@ from moodring.features.audio.spectrum import KernelName
 from moodring.inference.bundle import Bundle
 from moodring.inference.variants import resolve_auto
 from moodring.pipeline import Pipeline
-from moodring.run.counters import StreamCounters, ended_normally
+from moodring.run.counters import StreamCounters, TimerFactory, ended_normally
 from moodring.run.identity import name_events
 from moodring.run.options import RunOptions
 from moodring.run.preview import Preview
 from moodring.run.sinks import OpenPage, PageControls, open_sinks, stream_info
 from moodring.run.sources import Sources
 from moodring.run.stream import Stages
+from moodring.telemetry import HistogramTimer
 from moodring.types import AudioBlock, DeviceState, EmotionEvent, VideoFrame
 
 REPLAY_KERNEL: KernelName = "cv2"
 
 
 def replay_recording(
-    options: RunOptions, config: Config, bundle: Bundle, sources: Sources, *, open_page: OpenPage, log: Callable[[str], None]
+    options: RunOptions,
+    config: Config,
+    bundle: Bundle,
+    sources: Sources,
+    *,
+    open_page: OpenPage,
+    log: Callable[[str], None],
+    make_timer: TimerFactory = HistogramTimer,
 ) -> None:
     """Replay one recording and publish its events to the configured sinks."""
     config = _reproducible(config)
     clock = MonotonicClock()
     preview = Preview() if options.preview else None
-    counters = StreamCounters(clock)
+    counters = StreamCounters(clock, make_timer)
     pipeline = Pipeline(
         config, bundle, name_events(sources, config, bundle.id),
         timer=counters.timer, on_frame=preview.on_frame if preview else None,

@@ -22,7 +22,7 @@ from moodring.networks import Networks, open_networks
 from moodring.pipeline import Pipeline
 from moodring.process import limit_arenas, trim_heap
 from moodring.publish.distributor import Distributor
-from moodring.run.counters import StreamCounters, ended_normally
+from moodring.run.counters import StreamCounters, TimerFactory, ended_normally
 from moodring.run.identity import live_identity
 from moodring.run.options import RunOptions, read_configuration, select_sources
 from moodring.run.preview import Preview
@@ -31,6 +31,7 @@ from moodring.run.sinks import OpenPage, PageControls, open_sinks, stream_info
 from moodring.run.sources import Sources, open_microphone
 from moodring.run.stream import Stream
 from moodring.run.ticks import TickLoop
+from moodring.telemetry import HistogramTimer
 from moodring.types import EmotionEvent, EventIdentity
 
 
@@ -39,18 +40,21 @@ def log(message: str) -> None:
     print(f"moodring: {without_credentials(message)}", file=sys.stderr, flush=True)
 
 
-def run(options: RunOptions, open_page: OpenPage) -> int:
-    """Run until the sources end, the time limit passes or the user interrupts; return 0. `open_page` serves the page."""
+def run(options: RunOptions, open_page: OpenPage, make_timer: TimerFactory = HistogramTimer) -> int:
+    """Run until the sources end, the time limit passes or the user interrupts; return 0.
+
+    `open_page` serves the page. `make_timer` makes the timer of each stream's stages; the default feeds the telemetry.
+    """
     cv2.setNumThreads(1)  # frames are too small to gain from more threads
     config = read_configuration(options)
     bundle = bundles.load_configured(config.bundle, config.bundle_key)
     sources = select_sources(options.source, config, bundle, log)
     if next(iter(sources.values())).live:
-        return Session(options, config, bundle, sources, open_page).run()
+        return Session(options, config, bundle, sources, open_page, make_timer=make_timer).run()
     from moodring.run.replay import replay_recording  # noqa: PLC0415  PyAV is large, and devices do not need it
 
     (recording,) = sources.values()
-    replay_recording(options, config, bundle, recording, open_page=open_page, log=log)
+    replay_recording(options, config, bundle, recording, open_page=open_page, log=log, make_timer=make_timer)
     return 0
 
 
@@ -68,10 +72,16 @@ class Session:
     """The live run of one process. A reload leaves unchanged streams and sinks running."""
 
     def __init__(
-        self, options: RunOptions, config: Config, bundle: Bundle, sources: dict[str, Sources], open_page: OpenPage
+        self,
+        options: RunOptions,
+        config: Config,
+        bundle: Bundle,
+        sources: dict[str, Sources],
+        open_page: OpenPage,
+        *,
+        make_timer: TimerFactory,
     ) -> None:
-        self._options = options
-        self._open_page = open_page
+        self._options, self._open_page, self._make_timer = options, open_page, make_timer
         self._clock: Clock = MonotonicClock()
         limit_arenas()
         self._plan = self._prepare(config, bundle, sources, None)
@@ -141,7 +151,7 @@ class Session:
 
     def _build(self, name: str, plan: _Plan) -> Stream:
         """Return a new stream, or the successor of one that ended: sequence numbers, counters and mutes continue."""
-        counters = self._counters.setdefault(name, StreamCounters(self._clock))
+        counters = self._counters.setdefault(name, StreamCounters(self._clock, self._make_timer))
         before = self._streams.pop(name, None)
         identity = self._identities.setdefault(name, live_identity(name, time.monotonic_ns()))
         preview = Preview() if self._options.preview else None

@@ -145,7 +145,7 @@ def test_the_check_reports_changes_and_fails_only_for_slowdowns(tmp_path: Path, 
     assert "worse: peer.naive_answer 100.00 -> 80.00" in said
     assert "better: floor.face 1.20 -> 1.00" in said
     assert "floor.frame" not in said
-    assert "only in one: peer.gone, peer.new" in said
+    assert "only in one run: peer.gone, peer.new" in said
     files[1].write_text(json.dumps(new | {"noisy": True}))
     assert bench_check.main([str(file) for file in files]) == 0
     assert "noisy" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""MFCC extractors that people use otherwise, as calls that are timed on the same sound, and the timing itself."""
+"""Other MFCC extractors as calls that are timed on the same sound, and their interleaved timing."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from moodring.features.audio.filterbank import mel_filters
 from moodring.features.audio.mfcc import CHUNK_FRAMES, Mfcc
 from moodring.features.audio.spectrum import Cv2Kernel
 from moodring.features.spec import MfccSpec
+from moodring.types import F32
 
 SPEC = MfccSpec(filters=26, cepstra=13, low_hz=0.0, lifter=22)
 RATE_HZ = SPEC.rate_hz
@@ -22,17 +24,17 @@ ROUNDS = 25
 Call = Callable[[], object]
 
 
-def synthetic_speech(seconds: float) -> np.ndarray:
-    """A voiced-sounding signal: harmonics under a syllable-rate envelope, and a little noise, float32 in [-1, 1]."""
+def synthetic_speech(seconds: float) -> F32:
+    """Return a synthetic voice: harmonics with a syllable-rate envelope and a little noise, float32 [N] in [-1, 1]."""
     rng = np.random.default_rng(0)
     t = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
     voice = sum(np.sin(2 * np.pi * 130 * k * t) / k for k in range(1, 25))
     envelope = 0.55 + 0.45 * np.sin(2 * np.pi * 4 * t)
-    return (0.1 * envelope * voice + 0.003 * rng.standard_normal(t.size)).astype(np.float32)
+    return np.asarray(0.1 * envelope * voice + 0.003 * rng.standard_normal(t.size), np.float32)
 
 
-def cpu_ns(call: Call, repeat: int) -> float:
-    """Thread CPU time of one call in ns, over `repeat` calls."""
+def cpu_ns(call: Call, repeat: int = 1) -> float:
+    """Return the thread CPU time of one call in ns, the mean of `repeat` calls."""
     start = time.thread_time_ns()
     for _ in range(repeat):
         call()
@@ -40,28 +42,33 @@ def cpu_ns(call: Call, repeat: int) -> float:
 
 
 def time_interleaved(calls: dict[str, tuple[Call, int]]) -> dict[str, dict[str, float]]:
-    """Time all calls in turn, `ROUNDS` times, after one round of warm-up; return min, median and max in microseconds."""
+    """Time all calls in turn, `ROUNDS` times after one warm-up round; return min, median and max in microseconds."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for round_ in range(ROUNDS + 1):
+    for index in range(ROUNDS + 1):
         for name, (call, repeat) in calls.items():
             elapsed_us = cpu_ns(call, repeat) / 1000.0
-            if round_:
+            if index:
                 times[name].append(elapsed_us)
     return {n: {"min_us": min(v), "median_us": statistics.median(v), "max_us": max(v)} for n, v in times.items()}
 
 
-def clip_calls(samples: np.ndarray) -> dict[str, tuple[Call, int]]:
-    """One call computes the cepstra of a whole clip."""
-    ours = Mfcc(SPEC, kernel="auto")
-    samples_int16 = (samples * 32767).astype(np.int16)
-    calls: dict[str, tuple[Call, int]] = {"moodring": (lambda: (ours.reset(), ours.push(samples)), 20)}
-    calls["floor"] = (kernel_baseline_call(samples), 20)
-    calls |= peer_clip_calls(samples, samples_int16)
-    return calls
+def clip_calls(samples: F32) -> dict[str, tuple[Call, int]]:
+    """Return, by extractor, a call that computes the cepstra of a whole clip, and how often to repeat it.
+
+    Raises ModuleNotFoundError if an extractor is not installed (extra: bench).
+    """
+    mfcc = Mfcc(SPEC, kernel="auto")
+
+    def compute_clip() -> None:
+        mfcc.reset()
+        mfcc.push(samples)
+
+    calls: dict[str, tuple[Call, int]] = {"moodring": (compute_clip, 20), "floor": (kernel_baseline_call(samples), 20)}
+    return calls | peer_clip_calls(samples, (samples * 32767).astype(np.int16))
 
 
-def kernel_baseline_call(samples: np.ndarray) -> Call:
-    """The FFT and the mel product alone, of as many frames: what cannot be avoided."""
+def kernel_baseline_call(samples: F32) -> Call:
+    """Return the kernel baseline: a call that computes only the FFT and the mel product, of as many frames as the clip has."""
     kernel = Cv2Kernel(SPEC.fft_size, CHUNK_FRAMES, np.float32)
     kernel.frames[:] = np.random.default_rng(0).standard_normal(kernel.frames.shape)
     spectrum = np.zeros_like(kernel.power)
@@ -79,8 +86,8 @@ def kernel_baseline_call(samples: np.ndarray) -> Call:
     return run
 
 
-def peer_clip_calls(samples: np.ndarray, samples_int16: np.ndarray) -> dict[str, tuple[Call, int]]:
-    """The peers that are installed (extra `bench`)."""
+def peer_clip_calls(samples: F32, samples_int16: NDArray[np.int16]) -> dict[str, tuple[Call, int]]:
+    """Return the calls of the other extractors. Raises ModuleNotFoundError if one is not installed (extra: bench)."""
     import kaldi_native_fbank as knf
     import librosa
     import python_speech_features as psf
@@ -105,6 +112,7 @@ def peer_clip_calls(samples: np.ndarray, samples_int16: np.ndarray) -> dict[str,
 
 
 def kaldi_options(knf: Any) -> Any:
+    """Return the options of the module kaldi_native_fbank for the same features as `SPEC`."""
     options = knf.MfccOptions()
     options.frame_opts.samp_freq = RATE_HZ
     options.frame_opts.dither = 0

@@ -1,6 +1,8 @@
-"""The `fer` package on a folder of pictures; run.py beside it starts this with a Python that has it. Imports nothing of ours.
+"""Measure the `fer` package on a folder of JPEG files and print the figures as JSON.
 
-python fer_peer.py FOLDER
+    python fer_package.py FOLDER
+
+run.py beside this file starts it with another Python, in which `fer` is installed and moodring is not.
 """
 
 import json

@@ -1,16 +1,16 @@
-"""What people use otherwise, on the same recording and in the same run as `moodring bench --peers`.
+"""Other implementations of the same task, on the recording and in the run of `moodring bench --peers`.
 
-The naive chain and the ways to feed it are in edge/diagnostics/peers/naive.py, its camera in benchmarks/cameras.py.
+naive.py contains the naive chain and the ways to feed it, cameras.py its camera, extractors.py the MFCC extractors.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import statistics
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from moodring.capture.grey import decode_jpeg
 from moodring.capture.network import NetworkCamera
 from moodring.config import Config
-from moodring.diagnostics.bench import paced as edge_live
+from moodring.diagnostics.bench import paced
 from moodring.diagnostics.bench.hot import IDENTITY
 from moodring.diagnostics.bench.measured import measured_pipeline
-from moodring.diagnostics.bench.paced import played
 from moodring.diagnostics.bench.recording import Recording
 from moodring.diagnostics.peers import cameras, naive
+from moodring.diagnostics.peers.extractors import cpu_ns
 from moodring.features.face.haar import load_cascade
 from moodring.features.spec import PreprocessSpec
 from moodring.inference.bundle import Bundle
@@ -50,25 +50,29 @@ REPORTED_KEYS = (
 FER_PYTHON = "MOODRING_FER_PYTHON"
 DETECTION_FRAMES = 10
 TIMED_CALLS = 60
-WINDOW_S = 3
+WARM_UP_CALLS = 5
 FER_IMAGES = 30
+COARSE_SCAN = {"scaleFactor": 1.3, "minNeighbors": 5}  # the arguments of `detectMultiScale` in many examples
 
-# From the preprocessing spec to a function of inputs for each network, which returns the call to time: eager PyTorch.
+# Eager PyTorch: returns, for a preprocessing spec and by network, a function from inputs to the call to time.
 EagerCalls = Callable[[PreprocessSpec], dict[str, Callable[[dict[str, NDArray[np.float32]]], Callable[[], Any]]]]
 
 
 def measure(
     eager: EagerCalls, recording: Recording, bundle: Bundle, plan: VariantPlan, hot_figures: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return each peer's figures, and `ratios`: how many times ours is faster or cheaper. `missing` names what is not there."""
+    """Return the figures of each peer.
+
+    `ratios` are the peers' times relative to moodring's. `missing` names the peers that are not installed.
+    """
     missing: list[str] = []
     figures: dict[str, Any] = {"missing": missing}
     for name, part in (
-        ("live", lambda: live(recording, bundle, plan)),
-        ("features", features),
-        ("detection", lambda: detection(recording)),
-        ("branches", lambda: branches(bundle, eager)),
-        ("fer", lambda: fer(recording)),
+        ("live", lambda: measure_live(recording, bundle, plan)),
+        ("features", measure_extractors),
+        ("detection", lambda: measure_detection(recording)),
+        ("branches", lambda: measure_branches(bundle, eager)),
+        ("fer", lambda: measure_fer(recording)),
     ):
         try:
             figures[name] = part()
@@ -90,7 +94,7 @@ def _ratios(figures: dict[str, Any], hot_figures: dict[str, Any]) -> dict[str, f
     if "features" in figures:
         ratios |= figures["features"]["times_faster_than"]
     if "detection" in figures:
-        # With the search for new faces that goes on beside it, frame by frame.
+        # The search for new faces belongs to the detection of each frame.
         ours_us = sum(hot_figures["stages"][name]["cpu_us_mean"] for name in ("detect", "search"))
         ratios |= {f"detect, {name}": 1000 * ms / ours_us for name, ms in figures["detection"].items()}
     for name, by_engine in figures.get("branches", {}).items():
@@ -100,24 +104,26 @@ def _ratios(figures: dict[str, Any], hot_figures: dict[str, Any]) -> dict[str, f
     return ratios
 
 
-def live(recording: Recording, bundle: Bundle, plan: VariantPlan) -> dict[str, Any]:
-    """Our chain and the naive one on the same camera, one after the other; both are timed by the marks in the pictures.
+def measure_live(recording: Recording, bundle: Bundle, plan: VariantPlan) -> dict[str, Any]:
+    """Run moodring and the naive chain on the same camera, one after the other; the marks in the frames give the latencies.
 
-    Ours runs as in the daemon: its own threads, its own reader of the camera. Its sound comes from a microphone that plays the
-    recording; the naive chain has its three seconds in memory.
+    moodring runs with the daemon's threads and camera reader. Its microphone plays the recording. The naive chain has three
+    seconds of sound in memory.
     """
     config = Config()
     naive_figures: dict[str, Any] = {"memory": naive.measure_from_memory(recording, bundle)}
     with cameras.serve_recording(recording) as endpoints, tempfile.TemporaryDirectory(prefix="moodring-") as folder:
         measured = measured_pipeline(config, bundle, IDENTITY, open_networks(config, bundle, plan))
         decoder = cameras.CaptureTimeDecoder(endpoints, CAMERA_FPS)
-        measured.recorder.captured_at_ns = lambda frame: decoder.captured_at_ns(frame.grey, frame.reduction)
+        measured.recorder.captured_at_ns = decoder.frame_captured_at_ns
         publisher = JsonLines(str(Path(folder) / "events.jsonl"))
-        devices = (NetworkCamera(endpoints.video(CAMERA_FPS)), played(recording)[1])
-        ours = edge_live.measure([measured], [devices], publisher, LIVE_S)
+        devices = (NetworkCamera(endpoints.video(CAMERA_FPS)), paced.played(recording)[1])
+        ours = paced.measure([measured], [devices], publisher, LIVE_S)
         publisher.close()
         for feed_mode in naive.FEED_MODES:
-            naive_figures[feed_mode] = naive.live(endpoints, CAMERA_FPS, recording, bundle, feed_mode=feed_mode, seconds=LIVE_S)
+            naive_figures[feed_mode] = naive.measure_live(
+                endpoints, CAMERA_FPS, recording, bundle, feed_mode=feed_mode, seconds=LIVE_S
+            )
     return {
         "fps": CAMERA_FPS,
         "seconds": LIVE_S,
@@ -126,11 +132,11 @@ def live(recording: Recording, bundle: Bundle, plan: VariantPlan) -> dict[str, A
     }
 
 
-def features() -> dict[str, Any]:
-    """Cepstra of three seconds by each extractor; the whole comparison is benchmarks/mfcc.py."""
+def measure_extractors() -> dict[str, Any]:
+    """Time the cepstra of three seconds by each extractor. benchmarks/mfcc.py contains the whole comparison."""
     from moodring.diagnostics.peers.extractors import clip_calls, synthetic_speech, time_interleaved
 
-    clip = time_interleaved(clip_calls(synthetic_speech(WINDOW_S)))
+    clip = time_interleaved(clip_calls(synthetic_speech(naive.WINDOW_S)))
     us = {name: times["median_us"] for name, times in clip.items()}
     return {
         "median_us": us,
@@ -138,22 +144,24 @@ def features() -> dict[str, Any]:
     }
 
 
-def detection(recording: Recording) -> dict[str, float]:
-    """Median thread CPU, in ms, of OpenCV's detector on whole pictures."""
+def measure_detection(recording: Recording) -> dict[str, float]:
+    """Return the median thread CPU time of OpenCV's detector on whole frames, in ms, by its arguments."""
     cascade = load_cascade()
-    frames = [decode_jpeg(jpeg, 1) for jpeg in recording.jpegs[:: max(1, len(recording.jpegs) // DETECTION_FRAMES)]]
-    detector_options: dict[str, dict[str, Any]] = {
-        "defaults": {},
-        "1.3 and 5 neighbours": {"scaleFactor": 1.3, "minNeighbors": 5},
-    }
+    jpegs = recording.jpegs[:: max(1, len(recording.jpegs) // DETECTION_FRAMES)]
+    frames = [frame for jpeg in jpegs if (frame := decode_jpeg(jpeg, 1)) is not None]
+    detector_options: dict[str, dict[str, Any]] = {"defaults": {}, "1.3 and 5 neighbours": COARSE_SCAN}
     return {
-        name: statistics.median(_cpu_us(lambda p=frame, o=options: cascade.detectMultiScale(p, **o)) for frame in frames) / 1000
+        name: statistics.median(_cpu_us(functools.partial(cascade.detectMultiScale, frame, **options)) for frame in frames)
+        / 1000
         for name, options in detector_options.items()
     }
 
 
-def branches(bundle: Bundle, eager: EagerCalls) -> dict[str, dict[str, float]]:
-    """Median thread CPU, in us, of one call by engine, one thread each: eager PyTorch, and every form there is here."""
+def measure_branches(bundle: Bundle, eager: EagerCalls) -> dict[str, dict[str, float]]:
+    """Return the median thread CPU time of one call in us, by network and engine, on one thread.
+
+    The engines are eager PyTorch and every variant that is available on this machine.
+    """
     networks = eager(bundle.spec)
     found: dict[str, dict[str, float]] = {}
     for name in ("face", "speech"):
@@ -162,27 +170,28 @@ def branches(bundle: Bundle, eager: EagerCalls) -> dict[str, dict[str, float]]:
         calls: dict[str, Callable[[], Any]] = {}
         for variant in available_variants(bundle, name):
             model = bundle.open(name, variant.precision, variant.backend)
-            calls[str(variant)] = lambda m=model, i=inputs: m.run(i)
+            calls[str(variant)] = functools.partial(model.run, inputs)
         if name in networks:
             calls["PyTorch"] = networks[name](inputs)
         times: dict[str, list[float]] = {engine: [] for engine in calls}
-        for index in range(TIMED_CALLS + 5):  # interleaved; the first ones are warm-up
+        for index in range(TIMED_CALLS + WARM_UP_CALLS):  # interleaved
             for engine, call in calls.items():
-                taken = _cpu_us(call)
-                if index >= 5:
-                    times[engine].append(taken)
-        found[name] = {engine: statistics.median(taken) for engine, taken in times.items()}
+                elapsed_us = _cpu_us(call)
+                if index >= WARM_UP_CALLS:
+                    times[engine].append(elapsed_us)
+        found[name] = {engine: statistics.median(elapsed) for engine, elapsed in times.items()}
     return found
 
 
 def _cpu_us(call: Callable[[], Any]) -> float:
-    start_ns = time.thread_time_ns()
-    call()
-    return (time.thread_time_ns() - start_ns) / 1000
+    return cpu_ns(call) / 1000
 
 
-def fer(recording: Recording) -> dict[str, Any]:
-    """Each picture through the `fer` package, in a Python of its own: it pins old libraries that nothing else can live with."""
+def measure_fer(recording: Recording) -> dict[str, Any]:
+    """Time the `fer` package on frames of the recording. It needs a separate Python: it pins old versions of libraries.
+
+    Raises ModuleNotFoundError if the environment variable MOODRING_FER_PYTHON does not name that Python.
+    """
     python = os.environ.get(FER_PYTHON)
     if not python:
         raise ModuleNotFoundError(name=f"fer (in a Python that {FER_PYTHON} names)")
@@ -192,6 +201,6 @@ def fer(recording: Recording) -> dict[str, Any]:
         script = Path(__file__).with_name("fer_package.py")
         run = subprocess.run([python, str(script), folder], capture_output=True, text=True, check=False)
     if run.returncode:
-        raise RuntimeError(f"the fer package failed: {run.stderr.strip()[-500:]}")
+        raise RuntimeError(f"the process of the fer package failed: {run.stderr.strip()[-500:]}")
     found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
     return found
