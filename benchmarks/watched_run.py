@@ -28,7 +28,7 @@ from moodring.clock import Clock
 from moodring.config import PageConfig
 from moodring.errors import MoodringError
 from moodring.publish.base import PageContent, Publisher
-from moodring.run import session
+from moodring.run import command
 from moodring.run.options import RunOptions
 from moodring.telemetry import STAGES, HistogramTimer, Telemetry
 
@@ -105,12 +105,12 @@ def _open_page(config: PageConfig, content: PageContent, log: Callable[[str], No
 
 def main(argv: Sequence[str]) -> int:
     """Run `moodring run` with these options after the name of the file; return its exit code."""
-    path, *command = argv
-    options = frozen(RunOptions, cli.parser().parse_args(command))
+    path, *arguments = argv
+    options = frozen(RunOptions, cli.parser().parse_args(arguments))
     process.install()
     with Path(path).open("wb") as file:
         try:
-            return session.run(options, _open_page, RecordingTimers(file))
+            return command.run(options, _open_page, RecordingTimers(file))
         except KeyboardInterrupt:
             return process.INTERRUPTED
         except MoodringError as error:

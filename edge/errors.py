@@ -12,7 +12,7 @@
     |-- EventError            a text is not an event of moodring
     `-- PublishError          events cannot be delivered
 
-A message says what was wrong, where, and what to do. `None` means "not ready yet" and is never an error.
+A message says what was wrong, where, and what to do. `None` means that a result is not available; it is never an error.
 """
 
 from __future__ import annotations

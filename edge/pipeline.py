@@ -44,9 +44,9 @@ GAP_NS = 20 * NS_PER_MS  # a larger gap or overlap between blocks starts a new s
 class Pipeline:
     """One stream: a camera and a microphone, or a recording of both.
 
-    `process_frame` with `search_new_faces` after it, `process_audio` and `tick` may each run in a thread of its own: they hand
-    over whole values that replace the previous ones, and each counter has one writer. `timer` times each stage. `on_frame` is
-    called with every frame before it is processed.
+    Three threads can drive a pipeline: one calls `process_frame`, then `search_new_faces`; one calls `process_audio`; one calls
+    `tick`. They exchange immutable values, and each counter has one writer. `timer` times each stage, by its published name.
+    `on_frame` is called with every frame before it is processed.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Pipeline:
         self.reset()
 
     def reset(self) -> None:
-        """Start a new stream: drop all state, including counters."""
+        """Start a new stream: clear all state, including counters."""
         self._newest: dict[Modality, BranchOutput] = {}
         self._reduction = 1
         self._frame_wh: tuple[int, int] | None = None
@@ -90,19 +90,19 @@ class Pipeline:
         self.counters = Counters()
 
     def reset_video(self) -> None:
-        """Drop all tracked faces and the newest output of the face branch."""
+        """Clear all tracked faces and the newest output of the face branch."""
         self._tracker.reset()
         self._faces: tuple[Face, ...] = ()
         self._newest.pop("face", None)
 
     def reset_audio(self) -> None:
-        """Drop the buffered sound and the newest output of the speech branch."""
+        """Clear the buffered sound and the newest output of the speech branch."""
         self._speech_front_end.reset()
         self._sound_end_ns: int | None = None
         self._newest.pop("speech", None)
 
     def reset_smoothing(self) -> None:
-        """Drop the smoothed probabilities: the next event is not smoothed with earlier ones."""
+        """Clear the smoothed probabilities: the next event is not smoothed with earlier ones."""
         self._smoother.reset()
 
     @property
@@ -142,7 +142,7 @@ class Pipeline:
             return captured.decode_frame()
 
     def process_frame(self, frame: VideoFrame) -> None:
-        """Accept a captured frame: track faces and classify the primary one, at no more than the face rate."""
+        """Accept a captured frame: track faces and classify the primary one, at most `face.rate_hz` times a second."""
         with self._timer.stage("see"):
             if self._on_frame is not None:
                 self._on_frame(frame)
@@ -174,13 +174,13 @@ class Pipeline:
     def search_new_faces(self, frame: VideoFrame) -> None:
         """Search a part of the newest processed frame for faces that are not tracked yet, and measure face quality.
 
-        The output for the frame does not depend on it, so it runs after `process_frame`.
+        The output for the frame does not depend on this search. Call it after `process_frame`.
         """
         with self._timer.stage("explore"):
             self._tracker.search_new_faces(frame)
 
     def samples_to_next_batch(self) -> int:
-        """Return how many samples to pass to `process_audio` at once: up to the next window, or to a tenth of a second."""
+        """Return the number of samples that complete the next batch of feature frames, 0.1 s by default."""
         return self._speech_front_end.samples_to_next_batch
 
     def process_audio(self, block: AudioBlock) -> None:
@@ -216,11 +216,11 @@ class Pipeline:
             return self._tick(now_ns, devices, clock_ns)
 
     def _tick(self, now_ns: int, devices: Mapping[str, DeviceState], clock_ns: Callable[[], int] | None) -> EmotionEvent:
-        if devices["camera"] == "muted":  # older outputs do not count either
+        if devices["camera"] == "muted":  # discard the output from before the mute
             self._newest.pop("face", None)
         if devices["microphone"] == "muted":
             self._newest.pop("speech", None)
-        face, speech = self._fresh("face", now_ns), self._fresh("speech", now_ns)
+        face, speech = self._not_stale("face", now_ns), self._not_stale("speech", now_ns)
         usable = [b for b in (face, speech) if b and b.usable >= self._bundle.models[b.modality].usable_threshold]
         used = {output.modality: output for output in usable}
         state = _state(devices, used)
@@ -257,12 +257,12 @@ class Pipeline:
         return event
 
     def _next_due_ns(self, now_ns: int) -> int:
-        """Keep the average rate: a late frame does not delay all later ones."""
+        """Return when the next frame is due: on the same grid, unless this frame is late by a period or more."""
         period_ns = int(NS_PER_S / self._config.face.rate_hz)
         on_time = self._face_due_ns + period_ns
         return on_time if on_time > now_ns else now_ns + period_ns // 2
 
-    def _fresh(self, modality: Modality, now_ns: int) -> BranchOutput | None:
+    def _not_stale(self, modality: Modality, now_ns: int) -> BranchOutput | None:
         output = self._newest.get(modality)
         if output is None or now_ns - output.capture_time_ns > self._stale_s[modality] * NS_PER_S:
             return None
@@ -278,9 +278,9 @@ class Pipeline:
 
     def _published_faces(self) -> tuple[Face, ...]:
         """Return the faces with boxes in pixels of the captured frame."""
-        by = self._reduction
-        scaled = [(face, face.box_xywh) for face in self._faces]
-        return tuple(dataclasses.replace(face, box_xywh=(by * x, by * y, by * w, by * h)) for face, (x, y, w, h) in scaled)
+        r = self._reduction
+        boxes = ((face, face.box_xywh) for face in self._faces)
+        return tuple(dataclasses.replace(face, box_xywh=(r * x, r * y, r * w, r * h)) for face, (x, y, w, h) in boxes)
 
     def _view(self, output: BranchOutput | None, now_ns: int) -> BranchView | None:
         if output is None:

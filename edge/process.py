@@ -1,4 +1,4 @@
-"""Process-wide settings: interrupts as exceptions, and limits on the memory that the C library keeps.
+"""Process-wide functions: messages, interrupts as exceptions, and limits on the memory that the C library keeps.
 
 Ctrl-C and SIGTERM raise KeyboardInterrupt in the main thread, between any two steps of it: an event could reach one sink and
 not the next. `Uninterrupted` defers them.
@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
+
+from moodring.errors import without_credentials
 
 M_ARENA_MAX = -8  # mallopt(3) of the GNU C library
 INTERRUPTED = 130  # the exit code of an interrupted command
@@ -53,6 +56,11 @@ class Uninterrupted:
             _Deferred.pending = False
             if kind is None:
                 raise KeyboardInterrupt
+
+
+def log(message: str) -> None:
+    """Write a message for people to standard error, without the credentials in its URLs."""
+    print(f"moodring: {without_credentials(message)}", file=sys.stderr, flush=True)
 
 
 def limit_arenas(count: int = 2) -> None:

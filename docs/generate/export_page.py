@@ -64,7 +64,7 @@ def shipped_note(document: Mapping[str, Any]) -> str:
     files = {entry["path"]: entry["sha256"] for model in bundle_models.values() for entry in model["files"].values()}
     same = all(document["files"].get(name) == digest for name, digest in files.items())
     return "The measured ONNX files are byte-identical to those of the shipped bundle." if same else (
-        "The measured ONNX files are **not** those of the shipped bundle; run `make forms` to measure it."
+        "The measured ONNX files are **not** those of the shipped bundle; run `moodring export --table DIR` to measure it."
     )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def add_run(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     options = frozen(lazy("run.options").RunOptions, arguments)
-    return int(lazy("run.session").run(options, _open_page))
+    return int(lazy("run.command").run(options, _open_page))
 
 
 def _open_page(*arguments: Any) -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import heapq
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from moodring.capture.base import AudioSource, VideoSource
 from moodring.capture.media import AudioFile, VideoFile
@@ -21,9 +22,11 @@ from moodring.run.options import RunOptions
 from moodring.run.preview import Preview
 from moodring.run.sinks import OpenPage, PageControls, open_sinks, stream_info
 from moodring.run.sources import Sources
-from moodring.run.stream import Stages
 from moodring.telemetry import HistogramTimer
 from moodring.types import AudioBlock, DeviceState, EmotionEvent, VideoFrame
+
+if TYPE_CHECKING:  # threads are not needed here
+    from moodring.run.stream import Stages
 
 REPLAY_KERNEL: KernelName = "cv2"
 

@@ -1,26 +1,23 @@
-"""One `moodring run`: a recording that is replayed, or live streams that a changed configuration (SIGHUP) restarts in part."""
+"""The live streams of one `moodring run`. A changed configuration (SIGHUP) restarts only the streams that it concerns."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import gc
-import sys
 import time
-
-import cv2
 
 from moodring.capture.camera import open_camera
 from moodring.capture.mute_schedule import MuteSchedule
 from moodring.clock import NS_PER_S, Clock, MonotonicClock
 from moodring.config import Config
-from moodring.errors import MoodringError, UsageError, without_credentials
+from moodring.errors import MoodringError, UsageError
 from moodring.inference import bundle as bundles
 from moodring.inference import tuning
 from moodring.inference.bundle import Bundle
 from moodring.networks import Networks, open_networks
 from moodring.pipeline import Pipeline
-from moodring.process import limit_arenas, trim_heap
+from moodring.process import limit_arenas, log, trim_heap
 from moodring.publish.distributor import Distributor
 from moodring.run.counters import StreamCounters, TimerFactory, ended_normally
 from moodring.run.identity import live_identity
@@ -31,31 +28,7 @@ from moodring.run.sinks import OpenPage, PageControls, open_sinks, stream_info
 from moodring.run.sources import Sources, open_microphone
 from moodring.run.stream import Stream
 from moodring.run.ticks import TickLoop
-from moodring.telemetry import HistogramTimer
 from moodring.types import EmotionEvent, EventIdentity
-
-
-def log(message: str) -> None:
-    """Write a message for people to standard error."""
-    print(f"moodring: {without_credentials(message)}", file=sys.stderr, flush=True)
-
-
-def run(options: RunOptions, open_page: OpenPage, make_timer: TimerFactory = HistogramTimer) -> int:
-    """Run until the sources end, the time limit passes or the user interrupts; return 0.
-
-    `open_page` serves the page. `make_timer` makes the timer of each stream's stages; the default feeds the telemetry.
-    """
-    cv2.setNumThreads(1)  # frames are too small to gain from more threads
-    config = read_configuration(options)
-    bundle = bundles.load_configured(config.bundle, config.bundle_key)
-    sources = select_sources(options.source, config, bundle, log)
-    if next(iter(sources.values())).live:
-        return Session(options, config, bundle, sources, open_page, make_timer=make_timer).run()
-    from moodring.run.replay import replay_recording  # noqa: PLC0415  PyAV is large, and devices do not need it
-
-    (recording,) = sources.values()
-    replay_recording(options, config, bundle, recording, open_page=open_page, log=log, make_timer=make_timer)
-    return 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from moodring.diagnostics.bench.machine import Snapshot, memory_mb, troubles
 from moodring.diagnostics.bench.measured import STAGES, Measured, StageRecorder
 from moodring.diagnostics.bench.recording import BLOCK, RATE_HZ, Recording
 from moodring.diagnostics.bench.timing import NOISY_SPREAD, spread
+from moodring.process import log
 from moodring.publish.base import Publisher
-from moodring.run.session import log
 from moodring.run.stream import Stream
 from moodring.run.ticks import TickLoop
 from moodring.telemetry import sum_counts

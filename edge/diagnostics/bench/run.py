@@ -28,8 +28,8 @@ from moodring.inference import tuning
 from moodring.inference.bundle import Bundle
 from moodring.inference.variants import VariantPlan
 from moodring.networks import open_networks
+from moodring.process import log
 from moodring.publish.jsonl import JsonLines
-from moodring.run.session import log
 from moodring.run.sources import SAMPLE_CLIP
 
 SCHEMA = 2
