@@ -16,7 +16,7 @@ NO_MORE_SOUND = "stopped sending sound"
 
 @dataclass(frozen=True, slots=True)
 class CapturedFrame:
-    """A captured frame that is not decoded yet. Frames above the processing rate are dropped without being decoded.
+    """A captured frame that is not decoded yet. Those above the face rate are dropped without being decoded.
 
     `data` is the bytes of a JPEG, uint8 [N], or a frame of a video decoder. `capture_time_ns` is the monotonic time of arrival.
     `decode` takes `data` and returns the grey frame, uint8 [H, W], and its reduction factor, or None if the data is damaged.

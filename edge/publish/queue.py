@@ -22,7 +22,7 @@ CLOSE_TIMEOUT_S = 4.0  # to deliver the queue and close the sink; the service ma
 class QueuedSink:
     """Delivers events to one sink from its own thread. Retries an event that the sink refuses.
 
-    The queue drops its oldest event when it is full. Enqueued = published + dropped + failed + pending.
+    The queue drops its oldest event when it is full. Enqueued = published + dropped + failed + pending (+ the one in delivery).
 
     `wait_s` is how long `publish` waits for space in the queue, in seconds: 0 for a live run, more for a recording.
     """

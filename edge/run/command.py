@@ -13,7 +13,7 @@ from moodring.telemetry import HistogramTimer
 
 
 def run(options: RunOptions, open_page: OpenPage, make_timer: TimerFactory = HistogramTimer) -> int:
-    """Run until the sources end, the time limit passes or the user interrupts; return 0.
+    """Run until the sources end or the time limit passes; return 0. An interrupt raises KeyboardInterrupt.
 
     `open_page` serves the page. `make_timer` makes the timer of each stream's stages; the default feeds the telemetry.
     """

@@ -90,7 +90,7 @@ class Session:
         return 0
 
     def _close_sinks(self) -> None:
-        self._sinks.close()  # those that are open at that time
+        self._sinks.close()  # the sinks of the newest configuration
 
     def _publish(self, name: str, event: EmotionEvent) -> None:
         preview = self._previews.get(name)
@@ -119,7 +119,7 @@ class Session:
         variants, why = tuning.plan(bundle, engine.backend, engine.precision, engine.threads)
         log(f"networks: {tuning.describe(variants)} ({why})")
         networks = open_networks(config, bundle, variants)
-        trim_heap()  # of what loading them needed
+        trim_heap()  # memory that only loading needed
         return _Plan(config, sources, bundle, networks)
 
     def _build(self, name: str, plan: _Plan) -> Stream:
@@ -143,7 +143,7 @@ class Session:
         )
         counters.attach(sources, pipeline, [stream])
         for device, scheduled in self._schedule.muted_now().items():
-            known = before is not None and before.has(device)  # then the user's choice stays
+            known = before is not None and before.has(device)  # an existing device keeps its mute state
             stream.mute(device, device in before.muted if known and before else scheduled)
         self._streams[name] = stream
         info = stream_info(counters, plan.config, self._options)

@@ -145,7 +145,7 @@ class Stream:
         def enqueue() -> None:
             if self._pipeline.is_face_due(frame.capture_time_ns):
                 self._slot.put(frame)
-            else:  # above the face rate: it is not even decoded
+            else:  # above the face rate; a frame of a network camera is not even decoded
                 self._above_rate += 1
 
         return frame.capture_time_ns, enqueue
@@ -170,7 +170,7 @@ class Stream:
         return end_time_ns, lambda: self._ring.write(samples, end_time_ns)
 
     def _take_sound(self, wait_s: float) -> AudioBlock | None:
-        """Return as many samples as delay no window: a call of the stage costs more than the work on a small block."""
+        """Wait for a full batch of feature frames, which delays no window: smaller blocks only add call overhead."""
         return self._ring.read(wait_s, self._pipeline.samples_to_next_batch()).block
 
     def _drop_sound(self, block: AudioBlock) -> None:

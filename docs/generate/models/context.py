@@ -150,9 +150,9 @@ def provenance(evidence: Evidence) -> list[Block]:
     return [
         Heading("Sources of the figures"),
         Text(
-            "Every figure above comes from one of these files. `moodring evaluate` computes the figures again without PyTorch. "
-            "Each command is shown as it was run at its commit. For a command `make NAME`, run `python -m benchmarks NAME` "
-            "now."
+            "Every figure above comes from one of these files. `moodring evaluate` computes those of the shipped bundle "
+            "again without PyTorch. Each command is shown as it was run at its commit. For a command `make NAME`, run "
+            "`python -m benchmarks NAME` now, with `_` for `-`."
         ),
         Table(("file", "command", "commit", "seed", "bundle"), evidence.provenance()),
     ]

@@ -153,7 +153,7 @@ class HaarTracker:
     # tracking
 
     def _detect_tracked(self, grey: U8, *, is_cut: bool) -> list[Detection]:
-        """Search for each known face around its predicted box. After a cut, use only the quick search: none is expected."""
+        """Search for each known face around its predicted box. After a cut, when they are probably gone, search only quickly."""
         detections: list[Detection] = []
         for track in self._tracks:
             if is_cut:
@@ -243,7 +243,7 @@ class HaarTracker:
         for track in sorted(self._tracks, key=lambda t: (t.detected_ns != now_ns, -t.hits)):
             if track.detected_ns != now_ns:
                 if track.hits < HOLD_HITS_FACTOR * self.settings.confirm_hits:
-                    track.hits -= 1  # a face with few hits is not held: it must be detected more often than missed
+                    track.hits -= 1  # it loses one hit for each frame without a detection; at 0 it is dropped
                 if track.hits <= 0 or now_ns - track.detected_ns > hold_ns:
                     continue
             if all(track.box.iou(other.box) < DUPLICATE_IOU for other in survivors):
