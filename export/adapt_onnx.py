@@ -11,7 +11,7 @@ from torch import nn
 
 from moodring.errors import ExportError
 from moodring.export.networks import BATCH, Shapes
-from moodring.export.onnx_model import check_onnx, open_session, serialize
+from moodring.export.onnx_model import check_onnx, open_session, serialize, to_float32
 
 PREFIX = "own/"  # keeps the names inside the model apart from moodring's; part of the bundle's bytes
 MIN_PROBABILITY = 1e-7  # lower bound of a probability before its logarithm
@@ -29,12 +29,10 @@ class OnnxModule(nn.Module):
         return tuple(torch.from_numpy(value) for value in self.session.run(self.outputs, {self.name: x.numpy()}))
 
 
-def adapt_onnx(source: str, path: Path, inputs: Shapes, outputs: dict[str, str], output_type: str) -> bytes:
-    """Return a user's ONNX model with moodring's tensor names, batch 1 and logits.
+def read_onnx(source: str, path: Path) -> onnx.ModelProto:
+    """Return a user's ONNX model with prefixed names and float32 weights. Raises ExportError if it cannot be used.
 
-    `source` names the description and section in errors. `inputs` is the one input by moodring's name, `outputs` maps
-    moodring's output names to the user's, `output_type` is "logits" or "probabilities". Raises ExportError if the file cannot
-    be used, or has other inputs or outputs.
+    `source` names the description and section in errors. A line is printed where float16 weights become float32.
     """
     try:
         data = path.read_bytes()
@@ -42,13 +40,24 @@ def adapt_onnx(source: str, path: Path, inputs: Shapes, outputs: dict[str, str],
         raise ExportError(f"{source}: {path} cannot be read ({error.strerror})") from error
     check_onnx(str(path), data)
     model = onnx.compose.add_prefix(onnx.load_from_string(data), PREFIX)
-    user_input = _single_input_name(f"{source}: {path.name}", model, inputs)
+    for dtype, count in to_float32(model).items():
+        print(f"{source}: {count} {dtype} weights of {path.name} become float32, in which the runtime computes", flush=True)
+    return model
+
+
+def adapt_onnx(source: str, model: onnx.ModelProto, inputs: Shapes, outputs: dict[str, str], output_type: str) -> bytes:
+    """Return the model of `read_onnx` with moodring's tensor names, batch 1 and logits.
+
+    `source` names the section and the file in errors. `inputs` is the one input by moodring's name, `outputs` maps moodring's
+    output names to the user's, `output_type` is "logits" or "probabilities". Raises ExportError if the model has other inputs
+    or outputs.
+    """
+    user_input = _single_input_name(source, model, inputs)
     user_outputs = {value.name.removeprefix(PREFIX): value for value in model.graph.output}
     missing = [user_name for user_name in outputs.values() if user_name not in user_outputs]
     if missing:
         raise ExportError(
-            f"{source}: {path.name} has the outputs {', '.join(user_outputs)}, not {', '.join(missing)}; name its outputs "
-            "under `outputs`"
+            f"{source} has the outputs {', '.join(user_outputs)}, not {', '.join(missing)}; name its outputs under `outputs`"
         )
     ((name, shape),) = inputs.items()
     nodes = [helper.make_node("Identity", [name], [user_input], name=f"{PREFIX}from_{name}"), *model.graph.node]
@@ -60,6 +69,9 @@ def adapt_onnx(source: str, path: Path, inputs: Shapes, outputs: dict[str, str],
             nodes += _logarithm(PREFIX + user_name, output_name)
         else:
             nodes.append(helper.make_node("Identity", [PREFIX + user_name], [output_name], name=f"{PREFIX}to_{output_name}"))
+        elem_type = user_outputs[user_name].type.tensor_type.elem_type
+        if elem_type != TensorProto.FLOAT:
+            raise ExportError(f"{source} has the output {user_name} as {_dtype_name(elem_type)}; export it as float32")
         dims = [part.dim_value for part in user_outputs[user_name].type.tensor_type.shape.dim][1:]
         output_infos.append(helper.make_tensor_value_info(output_name, TensorProto.FLOAT, [BATCH, *dims]))
     graph = helper.make_graph(
@@ -88,5 +100,12 @@ def _single_input_name(source: str, model: onnx.ModelProto, inputs: Shapes) -> s
     found = tuple(part.dim_value if part.HasField("dim_value") else -1 for part in tensor_type.shape.dim)
     fits = len(found) == len(shape) and all(actual in (expected, -1) for expected, actual in zip(shape, found, strict=True))
     if not fits or tensor_type.elem_type != TensorProto.FLOAT:
-        raise ExportError(f"{source} takes {found}, but the spec produces float32 {shape}; change one of them")
+        dtype = _dtype_name(tensor_type.elem_type)
+        raise ExportError(f"{source} takes {dtype} {found}, but the spec produces float32 {shape}; change one of them")
     return str(user_inputs[0].name)
+
+
+def _dtype_name(elem_type: int) -> str:
+    """Return the name of an ONNX element type as NumPy writes it: int64."""
+    names = {TensorProto.DOUBLE: "float64", TensorProto.FLOAT: "float32"}
+    return names.get(elem_type) or str(TensorProto.DataType.Name(elem_type)).lower()

@@ -8,25 +8,29 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
+import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import nn
 
+from moodring.config.document import read_plain
 from moodring.errors import BundleError, ExportError, UsageError
-from moodring.export.adapt_onnx import MIN_PROBABILITY, OnnxModule, adapt_onnx
+from moodring.export.adapt_onnx import MIN_PROBABILITY, OnnxModule, adapt_onnx, read_onnx
 from moodring.export.networks import BATCH, Network, Shapes
 from moodring.export.quantization.data import I64, Inputs, QuantizationData
+from moodring.export.verify import check_output_type
 from moodring.features.face.crop import normalize_crops
 from moodring.features.spec import PreprocessSpec
 
 INPUT_NAMES = {"face": "crop", "speech": "window"}
 OUTPUT_NAMES = ("logits", "usable", "embedding")
 SECTION_KEYS = {"onnx", "module", "outputs", "answers", "labels", "temperature", "usable_threshold", "training", "judged"}
+NUMBER_RANGES = {"temperature": (1e-3, 1e3), "usable_threshold": (0.0, 1.0)}
 PROTOCOL = "custom model"
 
 
@@ -52,8 +56,10 @@ def read_custom_models(path: Path) -> CustomModels:
 
     Raises UsageError if the description is wrong, ExportError if a file or network cannot be used.
     """
-    document = _read_yaml(path)
-    labels = tuple(str(label) for label in document.get("labels") or ())
+    document = read_plain(path)
+    if not isinstance(document, dict):
+        raise UsageError(f"{path}: must have keys such as `labels` and `face`; see docs/custom_models.md")
+    labels = _read_labels(f"{path}: labels", document.get("labels", []))
     kinds = [kind for kind in INPUT_NAMES if kind in document]
     unknown = set(document) - {"name", "labels", "spec", *INPUT_NAMES}
     if len(labels) < 2 or len(set(labels)) != len(labels) or not kinds or unknown:
@@ -64,7 +70,11 @@ def read_custom_models(path: Path) -> CustomModels:
     sections = {kind: _check_section(path, kind, document[kind]) for kind in kinds}
     networks, source = {}, {}
     for kind, section in sections.items():
-        model_labels = tuple(str(label) for label in section.get("labels", labels))
+        model_labels = _read_labels(f"{path}: {kind}.labels", section.get("labels", list(labels)))
+        if not set(model_labels) <= set(labels) or len(set(model_labels)) != len(model_labels):
+            raise UsageError(
+                f"{path}: {kind}.labels must be different ones of {', '.join(labels)}; got {', '.join(model_labels)}"
+            )
         networks[kind], data = _build_network(path, kind, section, spec, model_labels)
         if data is not None:
             source[kind] = data
@@ -83,14 +93,11 @@ def read_custom_models(path: Path) -> CustomModels:
     )
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(document, dict):
-        raise UsageError(f"{path}: must have keys such as `labels` and `face`; see docs/custom_models.md")
-    return document
+def _read_labels(source: str, labels: Any) -> tuple[str, ...]:
+    """Return labels as texts. YAML reads yes, no, on and off as true or false: these need quotes."""
+    if not isinstance(labels, list) or not all(type(label) in (str, int) for label in labels):
+        raise UsageError(f"{source} must be a list of texts, each in quotes if it is a word such as yes or off; got {labels!r}")
+    return tuple(map(str, labels))
 
 
 def _list_unknown(unknown: set[Any]) -> str:
@@ -124,6 +131,21 @@ def _check_section(path: Path, kind: str, section: Any) -> dict[str, Any]:
         )
     if section.get("answers", "logits") not in ("logits", "probabilities"):
         raise UsageError(f"{path}: {kind}.answers must be logits or probabilities, got {section['answers']!r}")
+    outputs = section.get("outputs", ["logits"])
+    names = list(outputs.values()) if isinstance(outputs, dict) else outputs
+    wrong = [key for key in ("onnx", "module", "training", "judged") if not isinstance(section.get(key, ""), str)]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in [*names, *outputs]):
+        wrong.append("outputs")
+    for key, (low, high) in NUMBER_RANGES.items():
+        number = section.get(key, high)
+        if type(number) not in (int, float) or not low <= number <= high:
+            wrong.append(key)
+    if wrong:
+        raise UsageError(f"{path}: {kind}.{wrong[0]} cannot be {section[wrong[0]]!r}; see docs/custom_models.md")
+    if "logits" not in outputs or not set(outputs) <= set(OUTPUT_NAMES):
+        raise UsageError(
+            f"{path}: {kind}.outputs must include logits, and may include usable and embedding; got {', '.join(outputs)}"
+        )
     return dict(section)
 
 
@@ -132,17 +154,19 @@ def _build_network(
 ) -> tuple[Network, bytes | None]:
     """Return the network with moodring's tensor names, and its adapted ONNX file if it comes as ONNX."""
     inputs = _input_shapes(kind, spec)
-    module, outputs, data = _load_module(path, kind, section, inputs)
-    if "logits" not in outputs or not set(outputs) <= set(OUTPUT_NAMES):
-        raise UsageError(
-            f"{path}: {kind}.outputs must include logits, and may include usable and embedding; got {', '.join(outputs)}"
-        )
-    shapes = _output_shapes(path, kind, module, inputs, outputs)
+    names = list(section.get("outputs", ["logits"]))
+    output_type = section.get("answers", "logits")
+    module, adapt = _load_module(path, kind, section, inputs)
+    shapes = _output_shapes(path, kind, module, inputs, names)
     if shapes["logits"] != (BATCH, len(model_labels)):
         raise ExportError(
             f"{path}: {kind} gives logits of shape {shapes['logits']}, but has {len(model_labels)} labels: "
             f"{', '.join(model_labels)}"
         )
+    check_output_type(str(path), Network(kind, module, inputs, shapes, {}), output_type)
+    data = adapt(output_type) if adapt else None
+    if output_type == "probabilities":
+        module = OnnxModule(data, INPUT_NAMES[kind], names) if data else LogProbabilities(module, names.index("logits"))
     digest = hashlib.sha256(data or b"".join(t.numpy().tobytes() for t in module.state_dict().values())).hexdigest()
     card = {
         "temperature": {"logits": float(section.get("temperature", 1.0))},
@@ -161,18 +185,38 @@ def _input_shapes(kind: str, spec: PreprocessSpec) -> Shapes:
     return {INPUT_NAMES[kind]: (BATCH, spec.speech.window_frames, spec.speech.columns)}
 
 
-def _load_module(path: Path, kind: str, section: dict[str, Any], inputs: Shapes) -> tuple[nn.Module, list[str], bytes | None]:
-    """Return a network as a module, the names of its outputs in order, and its adapted ONNX file if it comes as ONNX."""
+def _load_module(
+    path: Path, kind: str, section: dict[str, Any], inputs: Shapes
+) -> tuple[nn.Module, Callable[[str], bytes] | None]:
+    """Return a network as a module, and if it comes as ONNX the function that adapts it, from its type of output."""
+    if "module" in section:
+        return _float32(_call_function(path, kind, section["module"]), f"{path}: {kind}"), None
+    source, file = f"{path}: {kind}", path.parent / section["onnx"]
     outputs = section.get("outputs", ["logits"])
-    output_type = section.get("answers", "logits")
-    if "onnx" in section:
-        user_names = outputs if isinstance(outputs, dict) else {name: name for name in outputs}
-        data = adapt_onnx(f"{path}: {kind}", path.parent / section["onnx"], inputs, user_names, output_type)
-        return OnnxModule(data, INPUT_NAMES[kind], list(user_names)), list(user_names), data
-    module = _call_function(path, kind, section["module"])
-    if output_type == "probabilities":
-        module = LogProbabilities(module, list(outputs).index("logits"))
-    return module, list(outputs), None
+    user_names = outputs if isinstance(outputs, dict) else {name: name for name in outputs}
+    model = read_onnx(source, file)
+
+    def adapt(output_type: str) -> bytes:
+        return adapt_onnx(f"{source}: {file.name}", model, inputs, user_names, output_type)
+
+    try:
+        return OnnxModule(adapt("logits"), INPUT_NAMES[kind], list(user_names)), adapt
+    except ExportError:
+        raise
+    except Exception as error:  # ONNX Runtime's exceptions have no public base class
+        raise ExportError(f"{source}: ONNX Runtime cannot load {file.name} ({error})") from error
+
+
+def _float32(module: nn.Module, source: str) -> nn.Module:
+    """Return a module with float32 weights, in which the runtime computes."""
+    weights = [
+        tensor for tensor in module.state_dict().values() if tensor.is_floating_point() and tensor.dtype != torch.float32
+    ]
+    if weights:
+        dtypes = " and ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in weights}))
+        count = sum(tensor.numel() for tensor in weights)
+        print(f"{source}: {count} {dtypes} weights become float32, in which the runtime computes", flush=True)
+    return module.float()
 
 
 def _call_function(path: Path, kind: str, entry_point: str) -> nn.Module:
@@ -181,7 +225,7 @@ def _call_function(path: Path, kind: str, entry_point: str) -> nn.Module:
     sys.path.insert(0, str(path.parent))
     try:
         module = getattr(importlib.import_module(package), function)()
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # a user's module can raise anything
         raise UsageError(
             f"{path}: {kind}.module must be PACKAGE.MODULE:FUNCTION; {entry_point!r} cannot be called ({error})"
         ) from error
@@ -203,6 +247,9 @@ def _output_shapes(path: Path, kind: str, module: nn.Module, inputs: Shapes, nam
     outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
     if len(outputs) != len(names):
         raise ExportError(f"{path}: {kind} gives {len(outputs)} outputs, but `outputs` names {', '.join(names)}")
+    for name, output in zip(names, outputs, strict=True):
+        if not isinstance(output, torch.Tensor) or output.dtype != torch.float32:
+            raise ExportError(f"{path}: {kind} gives {name} as {getattr(output, 'dtype', type(output))}; return torch.float32")
     return {name: tuple(output.shape) for name, output in zip(names, outputs, strict=True)}
 
 
@@ -237,7 +284,7 @@ def _read_npz(path: Path, kind: str) -> tuple[Inputs, I64]:
         with np.load(path, allow_pickle=False) as file:
             inputs = file["inputs"]
             labels = file["labels"].astype(np.int64) if "labels" in file else np.zeros(0, np.int64)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:  # TypeError: an .npy file
         raise ExportError(f"{path}: must be an .npz file with `inputs` and `labels` ({error})") from error
     if kind == "face" and inputs.dtype == np.uint8 and inputs.ndim == 3:
         inputs = normalize_crops(inputs)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import defs, numpy_helper
+from onnx import AttributeProto, TensorProto, defs, numpy_helper
 
 from moodring.errors import ExportError
 
 OLDEST_OPSET = 13  # the first with per-channel quantisation
 NEWEST_OPSET = 21  # the newest that every supported runtime reads
+HALF_PRECISION = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+# Attributes of standard operators that hold the dtype of an output
+DTYPE_ATTRIBUTES = {"to", "dtype", "output_dtype", "output_datatype", "stash_type"}
 LOG_ERRORS_ONLY = 3  # ONNX Runtime's severity level
 
 
@@ -84,9 +88,8 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Yield the nodes of a graph and of its subgraphs."""
     for node in graph.node:
         yield node
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _nodes(attribute.g)
+        for inner in _subgraphs(node):
+            yield from _nodes(inner)
 
 
 def _check_weights(source: str, model: onnx.ModelProto) -> None:
@@ -96,4 +99,47 @@ def _check_weights(source: str, model: onnx.ModelProto) -> None:
         values = numpy_helper.to_array(part)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             count = int((~np.isfinite(values)).sum())
-            raise ExportError(f"{source}: {count} of {values.size} values of {part.name} are not finite; train it again")
+            remedy = "train it again"
+            if values.dtype == np.float16:
+                remedy = "float16 holds at most 65504: export the float32 weights, or train it again"
+            raise ExportError(f"{source}: {count} of {values.size} values of {part.name} are not finite; {remedy}")
+
+
+def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def to_float32(model: onnx.ModelProto) -> dict[str, int]:
+    """Replace float16 and bfloat16 by float32 in a model, in place: weights, inputs, outputs, constants and casts.
+
+    Return the number of weights and constants of each replaced dtype. The runtime computes in float32, and float32 holds every
+    value of the others.
+    """
+    counts = dict.fromkeys(HALF_PRECISION.values(), 0)
+    _graph_to_float32(model.graph, counts)
+    return {dtype: count for dtype, count in counts.items() if count}
+
+
+def _graph_to_float32(graph: onnx.GraphProto, counts: dict[str, int]) -> None:
+    for tensor in graph.initializer:
+        _tensor_to_float32(tensor, counts)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type in HALF_PRECISION:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.INT and attribute.name in DTYPE_ATTRIBUTES and attribute.i in HALF_PRECISION:
+                attribute.i = TensorProto.FLOAT
+            elif attribute.type == AttributeProto.TENSOR:
+                _tensor_to_float32(attribute.t, counts)
+        for inner in _subgraphs(node):
+            _graph_to_float32(inner, counts)
+
+
+def _tensor_to_float32(tensor: onnx.TensorProto, counts: dict[str, int]) -> None:
+    if tensor.data_type in HALF_PRECISION:
+        counts[HALF_PRECISION[tensor.data_type]] += math.prod(tensor.dims)
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))

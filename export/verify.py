@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from moodring.errors import ExportError
+from moodring.errors import ExportError, UsageError
 from moodring.export.networks import Network
 from moodring.export.onnx_model import open_session
 from moodring.export.quantization.data import Feed, Inputs
@@ -16,6 +16,7 @@ from moodring.export.to_openvino import Ir, compile_ir
 
 TOLERANCE = 1e-4  # largest absolute difference of any output
 RANDOM_INPUTS = 32
+PROBABILITY_TOLERANCE = 2e-3  # of a probability and of the sum of a row; float16 rounds to about 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,32 @@ def random_inputs(network: Network, count: int = RANDOM_INPUTS) -> Inputs:
     """Return standard normal inputs with the shapes of the network, the same on every call."""
     rng = np.random.default_rng(0)
     return [{name: rng.standard_normal(shape, np.float32) for name, shape in network.inputs.items()} for _ in range(count)]
+
+
+def check_output_type(source: str, network: Network, output_type: str) -> None:
+    """Compare what a description calls `logits` with what the network outputs for random inputs.
+
+    `source` names the description, `output_type` is its "logits" or "probabilities".
+    Raises UsageError with the line to write.
+    """
+    rows = np.concatenate([run_torch(network, feed)["logits"] for feed in random_inputs(network)])
+    rows = rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
+    if not len(rows):
+        return
+    if output_type == "logits":
+        if rows.min() >= 0 and (np.abs(rows.sum(axis=1) - 1) < PROBABILITY_TOLERANCE).all():
+            raise UsageError(
+                f"{source}: {network.kind} outputs probabilities, not logits: on {len(rows)} random inputs no value is "
+                f"negative and each row sums to 1, as after a softmax; add the line `answers: probabilities` below "
+                f"`{network.kind}:`"
+            )
+        return
+    if rows.min() < -PROBABILITY_TOLERANCE or rows.max() > 1 + PROBABILITY_TOLERANCE:
+        raise UsageError(
+            f"{source}: {network.kind} outputs no probabilities: on {len(rows)} random inputs its values lie between "
+            f"{rows.min():.3g} and {rows.max():.3g}; remove the line `answers: probabilities` below `{network.kind}:` if these "
+            "are logits"
+        )
 
 
 def verify_ir(network: Network, exported: bytes, ir: Ir, inputs: Inputs, tolerance: float = TOLERANCE) -> float:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from moodring.config.document import read_plain
 from moodring.errors import ConfigError
 
 
@@ -118,10 +117,7 @@ def read_recipe(path: Path, kind: str) -> Any:
 
     Raise ConfigError, with the path, on an unknown or missing key or a wrong type.
     """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML ({error})") from error
+    document = read_plain(path)
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must be a mapping of keys to values")
     fields = {field.name: str(field.type) for field in dataclasses.fields(RECIPE_CLASSES[kind])}

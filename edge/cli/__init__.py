@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
         run.add_run,
         run.add_replay,
         run.add_report,
+        run.add_config,
         machine.add_devices,
         machine.add_doctor,
         machine.add_bench,

@@ -1,8 +1,10 @@
-"""Subcommands that publish or show events: run, replay, report."""
+"""Subcommands that publish or show events: run, replay, report; and that of their configuration."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ def add_run(commands: Any) -> None:
         "Messages go to standard error.",
     )
     run.add_argument("source", nargs="?", metavar="SOURCE", help="media file or stream URL with video, sound or both")
-    run.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (see configs/laptop.yaml)")
+    run.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (moodring config init writes one)")
+    _settings(run)
     run.add_argument("--video", metavar="SRC", help="source of video: file, URL, camera path or index, or 'none'")
     run.add_argument("--audio", metavar="SRC", help="source of sound: file, URL, microphone name, or 'none'")
     run.add_argument("--events", metavar="FILE", help="write events to FILE as JSON lines; '-' is standard output")
@@ -37,8 +40,10 @@ def add_run(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    _note_unread_variables()
     options = frozen(lazy("run.options").RunOptions, arguments)
-    return int(lazy("run.command").run(options, _open_page))
+    with lazy("run.options").naming_places(options):
+        return int(lazy("run.command").run(options, _open_page))
 
 
 def _open_page(*arguments: Any) -> Any:
@@ -48,6 +53,54 @@ def _open_page(*arguments: Any) -> Any:
 
 def _page_port(command: Any) -> None:
     command.add_argument("--page-port", type=port, metavar="N", help="port of the page (8737); 0 is any free port")
+
+
+def _settings(command: Any) -> None:
+    command.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a key of the configuration, such as fusion.rate_hz=2; can be repeated, and the last of one key counts",
+    )
+
+
+def _note_unread_variables() -> None:
+    for note in lazy("config").unread_variables(os.environ):
+        print(f"moodring: {note}", file=sys.stderr)
+
+
+def add_config(commands: Any) -> None:
+    config = commands.add_parser(
+        "config",
+        help="check or write a configuration file",
+        description="Check a configuration file, or write one that explains every key.",
+        epilog="Defaults are replaced by the file, these by the environment (MOODRING_FUSION__RATE_HZ=2), these by "
+        "--set fusion.rate_hz=2, and these by the other options of moodring run.",
+    )
+    kinds = config.add_subparsers(required=True, metavar="WHAT")
+    check = kinds.add_parser(
+        "check",
+        help="print every error of a configuration file",
+        description="Read a configuration file as moodring run does, with the environment, and print every error with its "
+        "line. Also load the bundle and read the files of mqtt. No device or socket is opened.",
+    )
+    check.add_argument("file", type=Path, metavar="FILE")
+    _settings(check)
+    check.set_defaults(command=_check)
+    init = kinds.add_parser(
+        "init",
+        help="write a configuration file that explains every key",
+        description="Write a configuration file that explains every key and holds its default. A file that exists stays.",
+    )
+    init.add_argument("file", type=Path, nargs="?", default=Path("moodring.yaml"), metavar="FILE", help="moodring.yaml")
+    init.set_defaults(command=lambda a: lazy("run.check").init(a.file))
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    _note_unread_variables()
+    return int(lazy("run.check").check(arguments.file, arguments.settings))
 
 
 def add_replay(commands: Any) -> None:

@@ -91,7 +91,7 @@ def create_guard(host: str, name: str, token_file: str) -> Guard:
 def token_path(token_file: str) -> Path:
     """Return the path of the token file. `token_file` is the value of page.token_file: a path, or "default"."""
     if token_file != "default":  # noqa: S105  a path
-        return Path(token_file).expanduser()
+        return Path(token_file)
     state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(state) / "moodring" / "page-token"
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import threading
 from pathlib import Path
 
-from moodring.config import PageConfig, load
+from moodring.config import read
 from moodring.dashboard.opening import open_page
 from moodring.dashboard.recording import read_events
 from moodring.dashboard.server import PageServer
@@ -20,10 +21,10 @@ MAX_PAUSE_S = 5.0  # longest pause between two events: shortens the gaps in whic
 def replay(path: Path, config_file: Path | None, port: int | None, speed: float) -> int:
     """Serve the page, play the event file once, and keep the page open until interrupted. Return the exit code.
 
-    `port` overrides the configuration; `speed` 2.0 plays at double speed. Raises UsageError if the file cannot be read,
-    EventError if it holds no event or an invalid line, and the errors of `open_page`.
+    `port` overrides the configuration file and the environment; `speed` 2.0 plays at double speed. Raises UsageError if the
+    file cannot be read, EventError if it holds no event or an invalid line, and the errors of `open_page`.
     """
-    config = load(config_file).page if config_file else PageConfig()
+    config = read(config_file, environment=os.environ).page
     if port is not None:
         config = dataclasses.replace(config, port=port)
     if next(read_events(path), None) is None:

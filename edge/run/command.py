@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import cv2
 
-from moodring.inference import bundle as bundles
 from moodring.process import log
 from moodring.run.counters import TimerFactory
-from moodring.run.options import RunOptions, read_configuration, select_sources
+from moodring.run.options import RunOptions, load_bundle, read_configuration, select_sources
 from moodring.run.sinks import OpenPage
 from moodring.telemetry import HistogramTimer
 
@@ -19,7 +18,7 @@ def run(options: RunOptions, open_page: OpenPage, make_timer: TimerFactory = His
     """
     cv2.setNumThreads(1)  # frames are too small to gain from more threads
     config = read_configuration(options)
-    bundle = bundles.load_configured(config.bundle, config.bundle_key)
+    bundle = load_bundle(config, options)
     sources = select_sources(options.source, config, bundle, log)
     if next(iter(sources.values())).live:
         from moodring.run.session import Session  # noqa: PLC0415  devices and threads: a recording starts without them

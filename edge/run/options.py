@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from moodring import config as configuration
 from moodring.config import Config, InputConfig
-from moodring.errors import UsageError
-from moodring.inference.bundle import Bundle
+from moodring.errors import BundleError, ConfigError, MoodringError, UsageError
+from moodring.inference.bundle import Bundle, load_configured
 from moodring.run.sources import Sources, choose_sources, choose_stream, is_recording
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """The command line of `moodring run`. Options that are given replace those of the configuration file."""
+    """The command line of `moodring run`. Options that are given replace those of the configuration."""
 
     source: str | None = None
     config: Path | None = None
+    settings: Sequence[str] = ()  # KEY=VALUE
     video: str | None = None
     audio: str | None = None
     events: str | None = None
@@ -32,28 +35,70 @@ class RunOptions:
 
 
 def read_configuration(options: RunOptions) -> Config:
-    """Return the configuration file with the options applied. Raises UsageError or ConfigError."""
-    config = configuration.load(options.config) if options.config else Config()
+    """Return the configuration of the file, the environment and the options; the later replace the earlier.
+
+    Raises UsageError or ConfigError.
+    """
+    config = configuration.read(options.config, options.settings, os.environ)
     if options.source and (options.video or options.audio):
         raise UsageError("name either one SOURCE, or --video and --audio, not both")
     if config.streams and (options.video or options.audio):
-        raise UsageError(f"{options.config} defines streams: set their video and audio there, not on the command line")
-    if options.events:
-        config = dataclasses.replace(config, events=dataclasses.replace(config.events, path=options.events))
-    if options.video:
-        config = dataclasses.replace(config, video=InputConfig(options.video))
-    if options.audio:
-        config = dataclasses.replace(config, audio=InputConfig(options.audio))
+        raise UsageError(
+            f"{options.config or 'the configuration'} defines streams: set their video and audio there, not on the command line"
+        )
+    events, video, audio = (
+        _path_option(flag, value)
+        for flag, value in (("--events", options.events), ("--video", options.video), ("--audio", options.audio))
+    )
+    if events:
+        config = dataclasses.replace(config, events=dataclasses.replace(config.events, path=events))
+    if video:
+        config = dataclasses.replace(config, video=InputConfig(video))
+    if audio:
+        config = dataclasses.replace(config, audio=InputConfig(audio))
     if options.page or options.page_port is not None:
         port = config.page.port if options.page_port is None else options.page_port
         config = dataclasses.replace(config, page=dataclasses.replace(config.page, enabled=True, port=port))
     if options.preview and not config.page.enabled:
         raise UsageError("--preview shows the camera image on the page: add --page")
-    if options.video and not options.audio and is_recording(options.video):
+    if video and not audio and is_recording(video):
         config = dataclasses.replace(config, audio=InputConfig("none"))
-    if options.audio and not options.video and is_recording(options.audio):
+    if audio and not video and is_recording(audio):
         config = dataclasses.replace(config, video=InputConfig("none"))
     return config
+
+
+def _path_option(flag: str, value: str | None) -> str | None:
+    """Return the value of an option that can be a path, as the key of the configuration that it replaces is read."""
+    try:
+        return configuration.expand_home(value) if value else value
+    except ValueError as error:
+        raise UsageError(f"{flag} {error}") from error
+
+
+def load_bundle(config: Config, options: RunOptions) -> Bundle:
+    """Return the bundle that the configuration names. Raises BundleError or UsageError."""
+    try:
+        return load_configured(config.bundle, config.bundle_key)
+    except BundleError as error:
+        raise with_place(error, options, "bundle") from error
+
+
+def with_place(error: MoodringError, options: RunOptions, key: str | None = None) -> MoodringError:
+    """Return an error about a key with the file and line, the option or the variable that sets the key; others unchanged.
+
+    Without `key`, the message must start with it.
+    """
+    return configuration.with_place(error, options.config, options.settings, os.environ, key)
+
+
+@contextlib.contextmanager
+def naming_places(options: RunOptions) -> Iterator[None]:
+    """Add the place of the key to the errors that the parts of a run raise about a key."""
+    try:
+        yield
+    except ConfigError as error:
+        raise with_place(error, options) from error
 
 
 def select_sources(source: str | None, config: Config, bundle: Bundle, log: Callable[[str], None]) -> dict[str, Sources]:

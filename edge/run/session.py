@@ -12,7 +12,6 @@ from moodring.capture.mute_schedule import MuteSchedule
 from moodring.clock import NS_PER_S, Clock, MonotonicClock
 from moodring.config import Config
 from moodring.errors import MoodringError, UsageError
-from moodring.inference import bundle as bundles
 from moodring.inference import tuning
 from moodring.inference.bundle import Bundle
 from moodring.networks import Networks, open_networks
@@ -21,7 +20,7 @@ from moodring.process import limit_arenas, log, trim_heap
 from moodring.publish.distributor import Distributor
 from moodring.run.counters import StreamCounters, TimerFactory, ended_normally
 from moodring.run.identity import live_identity
-from moodring.run.options import RunOptions, read_configuration, select_sources
+from moodring.run.options import RunOptions, load_bundle, read_configuration, select_sources, with_place
 from moodring.run.preview import Preview
 from moodring.run.signals import Signals, Systemd
 from moodring.run.sinks import OpenPage, PageControls, open_sinks, stream_info
@@ -173,13 +172,13 @@ class Session:
         """Apply the configuration file as it is now. Where it is invalid, keep the previous one and log why."""
         try:
             config = read_configuration(self._options)
-            bundle = bundles.load_configured(config.bundle, config.bundle_key)
+            bundle = load_bundle(config, self._options)
             sources = select_sources(self._options.source, config, bundle, lambda _: None)
             if not all(one.live for one in sources.values()):
                 raise UsageError("it names a recording; a live run accepts live sources only")
             plan = self._prepare(config, bundle, sources, self._plan)
         except MoodringError as error:
-            log(f"the new configuration is not valid, the previous one stays: {error}")
+            log(f"the new configuration is not valid, the previous one stays: {with_place(error, self._options)}")
             return
         before, self._plan = self._plan, plan
         mutes = self._replace_schedule(before.config, plan.config)
@@ -218,7 +217,7 @@ class Session:
         try:
             self._open_sinks(plan)
         except MoodringError as error:
-            log(f"the new sinks cannot be opened, the previous ones stay: {error}")
+            log(f"the new sinks cannot be opened, the previous ones stay: {with_place(error, self._options)}")
             b = before.config
             config = dataclasses.replace(
                 plan.config, events=b.events, mqtt=b.mqtt, lsl=b.lsl, metrics=b.metrics, page=b.page

@@ -12,7 +12,7 @@ from moodring.capture.camera import default_camera
 from moodring.capture.microphone import Microphone, default_microphone
 from moodring.capture.network import NetworkMicrophone
 from moodring.config import Config, StreamConfig
-from moodring.errors import UsageError
+from moodring.errors import ConfigError, UsageError
 
 SAMPLE_CLIP = Path(__file__).resolve().parents[1] / "samples" / "clip.mp4"
 MEDIA_SUFFIXES = frozenset({
@@ -71,11 +71,11 @@ def choose_sources(source: str | None, config: Config, log: Callable[[str], None
 
 
 def choose_stream(name: str, stream: StreamConfig, log: Callable[[str], None]) -> Sources:
-    """Return the sources of one of several streams, which must be live. Raises UsageError for a recording."""
+    """Return the sources of one of several streams, which must be live. Raises ConfigError for a recording."""
     video, audio = stream.video.source, stream.audio.source
     for named in (video, audio):
         if is_recording(named):
-            raise UsageError(
+            raise ConfigError(
                 f"streams.{name}: {named} is a recording, and streams must be live; replay it with moodring run {named}"
             )
     return _live(name, video, audio, _devices(video, audio), log)

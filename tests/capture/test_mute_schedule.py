@@ -54,7 +54,7 @@ def test_each_minute_lies_either_in_a_period_or_in_its_complement(begin: int, en
     "text", ["", "22-07", "25:00-26:00", "08:00-08:00", "10:60-11:00", "fre 10:00-11:00", "10:00-11:00;12:00-13:00", "always"]
 )
 def test_an_invalid_period_raises_config_error_with_its_key(text: str):
-    with pytest.raises(ConfigError, match=r"^here: mute\.camera: "):
+    with pytest.raises(ConfigError, match=r"^here: mute\.camera"):
         parse_config({"mute": {"camera": text}}, "here")
 
 

@@ -199,8 +199,8 @@ def test_an_unreachable_server(run):
     [
         ("fusionn:\n  rate_hz: 5", ["unknown key fusionn", "did you mean fusion?"]),
         ("fusion:\n  rate_h: 5", ["unknown key fusion.rate_h", "did you mean fusion.rate_hz?"]),
-        ("fusion:\n  rate_hz: fast", ["fusion.rate_hz must be of type float, got 'fast'"]),
-        ("fusion:\n  rate_hz: 1000", ["fusion.rate_hz must lie in 0.2..50.0, got 1000.0"]),
+        ("fusion:\n  rate_hz: fast", ["fusion.rate_hz must be a number, got 'fast'"]),
+        ("fusion:\n  rate_hz: 1000", ["fusion.rate_hz must lie in 0.2..50.0, got 1000"]),
         ("fusion:\n  method: magic", ["fusion.method must be one of feature, weighted, voting"]),
         ("fusion: [", ["is not valid YAML"]),
         ("face:\n  rate_hz: .nan", ["face.rate_hz must lie in"]),

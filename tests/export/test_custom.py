@@ -44,6 +44,61 @@ def face():
 
 def no_module():
     return 3
+
+def missing_file():
+    return torch.load("no-such-weights.pt")
+
+class Last(nn.Module):
+    def __init__(self, last):
+        super().__init__()
+        self.network, self.last = Depthwise(), last
+
+    def forward(self, crop):
+        return self.last(self.network(crop))
+
+def softmax():
+    return Last(nn.Softmax(1))
+
+def log_softmax():
+    return Last(nn.LogSoftmax(1))
+
+def sigmoid():
+    return Last(nn.Sigmoid())
+
+def two_outputs():
+    class Two(Last):
+        def forward(self, crop):
+            scores = self.network(crop)
+            return scores[:, :1], scores.softmax(1)
+    return Two(None)
+
+def half():
+    return Depthwise().half()
+
+def brain():
+    return Depthwise().to(torch.bfloat16)
+
+def double():
+    return Depthwise().double()
+
+class ReturnsHalf(Depthwise):
+    def forward(self, crop):
+        return self.layers(crop).half()
+
+def returns_half():
+    return ReturnsHalf()
+
+class Speech(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(42, 5), nn.Softmax(2))
+
+    def forward(self, window):
+        return self.layers(window).mean(1)
+
+def speech():
+    return Speech()
 """
 
 
@@ -60,8 +115,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_description(folder: Path, text: str, name: str = "custom.yaml") -> Path:
-    path = folder / name
-    path.write_text(f"labels: [{', '.join(MOODS)}]\nspec: {{face: {{size: 64}}}}\n{textwrap.dedent(text)}")
+    """Write a description with the labels and the size of the crops of this file, unless the text names others."""
+    path, text = folder / name, textwrap.dedent(text)
+    defaults = {"labels": f"[{', '.join(MOODS)}]", "spec": "{face: {size: 64}}"}
+    lines = [f"{key}: {value}" for key, value in defaults.items() if f"\n{key}:" not in text]
+    path.write_text("\n".join([*lines, text]))
     return path
 
 
@@ -181,7 +239,7 @@ def test_exported_user_onnx_gives_same_probabilities(folder: Path, tmp_path: Pat
         ({"broken": "domain"}, r"operator com\.microsoft\.FusedMatMul .* is not a standard ONNX operator"),
         ({"broken": "nan"}, r"1 of 20480 values of w are not finite; train it again"),
         ({"opset": 9}, r"opset 9 is not supported; this version needs 13 to 21: export it again with opset_version=20"),
-        ({"batch": 4}, r"takes \(4, 1, 64, 64\), but the spec produces float32 \(1, 1, 64, 64\)"),
+        ({"batch": 4}, r"takes float32 \(4, 1, 64, 64\), but the spec produces float32 \(1, 1, 64, 64\)"),
     ],
 )
 def test_export_rejects_unusable_onnx_file(folder: Path, tmp_path: Path, options: dict, message: str):
@@ -221,6 +279,27 @@ def test_export_rejects_unusable_onnx_file(folder: Path, tmp_path: Path, options
             r"must be an \.npz file",
         ),
         ("face: {}", UsageError, "must name either `onnx` or `module`"),
+        ("face: {module: custom_networks:missing_file}", UsageError, "cannot be called .*no-such-weights"),
+        ("face: {module: custom_networks:returns_half}", ExportError, r"gives logits as torch\.float16; return torch\.float32"),
+        ("face: {module: 3}", UsageError, r"face\.module cannot be 3"),
+        ("face: {onnx: [a]}", UsageError, r"face\.onnx cannot be \['a'\]"),
+        ("face: {module: custom_networks:face, outputs: 3}", UsageError, r"face\.outputs cannot be 3"),
+        ("face: {module: custom_networks:face, outputs: {logits: 3}}", UsageError, r"face\.outputs cannot be"),
+        (
+            "face: {module: custom_networks:softmax, outputs: [scores], answers: probabilities}",
+            UsageError,
+            "must include logits",
+        ),
+        ("face: {module: custom_networks:face, temperature: hot}", UsageError, r"face\.temperature cannot be 'hot'"),
+        ("face: {module: custom_networks:face, temperature: 0}", UsageError, r"face\.temperature cannot be 0"),
+        ("face: {module: custom_networks:face, usable_threshold: 2}", UsageError, r"face\.usable_threshold cannot be 2"),
+        ("face: {module: custom_networks:face, labels: [a, b, c, d, e]}", UsageError, "must be different ones of bored"),
+        (
+            "face: {module: custom_networks:face}\nlabels: [yes, no, 1, 2, 3]",
+            UsageError,
+            "in quotes if it is a word such as yes",
+        ),
+        ("face: {module: custom_networks:face}\nlabels: text", UsageError, "labels must be a list of texts"),
         ("faces: {}", UsageError, "must have `labels`"),
         ("face: {module: custom_networks:face}\nlabels: [one]", UsageError, "two or more, each once"),
         ("speech: {module: custom_networks:face}", ExportError, r"speech does not run on window \(1, 300, 42\)"),
@@ -230,7 +309,12 @@ def test_export_rejects_unusable_onnx_file(folder: Path, tmp_path: Path, options
             "not one this runtime implements",
         ),
         ("face: {module: custom_networks:face}\nspec: 3", UsageError, "spec: "),
-        ("face: [", UsageError, "cannot be read as YAML"),
+        ("face: [", UsageError, r"wrong\.yaml:3: the file is not valid YAML"),
+        (
+            "face: {module: custom_networks:face}\nface: {onnx: user.onnx}",
+            UsageError,
+            r"wrong\.yaml:4: the key face is given twice, first in line 3",
+        ),
     ],
 )
 def test_description_error_names_the_reason(folder: Path, text: str, error: type[Exception], message: str):
@@ -285,3 +369,143 @@ def test_table_of_custom_model(folder: Path, bundle_dir: Path, tmp_path: Path, m
     text = (tmp_path / "table" / "forms.md").read_text()
     assert text.count("\n| face |") == len(table["rows"])
     assert onnx.load(tmp_path / "bundle" / "face.int8.onnx").opset_import
+
+
+# Output type
+
+
+ADD_LINE = (
+    r"outputs probabilities, not logits: .* no value is negative and each row sums to 1.*`answers: probabilities` below `{}:`"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("face: {module: custom_networks:softmax}", "face"),
+        ("face: {module: custom_networks:two_outputs, outputs: [usable, logits]}", "face"),
+        ("face: {module: custom_networks:softmax, answers: logits}", "face"),
+        ("speech: {module: custom_networks:speech}", "speech"),
+        ("face: {onnx: user.onnx, outputs: {logits: probs}}", "face"),
+        ("face: {onnx: half.onnx, outputs: {logits: probs}}", "face"),
+    ],
+)
+def test_an_undeclared_softmax_is_refused_with_the_line_to_add(folder: Path, text: str, kind: str, capsys):
+    user_onnx(folder / "user.onnx")
+    half_onnx(folder / "half.onnx", io="half")
+    path = write_description(folder, text, "wrong.yaml")
+    with pytest.raises(UsageError, match=ADD_LINE.format(kind)):
+        read_custom_models(path)
+    assert cli.main(["export", str(path), "--out", str(folder / "not_written")]) == 2
+    assert "add the line `answers: probabilities`" in capsys.readouterr().err
+    assert not (folder / "not_written").exists()
+
+
+def test_the_added_line_is_accepted(folder: Path):
+    sections = [("face", "softmax"), ("speech", "speech")]
+    lines = [f"{kind}: {{module: custom_networks:{name}, answers: probabilities}}" for kind, name in sections]
+    assert list(read_custom_models(write_description(folder, "\n".join(lines))).networks) == ["face", "speech"]
+
+
+@pytest.mark.parametrize("name", ["face", "log_softmax", "sigmoid"])
+def test_logits_of_other_forms_are_accepted(folder: Path, name: str):
+    read_custom_models(write_description(folder, f"face: {{module: custom_networks:{name}}}"))
+
+
+@pytest.mark.parametrize("name", ["face", "log_softmax"])
+def test_logits_that_are_called_probabilities_are_refused(folder: Path, name: str):
+    with pytest.raises(UsageError, match=r"face outputs no probabilities: .*remove the line `answers: probabilities`"):
+        read_custom_models(write_description(folder, f"face: {{module: custom_networks:{name}, answers: probabilities}}"))
+
+
+# float16
+
+
+def half_onnx(path: Path, *, io: str, dtype: int = TensorProto.FLOAT16) -> Path:
+    """Write a user's network with float16 weights, a float16 constant and float16 or float32 inputs and outputs."""
+    rng = np.random.default_rng(0)
+    weight = numpy_helper.from_array(rng.normal(0, 0.05, (64 * 64, 5)).astype(np.float32), "w")
+    parts = [weight, numpy_helper.from_array(np.float32(0.5), "scale")]
+    for part in parts:
+        values = numpy_helper.to_array(part)
+        part.CopyFrom(helper.make_tensor(part.name, dtype, values.shape, values.ravel().tolist()))
+    weight, scale = parts
+    outside = TensorProto.FLOAT if io == "float" else dtype
+    nodes = [
+        helper.make_node("Cast", ["image"], ["half"], to=dtype),
+        helper.make_node("Flatten", ["half"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["product"]),
+        helper.make_node("Constant", [], ["scale"], value=scale),
+        helper.make_node("Mul", ["product", "scale"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["half_probs"], axis=1),
+        helper.make_node("Cast", ["half_probs"], ["probs"], to=outside),
+    ]
+    graph = helper.make_graph(
+        nodes, "user",
+        [helper.make_tensor_value_info("image", outside, ["n", 1, 64, 64])],
+        [helper.make_tensor_value_info("probs", outside, ["n", 5])],
+        [weight],
+    )  # fmt: skip
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("io", ["half", "float"])
+@pytest.mark.parametrize(("dtype", "name"), [(TensorProto.FLOAT16, "float16"), (TensorProto.BFLOAT16, "bfloat16")])
+def test_half_precision_onnx_is_named_and_exported_as_float32(
+    folder: Path, tmp_path: Path, io: str, dtype: int, name: str, capsys
+):
+    path = half_onnx(folder / "user.onnx", io=io, dtype=dtype)
+    assert run.export(write_description(folder, USER_ONNX), tmp_path / "bundle", None) == 0
+    assert f"face: 20481 {name} weights of user.onnx become float32, in which the runtime computes" in capsys.readouterr().out
+    bundle = load(tmp_path / "bundle", required=())
+    crop = normalize_crops(np.random.default_rng(1).integers(0, 256, (1, 64, 64), np.uint8))
+    weight = numpy_helper.to_array(onnx.load(path).graph.initializer[0]).astype(np.float32)
+    expected = torch.softmax(torch.from_numpy(crop.reshape(1, -1) @ weight * 0.5), 1).numpy()
+    logits = bundle.open("face").run({"crop": crop})["logits"]
+    np.testing.assert_allclose(torch.softmax(torch.from_numpy(logits), 1).numpy(), expected, atol=1e-5)
+    assert not {part.data_type for part in onnx.load(tmp_path / "bundle" / "face.fp32.onnx").graph.initializer} & {dtype}
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("half", "float16"), ("brain", "bfloat16"), ("double", "float64")])
+def test_modules_of_other_precision_are_named_and_exported_as_float32(
+    folder: Path, tmp_path: Path, name: str, dtype: str, capsys
+):
+    description = write_description(folder, FACE.replace("custom_networks:face", f"custom_networks:{name}"))
+    options = run.Options(max_drop_pp=100.0, methods=("minmax",))
+    assert run.export(description, tmp_path / "bundle", None, options) == 0
+    assert f"{dtype} weights become float32, in which the runtime computes" in capsys.readouterr().out
+    assert load(tmp_path / "bundle", required=()).models["face"].precisions("onnx") == ["fp32", "int8"]
+
+
+def test_an_infinite_float16_weight_names_float16(folder: Path):
+    path = half_onnx(folder / "user.onnx", io="float")
+    model = onnx.load(path)
+    values = numpy_helper.to_array(model.graph.initializer[0]).copy()
+    values[0, 0] = np.inf
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(values, "w"))
+    onnx.save(model, path)
+    with pytest.raises(ExportError, match=r"1 of 20480 values of w are not finite; float16 holds at most 65504"):
+        read_custom_models(write_description(folder, USER_ONNX))
+
+
+@pytest.mark.parametrize(
+    ("taken", "given", "message"),
+    [
+        (TensorProto.UINT8, TensorProto.FLOAT, r"takes uint8 \(-1, 1, 64, 64\), but the spec produces float32"),
+        (TensorProto.DOUBLE, TensorProto.FLOAT, r"takes float64 \(-1, 1, 64, 64\)"),
+        (TensorProto.FLOAT, TensorProto.DOUBLE, r"user\.onnx has the output probs as float64; export it as float32"),
+        (TensorProto.FLOAT, TensorProto.INT64, r"user\.onnx has the output probs as int64; export it as float32"),
+    ],
+)
+def test_another_dtype_is_named(folder: Path, taken: int, given: int, message: str):
+    nodes = [helper.make_node("Flatten", ["image"], ["flat"]), helper.make_node("Cast", ["flat"], ["probs"], to=given)]
+    graph = helper.make_graph(
+        nodes, "user",
+        [helper.make_tensor_value_info("image", taken, ["n", 1, 64, 64])],
+        [helper.make_tensor_value_info("probs", given, ["n", 4096])],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (folder / "user.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ExportError, match=message):
+        read_custom_models(write_description(folder, USER_ONNX))

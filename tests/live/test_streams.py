@@ -141,7 +141,7 @@ def test_a_reload_changes_only_what_differs_and_loses_no_event(tiny_bundle: Path
             daemon.configure(fusion={"rate_hz": "often"})  # invalid: the previous one stays
             daemon.reload()
             daemon.wait_for(lambda: "is not valid, the previous one stays" in daemon.said, "nothing said")
-            assert "fusion.rate_hz must be of type float, got 'often'" in daemon.said
+            assert "fusion.rate_hz must be a number, got 'often'" in daemon.said
             daemon.wait_for_event("hall", sees, len(daemon.told()))
 
             daemon.configure(fusion={"rate_hz": 10.0}, streams=streams | {"door": {"video": {"source": door.url}}})

@@ -153,7 +153,7 @@ class HaarTracker:
     # tracking
 
     def _detect_tracked(self, grey: U8, *, is_cut: bool) -> list[Detection]:
-        """Search for each known face around its predicted box. After a cut, when they are probably gone, search only quickly."""
+        """Search for each known face around its predicted box. After a cut, use the quick search: they are likely gone."""
         detections: list[Detection] = []
         for track in self._tracks:
             if is_cut:

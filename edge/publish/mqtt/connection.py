@@ -66,7 +66,10 @@ def parse_address(url: str) -> BrokerAddress:
 
     Raises ConfigError if the URL has another form or contains credentials.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:  # [ without ]
+        raise ConfigError(f"mqtt.url: {error}; got {without_credentials(url)}") from error
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.path.strip("/"):
         raise ConfigError(
             f"mqtt.url must be mqtts://HOST[:PORT], or mqtt://HOST[:PORT] without TLS; got {without_credentials(url)}"
@@ -76,7 +79,7 @@ def parse_address(url: str) -> BrokerAddress:
     try:
         port = parts.port or DEFAULT_PORTS[parts.scheme]
     except ValueError as error:
-        raise ConfigError(f"mqtt.url: the port must be from 1 to 65535; got {url}") from error
+        raise ConfigError(f"mqtt.url: the port must be from 1 to 65535; got {without_credentials(url)}") from error
     return BrokerAddress(parts.hostname, port, tls=parts.scheme == "mqtts")
 
 

@@ -19,8 +19,27 @@ from moodring.publish.mqtt.spool import Spool
 def open_mqtt(config: MqttConfig, stream_name: str, labels: tuple[str, ...], log: Callable[[str], None]) -> MqttSink:
     """Open a sink, which starts to connect, and return it.
 
-    `stream_name` is HOST/STREAM: the default topic and client id contain it. Raises ConfigError if an option is wrong, and
-    PublishError if the spool cannot be opened.
+    Raises ConfigError if an option is wrong, and PublishError if the spool cannot be opened.
+    """
+    settings = check_mqtt(config, stream_name, labels)
+    address, credentials = settings.address, settings.credentials
+    if credentials.username and not address.tls and not is_loopback(address.host):
+        log(f"{address}: the password is sent without encryption; use mqtts:// if the broker supports TLS")
+    spool = Spool(
+        _spool_path(config.spool.path, credentials.client_id),
+        max_bytes=int(config.spool.max_mb * BYTES_PER_MB),
+        max_age_s=config.spool.max_age_h * S_PER_H,
+        fsync=config.spool.fsync,
+    )
+    sink = MqttSink(settings, spool, log)
+    sink.open()
+    return sink
+
+
+def check_mqtt(config: MqttConfig, stream_name: str, labels: tuple[str, ...]) -> MqttSettings:
+    """Return the settings of a sink; opens nothing but the files that the configuration names.
+
+    `stream_name` is HOST/STREAM: the default topic and client id contain it. Raises ConfigError if an option is wrong.
     """
     address = parse_address(config.url)
     topic = f"moodring/{stream_name}" if config.topic == "default" else config.topic
@@ -37,18 +56,8 @@ def open_mqtt(config: MqttConfig, stream_name: str, labels: tuple[str, ...], log
     )
     if credentials.password and credentials.username is None:
         raise ConfigError("mqtt.password_file is set but mqtt.username is not; set both")
-    if credentials.username and not address.tls and not is_loopback(address.host):
-        log(f"{address}: the password is sent without encryption; use mqtts:// if the broker supports TLS")
-    spool = Spool(
-        _spool_path(config.spool.path, client_id),
-        max_bytes=int(config.spool.max_mb * BYTES_PER_MB),
-        max_age_s=config.spool.max_age_h * S_PER_H,
-        fsync=config.spool.fsync,
-    )
     prefix = config.home_assistant.prefix if config.home_assistant.enabled else None
-    sink = MqttSink(MqttSettings(address, credentials, topic, config.protocol, config.keepalive_s, prefix, labels), spool, log)
-    sink.open()
-    return sink
+    return MqttSettings(address, credentials, topic, config.protocol, config.keepalive_s, prefix, labels)
 
 
 def _read_password(path: str) -> str | None:
@@ -56,7 +65,7 @@ def _read_password(path: str) -> str | None:
     if path == "none":
         return None
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, ValueError) as error:
         raise ConfigError(f"mqtt.password_file {path} cannot be read: {getattr(error, 'strerror', 'not UTF-8')}") from error
 
@@ -64,7 +73,7 @@ def _read_password(path: str) -> str | None:
 def _existing_file(key: str, path: str) -> Path | None:
     if path == "none":
         return None
-    found = Path(path).expanduser()
+    found = Path(path)
     if not found.is_file():
         raise ConfigError(f"{key} {path} is not a file")
     return found
@@ -73,6 +82,6 @@ def _existing_file(key: str, path: str) -> Path | None:
 def _spool_path(path: str, client_id: str) -> Path:
     """Return the path of the spool. The default contains the client id: two streams of a machine do not share a spool."""
     if path != "default":
-        return Path(path).expanduser()
+        return Path(path)
     state_dir = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(state_dir) / "moodring" / (re.sub(r"[^A-Za-z0-9._-]", "_", client_id) + ".spool")

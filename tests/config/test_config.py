@@ -105,16 +105,17 @@ wrong_values = st.one_of(
 def test_a_value_of_another_type_is_rejected_with_its_key(key: str, value: object):
     default = LEAVES[key]
     fits = type(value) is type(default) or (isinstance(default, float) and type(value) is int)
-    assume(not fits)
+    a_number_as_text = isinstance(default, str) and type(value) in (int, float)  # camera 0
+    assume(not fits and not a_number_as_text and not (key == "streams" and value is None))
     with pytest.raises(ConfigError, match=f"my.yaml: {key} must be"):
         parse(nested(key, value), "my.yaml")
 
 
 def test_an_integer_is_accepted_as_a_float_but_not_a_float_as_an_integer():
     assert parse({"face": {"rate_hz": 10}}, "x").face.rate_hz == 10.0
-    with pytest.raises(ConfigError, match=r"inference\.threads must be of type int, got 1\.5"):
+    with pytest.raises(ConfigError, match=r"inference\.threads must be a whole number, got 1\.5"):
         parse({"inference": {"threads": 1.5}}, "x")
-    with pytest.raises(ConfigError, match=r"inference\.threads must be of type int, got True"):
+    with pytest.raises(ConfigError, match=r"inference\.threads must be a whole number, got True"):
         parse({"inference": {"threads": True}}, "x")
 
 
@@ -128,22 +129,23 @@ def test_an_integer_is_accepted_as_a_float_but_not_a_float_as_an_integer():
         ({"labels": {"zzz": True}}, "unknown key labels.zzz; known keys: labels.merge_calm"),
         ({1: 2}, "unknown key 1"),
         ({None: 2}, "unknown key None"),
+        ({"a\x1b[2J": 2}, r"unknown key 'a\x1b[2J'"),
         ({"fusion": {"method": "magic"}}, "fusion.method must be one of feature, weighted, voting; got 'magic'"),
         ({"inference": {"precision": "int4"}}, "inference.precision must be one of auto, fp32, fp16, int8; got 'int4'"),
         ({"inference": {"backend": ["onnx"]}}, "inference.backend must be one of"),
         ({"streams": []}, "streams must be a mapping from stream names to their video and audio; got []"),
         ({"streams": {"a b": {}}}, "streams must be named with letters, digits, '-', '_' and '.'; got 'a b'"),
-        ({"streams": {7: {}}}, "streams must be named with letters"),
+        ({"streams": {"-": {}}}, "streams must be named with letters"),
         ({"streams": {"hall": {}}}, "streams.hall has neither video.source nor audio.source; set at least one"),
         ({"streams": {"hall": 1}}, "streams.hall must be a mapping of keys, got 1"),
         ({"streams": {"hall": {"vidoe": {}}}}, "unknown key streams.hall.vidoe; did you mean streams.hall.video?"),
-        ({"streams": {"hall": {"video": {"source": 0}}}}, "streams.hall.video.source must be of type str, got 0"),
+        ({"streams": {"hall": {"video": {"source": []}}}}, "streams.hall.video.source must be a text, got []"),
         (
             {"video": {"source": "0"}, "streams": {"hall": {"video": {"source": "1"}}}},
             "with streams, video and audio belong to each stream; remove them at the top level",
         ),
         ({"video": "default"}, "video must be a mapping of keys, got 'default'"),
-        ({"video": None}, "video must be a mapping of keys, got None"),
+        ({"video": 0}, "video must be a mapping of keys, got 0; write video: {source: ...}"),
         ([], "the configuration must be a mapping of keys, got []"),
         ("text", "the configuration must be a mapping of keys, got 'text'"),
     ],
@@ -187,12 +189,13 @@ def test_any_text_gives_a_configuration_or_a_config_error(tmp_path_factory, text
         b"a: [",
         b"a: b: c",
         b"\tx",
-        b"bundle: 2024-99-99",
+        b"a: b\n\x1fx",
+        b'a: "\\UFFFFFFFF"',
         b"? [a]\n: b",
         b"x: !!python/name:os {}",
         b"[" * 5000,
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_invalid_yaml_names_the_file(tmp_path: Path, content: bytes):
     path = tmp_path / "bad.yaml"
