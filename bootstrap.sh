@@ -1,33 +1,33 @@
 #!/bin/sh
-# Sets up everything moodring needs on a bare Debian, Ubuntu or macOS machine; the Makefile calls it before every target.
+# Installs everything that moodring needs on a bare Debian, Ubuntu or macOS machine. The Makefile calls it before every target.
 #
-# usage: ./bootstrap.sh runtime    what `moodring run` needs: light packages, the microphone where it can be had
-#        ./bootstrap.sh dev        that, and what training, exporting and the tests need (PyTorch for the CPU, about 2 GB)
+# usage: ./bootstrap.sh runtime    the packages of `moodring run`, and the microphone where its system library is available
+#        ./bootstrap.sh dev        also the packages for training, export and tests (PyTorch for the CPU, about 2 GB)
 #
-# A stamp in .venv says what was installed from which pyproject.toml, so a second call returns at once and opens no
-# connection. Nothing here is required: without the microphone's system library everything else still works.
-# Set PYTHON to choose an interpreter. Everything is said on stderr: stdout belongs to the program that runs next.
+# A stamp in .venv records what was installed from which pyproject.toml, so that a second call returns at once and opens no
+# connection. System packages are optional: without the library of the microphone everything else works.
+# Set PYTHON to choose an interpreter. All messages go to stderr: stdout belongs to the program that runs next.
 set -eu
 
 cd "$(dirname "$0")"
-home=$(pwd -P)  # scripts in .venv hold this path, so a clone that was moved is set up anew
+home=$(pwd -P)  # scripts in .venv contain this path: a clone that was moved is installed again
 venv=.venv
 profile=${1:-}
 
-say() { printf '==> %s\n' "$*" >&2; }
+note() { printf '==> %s\n' "$*" >&2; }
 fail() { printf 'moodring set-up: %s\n' "$*" >&2; exit 1; }
 
 case $profile in
     runtime) extras= ;;
     dev) extras=dev,openvino ;;
-    *) fail "say what to set up: ./bootstrap.sh runtime, or ./bootstrap.sh dev" ;;
+    *) fail "usage: ./bootstrap.sh runtime, or ./bootstrap.sh dev" ;;
 esac
 
 # --- system packages ------------------------------------------------------------------------------------------------
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# Run a command as root, where that is possible without asking anybody for a password.
+# Run a command as root, where that is possible without a password.
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"
     elif has sudo && sudo -n true 2>/dev/null; then sudo -n "$@"
@@ -66,8 +66,8 @@ find_python() {
 
 choose_python() {
     python=$(find_python) && return 0
-    [ -z "${PYTHON:-}" ] || fail "PYTHON=$PYTHON is not Python 3.11 or newer; name one that is, or unset PYTHON"
-    if may_apt || has brew; then say "no Python 3.11 or newer: trying to install one"; fi
+    [ -z "${PYTHON:-}" ] || fail "PYTHON=$PYTHON is not Python 3.11 or newer; set another one, or unset PYTHON"
+    if may_apt || has brew; then note "no Python 3.11 or newer found: installing one"; fi
     apt_install python3 python3-venv || true
     python=$(find_python) && return 0
     apt_install python3.11 python3.11-venv || true
@@ -76,7 +76,7 @@ choose_python() {
     python=$(find_python) && return 0
     found=$(python3 --version 2>&1) || found="no python3"
     fail "needs Python 3.11 or newer, found $found; install it (Debian 12, Ubuntu 24.04: sudo apt-get install python3" \
-        "python3-venv; macOS: brew install python) or name one: make run PYTHON=/path/to/python3.11"
+        "python3-venv; macOS: brew install python) or set PYTHON: make run PYTHON=/path/to/python3.11"
 }
 
 make_venv() {
@@ -90,12 +90,12 @@ make_venv() {
         apt_install "python$version-venv" ||
             fail "$python has no venv module; install it: sudo apt-get install python$version-venv"
     fi
-    say "making $venv with $("$python" --version)"
-    "$python" -m venv $venv || fail "$python could not make $venv; is the disk full or the folder read-only?"
+    note "making $venv with $("$python" --version)"
+    "$python" -m venv $venv || fail "$python could not create $venv; check that the disk has space and the folder is writable"
     printf '%s\n' "$home" >$venv/.home
 }
 
-# --- the microphone: PyAudio has no Linux wheel, so it needs PortAudio's header, a compiler and Python's headers ----
+# --- the microphone: PyAudio has no Linux wheel; it needs PortAudio's header, a compiler and Python's headers --------
 
 has_portaudio() {
     for prefix in /usr /usr/local /opt/homebrew ${HOMEBREW_PREFIX:-}; do
@@ -121,42 +121,42 @@ prepare_microphone() {
     if has apt-get; then
         dev=$(python_dev_package)
         packages="portaudio19-dev gcc libc6-dev${dev:+ $dev}"
-        if may_apt; then say "installing $packages for the microphone"; fi
+        if may_apt; then note "installing $packages for the microphone"; fi
         # shellcheck disable=SC2086  # several names
         if apt_install $packages && can_build_pyaudio; then return 0; fi
-        say "going on without the microphone; to have it: sudo apt-get install $packages, then run this again"
+        note "continuing without the microphone; to add it: sudo apt-get install $packages, then run this again"
     elif has brew; then
-        say "installing portaudio for the microphone"
+        note "installing portaudio for the microphone"
         if brew install --quiet portaudio >&2 && can_build_pyaudio; then return 0; fi
-        say "going on without the microphone; to have it: xcode-select --install and brew install portaudio, then run this again"
+        note "continuing without the microphone; to add it: xcode-select --install and brew install portaudio, then run this again"
     else
-        say "going on without the microphone; to have it install PortAudio's development files and a C compiler, then run this again"
+        note "continuing without the microphone; to add it, install PortAudio's development files and a C compiler, then run this again"
     fi
     return 1
 }
 
-# --- what the tests run against: a real broker, sound server and browser; without one those tests skip and say so ---------
+# --- servers for the tests: a broker, a sound server and a browser; without one its tests are skipped ------------------
 
 prepare_sound_server() {
     if [ "$profile" != dev ] || [ "$(uname)" != Linux ] || has pulseaudio; then return 0; fi
-    if may_apt; then say "installing pulseaudio for the tests"; fi
+    if may_apt; then note "installing pulseaudio for the tests"; fi
     if apt_install pulseaudio libasound2-plugins; then return 0; fi
-    say "going on without pulseaudio: the tests of the microphone will skip; to have it: sudo apt-get install pulseaudio libasound2-plugins"
+    note "continuing without pulseaudio: its tests are skipped; to add it: sudo apt-get install pulseaudio libasound2-plugins"
 }
 
 prepare_broker() {
     if [ "$profile" != dev ]; then return 0; fi
     if has openssl && { has mosquitto || [ -x /usr/sbin/mosquitto ] || [ -x /usr/local/sbin/mosquitto ]; }; then return 0; fi
-    if may_apt; then say "installing mosquitto and openssl for the tests"; fi
+    if may_apt; then note "installing mosquitto and openssl for the tests"; fi
     if apt_install mosquitto openssl; then return 0; fi
-    say "going on without mosquitto: tests of MQTT will skip; to have it: sudo apt-get install mosquitto openssl"
+    note "continuing without mosquitto: its tests are skipped; to add it: sudo apt-get install mosquitto openssl"
 }
 
 prepare_browser() {
     if [ "$profile" != dev ] || has chromium || has chromium-browser || has google-chrome; then return 0; fi
-    if may_apt; then say "installing chromium for the tests"; fi
+    if may_apt; then note "installing chromium for the tests"; fi
     if apt_install chromium; then return 0; fi
-    say "going on without chromium: the tests of the live page in a browser will skip; to have it: sudo apt-get install chromium"
+    note "continuing without chromium: its tests are skipped; to add it: sudo apt-get install chromium"
 }
 
 # --- the packages ---------------------------------------------------------------------------------------------------
@@ -201,14 +201,14 @@ prepare_sound_server
 prepare_browser
 
 case $profile in
-    runtime) say "installing moodring into $venv (about 460 MB; once)" ;;
-    dev) say "installing moodring, PyTorch for the CPU and the tests' tools into $venv (about 2 GB; once, some minutes)" ;;
+    runtime) note "installing moodring into $venv (about 460 MB; once)" ;;
+    dev) note "installing moodring, PyTorch for the CPU and the test tools into $venv (about 2 GB; once, some minutes)" ;;
 esac
 if [ "$microphone" = mic ] && ! pip_install "$(target "$extras,mic")"; then
-    say "PyAudio or another package did not install (its message is above): trying without the microphone"
+    note "PyAudio or another package could not be installed (message above): trying without the microphone"
     microphone="no mic"
-    pip_install "$(target "$extras")" || fail "pip could not install moodring; its message is above. Is there a network?"
+    pip_install "$(target "$extras")" || fail "pip could not install moodring (message above); check the network"
 elif [ "$microphone" = "no mic" ]; then
-    pip_install "$(target "$extras")" || fail "pip could not install moodring; its message is above. Is there a network?"
+    pip_install "$(target "$extras")" || fail "pip could not install moodring (message above); check the network"
 fi
 { fingerprint; printf '%s\n' "$microphone"; } >"$venv/.stamp-$profile"
