@@ -32,6 +32,8 @@ def show(figures: dict[str, Any], console: Console | None = None) -> None:
     out.print(f"Memory {memory}; first event {figures['startup_s']['p50']:.2f} s after the start.")
     for name, value in figures.get("peers", {}).get("ratios", {}).items():
         out.print(f"  {name}: {value:.1f}x")
+    for missing in figures.get("peers", {}).get("missing", []):
+        out.print(f"  not measured: {missing}", highlight=False)
     for trouble in figures["troubles"]:
         out.print(f"[yellow]noisy: {trouble}[/yellow]")
     if fast["noisy"]:
