@@ -6,7 +6,6 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-
 BIN := .venv/bin
 DATA ?= $(or $(MOODRING_DATA),$(if $(wildcard ../shared/data/.),../shared/data))
 ARGS ?=
@@ -25,7 +24,7 @@ NO_FACES = "$(DATA)/video/pyfeat_no_face.mp4" "$(DATA)/face_images/pyfeat_noface
 PLAIN_TESTS := tests/features tests/inference tests/replay tests/edge
 NO_VNNI_TESTS := tests/inference tests/features/test_mfcc.py tests/features/test_face_crop.py tests/edge/test_fusion.py
 
-.PHONY: help run test check runtime dev need-data data models evaluate bench docs test-plain test-no-vnni clean
+.PHONY: help run test check types runtime dev need-data data models evaluate bench docs test-plain test-no-vnni clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -44,14 +43,16 @@ test: dev  ## run the test suite; DATA=DIR names the real recordings
 	-@$(if $(strip $(DATA)),$(MAKE) --no-print-directory data)
 	@$(BIN)/python -m pytest $(TESTS)
 
-# mypy follows no editable install: build/typing lays the three folders out as one package.
 check: dev  ## check format, lint, types and structure
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(MAKE) --no-print-directory types
+	@$(BIN)/python -m pytest tests/architecture
+# mypy follows no editable install: build/typing lays the three folders out as one package.
+types:
 	@rm -rf build/typing && mkdir -p build/typing/moodring
 	@ln -s $(CURDIR)/edge/* $(CURDIR)/train $(CURDIR)/export build/typing/moodring/
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest tests/architecture
 
 need-data:
 	@test -n "$(strip $(DATA))" || { echo "make: no recordings: set DATA=DIR (a folder with fer2013/ and ravdess/)" >&2; exit 2; }
