@@ -17,7 +17,8 @@ from pathlib import Path
 
 from moodring.address import is_loopback
 from moodring.dashboard.http import HttpError
-from moodring.errors import ConfigError
+from moodring.errors import ConfigError, UsageError
+from moodring.folders import state_dir
 
 COOKIE = "moodring"
 MIN_TOKEN_CHARS = 16
@@ -92,8 +93,10 @@ def token_path(token_file: str) -> Path:
     """Return the path of the token file. `token_file` is the value of page.token_file: a path, or "default"."""
     if token_file != "default":  # noqa: S105  a path
         return Path(token_file)
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state) / "moodring" / "page-token"
+    try:
+        return state_dir() / "page-token"
+    except UsageError as error:
+        raise ConfigError(f"page.token_file is default, and {error}, or set page.token_file") from error
 
 
 def _read_or_make_token(path: Path) -> str:

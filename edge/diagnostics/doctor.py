@@ -261,10 +261,10 @@ def to_json(findings: list[Finding]) -> str:
 def tune(folder: Path, json: bool) -> int:
     """Measure every variant of every network, store the result for `inference.backend: auto`, and print it; return 0."""
     bundle = bundles.load(folder, required=())
+    cache = str(tuning.prepare_cache(bundle))
     print(f"moodring: measuring bundle {bundle.id} for about 15 seconds; do not use the machine", file=sys.stderr, flush=True)
     timings = tuning.tune(bundle)
     plan, _ = tuning.plan(bundle, "auto", "auto")
-    cache = str(tuning.cache_path(bundle, threads=1))
     if json:
         rows = [
             {**dataclasses.asdict(variant), "network": name, "chosen": plan[name] == variant, **dataclasses.asdict(timing)}
@@ -281,7 +281,7 @@ def tune(folder: Path, json: bool) -> int:
             table.add_row(mark, name, str(variant), *milliseconds, f"{100 * timing.cpu_share:.2f} %")
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     console.print(table)
-    console.print(f"stored in {cache}; `auto` settings use it from the next start", highlight=False)
+    console.print(f"stored in {cache}; `auto` settings use it from the next start", highlight=False, markup=False)
     return 0
 
 

@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from moodring.errors import UsageError
+from moodring.folders import cache_dir
 from moodring.inference.bundle import Bundle
 from moodring.inference.measure import Timing, measure
 from moodring.inference.processor import processor
@@ -42,7 +44,11 @@ class TuningResult:
 
 
 def tune(bundle: Bundle, threads: int = 1) -> dict[str, dict[NetworkVariant, Timing]]:
-    """Measure every variant of every network that this machine can run, and write the result to `cache_path`."""
+    """Measure every variant of every network that this machine can run, and write the result to `cache_path`.
+
+    Raises UsageError, before the measurement, if the result cannot be stored.
+    """
+    path = prepare_cache(bundle, threads)
     timings = {
         name: measure(
             {
@@ -59,12 +65,24 @@ def tune(bundle: Bundle, threads: int = 1) -> dict[str, dict[NetworkVariant, Tim
         for name, by_variant in timings.items()
     }
     document = {"key": machine_key(bundle, threads), "date": dt.datetime.now(dt.UTC).date().isoformat(), "measured": paced}
-    path = cache_path(bundle, threads)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)
     return timings
+
+
+def prepare_cache(bundle: Bundle, threads: int = 1) -> Path:
+    """Create the folder of the result and return `cache_path`. Raises UsageError if the folder cannot be written."""
+    path = cache_path(bundle, threads)
+    folder = path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "Permission denied"
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        raise UsageError(f"the result cannot be stored in {folder}: {reason}; change its permissions or set XDG_CACHE_HOME")
+    return path
 
 
 def load_result(bundle: Bundle, threads: int = 1) -> TuningResult | None:
@@ -81,7 +99,7 @@ def load_result(bundle: Bundle, threads: int = 1) -> TuningResult | None:
             for name in bundle.models
         }
         return TuningResult(paced, str(document["date"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, UsageError):
         return None
 
 
@@ -102,10 +120,9 @@ def describe(plan: VariantPlan) -> str:
 
 
 def cache_path(bundle: Bundle, threads: int) -> Path:
-    """Return the file of the result for this bundle on this machine. It lies in XDG_CACHE_HOME, or else in ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    """Return the file of the result for this bundle on this machine. Raises UsageError without a home directory."""
     digest = hashlib.sha256(json.dumps(machine_key(bundle, threads), sort_keys=True).encode()).hexdigest()
-    return Path(base).expanduser() / "moodring" / f"forms-{digest[:16]}.json"
+    return cache_dir() / f"forms-{digest[:16]}.json"
 
 
 def machine_key(bundle: Bundle, threads: int) -> dict[str, Any]:

@@ -57,7 +57,7 @@ LAYERS = (
     ("fusion", "smoothing", "arguments"),
     ("inference",),
     ("features", "capture"),
-    ("buffers", "address", "labels", "process", ""),  # "" is the package itself: its version
+    ("buffers", "address", "folders", "labels", "process", ""),  # "" is the package itself: its version
     ("types",),
     ("errors", "clock"),
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from moodring.address import is_loopback
 from moodring.config import MqttConfig
-from moodring.errors import ConfigError
+from moodring.errors import ConfigError, UsageError
+from moodring.folders import state_dir
 from moodring.publish.base import BYTES_PER_MB, S_PER_H
 from moodring.publish.mqtt.connection import Credentials, parse_address
 from moodring.publish.mqtt.sink import MqttSettings, MqttSink
@@ -83,5 +83,8 @@ def _spool_path(path: str, client_id: str) -> Path:
     """Return the path of the spool. The default contains the client id: two streams of a machine do not share a spool."""
     if path != "default":
         return Path(path)
-    state_dir = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state_dir) / "moodring" / (re.sub(r"[^A-Za-z0-9._-]", "_", client_id) + ".spool")
+    try:
+        folder = state_dir()
+    except UsageError as error:
+        raise ConfigError(f"mqtt.spool.path is default, and {error}, or set mqtt.spool.path") from error
+    return folder / (re.sub(r"[^A-Za-z0-9._-]", "_", client_id) + ".spool")
