@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from moodring.address import STANDARD_INPUT
+
 T = TypeVar("T", int, float)
 Options = TypeVar("Options")
 
@@ -28,6 +30,11 @@ def number(kind: type[T], text: str) -> T:
     except ValueError as error:
         what = "whole number" if kind is int else "number"
         raise argparse.ArgumentTypeError(f"{text!r} is not a {what}") from error
+
+
+def source(text: str) -> str:
+    """Return a source of video or sound; `-` is standard input."""
+    return STANDARD_INPUT if text == "-" else text
 
 
 def positive(text: str) -> float:

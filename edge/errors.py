@@ -19,10 +19,22 @@ from __future__ import annotations
 
 import re
 
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
 
 def without_credentials(text: str) -> str:
     """Return a text without the user names and passwords in its URLs."""
     return re.sub(r"://[^/@\s]+@", "://", text)
+
+
+def message_line(text: str) -> str:
+    """Return the line in which the command line prints a message for people, without credentials and escape sequences."""
+    return "\n".join(printable(line) for line in f"moodring: {without_credentials(text)}".split("\n"))
+
+
+def printable(text: str) -> str:
+    """Return a text on one line. Control characters and bytes that are not UTF-8, as in file names, are escaped."""
+    return CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
 
 
 class MoodringError(Exception):

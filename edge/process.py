@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import signal
 import sys
 import threading
 from types import FrameType, TracebackType
 
-from moodring.errors import without_credentials
+from moodring.errors import message_line
 
 M_ARENA_MAX = -8  # mallopt(3) of the GNU C library
 INTERRUPTED = 130  # the exit code of an interrupted command
@@ -24,6 +25,13 @@ class _Deferred:
 
     depth = 0
     pending = False
+
+
+def escape_output() -> None:
+    """Let standard output and error escape what their encoding cannot express, such as bytes of a file name."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it is closed
+            stream.reconfigure(errors="backslashreplace")
 
 
 def install() -> None:
@@ -60,7 +68,7 @@ class Uninterrupted:
 
 def log(message: str) -> None:
     """Write a message for people to standard error, without the credentials in its URLs."""
-    print(f"moodring: {without_credentials(message)}", file=sys.stderr, flush=True)
+    print(message_line(message), file=sys.stderr, flush=True)
 
 
 def limit_arenas(count: int = 2) -> None:

@@ -14,16 +14,18 @@ import av
 import av.container
 import av.error
 
-from moodring.address import check_path, is_url
+from moodring.address import check_path, is_pipe, is_url
 from moodring.capture.base import error_reason
 from moodring.capture.grey import downscale_for_faces, luma_plane
+from moodring.capture.pipe import PipeInterrupted, PipeReader
 from moodring.capture.sound import mono_samples, new_resampler, sample_format
 from moodring.clock import NS_PER_MS, NS_PER_S
-from moodring.errors import MediaError
+from moodring.errors import MediaError, printable
 from moodring.types import SAMPLE_RATE_HZ, AudioBlock, VideoFrame
 
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
+PIPE_OPTIONS = {"protocol_whitelist": "file,crypto,data"}  # as FFmpeg does for files: a playlist cannot open a connection
 REANCHOR_NS = 40 * NS_PER_MS  # a larger difference between time stamp and sample count restarts the count
 MAX_DAMAGED_PACKETS = 100  # in a row
 EXACT_DURATION_FORMATS = ("mp4", "matroska", "flac")  # containers whose stated duration is reliable
@@ -68,10 +70,20 @@ def open_container(source: str) -> av.container.InputContainer:
     """Open a file or URL for reading. Raises UsageError for a missing file, MediaError if PyAV cannot open it."""
     check_path(source)
     try:
-        return av.open(source, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
+        if is_pipe(source):
+            return av.open(PipeReader(source), mode="r", options=PIPE_OPTIONS)
+        # The prefix: FFmpeg takes a name with a colon for an address.
+        return av.open(source if is_url(source) else f"file:{source}", timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
+    except PipeInterrupted as error:
+        raise KeyboardInterrupt from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        advice = "check the address and that the server is up" if is_url(source) else "check that it is a complete media file"
-        raise MediaError(f"{source} cannot be opened as video or audio ({error_reason(error)}); {advice}") from error
+        advice = (
+            "check the address and that the server is up" if is_url(source)
+            else "a pipe needs a format that can be read in one pass, such as MPEG-TS or Matroska" if is_pipe(source)
+            else "check that it is a complete media file"
+        )  # fmt: skip
+        name = printable(source)
+        raise MediaError(f"{name} cannot be opened as video or audio ({error_reason(error)}); {advice}") from error
 
 
 def probe(source: str) -> MediaInfo:
@@ -148,6 +160,8 @@ class _ContainerReader:
                 if frames:
                     consecutive_damaged = 0
                 yield from frames
+        except PipeInterrupted as error:
+            raise KeyboardInterrupt from error
         except (av.error.FFmpegError, OSError) as error:
             raise MediaError(
                 f"{self.source} cannot be read to its end ({error}); check that the file is intact or the server is up"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import moodring
 from moodring import process
 from moodring.cli import machine, models, run
-from moodring.errors import MoodringError, without_credentials
+from moodring.errors import MoodringError, message_line
 from moodring.evaluation.options import add_evaluate
 
 
@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     # One thread is enough for matrices of this size; by default BLAS starts one per core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    process.escape_output()
     process.install()
     try:
         return int(arguments.command(arguments))
@@ -26,17 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("moodring: interrupted", file=sys.stderr)
         return process.INTERRUPTED
     except MoodringError as error:
-        print(f"moodring: {without_credentials(str(error))}", file=sys.stderr)
+        print(message_line(str(error)), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  the remaining buffer has no reader
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"moodring: {where}{error.strerror or error}; check that the path exists, is writable and that the disk has space",
-            file=sys.stderr,
-        )
+        reason = f"{where}{error.strerror or error}; check that the path exists, is writable and that the disk has space"
+        print(message_line(reason), file=sys.stderr)
         return 1
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from moodring.arguments import frozen, port, positive
+from moodring.arguments import frozen, port, positive, source
 from moodring.cli.lazy import lazy
 
 
@@ -20,11 +20,14 @@ def add_run(commands: Any) -> None:
         "expression events. A terminal shows them in a panel; otherwise they are written to standard output as JSON lines. "
         "Messages go to standard error.",
     )
-    run.add_argument("source", nargs="?", metavar="SOURCE", help="media file or stream URL with video, sound or both")
+    run.add_argument(
+        "source", nargs="?", type=source, metavar="SOURCE",
+        help="media file, pipe or stream URL with video, sound or both; '-' is standard input",
+    )  # fmt: skip
     run.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (moodring config init writes one)")
     _settings(run)
-    run.add_argument("--video", metavar="SRC", help="source of video: file, URL, camera path or index, or 'none'")
-    run.add_argument("--audio", metavar="SRC", help="source of sound: file, URL, microphone name, or 'none'")
+    run.add_argument("--video", type=source, metavar="SRC", help="source of video: file, URL, camera path or index, or 'none'")
+    run.add_argument("--audio", type=source, metavar="SRC", help="source of sound: file, URL, microphone name, or 'none'")
     run.add_argument("--events", metavar="FILE", help="write events to FILE as JSON lines; '-' is standard output")
     run.add_argument("--seconds", type=positive, metavar="N", help="stop after N seconds")
     run.add_argument(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
-import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from moodring.config import read
 from moodring.dashboard.opening import open_page
-from moodring.dashboard.recording import read_events
+from moodring.dashboard.recording import RecordedEvent, read_events
 from moodring.dashboard.server import PageServer
-from moodring.errors import EventError
+from moodring.errors import EventError, printable
+from moodring.process import log
 from moodring.publish.base import PageContent
 
 MAX_PAUSE_S = 5.0  # longest pause between two events: shortens the gaps in which moodring did not run
@@ -27,27 +29,25 @@ def replay(path: Path, config_file: Path | None, port: int | None, speed: float)
     config = read(config_file, environment=os.environ).page
     if port is not None:
         config = dataclasses.replace(config, port=port)
-    if next(read_events(path), None) is None:
+    events = read_events(path)
+    first = next(events, None)
+    if first is None:
         raise EventError(f"{path} contains no event")
-    page = open_page(config, PageContent("events", path.name), _log)
+    page = open_page(config, PageContent("events", printable(path.name)), log)
     try:
-        _play(path, page, speed)
-        _log("all events are played; the page stays open until Ctrl-C")
+        _play(itertools.chain((first,), events), page, speed)
+        log("all events are played; the page stays open until Ctrl-C")
         threading.Event().wait()
     finally:
         page.close()
     return 0
 
 
-def _play(path: Path, page: PageServer, speed: float) -> None:
+def _play(events: Iterable[RecordedEvent], page: PageServer, speed: float) -> None:
     pause = threading.Event()
     latest_ms: int | None = None
-    for event in read_events(path):
+    for event in events:
         if latest_ms is not None and event.time_ms > latest_ms:
             pause.wait(min(MAX_PAUSE_S, (event.time_ms - latest_ms) / 1000 / speed))
         latest_ms = event.time_ms if latest_ms is None else max(latest_ms, event.time_ms)
         page.broadcast(event.published)
-
-
-def _log(message: str) -> None:
-    print(f"moodring: {message}", file=sys.stderr, flush=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import sys
 from html import escape
 from pathlib import Path
 
 from moodring.dashboard.recording import read_events
 from moodring.dashboard.summary import Summary, summarize_streams
-from moodring.errors import EventError
+from moodring.errors import EventError, printable
 from moodring.labels import LABELS
 
 COLUMNS, HEIGHT = 480, 150  # of the timeline
@@ -37,9 +38,14 @@ def write_report(events: Path, out: Path) -> int:
     summaries = summarize_streams(read_events(events))
     if not summaries:
         raise EventError(f"{events} contains no emotion event")
-    out.write_text(render_report(events.name, summaries), encoding="utf-8")
+    with open(out, "w", encoding="utf-8", opener=_open_private) as file:
+        file.write(render_report(printable(events.name), summaries))
     print(f"wrote {out}: {sum(summary.events for summary in summaries)} events of {len(summaries)} streams", file=sys.stderr)
     return 0
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)  # personal data, as the events
 
 
 def render_report(title: str, summaries: list[Summary]) -> str:

@@ -56,7 +56,7 @@ def read_frames(path: Path) -> Iterator[U8]:
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         yield read_grey(path)
         return
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(str(path.absolute()))  # absolute: FFmpeg takes a name with a colon for an address
     try:
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         if count <= 0:

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnxruntime
 
-from moodring.errors import BackendError
+from moodring.errors import BackendError, printable
 from moodring.inference.base import Shapes, check_interface
 from moodring.inference.processor import int8_may_overflow
 from moodring.types import F32
@@ -25,8 +25,11 @@ class OnnxModel:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if int8_may_overflow():  # exact sums instead of the fastest kernels
             options.add_session_config_entry("session.x64quantprecision", "1")
+        name = str(path)
+        # ONNX Runtime rejects the name of a file that is not UTF-8, but not its content.
+        model = name if name == printable(name) else path.read_bytes()
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise BackendError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {error}") from error
         check_interface(path, "inputs", inputs, _shapes(self._session.get_inputs()))

@@ -61,7 +61,7 @@ def panel(event: EmotionEvent, title: str, level_dbfs: float) -> Panel:
     latency = "" if event.latency_ms is None else f"   {event.latency_ms:.0f} ms from capture"
     level = "" if level_dbfs < -100 else f"   sound {level_dbfs:.0f} dB"
     footer = Text(f"{len(event.faces)} in view{level}{latency}", style="dim")
-    return Panel(Group(table, footer), title=title, title_align="left", expand=False)
+    return Panel(Group(table, footer), title=Text(title), title_align="left", expand=False)
 
 
 def _color(label: str) -> str:

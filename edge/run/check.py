@@ -8,7 +8,7 @@ from pathlib import Path
 
 import moodring
 from moodring.config import Config
-from moodring.errors import MoodringError, UsageError, without_credentials
+from moodring.errors import MoodringError, UsageError, message_line
 from moodring.labels import EventLabels
 from moodring.networks import open_networks
 from moodring.run.options import RunOptions, load_bundle, read_configuration, with_place
@@ -23,7 +23,7 @@ def check(path: Path, settings: Sequence[str]) -> int:
     found = [_error(lambda: _check_bundle(config, options)), _error(lambda: _check_mqtt(config))]
     errors = [with_place(error, options) for error in found if error is not None]
     for error in errors:
-        print(f"moodring: {without_credentials(str(error))}", file=sys.stderr)
+        print(message_line(str(error)), file=sys.stderr)
     if errors:
         return max(error.exit_code for error in errors)
     print(f"{path} is valid")

@@ -11,7 +11,7 @@ import time
 import uuid
 from pathlib import Path
 
-from moodring.address import is_url
+from moodring.address import is_pipe, is_url
 from moodring.config import Config
 from moodring.run.sources import Sources
 from moodring.types import EventIdentity
@@ -22,8 +22,8 @@ EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 def name_events(sources: Sources, config: Config, bundle_id: str) -> EventIdentity:
     """Return the identity of the events of a recording or of a live run."""
     recorded = [source for source in dict.fromkeys((sources.video, sources.audio)) if source is not None]
-    if sources.live or any(map(is_url, recorded)):
-        # Device time is the monotonic clock's; the time of a network stream counts from its start.
+    if sources.live or any(is_url(source) or is_pipe(source) for source in recorded):
+        # Device time is the monotonic clock's; the time of a network stream or a pipe counts from its start.
         return live_identity(sources.title if sources.live else "live", time.monotonic_ns() if sources.live else 0)
     d = Config()  # the sinks do not change the events
     config = dataclasses.replace(config, events=d.events, mqtt=d.mqtt, lsl=d.lsl, metrics=d.metrics, page=d.page)

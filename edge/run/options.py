@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from moodring import config as configuration
+from moodring.address import is_recording
 from moodring.config import Config, InputConfig
 from moodring.errors import BundleError, ConfigError, MoodringError, UsageError
 from moodring.inference.bundle import Bundle, load_configured
-from moodring.run.sources import Sources, choose_sources, choose_stream, is_recording
+from moodring.run.sources import Sources, choose_sources, choose_stream
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from moodring.address import check_path, is_url
+from moodring.address import DEVICE_NAMES, check_path, is_recording, is_url
 from moodring.capture.base import LiveAudioSource
 from moodring.capture.camera import default_camera
 from moodring.capture.microphone import Microphone, default_microphone
 from moodring.capture.network import NetworkMicrophone
 from moodring.config import Config, StreamConfig
-from moodring.errors import ConfigError, UsageError
+from moodring.errors import ConfigError, UsageError, printable
 
 SAMPLE_CLIP = Path(__file__).resolve().parents[1] / "samples" / "clip.mp4"
 MEDIA_SUFFIXES = frozenset({
@@ -31,14 +31,9 @@ class Sources:
     title: str
 
 
-def is_recording(source: str) -> bool:
-    """Return whether a source is an existing file."""
-    return Path(source).is_file()
-
-
 def _means_file(named: str, may_be_device_name: bool) -> bool:
     """Return whether a source can only be a file. A microphone may have any name that does not look like a media file."""
-    if named in ("default", "none") or named.isdigit() or named.startswith("/dev/") or is_url(named):
+    if named in DEVICE_NAMES or named.isdigit() or named.startswith("/dev/") or is_url(named):
         return False
     return not may_be_device_name or "/" in named or Path(named).suffix.lower() in MEDIA_SUFFIXES
 
@@ -49,7 +44,9 @@ def choose_sources(source: str | None, config: Config, log: Callable[[str], None
         from moodring.capture.media import probe  # noqa: PLC0415  PyAV is large, and devices need none of it
 
         info = probe(source)
-        return Sources(source if info.has_video else None, source if info.has_audio else None, live=False, title=source)
+        return Sources(
+            source if info.has_video else None, source if info.has_audio else None, live=False, title=printable(source)
+        )
     video, audio = config.video.source, config.audio.source
     if video == audio == "none":
         raise UsageError("video and audio are both none: name at least one of --video and --audio")
@@ -76,7 +73,7 @@ def choose_stream(name: str, stream: StreamConfig, log: Callable[[str], None]) -
     for named in (video, audio):
         if is_recording(named):
             raise ConfigError(
-                f"streams.{name}: {named} is a recording, and streams must be live; replay it with moodring run {named}"
+                f"streams.{name}: {printable(named)} is a recording, and streams must be live; replay it with `moodring run`"
             )
     return _live(name, video, audio, _devices(video, audio), log)
 

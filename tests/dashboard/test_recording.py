@@ -122,6 +122,7 @@ def test_report_is_one_file_without_references(hour: Path, tmp_path: Path):
     for words in (STREAM, "host/door", "happy", "frames overwritten", "lost", "face and voice"):
         assert words in text
     assert text == render_report(hour.name, summarize_streams(read_events(hour)))
+    assert out.stat().st_mode & 0o777 == 0o600  # as personal as the events
 
 
 def test_report_escapes_all_content(tmp_path: Path):

@@ -132,7 +132,7 @@ def load_faces(data_dir: Path, cache_dir: Path) -> FaceData:
 def scene_frames(data_dir: Path, count: int, rng: np.random.Generator) -> Iterator[U8]:
     """Yield up to `count` random grey frames uint8 [H, W] of each video in `SCENES`; none if the videos are missing."""
     for path in [path for name in SCENES if (path := data_dir / "video" / name).is_file()]:
-        capture = cv2.VideoCapture(str(path))
+        capture = cv2.VideoCapture(str(path.absolute()))  # absolute: FFmpeg takes a name with a colon for an address
         frames = max(1, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         chosen = set(rng.choice(frames, min(count, frames), replace=False).tolist())
         for number in range(max(chosen) + 1):

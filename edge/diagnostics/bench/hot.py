@@ -68,7 +68,7 @@ class Sample:
 
 def measure(source: str, bundle: Path) -> dict[str, Any]:
     """Start processes until the last ones agree within 10 % on every ratio, or the maximum number is reached."""
-    command = [sys.executable, "-m", "moodring.diagnostics.bench.hot", source, str(bundle)]
+    command = [sys.executable, "-m", "moodring.diagnostics.bench.hot", "--", source, str(bundle)]
 
     def one() -> Sample:
         run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  this program itself

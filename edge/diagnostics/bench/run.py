@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 
+from moodring.address import is_pipe
 from moodring.capture.camera import Camera, default_camera
 from moodring.capture.microphone import Microphone, default_microphone
 from moodring.config import Config
@@ -22,7 +23,7 @@ from moodring.diagnostics.bench import hot, machine, recording
 from moodring.diagnostics.bench import paced as live
 from moodring.diagnostics.bench.measured import measured_pipeline
 from moodring.diagnostics.bench.table import show
-from moodring.errors import MoodringError, UsageError
+from moodring.errors import MoodringError, UsageError, printable
 from moodring.inference import bundle as bundles
 from moodring.inference import tuning
 from moodring.inference.bundle import Bundle
@@ -57,6 +58,8 @@ def bench(options: BenchOptions, peers: Peers | None = None) -> int:
     engine = config.inference
     plan, why = tuning.plan(bundle, engine.backend, engine.precision, engine.threads)
     source = options.source or str(SAMPLE_CLIP)
+    if is_pipe(source):
+        raise UsageError(f"{printable(source)} is a pipe; the benchmark reads a recording several times: name a file")
     played = recording.load(source)
     log(f"{played.name}: {len(played.jpegs)} frames of {played.size[0]}x{played.size[1]}; about a minute")
     devices = _devices() if options.live else live.played(played)

@@ -259,7 +259,7 @@ def read_sound(path: Path, rate_hz: int = SAMPLE_RATE_HZ) -> F32:
         raise DataError(f"{path}: no such file")
     pieces: list[F32] = []
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path.absolute())) as container:  # absolute: FFmpeg takes a name with a colon for an address
             if not container.streams.audio:
                 raise DataError(f"{path}: has no audio track")
             resampler = av.AudioResampler(format="fltp", rate=rate_hz)  # its own mono mix is 3 dB too loud
