@@ -59,7 +59,7 @@ class JsonLines:
             self._fd = (
                 os.dup(sys.stdout.fileno())
                 if self._path is None
-                else os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                else os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)  # personal data
             )
             self._is_file = self._path is not None and stat.S_ISREG(os.fstat(self._fd).st_mode)
             if self._is_file:
@@ -125,13 +125,22 @@ class JsonLines:
         """Rename the file to a name with the time, open a new one, and delete the oldest beyond `keep_files`."""
         assert self._path is not None  # noqa: S101  for the type checker
         stamp = dt.datetime.fromtimestamp(self._wall_s(), dt.UTC).strftime("%Y%m%dT%H%M%S.%f")
+        before = os.fstat(self._fd)
         self._path.rename(self._path.with_name(f"{self._path.stem}-{stamp}Z{self._path.suffix}"))
         self.close()
         self._open()
+        self._keep_access(before)
         old = sorted(self._path.parent.glob(f"{self._path.stem}-[0-9]*T[0-9]*Z{self._path.suffix}"))
         if self._policy.keep_files > 0:
             for path in old[: -self._policy.keep_files]:
                 path.unlink()
+
+    def _keep_access(self, before: os.stat_result) -> None:
+        """Give the new file the group and the mode that the user gave the one before, but never access for all users."""
+        if not before.st_mode & stat.S_IRWXO:
+            with contextlib.suppress(OSError):
+                os.fchown(self._fd, -1, before.st_gid)
+                os.fchmod(self._fd, stat.S_IMODE(before.st_mode))
 
     def close(self) -> None:
         if self._fd >= 0:

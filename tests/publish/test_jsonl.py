@@ -144,3 +144,37 @@ def test_file_rotates_by_age(tmp_path: Path):
         lines.publish(EVENT)
     lines.close()
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["events-19700101T010600.000000Z.jsonl", "events.jsonl"]
+
+
+def test_event_files_are_private_whatever_the_umask(tmp_path: Path):
+    before = os.umask(0)
+    try:
+        with_rotation = JsonLines(str(tmp_path / "events.jsonl"), FilePolicy(rotate_mb=0.003))
+        for seq in range(8):
+            with_rotation.publish(dataclasses.replace(EVENT, seq=seq))
+        with_rotation.close()
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o7777 for path in tmp_path.iterdir()]
+    assert len(modes) >= 3
+    assert set(modes) == {0o600}
+
+
+@pytest.mark.parametrize(("mode", "next_mode"), [(0o640, 0o640), (0o660, 0o660), (0o644, 0o600)])
+def test_a_rotation_keeps_the_access_that_the_user_gave_but_never_for_all(tmp_path: Path, mode: int, next_mode: int):
+    path = tmp_path / "events.jsonl"
+    path.touch()
+    path.chmod(mode)
+    group = path.stat().st_gid
+    if os.geteuid() == 0:
+        group = 12_345
+        os.chown(path, -1, group)
+    lines = JsonLines(str(path), FilePolicy(rotate_mb=0.003))
+    assert path.stat().st_mode & 0o777 == mode  # a file that exists stays as it is
+    for seq in range(4):
+        lines.publish(dataclasses.replace(EVENT, seq=seq))
+    lines.close()
+    (old,) = tmp_path.glob("events-*.jsonl")
+    assert old.stat().st_mode & 0o777 == mode
+    assert path.stat().st_mode & 0o777 == next_mode
+    assert path.stat().st_gid == group or mode == 0o644
