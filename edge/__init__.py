@@ -8,6 +8,8 @@ The public API. Names are imported on first use, so that `import moodring` is fa
 """
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +33,13 @@ if TYPE_CHECKING:
     from moodring.labels import LABELS
     from moodring.pipeline import Pipeline
     from moodring.types import BranchView, EmotionEvent, Face, StatusEvent
+
+# Libraries that moodring loads report their use over the network, unless this is set before they are imported. These are their
+# strictest values, and subprocesses inherit them (docs/privacy.md). OpenVINO and NNCF report through a package that they do
+# without; it has no other switch.
+os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "NNCF_CI": "1", "DO_NOT_TRACK": "1"}
+if "openvino_telemetry" not in sys.modules:
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 __version__: str
 

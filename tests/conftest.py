@@ -15,6 +15,8 @@ from typing import NoReturn
 import hypothesis
 import pytest
 
+import moodring  # noqa: F401  first: it switches off the telemetry of the libraries that tests import
+
 ROOT = Path(__file__).resolve().parents[1]
 NO_DATA = "no data"
 
