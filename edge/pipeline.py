@@ -2,8 +2,8 @@
 
     capture -> features -> inference -> fusion -> smoothing -> publish
 
-`process_frame` and `process_audio` accept captured data, `tick` returns the fused event. The pipeline owns no thread and reads
-no clock: the same recording gives the same events, byte for byte.
+`process_frame` and `process_audio` accept captured data, `tick` returns the fused event. The pipeline owns no thread, and reads
+no clock except to measure latency: the same recording gives the same events, byte for byte.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Pipeline:
 
     Three threads can drive a pipeline: one calls `process_frame`, then `search_new_faces`; one calls `process_audio`; one calls
     `tick`. They exchange immutable values, and each counter has one writer. `timer` times each stage, by its published name.
-    `on_frame` is called with every frame before it is processed.
+    `on_frame` is called with each frame that `process_frame` receives.
     """
 
     def __init__(
@@ -174,13 +174,13 @@ class Pipeline:
     def search_new_faces(self, frame: VideoFrame) -> None:
         """Search a part of the newest processed frame for faces that are not tracked yet, and measure face quality.
 
-        The output for the frame does not depend on this search. Call it after `process_frame`.
+        It cannot change the output for this frame: faces that it finds are tracked from the next frame on.
         """
         with self._timer.stage("explore"):
             self._tracker.search_new_faces(frame)
 
     def samples_to_next_batch(self) -> int:
-        """Return the number of samples that complete the next batch of feature frames, 0.1 s by default."""
+        """Return the number of samples still missing to complete the next batch of feature frames (0.1 s)."""
         return self._speech_front_end.samples_to_next_batch
 
     def process_audio(self, block: AudioBlock) -> None:
@@ -257,7 +257,7 @@ class Pipeline:
         return event
 
     def _next_due_ns(self, now_ns: int) -> int:
-        """Return when the next frame is due: on the same grid, unless this frame is late by a period or more."""
+        """Return when the next frame is due: one period after the last due time, or half a period from now if overdue."""
         period_ns = int(NS_PER_S / self._config.face.rate_hz)
         on_time = self._face_due_ns + period_ns
         return on_time if on_time > now_ns else now_ns + period_ns // 2
