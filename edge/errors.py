@@ -12,19 +12,17 @@
     |-- EventError            a text is not an event of moodring
     `-- PublishError          events cannot be delivered
 
-A message says what was wrong, where, and what to do. `None` means that a result is not available; it is never an error.
+A message says what was wrong, where, and what to do. The secrets of addresses are hidden in it. `None` means that a result is
+not available; it is never an error.
 """
 
 from __future__ import annotations
 
 import re
 
+from moodring.redaction import without_credentials
+
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-
-def without_credentials(text: str) -> str:
-    """Return a text without the user names and passwords in its URLs."""
-    return re.sub(r"://[^/@\s]+@", "://", text)
 
 
 def message_line(text: str) -> str:
@@ -41,6 +39,9 @@ class MoodringError(Exception):
     """Base class of all errors of moodring. The command line prints it without a traceback."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_credentials(message))
 
 
 class UsageError(MoodringError):

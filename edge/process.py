@@ -12,9 +12,11 @@ import io
 import signal
 import sys
 import threading
+import traceback
 from types import FrameType, TracebackType
 
 from moodring.errors import message_line
+from moodring.redaction import without_credentials
 
 M_ARENA_MAX = -8  # mallopt(3) of the GNU C library
 INTERRUPTED = 130  # the exit code of an interrupted command
@@ -35,10 +37,19 @@ def escape_output() -> None:
 
 
 def install() -> None:
-    """Make SIGTERM raise KeyboardInterrupt in the main thread, and SIGINT too unless it is ignored or has another handler."""
+    """Make SIGTERM raise KeyboardInterrupt in the main thread, and SIGINT too unless it is ignored or has another handler.
+
+    Tracebacks are printed without secrets from now on.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
+    sys.excepthook = _print_traceback
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of a bug. The errors of libraries can hold the address of a camera."""
+    print(without_credentials("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -67,7 +78,7 @@ class Uninterrupted:
 
 
 def log(message: str) -> None:
-    """Write a message for people to standard error, without the credentials in its URLs."""
+    """Write a message for people to standard error, without the secrets of the addresses in it."""
     print(message_line(message), file=sys.stderr, flush=True)
 
 

@@ -6,12 +6,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import moodring
 from moodring import process
 from moodring.cli import machine, models, run
-from moodring.errors import MoodringError, message_line
+from moodring.errors import MoodringError
 from moodring.evaluation.options import add_evaluate
+from moodring.redaction import without_credentials
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,21 +29,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("moodring: interrupted", file=sys.stderr)
         return process.INTERRUPTED
     except MoodringError as error:
-        print(message_line(str(error)), file=sys.stderr)
+        process.log(str(error))
         return error.exit_code
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  the remaining buffer has no reader
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        reason = f"{where}{error.strerror or error}; check that the path exists, is writable and that the disk has space"
-        print(message_line(reason), file=sys.stderr)
+        process.log(f"{where}{error.strerror or error}; check that the path exists, is writable and that the disk has space")
         return 1
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="moodring",
         description="Fuse facial and vocal expression into a stream of events, on this machine and in real time.",
         epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.",
@@ -65,6 +66,13 @@ def parser() -> argparse.ArgumentParser:
     ):
         add(commands)
     return top
+
+
+class _Parser(argparse.ArgumentParser):
+    """Prints errors without the secrets of the addresses in them: argparse repeats arguments that it does not know."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(without_credentials(message))
 
 
 class _PrintVersion(argparse.Action):

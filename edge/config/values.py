@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from moodring.config.document import Scalar
+from moodring.redaction import without_credentials
 
 TRUE_WORDS, FALSE_WORDS = {"true", "yes", "on"}, {"false", "no", "off"}  # of YAML 1.1
 KIND_NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
@@ -64,7 +65,8 @@ def expand_home(text: str) -> str:
 
 def show(scalar: Scalar) -> str:
     """Return a value for an error message: short, with quotes where it has quotes or spaces."""
-    text = scalar.text if len(scalar.text) <= MAX_SHOWN else scalar.text[:MAX_SHOWN] + "..."
+    text = without_credentials(scalar.text)  # before the cut, which can remove the @ that ends a password
+    text = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
     if scalar.form in ("list", "truth"):
         return text
     if scalar.form == "null":

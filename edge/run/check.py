@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import moodring
 from moodring.config import Config
-from moodring.errors import MoodringError, UsageError, message_line
+from moodring.errors import MoodringError, UsageError
 from moodring.labels import EventLabels
 from moodring.networks import open_networks
+from moodring.process import log
 from moodring.run.options import RunOptions, load_bundle, read_configuration, with_place
 
 TEMPLATE = "laptop.yaml"  # every key with its default and a comment
@@ -23,7 +23,7 @@ def check(path: Path, settings: Sequence[str]) -> int:
     found = [_error(lambda: _check_bundle(config, options)), _error(lambda: _check_mqtt(config))]
     errors = [with_place(error, options) for error in found if error is not None]
     for error in errors:
-        print(message_line(str(error)), file=sys.stderr)
+        log(str(error))
     if errors:
         return max(error.exit_code for error in errors)
     print(f"{path} is valid")

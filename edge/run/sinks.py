@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from moodring.address import is_url
 from moodring.clock import Clock
 from moodring.config import Config, MqttConfig, PageConfig
-from moodring.errors import without_credentials
 from moodring.labels import LABELS
 from moodring.publish.base import MuteControl, PageContent, Publisher
 from moodring.publish.cloudevents import stream_name
 from moodring.publish.distributor import Distributor, SinkGroup
 from moodring.publish.jsonl import FilePolicy, JsonLines
 from moodring.publish.queue import DirectSink, QueuedSink
+from moodring.redaction import without_credentials
 from moodring.run.counters import StreamCounters
 from moodring.run.options import RunOptions
 from moodring.telemetry import Telemetry

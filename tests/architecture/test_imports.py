@@ -60,6 +60,7 @@ LAYERS = (
     ("buffers", "address", "folders", "labels", "process", ""),  # "" is the package itself: its version
     ("types",),
     ("errors", "clock"),
+    ("redaction",),
 )
 LAYER_OF = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
 MAX_MODULES = 16  # side by side in one folder

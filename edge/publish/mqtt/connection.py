@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from moodring.errors import ConfigError, PublishError, UsageError, without_credentials
+from moodring.errors import ConfigError, PublishError, UsageError
 from moodring.types import MqttVersion
 
 MAX_INFLIGHT = 20  # unacknowledged messages at a time; the default limit of Mosquitto
@@ -69,17 +69,15 @@ def parse_address(url: str) -> BrokerAddress:
     try:
         parts = urlsplit(url)
     except ValueError as error:  # [ without ]
-        raise ConfigError(f"mqtt.url: {error}; got {without_credentials(url)}") from error
+        raise ConfigError(f"mqtt.url: {error}; got {url}") from error
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.path.strip("/"):
-        raise ConfigError(
-            f"mqtt.url must be mqtts://HOST[:PORT], or mqtt://HOST[:PORT] without TLS; got {without_credentials(url)}"
-        )
+        raise ConfigError(f"mqtt.url must be mqtts://HOST[:PORT], or mqtt://HOST[:PORT] without TLS; got {url}")
     if parts.username or parts.password:
         raise ConfigError("mqtt.url must not contain a user name or a password: set mqtt.username and mqtt.password_file")
     try:
         port = parts.port or DEFAULT_PORTS[parts.scheme]
     except ValueError as error:
-        raise ConfigError(f"mqtt.url: the port must be from 1 to 65535; got {without_credentials(url)}") from error
+        raise ConfigError(f"mqtt.url: the port must be from 1 to 65535; got {url}") from error
     return BrokerAddress(parts.hostname, port, tls=parts.scheme == "mqtts")
 
 
