@@ -33,7 +33,7 @@ BARE_VALUE = re.compile(rf"(?i)[/_&;](?:{WORDS})=(?!{re.escape(HIDDEN)})\S+")
 
 
 def without_credentials(text: str) -> str:
-    """Return a text without the user names, passwords and tokens of the addresses in it. A second call changes nothing."""
+    """Return a text without the user names, passwords and tokens of the addresses in it."""
     text = ADDRESS.sub(lambda found: found["scheme"] + _hide(found["rest"], _redact_rest), text)
     text = BARE_USER.sub("", text)
     text = BARE_QUERY.sub(lambda found: _hide(found[0], lambda _: f"?{HIDDEN}"), text)
@@ -48,8 +48,11 @@ def _hide(address: str, redact: Callable[[str], str]) -> str:
 
 def _redact_rest(rest: str) -> str:
     """Return the host of an address and the harmless parts of its path; `rest` is what follows the scheme."""
-    parts = PARTS.fullmatch(_without_user(rest))
-    if parts is None or not HOST.fullmatch(parts["host"]):
+    rest = _without_user(rest)
+    parts = PARTS.fullmatch(rest)
+    if not rest:
+        return rest
+    if parts is None or not parts["host"] or not HOST.fullmatch(parts["host"]):
         return HIDDEN
     path, equals, _ = parts["path"].partition("=")
     path = SECRET_SEGMENT.sub(lambda found: f"{found['word']}/{HIDDEN}" if found["word"] else HIDDEN, path)
