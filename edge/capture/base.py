@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
+import numpy as np
+
 from moodring.errors import DeviceError
 from moodring.types import F32, U8, AudioBlock, VideoFrame
 
@@ -18,14 +20,20 @@ NO_MORE_SOUND = "stopped sending sound"
 class CapturedFrame:
     """A captured frame that is not decoded yet. Those above the face rate are dropped without being decoded.
 
-    `data` is the bytes of a JPEG, uint8 [N], or a frame of a video decoder. `capture_time_ns` is the monotonic time of arrival.
-    `decode` takes `data` and returns the grey frame, uint8 [H, W], and its reduction factor, or None if the data is damaged.
+    `data` is the bytes of a JPEG, uint8 [N], none if it arrived damaged, or a frame of a video decoder. `capture_time_ns` is
+    the monotonic time of arrival. `decode` takes `data` and returns the grey frame, uint8 [H, W], and its reduction factor, or
+    None if the data is damaged.
     """
 
     data: Any
     capture_time_ns: int
     seq: int
     decode: Callable[[Any], tuple[U8, int] | None]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the data arrived damaged."""
+        return isinstance(self.data, np.ndarray) and not self.data.size
 
     def decode_frame(self) -> VideoFrame | None:
         """Return the decoded frame, or None if its data is damaged."""
@@ -106,4 +114,6 @@ class LiveDevice(ABC):
 
 def error_reason(error: Exception) -> str:
     """Return why a system call or a library failed: the text without an error number where the exception has one."""
+    if not getattr(error, "strerror", None) and isinstance(error, ValueError):  # its text can quote the password
+        return "the address is not valid: write / as %2F, # as %23, ? as %3F and @ as %40 in a user name or password"
     return str(getattr(error, "strerror", None) or error) or type(error).__name__

@@ -1,187 +1,185 @@
 """HTTP MJPEG: a network camera that sends JPEG frames as the parts of one multipart response over plain HTTP.
 
-Only the bytes of the frames are read here; `network.decode` decodes those that are processed. The client is a minimal HTTP/1.0
-client: FFmpeg or an HTTP library would need more memory than all other code that reads a camera.
+Only the bytes of the frames are read here; `network.decode` decodes those that are processed. Some cameras announce wrong
+lengths and boundaries, add bytes after a frame, or send no parts at all. The structure of the JPEG decides where a frame ends.
 """
 
 from __future__ import annotations
 
-import base64
 import re
-import socket
-from collections.abc import Callable
 from typing import Self
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
 from moodring.capture.base import NO_MORE_FRAMES
+from moodring.capture.camera_http import NOT_FRAMES, ByteReader, Response
+from moodring.capture.jpeg import SOI, DamagedJpegError, JpegEnd, is_complete_jpeg
 from moodring.errors import DeviceError
 from moodring.types import U8
 
-RECV_BYTES = 65_536  # requested from the socket at once
-MAX_LINE_BYTES = 4096
-MAX_HEADER_LINES = 64  # of a response or a part
-JPEG_HEADER_BYTES = 65_536  # the frame header of a JPEG lies within these
 MAX_JPEG_BYTES = 32_000_000
-MULTIPART = "multipart/x-mixed-replace"
-NOT_FRAMES = "sent data that is not a multipart stream of JPEG frames"
+MAX_BETWEEN_BYTES = 2_000_000  # between two frames
+LENGTH_MARGIN_BYTES = 65_536
+MULTIPART = "multipart/"
+FRAME_START = SOI + b"\xff"
+CONTENT_LENGTH = re.compile(rb"^content-length:\s*(\d{1,12})\s*$", re.IGNORECASE)
+NO_FRAME = re.compile(rb"^content-type:\s*(text|audio|application/(json|xml))\b", re.IGNORECASE)
+SNAPSHOT_ADVICE = (
+    "sent one JPEG image, not a stream: use the address of its stream, or set video.snapshot_hz, for example to 5, to request "
+    "an image at that rate"
+)
 
 
 class NotMultipartError(DeviceError):
     """The response is not a multipart stream, but for example a redirect, a request for a password, or another video format."""
 
 
-class MultipartReader:
-    """Splits a multipart stream into its bodies. `recv` returns the next bytes of the stream, and no bytes at its end.
+class SnapshotError(DeviceError):
+    """The response is one JPEG."""
 
-    Any chunking of the same bytes gives the same bodies. Raises DeviceError if the bytes are not such a stream.
+
+class MultipartReader:
+    """Splits a multipart stream, or JPEGs one after the other, into frames. Any split of the bytes into blocks gives the same.
+
+    Raises DeviceError if the bytes are not such a stream.
     """
 
-    def __init__(self, recv: Callable[[], bytes], boundary: bytes = b"") -> None:
-        self._recv = recv
-        self._buffer = bytearray()
-        self.set_boundary(boundary)
-
-    def set_boundary(self, boundary: bytes) -> None:
-        """Set the boundary between the parts, with or without its leading dashes: many cameras declare it with them."""
+    def __init__(self, reader: ByteReader, boundary: bytes = b"") -> None:
+        """`boundary` is with or without its leading dashes: many cameras declare it with them."""
+        self._reader = reader
         self._marker = b"--" + boundary.removeprefix(b"--")
+        self._is_confirmed = False  # the marker stood before a part
+        self._lengths_are_right = False
+        self._scanned: tuple[int, int] | None = None  # announced length and length of the frame before
+        self._frame_bytes = 0
 
-    def read_body(self) -> bytes:
-        """Return the body of the next part. It has the length that its header states, or ends at the next boundary."""
-        length = self._content_length()
-        if length is None:
-            return self._read_until(b"\r\n" + self._marker, MAX_JPEG_BYTES)
-        if not 0 < length <= MAX_JPEG_BYTES:
-            raise DeviceError(f"announced a frame of {length} bytes; the limit is {MAX_JPEG_BYTES}")
-        return self._read_exactly(length)
+    def read_frame(self) -> bytes:
+        """Return the next JPEG, or no bytes for a frame that is damaged."""
+        while True:
+            announced, is_frame = self._find_part()
+            frame = self._read_body(announced) if is_frame else None
+            if frame is not None:
+                return frame
 
-    def read_header(self) -> list[bytes]:
-        """Return the lines before the next empty line."""
-        lines: list[bytes] = []
-        while line := self._read_until(b"\n", MAX_LINE_BYTES, keep_marker=False).rstrip(b"\r"):
-            lines.append(line)
-            if len(lines) > MAX_HEADER_LINES:
+    def _read_body(self, announced: int | None) -> bytes | None:
+        """Return the next JPEG, no bytes if it is damaged, or None if the part is empty."""
+        if announced and self._lengths_are_right and announced <= 2 * self._frame_bytes + LENGTH_MARGIN_BYTES:
+            frame = self._reader.peek(announced)
+            if is_complete_jpeg(frame):
+                del self._reader.buffer[:announced]
+                self._frame_bytes = announced
+                return frame
+        return self._scan(announced)
+
+    def _find_part(self) -> tuple[int | None, bool]:
+        """Read up to the first byte of the next body. Return the announced length, and whether it is a frame."""
+        buffer = self._reader.buffer
+        at, has_boundary = self._find_start()
+        if self._scanned is not None and has_boundary:
+            announced, length = self._scanned
+            self._lengths_are_right = length <= announced <= length + at
+        self._scanned = None
+        if has_boundary:
+            del buffer[:at]
+            header = self._reader.take_header()
+            self._marker = header[0] if self._marker == b"--" else self._marker
+            self._skip_line_ends()
+            self._is_confirmed = True
+        else:
+            header = self._reader.take(at).splitlines()
+            boundaries = [line for line in header if line.startswith(b"--")]
+            self._marker = boundaries[-1] if boundaries else self._marker
+        lengths = [int(found[1]) for line in header if (found := CONTENT_LENGTH.match(line))]
+        return (lengths[-1] if lengths else None), not any(NO_FRAME.match(line) for line in header)
+
+    def _find_start(self) -> tuple[int, bool]:
+        """Return where the next boundary is. Before one is confirmed, a JPEG can also begin without it: False."""
+        buffer, searched = self._reader.buffer, 0
+        while True:
+            boundary = buffer.find(self._marker, searched)
+            frame = -1 if self._is_confirmed else buffer.find(FRAME_START, searched)
+            found = [at for at in (boundary, frame) if at >= 0]
+            if found:
+                return min(found), min(found) == boundary
+            if len(buffer) > MAX_BETWEEN_BYTES:
                 raise DeviceError(NOT_FRAMES)
-        return lines
+            searched = max(0, len(buffer) - max(len(self._marker), len(FRAME_START)) + 1)
+            self._reader.receive()
 
-    def _content_length(self) -> int | None:
-        """Read the header of the next part; return the length of its body, or None if the header does not state it."""
-        lines: list[bytes] = []
-        while not lines:  # there may be empty lines between a body and the next boundary
-            lines = self.read_header()
-        if not any(line.startswith(self._marker) for line in lines):
-            raise DeviceError(NOT_FRAMES)
-        found = [line for line in lines if line.lower().startswith(b"content-length:")]
+    def _skip_line_ends(self) -> None:
+        """Skip empty lines between a header and its body."""
+        self._reader.fill(1)
+        while self._reader.buffer[0] in b"\r\n":
+            self._reader.take(1)
+            self._reader.fill(1)
+
+    def _scan(self, announced: int | None) -> bytes | None:
+        """Return the next JPEG, as `_read_body` does. A damaged one ends at the next part."""
+        buffer, end = self._reader.buffer, JpegEnd()
         try:
-            return int(found[0].partition(b":")[2]) if found else None
-        except ValueError:
-            raise DeviceError("announced a frame of unreadable length") from None
-
-    def _read_until(self, marker: bytes, max_bytes: int, *, keep_marker: bool = True) -> bytes:
-        """Return the bytes before a marker. The marker itself stays in the buffer if `keep_marker` is set."""
-        searched = 0
-        while (at := self._buffer.find(marker, searched)) < 0:
-            searched = max(0, len(self._buffer) - len(marker))
-            if searched > max_bytes:
-                raise DeviceError(NOT_FRAMES)
-            self._receive()
-        found = bytes(self._buffer[:at])
-        del self._buffer[: at if keep_marker else at + len(marker)]
-        return found
-
-    def _read_exactly(self, count: int) -> bytes:
-        while len(self._buffer) < count:
-            self._receive()
-        found = bytes(self._buffer[:count])
-        del self._buffer[:count]
-        return found
-
-    def _receive(self) -> None:
-        received = self._recv()
-        if not received:
-            raise DeviceError(NO_MORE_FRAMES)
-        self._buffer += received
+            while (length := end.find(buffer)) is None:
+                if len(buffer) > MAX_JPEG_BYTES:
+                    raise DeviceError(NOT_FRAMES)
+                self._reader.receive()
+            if self._is_confirmed and buffer.find(self._marker, 0, end.header_bytes) >= 0:
+                raise DamagedJpegError  # noqa: TRY301  the lengths of its segments lead into a later frame
+        except DamagedJpegError:
+            if not self._is_confirmed:
+                self._reader.take(len(SOI))
+            at, _ = self._find_start()
+            del buffer[:at]
+            return None if self._is_confirmed and at == 0 else b""
+        self._scanned = None if announced is None else (announced, length)
+        self._frame_bytes = length
+        return self._reader.take(length)
 
 
 class MjpegStream:
     """A connection to a camera at http://[USER:PASSWORD@]HOST[:PORT]/PATH."""
 
-    def __init__(self, connection: socket.socket, multipart: MultipartReader) -> None:
-        self._connection = connection
-        self._multipart = multipart
+    def __init__(self, response: Response, boundary: bytes) -> None:
+        self._response = response
+        self._multipart = MultipartReader(response.body, boundary)
 
     @classmethod
     def connect(cls, url: str, timeout_s: float) -> Self:
         """Request the stream. `timeout_s` limits each wait for the server, now and in `read`.
 
-        Raises NotMultipartError if the response is not a multipart stream, DeviceError or OSError if there is no response.
+        Raises SnapshotError if the response is one image, NotMultipartError if it is something else, DeviceError or OSError if
+        there is no response, ValueError if the address is not valid.
         """
-        address = urlsplit(url)
-        connection = socket.create_connection((address.hostname or "", address.port or 80), timeout_s)
+        response = Response.request(url, timeout_s)
         try:
-            connection.sendall(_build_request(url))
-            multipart = MultipartReader(lambda: connection.recv(RECV_BYTES))
-            multipart.set_boundary(_parse_boundary(multipart.read_header()))
+            return cls(response, _find_boundary(response))
         except BaseException:
-            connection.close()
+            response.close()
             raise
-        return cls(connection, multipart)
 
     def read(self) -> U8:
-        """Return the bytes of the next frame, uint8 [N]. Raises DeviceError if they are not a JPEG, or none arrive in time."""
+        """Return the bytes of the next frame, uint8 [N], none if it is damaged. Raises DeviceError if none arrives in time."""
+        self._response.restart_deadline()
         try:
-            data = self._multipart.read_body()
+            data = self._multipart.read_frame()
         except TimeoutError:
             raise DeviceError(NO_MORE_FRAMES) from None
         except OSError as error:
             raise DeviceError(f"{NO_MORE_FRAMES} ({error.strerror})") from error
-        if not is_complete_jpeg(data):
-            raise DeviceError("sent a damaged JPEG frame")
         return np.frombuffer(data, np.uint8)
 
     def close(self) -> None:
-        self._connection.close()
+        self._response.close()
 
 
-def _build_request(url: str) -> bytes:
-    address = urlsplit(url)
-    path = (address.path or "/") + (f"?{address.query}" if address.query else "")
-    host = address.netloc.rpartition("@")[2]
-    lines = [f"GET {path} HTTP/1.0", f"Host: {host}", "User-Agent: moodring", "Accept: */*"]
-    if address.username is not None:
-        credentials = f"{unquote(address.username)}:{unquote(address.password or '')}"
-        lines.append(f"Authorization: Basic {base64.b64encode(credentials.encode()).decode()}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "replace")
-
-
-def _parse_boundary(header: list[bytes]) -> bytes:
-    """Return the boundary that the header of a response declares, or b"" if it declares none."""
-    lines = [line.decode("latin-1") for line in header]
-    if not lines or not re.match(r"HTTP/1\.\d 200\b", lines[0]):
-        raise NotMultipartError(f"answered {lines[0][:80]!r}" if lines else "sent an empty response")
-    types = [line.partition(":")[2].strip() for line in lines if line.lower().startswith("content-type:")]
-    if not types or not types[0].lower().startswith(MULTIPART):
-        raise NotMultipartError(f"sent {types[0][:80] if types else 'no content type'} instead of {MULTIPART}")
-    declared = re.search(r'boundary="?([^";]+)', types[0], re.IGNORECASE)
-    return declared[1].strip().encode("latin-1") if declared else b""
-
-
-def is_complete_jpeg(data: bytes) -> bool:
-    """Return whether the bytes start and end as a JPEG does. Padding at the end is allowed: some cameras add it."""
-    return data.startswith(b"\xff\xd8") and data.rstrip(b"\r\n\0").endswith(b"\xff\xd9")
-
-
-def jpeg_height(data: U8) -> int | None:
-    """Return the number of rows that the frame header of a JPEG, uint8 [N], states, or None if there is no such header."""
-    raw = data[:JPEG_HEADER_BYTES].tobytes()
-    at = 2
-    while at + 9 <= len(raw) and raw[at] == 0xFF:
-        marker, size = raw[at + 1], int.from_bytes(raw[at + 2 : at + 4], "big")
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame (SOF)
-            return int.from_bytes(raw[at + 5 : at + 7], "big") or None
-        if marker == 0xFF:  # a fill byte
-            at += 1
-        else:
-            at += 2 + size
-    return None
+def _find_boundary(response: Response) -> bytes:
+    """Return the boundary that a response declares, or b"" if it declares none but sends parts or JPEGs."""
+    if response.status != 200:
+        raise NotMultipartError(f"answered {response.status_line[:80]!r}")
+    kind = response.fields.get("content-type", "")
+    if kind.lower().startswith(MULTIPART):
+        declared = re.search(r'boundary="?([^";]+)', kind, re.IGNORECASE)
+        return declared[1].strip().encode("latin-1") if declared else b""
+    if kind.lower().startswith("image/") or ("content-length" in response.fields and response.starts_with(SOI)):
+        raise SnapshotError(SNAPSHOT_ADVICE)
+    if not response.starts_with(b"--", SOI):
+        raise NotMultipartError(f"sent {kind[:80] or 'no content type'} instead of {MULTIPART}x-mixed-replace")
+    return b""

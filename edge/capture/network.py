@@ -14,8 +14,10 @@ import numpy as np
 
 from moodring.capture.base import NO_MORE_FRAMES, NO_MORE_SOUND, CapturedFrame, LiveDevice, error_reason
 from moodring.capture.grey import decode_jpeg, downscale_for_faces, luma_plane, reduction_factor
-from moodring.capture.mjpeg import MjpegStream, NotMultipartError, jpeg_height
+from moodring.capture.jpeg import jpeg_height
+from moodring.capture.mjpeg import SNAPSHOT_ADVICE, MjpegStream, NotMultipartError
 from moodring.errors import DeviceError
+from moodring.redaction import without_credentials
 from moodring.types import F32, SAMPLE_RATE_HZ, U8
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ class NetworkCamera(LiveDevice):
     kind = "camera"
 
     def __init__(self, url: str) -> None:
-        self.name = url
+        self.name = without_credentials(url)
+        self._url = url
         self._mjpeg: MjpegStream | None = None
         self._container: Any = None
         self._iterator: Iterator[CapturedFrame] = iter(())
@@ -45,9 +48,9 @@ class NetworkCamera(LiveDevice):
     def open(self) -> None:
         """Connect to the camera. Raises DeviceError if it cannot be reached or does not send video."""
         self.close()
-        if self.name.lower().startswith("http://"):
+        if self._url.lower().startswith("http://"):
             try:
-                self._mjpeg = MjpegStream.connect(self.name, READ_TIMEOUT_S)
+                self._mjpeg = MjpegStream.connect(self._url, READ_TIMEOUT_S)
             except NotMultipartError:  # digest authentication, a redirect or another video format: PyAV may read it
                 self._mjpeg = None
             except (OSError, ValueError) as error:
@@ -55,7 +58,10 @@ class NetworkCamera(LiveDevice):
             except DeviceError as error:
                 raise self.error(str(error)) from error
         if self._mjpeg is None:
-            self._container = _open_container(self, LOW_LATENCY_OPTIONS)
+            self._container = open_container(self, self._url, LOW_LATENCY_OPTIONS)
+            if is_image(self._container):
+                self.close()
+                raise self.error(SNAPSHOT_ADVICE)
             self._iterator = self._demux_frames(self._container)
 
     def read(self) -> CapturedFrame:
@@ -78,7 +84,7 @@ class NetworkCamera(LiveDevice):
         return CapturedFrame(data, time.monotonic_ns(), self._seq - 1, decode)
 
     def _demux_frames(self, container: Any) -> Iterator[CapturedFrame]:
-        import av.error  # noqa: PLC0415  see _open_container
+        import av.error  # noqa: PLC0415  see open_container
 
         if not container.streams.video:
             raise self.error("sends no video; check the address")
@@ -112,7 +118,8 @@ class NetworkMicrophone(LiveDevice):
     kind = "microphone"
 
     def __init__(self, url: str, rate_hz: int = SAMPLE_RATE_HZ) -> None:
-        self.name = url
+        self.name = without_credentials(url)
+        self._url = url
         self.rate_hz = rate_hz
         self.blocks_dropped = 0  # always 0: data that is not read yet stays in the network's buffers
         self._container: Any = None
@@ -121,7 +128,7 @@ class NetworkMicrophone(LiveDevice):
     def open(self) -> None:
         """Connect to the stream. Raises DeviceError if it cannot be reached."""
         self.close()
-        self._container = _open_container(self, LOW_LATENCY_OPTIONS | AUDIO_PROBE_OPTIONS)
+        self._container = open_container(self, self._url, LOW_LATENCY_OPTIONS | AUDIO_PROBE_OPTIONS)
         self._iterator = self._blocks(self._container)
 
     def read(self) -> tuple[F32, int]:
@@ -137,7 +144,7 @@ class NetworkMicrophone(LiveDevice):
         return samples, time.monotonic_ns()
 
     def _blocks(self, container: Any) -> Iterator[F32]:
-        import av.error  # noqa: PLC0415  see _open_container
+        import av.error  # noqa: PLC0415  see open_container
 
         from moodring.capture.sound import Resampler  # noqa: PLC0415  imports PyAV
 
@@ -161,16 +168,22 @@ class NetworkMicrophone(LiveDevice):
             self._container = None
 
 
-def _open_container(device: LiveDevice, options: dict[str, str]) -> Any:
+def open_container(device: LiveDevice, url: str, options: dict[str, str]) -> Any:
     """Open the URL of a device with PyAV. Raises DeviceError. PyAV is large, so it is imported only when it is needed."""
     import av  # noqa: PLC0415
     import av.error  # noqa: PLC0415
 
-    rtsp_options = RTSP_OPTIONS if device.name.lower().startswith(("rtsp://", "rtsps://")) else {}
+    rtsp_options = RTSP_OPTIONS if url.lower().startswith(("rtsp://", "rtsps://")) else {}
     try:
-        return av.open(device.name, options=options | rtsp_options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
+        return av.open(url, options=options | rtsp_options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise device.error(f"cannot be opened ({error_reason(error)}); {OPEN_ADVICE}") from error
+
+
+def is_image(container: Any) -> bool:
+    """Return whether a container of PyAV is one image, not a stream."""
+    name: str = container.format.name
+    return name == "image2" or name.endswith("_pipe")
 
 
 def decode(data: U8 | av.VideoFrame) -> tuple[U8, int] | None:
