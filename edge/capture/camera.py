@@ -14,6 +14,7 @@ from moodring.address import is_url
 from moodring.capture.base import NO_MORE_FRAMES, LiveDevice, LiveVideoSource
 from moodring.capture.grey import downscale_for_faces
 from moodring.capture.network import NetworkCamera
+from moodring.capture.snapshot import SnapshotCamera
 from moodring.capture.v4l2 import processes_using
 from moodring.types import U8, VideoFrame
 
@@ -40,8 +41,13 @@ def default_camera() -> str | None:
     return next((str(node) for node in camera_nodes() if os.access(node, os.R_OK | os.W_OK)), None)
 
 
-def open_camera(source: str) -> LiveVideoSource:
-    """Return the camera that a source names: an index, a path or a URL. It is not open yet."""
+def open_camera(source: str, *, snapshot_hz: float = 0.0) -> LiveVideoSource:
+    """Return the camera that a source names: an index, a path or a URL. It is not open yet.
+
+    `snapshot_hz` is the rate at which an HTTP address is requested that sends one image; 0 if it sends a stream.
+    """
+    if snapshot_hz and source.lower().startswith(("http://", "https://")):
+        return SnapshotCamera(source, snapshot_hz)
     return NetworkCamera(source) if is_url(source) else Camera(source)
 
 

@@ -24,6 +24,7 @@ from moodring.config.sections import (
     SpeechConfig,
     SpoolConfig,
     StreamConfig,
+    VideoConfig,
 )
 from moodring.config.values import expand_home
 
@@ -45,6 +46,7 @@ __all__ = [
     "SpeechConfig",
     "SpoolConfig",
     "StreamConfig",
+    "VideoConfig",
     "expand_home",
     "load",
     "parse",

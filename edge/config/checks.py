@@ -11,12 +11,14 @@ from typing import Any
 
 from moodring.capture import mute_schedule as schedule
 from moodring.config.document import Entry, Scalar, Table
-from moodring.config.sections import RANGES, Config, InputConfig, StreamConfig
+from moodring.config.sections import RANGES, Config, InputConfig, StreamConfig, VideoConfig
 from moodring.config.values import MAX_SHOWN, convert, name_kind, show
+from moodring.redaction import without_credentials
 
 STREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_LISTED = 20  # keys in an error
-INPUT_DEFAULT = InputConfig()
+STREAM_PREFIX = re.compile(r"streams\..+\.(?=(?:video|audio)\.\w+$)")
+MIN_SNAPSHOT_HZ = 2.0  # a camera without a frame for a second is lost
 # Texts that the word `none` switches off, besides those whose default is `none`.
 SWITCHED_BY_NONE = {"source", "events.path"}
 
@@ -27,7 +29,7 @@ def build(root: Entry) -> tuple[Config, list[str]]:
     config = _section(Config, root, "", problems)
     assert isinstance(config, Config)  # noqa: S101  for the type checker
     table = root.value if isinstance(root.value, dict) else {}
-    if config.streams and (config.video, config.audio) != (INPUT_DEFAULT, INPUT_DEFAULT):
+    if config.streams and (config.video, config.audio) != (VideoConfig(), InputConfig()):
         place = next(table[key].place for key in ("video", "audio") if key in table)
         problems.append(f"{place}: with streams, video and audio belong to each stream; remove them at the top level")
     for device, text in dataclasses.asdict(config.mute).items():
@@ -36,6 +38,14 @@ def build(root: Entry) -> tuple[Config, list[str]]:
         except ValueError as error:
             place = getattr(find(root, f"mute.{device}"), "place", root.place)
             problems.append(f"{place}: mute.{device}: {error}")
+    cameras = {"video": config.video} | {f"streams.{name}.video": stream.video for name, stream in config.streams.items()}
+    for key, camera in cameras.items():
+        if 0 < camera.snapshot_hz < MIN_SNAPSHOT_HZ:
+            place = getattr(find(root, f"{key}.snapshot_hz"), "place", root.place)
+            problems.append(
+                f"{place}: {key}.snapshot_hz must be at least {MIN_SNAPSHOT_HZ:g}, since a camera without a frame for a second "
+                f"is lost, or 0 for a camera that sends a stream; got {camera.snapshot_hz:g}"
+            )
     return config, problems
 
 
@@ -70,7 +80,7 @@ def unknown_key(name: str, known: Iterable[str], prefix: str = "") -> str:
     )
     if near:
         hint = f"did you mean {prefix}{near[0]}?"
-    shown = name if name.isprintable() else repr(name)
+    shown = without_credentials(name if name.isprintable() else repr(name))
     return f"unknown key {prefix}{shown[:MAX_SHOWN]}; {hint}"
 
 
@@ -112,8 +122,9 @@ def _leaf(kind: Any, entry: Entry, key: str, default: object) -> Any:
         raise ValueError(f"must be {name_kind(kind)}, got a mapping of keys")  # noqa: TRY004  an error of the user
     may_be_none = default == "none" or key in SWITCHED_BY_NONE or key.rpartition(".")[2] in SWITCHED_BY_NONE
     value = convert(kind, entry.value, may_be_none=may_be_none)
-    if key in RANGES:
-        low, high = RANGES[key]
+    range_key = STREAM_PREFIX.sub("", key)
+    if range_key in RANGES:
+        low, high = RANGES[range_key]
         if not low <= value <= high:
             raise ValueError(f"must lie in {low}..{high}, got {show(entry.value)}")
     return value

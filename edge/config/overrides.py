@@ -13,8 +13,8 @@ from moodring.config.checks import leaf_keys, unknown_key
 from moodring.config.document import Entry, Scalar, Table
 
 PREFIX = "MOODRING_"
-STREAM_KEY = re.compile(r"streams\.(?P<name>.+)\.(?P<leaf>(?:video|audio)\.source)")
-STREAM_VARIABLE = re.compile(rf"{PREFIX}STREAMS__(?P<name>.+)__(?P<leaf>(?:VIDEO|AUDIO)__SOURCE)")
+STREAM_KEY = re.compile(r"streams\.(?P<name>.+)\.(?P<leaf>(?:video|audio)\.\w+)")
+STREAM_VARIABLE = re.compile(rf"{PREFIX}STREAMS__(?P<name>.+)__(?P<leaf>(?:VIDEO|AUDIO)__\w+)")
 
 
 def apply_environment(root: Entry, environment: Mapping[str, str], problems: list[str]) -> Entry:

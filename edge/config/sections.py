@@ -39,6 +39,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "smoothing.time_constant_s": (0.0, 5.0),
     "smoothing.switch_margin": (0.0, 0.5),
     "smoothing.forget_s": (0.1, 60.0),
+    "video.snapshot_hz": (0.0, 60.0),
+    "video.frozen_s": (0.0, 3600.0),
 }
 
 
@@ -49,11 +51,23 @@ class InputConfig:
     source: LocalPath = "default"
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class VideoConfig(InputConfig):
+    """A source of video, and two settings of live cameras; 0 switches each off."""
+
+    snapshot_hz: float = 0.0
+    frozen_s: float = 10.0
+
+    def __repr__(self) -> str:
+        """Return that of its source alone: the events of a recording do not depend on the settings of cameras."""
+        return repr(InputConfig(self.source))
+
+
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
     """The camera and microphone of one of several streams. All other settings are common to all streams."""
 
-    video: InputConfig = InputConfig("none")
+    video: VideoConfig = VideoConfig("none")
     audio: InputConfig = InputConfig("none")
 
 
@@ -175,7 +189,7 @@ class Config:
 
     bundle: LocalPath = "default"
     bundle_key: LocalPath = "none"
-    video: InputConfig = InputConfig()
+    video: VideoConfig = VideoConfig()
     audio: InputConfig = InputConfig()
     streams: dict[str, StreamConfig] = field(default_factory=dict)
     mute: MuteConfig = MuteConfig()

@@ -12,7 +12,7 @@ from typing import Literal
 
 from moodring import config as configuration
 from moodring.address import is_recording
-from moodring.config import Config, InputConfig
+from moodring.config import Config, InputConfig, VideoConfig
 from moodring.errors import BundleError, ConfigError, MoodringError, UsageError
 from moodring.inference.bundle import Bundle, load_configured
 from moodring.run.sources import Sources, choose_sources, choose_stream
@@ -54,7 +54,7 @@ def read_configuration(options: RunOptions) -> Config:
     if events:
         config = dataclasses.replace(config, events=dataclasses.replace(config.events, path=events))
     if video:
-        config = dataclasses.replace(config, video=InputConfig(video))
+        config = dataclasses.replace(config, video=dataclasses.replace(config.video, source=video))
     if audio:
         config = dataclasses.replace(config, audio=InputConfig(audio))
     if options.page or options.page_port is not None:
@@ -65,7 +65,7 @@ def read_configuration(options: RunOptions) -> Config:
     if video and not audio and is_recording(video):
         config = dataclasses.replace(config, audio=InputConfig("none"))
     if audio and not video and is_recording(audio):
-        config = dataclasses.replace(config, video=InputConfig("none"))
+        config = dataclasses.replace(config, video=VideoConfig("none"))
     return config
 
 

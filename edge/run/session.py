@@ -135,10 +135,11 @@ class Session:
         prefix = "" if len(plan.sources) == 1 else f"{name}: "
         stream = Stream(
             pipeline,
-            open_camera(sources.video) if sources.video else None,
+            open_camera(sources.video, snapshot_hz=sources.camera.snapshot_hz) if sources.video else None,
             open_microphone(sources.audio) if sources.audio else None,
             self._clock,
             lambda message: log(prefix + message),
+            frozen_s=sources.camera.frozen_s,
         )
         counters.attach(sources, pipeline, [stream])
         for device, scheduled in self._schedule.muted_now().items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from moodring.capture.base import LiveAudioSource
 from moodring.capture.camera import default_camera
 from moodring.capture.microphone import Microphone, default_microphone
 from moodring.capture.network import NetworkMicrophone
-from moodring.config import Config, StreamConfig
+from moodring.config import Config, StreamConfig, VideoConfig
 from moodring.errors import ConfigError, UsageError, printable
+from moodring.redaction import without_credentials
 
 SAMPLE_CLIP = Path(__file__).resolve().parents[1] / "samples" / "clip.mp4"
 MEDIA_SUFFIXES = frozenset({
@@ -29,6 +31,7 @@ class Sources:
     audio: str | None
     live: bool
     title: str
+    camera: VideoConfig = VideoConfig()  # the settings of a live camera
 
 
 def _means_file(named: str, may_be_device_name: bool) -> bool:
@@ -64,7 +67,7 @@ def choose_sources(source: str | None, config: Config, log: Callable[[str], None
     if found == (None, None):
         log("this machine has no camera and no microphone; playing the bundled clip instead")
         return Sources(str(SAMPLE_CLIP), str(SAMPLE_CLIP), live=False, title="bundled clip")
-    return _live("live", video, audio, found, log)
+    return dataclasses.replace(_live("live", video, audio, found, log), camera=config.video)
 
 
 def choose_stream(name: str, stream: StreamConfig, log: Callable[[str], None]) -> Sources:
@@ -75,7 +78,7 @@ def choose_stream(name: str, stream: StreamConfig, log: Callable[[str], None]) -
             raise ConfigError(
                 f"streams.{name}: {printable(named)} is a recording, and streams must be live; replay it with `moodring run`"
             )
-    return _live(name, video, audio, _devices(video, audio), log)
+    return dataclasses.replace(_live(name, video, audio, _devices(video, audio), log), camera=stream.video)
 
 
 def _devices(video: str, audio: str) -> tuple[str | None, str | None]:
@@ -95,7 +98,10 @@ def _live(
     if microphone is not None and audio == "default":
         microphone = "default"
     which = "" if title == "live" else f" as {title!r}"
-    log(f"recognising expression from camera {camera or '-'} and microphone {microphone or '-'}{which}; nothing is stored")
+    shown = " and ".join(
+        f"{what} {without_credentials(device or '-')}" for what, device in (("camera", camera), ("microphone", microphone))
+    )
+    log(f"recognising expression from {shown}{which}; nothing is stored")
     return Sources(camera, microphone, live=True, title=title)
 
 

@@ -80,6 +80,10 @@ def test_streams_are_set_by_name(tmp_path: Path):
     door, hall = config.streams.values()
     assert (door.video.source, door.audio.source) == ("7", "1")
     assert (hall.video.source, hall.audio.source) == ("0", "none")  # the alias keeps its own values
+    camera = (
+        read(path, ["streams.hall.video.frozen_s=7"], {"MOODRING_STREAMS__HALL__VIDEO__SNAPSHOT_HZ": "5"}).streams["hall"].video
+    )
+    assert (camera.source, camera.snapshot_hz, camera.frozen_s) == ("0", 5.0, 7.0)
     new = read(None, ["streams.a.video.source=0"], {"MOODRING_STREAMS__B__AUDIO__SOURCE": "1"})
     assert sorted(new.streams) == ["a", "b"]
 
@@ -101,6 +105,11 @@ def test_streams_are_set_by_name(tmp_path: Path):
         ("zzzzzzz=2", "`moodring config init` writes a file with every key"),
         ("streams.a b.video.source=2", "--set streams.a b.video.source: streams must be named with letters"),
         ("streams.a.video=2", "--set streams.a.video: unknown key streams.a.video"),
+        ("streams.a.video.sauce=2", "--set streams.a.video.sauce: unknown key streams.a.video.sauce; did you mean"),
+        ("streams.a.audio.frozen_s=2", "--set streams.a.audio.frozen_s: unknown key streams.a.audio.frozen_s"),
+        ("streams.a.b.video.frozen_s=-1", "streams.a.b.video.frozen_s must lie in 0.0..3600.0, got '-1'"),
+        ("streams.a.video.snapshot_hz=1", "streams.a.video.snapshot_hz must be at least 2, since a camera without a frame"),
+        ("video.snapshot_hz=1.9", "--set video.snapshot_hz: video.snapshot_hz must be at least 2"),
     ],
 )
 def test_a_wrong_setting_is_named(setting: str, expected: str):
