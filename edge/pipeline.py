@@ -216,7 +216,7 @@ class Pipeline:
             return self._tick(now_ns, devices, clock_ns)
 
     def _tick(self, now_ns: int, devices: Mapping[str, DeviceState], clock_ns: Callable[[], int] | None) -> EmotionEvent:
-        if devices["camera"] == "muted":  # discard the output from before the mute
+        if devices["camera"] in ("muted", "frozen"):  # discard the output from before the mute, or of the frozen image
             self._newest.pop("face", None)
         if devices["microphone"] == "muted":
             self._newest.pop("speech", None)
@@ -232,7 +232,7 @@ class Pipeline:
             smoothed, index = self._smoother.update(self._labels.fold(fused), now_ns)
             probabilities, label, confidence = self._labels.by_name(smoothed), self._labels.names[index], float(smoothed[index])
         capture_time_ns = max((b.capture_time_ns for b in used.values()), default=now_ns)
-        is_seen = devices["camera"] != "muted" and self._tracked_recently(now_ns)
+        is_seen = devices["camera"] not in ("muted", "frozen") and self._tracked_recently(now_ns)
         event = EmotionEvent(
             source=self._identity.source,
             time_utc=self._identity.utc(now_ns),

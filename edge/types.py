@@ -24,7 +24,7 @@ Modality = Literal["face", "speech"]
 State = Literal["ok", "no_signal", "no_face", "no_speech"]
 Fsync = Literal["never", "second", "always"]
 MqttVersion = Literal["mqtt5", "mqtt311"]
-DeviceState = Literal["ok", "lost", "muted", "absent"]
+DeviceState = Literal["ok", "lost", "frozen", "muted", "absent"]
 
 
 @dataclass(frozen=True, slots=True)

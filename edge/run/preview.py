@@ -25,7 +25,7 @@ class Preview:
         self._newest = (frame, time.monotonic())
 
     def mark(self, event: EmotionEvent) -> EmotionEvent:
-        """Return the event with `preview` set. Drop the frame where the camera is muted or lost."""
+        """Return the event with `preview` set. Drop the frame where the camera is muted, lost or frozen."""
         if event.devices["camera"] != "ok":
             self._newest = None
         return dataclasses.replace(event, preview=True)

@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import numpy as np
+
 from moodring.buffers import AudioRing, LatestSlot
 from moodring.capture.base import CapturedFrame, LiveAudioSource, LiveVideoSource
-from moodring.clock import Clock
+from moodring.clock import NS_PER_S, Clock
 from moodring.run.workers import STUCK_NS, Reader, Worker
-from moodring.types import SAMPLE_RATE_HZ, AudioBlock, DeviceState, EmotionEvent, VideoFrame
+from moodring.types import SAMPLE_RATE_HZ, U8, AudioBlock, DeviceState, EmotionEvent, VideoFrame
 
 RING_SECONDS = 4.0
 
@@ -59,7 +61,10 @@ class Stream:
         microphone: LiveAudioSource | None,
         clock: Clock,
         log: Callable[[str], None],
+        *,
+        frozen_s: float = 0.0,
     ) -> None:
+        """`frozen_s` is the time after which a camera with an image that does not change is frozen; 0 is never."""
         self._pipeline = pipeline
         self._clock = clock
         self._log = log
@@ -67,14 +72,18 @@ class Stream:
         self._slot: LatestSlot[VideoFrame | CapturedFrame] = LatestSlot()
         self._ring = AudioRing(SAMPLE_RATE_HZ, RING_SECONDS)
         self._microphone = microphone
-        self._above_rate = self._damaged = self._frames_failed = self._samples_failed = self._ticks_failed = 0
+        self._arrived_damaged = self._above_rate = self._damaged = self._frames_failed = self._samples_failed = (
+            self._ticks_failed
+        ) = 0
         self._ticked_ns = clock.now_ns()
         self._processed: VideoFrame | CapturedFrame | None = None  # the frame in `search_new_faces`; it counts as processed
+        self._newest_grey: U8 | None = None
         self._trouble: str | None = None
         self._readers: dict[str, Reader] = {}
         self._workers: list[Worker[VideoFrame | CapturedFrame] | Worker[AudioBlock]] = []
         if camera is not None:
             self._readers["camera"] = Reader(camera, lambda: self._read_frame(camera), self._stopping, log, clock)
+            self._readers["camera"].health.frozen_after_ns = int(frozen_s * NS_PER_S) or None
             self._workers.append(
                 Worker[VideoFrame | CapturedFrame](
                     f"see {camera.name}", self._slot.take, self._process_frame,
@@ -102,7 +111,7 @@ class Stream:
         runs, data in the buffers and in a stage comes on top.
         """
         return {
-            "frames_captured": self._slot.captured + self._above_rate,
+            "frames_captured": self._slot.captured + self._above_rate + self._arrived_damaged,
             "samples_captured": self._ring.written,
             "clock_jumps": self._ring.reanchored,
             "devices_reopened": sum(reader.health.reopened for reader in self._readers.values()),
@@ -115,7 +124,7 @@ class Stream:
         return {
             "frames_above_rate": self._above_rate,
             "frames_overwritten": self._slot.overwritten,
-            "frames_damaged": self._damaged,
+            "frames_damaged": self._damaged + self._arrived_damaged,
             "frames_failed": self._frames_failed,
             "samples_overrun": self._ring.lost,
             "samples_failed": self._samples_failed,
@@ -143,7 +152,10 @@ class Stream:
         frame = camera.read()
 
         def enqueue() -> None:
-            if self._pipeline.is_face_due(frame.capture_time_ns):
+            if isinstance(frame, CapturedFrame) and frame.is_empty:
+                self._arrived_damaged += 1
+                self._note_damaged(frame)
+            elif self._pipeline.is_face_due(frame.capture_time_ns):
                 self._slot.put(frame)
             else:  # above the face rate; a frame of a network camera is not even decoded
                 self._above_rate += 1
@@ -154,13 +166,34 @@ class Stream:
         frame = self._pipeline.decode(captured) if isinstance(captured, CapturedFrame) else captured
         if frame is None:
             self._damaged += 1
-            health = self._readers["camera"].health
-            health.reject(f"camera {health.name} sent a damaged frame")
+            self._note_damaged(captured)
         else:
+            self._note_frame(frame)
             self._pipeline.process_frame(frame)
             self._processed = captured
             self._pipeline.search_new_faces(frame)
             self._processed = None
+
+    def _note_damaged(self, captured: VideoFrame | CapturedFrame) -> None:
+        health = self._readers["camera"].health
+        health.note_damaged(captured.capture_time_ns, f"camera {health.name} sends damaged frames")
+
+    def _note_frame(self, frame: VideoFrame) -> None:
+        """Compare a frame with the one before, and log where the camera freezes or recovers."""
+        health = self._readers["camera"].health
+        was_frozen, grey, before = health.is_frozen, frame.grey, self._newest_grey
+        # The first rows differ already in nearly every pair.
+        is_same = before is not None and np.array_equal(grey[:1], before[:1]) and np.array_equal(grey, before)
+        self._newest_grey = grey
+        health.accept(frame.capture_time_ns, is_same=is_same)
+        if health.is_frozen and not was_frozen:
+            same_s = (health.same_ns[1] - health.same_ns[0]) / NS_PER_S
+            self._log(
+                f"camera {health.name}: the image has not changed for {same_s:.0f} s; no face is used until it changes; "
+                "restart the camera, or set video.frozen_s to 0 for a still image"
+            )
+        elif was_frozen and not health.is_frozen:
+            self._log(f"camera {health.name}: the image changes again")
 
     def _drop_frame(self, captured: VideoFrame | CapturedFrame) -> None:
         self._frames_failed += captured is not self._processed  # a processed frame is counted already
@@ -234,6 +267,8 @@ class Stream:
         """Mute or unmute "camera" or "microphone"; return whether the stream has such a device."""
         if device not in self._readers:
             return False
+        if device == "camera" and muted:
+            self._newest_grey = None
         self._readers[device].health.muted = muted
         return True
 

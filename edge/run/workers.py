@@ -25,7 +25,10 @@ STUCK_NS = 20 * NS_PER_S  # a thread that neither works nor fails for this long 
 
 @dataclass(slots=True)
 class DeviceHealth:
-    """State of one live device. A device is ok while its last fresh datum is at most `LOST_AFTER_NS` old."""
+    """State of one live device. A device is ok while its last fresh datum is at most `LOST_AFTER_NS` old.
+
+    A camera is frozen if all its frames of the last `frozen_after_ns` are equal: those of a working sensor differ by its noise.
+    """
 
     name: str
     last_ns: int | None = None
@@ -35,15 +38,36 @@ class DeviceHealth:
     rejected: str | None = None  # why its data is of no use: the reader reopens it
     alive_ns: int = 0  # when its reader was last active
     opened_once: bool = False
+    intact_ns: int | None = None  # time of its last intact datum; None after it was rejected
+    frozen_after_ns: int | None = None
+    same_ns: tuple[int, int] = (0, 0)  # times of the first and the last of the frames that are equal
 
     def state(self, now_ns: int) -> DeviceState:
         if self.muted:
             return "muted"
-        return "ok" if self.last_ns is not None and now_ns - self.last_ns <= LOST_AFTER_NS else "lost"
+        if self.last_ns is None or now_ns - self.last_ns > LOST_AFTER_NS:
+            return "lost"
+        return "frozen" if self.is_frozen else "ok"
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the frames have been equal for too long."""
+        return self.frozen_after_ns is not None and self.same_ns[1] - self.same_ns[0] >= self.frozen_after_ns
+
+    def accept(self, time_ns: int, *, is_same: bool) -> None:
+        """Note an intact frame, and whether it equals the one before."""
+        self.intact_ns = time_ns
+        self.same_ns = (self.same_ns[0] if is_same else time_ns, time_ns)
+
+    def note_damaged(self, time_ns: int, why: str) -> None:
+        """Tolerate a damaged frame now and then; reject a device that has sent no intact one for `LOST_AFTER_NS`."""
+        if self.intact_ns is None or time_ns - self.intact_ns > LOST_AFTER_NS:
+            self.reject(why)
 
     def reject(self, why: str) -> None:
         """Mark the device as lost and have it reopened: its data is of no use."""
-        self.last_ns, self.rejected = None, why
+        self.last_ns = self.intact_ns = None
+        self.rejected = why
 
 
 class Reader(threading.Thread):
@@ -97,6 +121,8 @@ class Reader(threading.Thread):
         self._device.open()
         self.health.reopened += self.health.opened_once
         self.health.opened_once = True
+        if self.health.rejected is None:
+            self.health.intact_ns = self._clock.now_ns()
         self.health.rejected = None
         self._read_ns = None
 
@@ -104,14 +130,14 @@ class Reader(threading.Thread):
         """Read one datum; return whether to continue. Raises DeviceError where the device must be reopened."""
         if self._stopping.is_set() or self.health.muted:
             return False
-        if self.health.rejected:
-            raise DeviceError(self.health.rejected)
         captured_ns, enqueue = self._step()
         read_ns = self._clock.now_ns()
         if self._read_ns is not None and read_ns - self._read_ns > LOST_AFTER_NS:
             raise DeviceError(f"{self._device.name} sent nothing for over a second; its buffered data may be stale")
         self._read_ns = read_ns
         enqueue()
+        if self.health.rejected:
+            raise DeviceError(self.health.rejected)
         self.health.last_ns = self.health.alive_ns = captured_ns
         if self.health.trouble:
             self._log(f"{self._device.name}: reconnected")

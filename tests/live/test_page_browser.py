@@ -114,6 +114,7 @@ def test_new_tab_shows_history_of_two_minutes(page: DashboardHarness, chromium: 
     [
         ("lost", "ok", "^Camera lost: microphone only$"),
         ("ok", "lost", "^Microphone lost: camera only$"),
+        ("frozen", "ok", "^Camera frozen: microphone only$"),
         ("muted", "ok", "^Camera muted: microphone only$"),
         ("muted", "muted", "^Camera muted, microphone muted: no input$"),
         ("ok", "ok", "^High latency: 99 % of events within 900 ms$"),

@@ -378,6 +378,38 @@ def test_a_live_voice_is_processed_without_a_gap_until_its_microphone_fails(tiny
     assert pipeline.counters.windows_read == 1
 
 
+def test_a_camera_is_frozen_while_its_frames_are_equal_for_too_long():
+    health, second_ns = DeviceHealth("camera", frozen_after_ns=3 * NS_PER_S), NS_PER_S
+    states = []
+    for time_s, is_same in enumerate([False, True, True, True, True, False, True, True, True]):
+        health.last_ns = time_s * second_ns
+        health.accept(time_s * second_ns, is_same=is_same)
+        states.append(health.state(time_s * second_ns))
+    assert states == ["ok", "ok", "ok", "frozen", "frozen", "ok", "ok", "ok", "frozen"]
+    assert health.state(8 * second_ns + LOST_AFTER_NS + 1) == "lost"
+    health.muted = True
+    assert health.state(8 * second_ns) == "muted"
+    health = DeviceHealth("camera", 0)
+    health.accept(0, is_same=False)
+    health.accept(9 * second_ns, is_same=True)
+    assert not health.is_frozen  # never, without a limit
+
+
+def test_a_camera_is_rejected_after_a_second_of_damaged_frames_only():
+    health = DeviceHealth("camera", 0, intact_ns=0)
+    for time_ms in range(0, 3000, 100):
+        if time_ms % 900 == 0:
+            health.accept(time_ms * NS_PER_MS, is_same=False)
+        else:
+            health.note_damaged(time_ms * NS_PER_MS, "damaged")
+        assert health.rejected is None
+    health.note_damaged(2701 * NS_PER_MS + LOST_AFTER_NS, "damaged")
+    assert (health.rejected, health.state(0)) == ("damaged", "lost")
+    health.rejected = None  # reopened: no second of trust until an intact frame arrives
+    health.note_damaged(4000 * NS_PER_MS, "damaged")
+    assert health.rejected == "damaged"
+
+
 @pytest.mark.parametrize(("age_ms", "state"), [(None, "lost"), (0, "ok"), (999, "ok"), (1001, "lost")])
 def test_device_state_depends_on_the_age_of_the_last_datum(age_ms: int | None, state: str):
     now_ns = 10 * NS_PER_S

@@ -17,10 +17,11 @@ const STATE_TEXTS = {
   no_face: "No face in view",
   no_speech: "No speech",
 };
+const FAULTY_STATES = ["lost", "frozen"]; // of a device
 // Why a device gives no result, by the state of the device.
 const NO_RESULT_TEXTS = {
-  camera: { ok: "no face in view", lost: "camera lost", muted: "camera muted", absent: "no camera" },
-  microphone: { ok: "no speech", lost: "microphone lost", muted: "microphone muted", absent: "no microphone" },
+  camera: { ok: "no face in view", lost: "camera lost", frozen: "camera frozen", muted: "camera muted", absent: "no camera" },
+  microphone: { ok: "no speech", lost: "microphone lost", frozen: "microphone frozen", muted: "microphone muted", absent: "no microphone" },
 };
 const percent = (p) => `${Math.round(100 * p)} %`;
 const integer = new Intl.NumberFormat("en");
@@ -134,10 +135,10 @@ export class Stream {
     }
     const { camera, microphone } = this.emotion.devices;
     const devices = Object.entries({ camera, microphone });
-    const failures = devices.filter(([, state]) => state === "lost" || state === "muted").map(([device, state]) => `${device} ${state}`);
+    const failures = devices.filter(([, state]) => FAULTY_STATES.includes(state) || state === "muted").map(([device, state]) => `${device} ${state}`);
     const working = devices.filter(([, state]) => state === "ok").map(([device]) => device);
     if (failures.length) {
-      const kind = camera === "lost" || microphone === "lost" ? "bad" : "note";
+      const kind = FAULTY_STATES.includes(camera) || FAULTY_STATES.includes(microphone) ? "bad" : "note";
       const effect = working.length ? `${working[0]} only` : "no input";
       return { text: capitalize(`${failures.join(", ")}: ${effect}`), kind };
     }
@@ -265,7 +266,7 @@ export class Stream {
       button.disabled = !canMute;
       button.setAttribute("aria-pressed", String(state === "muted"));
       button.dataset.state = state;
-      this.write(device, `${DEVICE_NAMES[device]} ${{ ok: "on", lost: "lost", muted: "muted", absent: "absent" }[state]}`);
+      this.write(device, `${DEVICE_NAMES[device]} ${{ ok: "on", lost: "lost", frozen: "frozen", muted: "muted", absent: "absent" }[state]}`);
       this.write(`${device}-do`, canMute ? (state === "muted" ? "unmute" : "mute") : "");
     }
   }
