@@ -41,14 +41,15 @@ def default_camera() -> str | None:
     return next((str(node) for node in camera_nodes() if os.access(node, os.R_OK | os.W_OK)), None)
 
 
-def open_camera(source: str, *, snapshot_hz: float = 0.0) -> LiveVideoSource:
+def open_camera(source: str, *, snapshot_hz: float = 0.0, track: int | None = None) -> LiveVideoSource:
     """Return the camera that a source names: an index, a path or a URL. It is not open yet.
 
-    `snapshot_hz` is the rate at which an HTTP address is requested that sends one image; 0 if it sends a stream.
+    `snapshot_hz` is the rate at which an HTTP address is requested that sends one image; 0 if it sends a stream. `track` is the
+    video track of a URL.
     """
     if snapshot_hz and source.lower().startswith(("http://", "https://")):
         return SnapshotCamera(source, snapshot_hz)
-    return NetworkCamera(source) if is_url(source) else Camera(source)
+    return NetworkCamera(source, track) if is_url(source) else Camera(source)
 
 
 def _open_failure_reason(node: Path) -> str:

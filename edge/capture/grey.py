@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # PyAV is large; a run with a camera of this machine never lo
     import av
 
 MIN_HEIGHT = 400  # rows; the smallest face that is searched for (12 % of them) still fills the face branch's 48 pixels
+MIN_ASPECT_DIFFERENCE, MAX_ASPECT = 0.02, 5.0
 _JPEG_FLAGS = {
     1: cv2.IMREAD_GRAYSCALE,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
@@ -44,11 +45,36 @@ def downscale_for_faces(grey: U8) -> tuple[U8, int]:
     return downscale(grey, reduction), reduction
 
 
-def luma_plane(frame: av.VideoFrame) -> U8:
-    """Return a decoded frame as uint8 [H, W], rotated as its metadata states.
+def grey_frame(frame: av.VideoFrame, aspect: float = 1.0) -> tuple[U8, int]:
+    """Return a decoded frame for the face path, uint8 [H, W] with square pixels, and its reduction factor.
 
-    If the decoder delivers an 8-bit luma plane, the result is a view of it, or a copy if it is rotated. Other pixel formats are
-    converted. Values keep the range of the video (mostly 16 to 235); the face crop is normalised later.
+    It is rotated as its metadata states. `aspect` is the width of a pixel relative to its height. Raises ValueError or
+    av.error.FFmpegError for a pixel format that cannot be converted.
+    """
+    quarter_turns = round((frame.rotation or 0) / 90) % 4
+    grey = luma_plane(frame)
+    if quarter_turns:
+        grey = np.ascontiguousarray(np.rot90(grey, quarter_turns))
+    small, reduction = downscale_for_faces(grey)
+    return square_pixels(small, 1 / aspect if quarter_turns % 2 else aspect), reduction
+
+
+def square_pixels(grey: U8, aspect: float) -> U8:
+    """Scale the width of uint8 [H, W] so that its pixels are square; `aspect` is the width of a pixel relative to its height.
+
+    A ratio near 1 changes nothing, and neither does one that no camera has: it is damaged.
+    """
+    if abs(aspect - 1) < MIN_ASPECT_DIFFERENCE or not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
+        return grey
+    size = (max(1, round(grey.shape[1] * aspect)), grey.shape[0])
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA if aspect < 1 else cv2.INTER_LINEAR), np.uint8)
+
+
+def luma_plane(frame: av.VideoFrame) -> U8:
+    """Return a decoded frame as uint8 [H, W], without its rotation.
+
+    If the decoder delivers an 8-bit luma plane, the result is a view of it. Other pixel formats are converted. Values keep the
+    range of the video (mostly 16 to 235); the face crop is normalised later.
     """
     luma_first_formats = ("yuv", "nv", "gray")  # pixel formats whose first plane is the luma
     pixel_format = frame.format
@@ -56,13 +82,11 @@ def luma_plane(frame: av.VideoFrame) -> U8:
         pixel_format.name.startswith(luma_first_formats)
         and pixel_format.components[0].bits == 8
         and (pixel_format.is_planar or pixel_format.name == "gray")
+        and frame.planes[0].line_size > 0  # negative: the rows are stored from the bottom up
     ):
         plane = frame.planes[0]
-        grey = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
-    else:
-        grey = np.asarray(frame.to_ndarray(format="gray"), np.uint8)
-    quarter_turns = round((frame.rotation or 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(grey, quarter_turns)) if quarter_turns else grey
+        return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
+    return np.asarray(frame.to_ndarray(format="gray"), np.uint8)
 
 
 def decode_jpeg(data: U8, reduction: int) -> U8 | None:

@@ -27,6 +27,7 @@ BLOCK_S = 0.1  # the largest delay that capture adds to speech; each block wakes
 READ_TIMEOUT_S = 1.0  # without a sample; the microphone then counts as lost
 INT16_SCALE = np.float32(1 / 32_768)
 OPEN_TIMEOUT_S, CLOSE_TIMEOUT_S, LIST_TIMEOUT_S = 2.0, 1.0, 5.0  # limits on the response of the sound server
+MAX_CHANNELS = 64  # that can be mixed
 QUEUE_BLOCKS = 10  # one second of blocks that are captured and not read yet
 SERVER_NOT_RESPONDING = "the sound server does not respond; restart it"
 
@@ -229,7 +230,14 @@ class _CaptureThread(threading.Thread):
             return self._create_stream(audio, info)
         except OSError:
             self.rate_hz = int(info["defaultSampleRate"])
-            self.channels = max(1, min(2, int(info["maxInputChannels"])))
+        channels = int(info["maxInputChannels"])
+        try:
+            self.channels = max(1, min(2, channels))
+            return self._create_stream(audio, info)
+        except OSError:
+            if channels <= 2:
+                raise
+            self.channels = min(channels, MAX_CHANNELS)  # a device with a fixed number of channels
             return self._create_stream(audio, info)
 
     def _create_stream(self, audio: Any, info: Any) -> Any:

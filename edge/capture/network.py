@@ -6,17 +6,18 @@ depend on each other, so each one is decoded, but its luma plane is converted on
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from moodring.capture.base import NO_MORE_FRAMES, NO_MORE_SOUND, CapturedFrame, LiveDevice, error_reason
-from moodring.capture.grey import decode_jpeg, downscale_for_faces, luma_plane, reduction_factor
+from moodring.capture.grey import decode_jpeg, grey_frame, reduction_factor
 from moodring.capture.jpeg import jpeg_height
 from moodring.capture.mjpeg import SNAPSHOT_ADVICE, MjpegStream, NotMultipartError
-from moodring.errors import DeviceError
+from moodring.errors import DeviceError, UsageError
 from moodring.redaction import without_credentials
 from moodring.types import F32, SAMPLE_RATE_HZ, U8
 
@@ -37,9 +38,10 @@ class NetworkCamera(LiveDevice):
 
     kind = "camera"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, track: int | None = None) -> None:
         self.name = without_credentials(url)
         self._url = url
+        self._track = track  # index among the video tracks; None is the default track
         self._mjpeg: MjpegStream | None = None
         self._container: Any = None
         self._iterator: Iterator[CapturedFrame] = iter(())
@@ -71,7 +73,7 @@ class NetworkCamera(LiveDevice):
                 data = self._mjpeg.read()
             except DeviceError as error:
                 raise self.error(str(error)) from error
-            return self._timestamped(data)
+            return self._timestamped(data, decode)
         if self._container is None:
             raise self.error("is not open")
         frame = next(self._iterator, None)
@@ -79,25 +81,23 @@ class NetworkCamera(LiveDevice):
             raise self.error(NO_MORE_FRAMES)
         return frame
 
-    def _timestamped(self, data: U8 | av.VideoFrame) -> CapturedFrame:
+    def _timestamped(self, data: U8 | av.VideoFrame, decode_data: Callable[[Any], tuple[U8, int] | None]) -> CapturedFrame:
         self._seq += 1
-        return CapturedFrame(data, time.monotonic_ns(), self._seq - 1, decode)
+        return CapturedFrame(data, time.monotonic_ns(), self._seq - 1, decode_data)
 
     def _demux_frames(self, container: Any) -> Iterator[CapturedFrame]:
         import av.error  # noqa: PLC0415  see open_container
 
-        if not container.streams.video:
-            raise self.error("sends no video; check the address")
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
+        stream, aspect = _select_track(self, container, "video", self._track)
+        decode_frame = functools.partial(decode, aspect=aspect)
         try:
             for packet in container.demux(stream):
                 if stream.codec_context.name == "mjpeg":
                     if packet.size:
-                        yield self._timestamped(np.frombuffer(bytes(packet), np.uint8))
+                        yield self._timestamped(np.frombuffer(bytes(packet), np.uint8), decode)
                     continue
                 for frame in packet.decode():
-                    yield self._timestamped(frame)
+                    yield self._timestamped(frame, decode_frame)
         except (av.error.FFmpegError, OSError) as error:
             raise self.error(f"{NO_MORE_FRAMES} ({error_reason(error)})") from error
 
@@ -117,9 +117,10 @@ class NetworkMicrophone(LiveDevice):
 
     kind = "microphone"
 
-    def __init__(self, url: str, rate_hz: int = SAMPLE_RATE_HZ) -> None:
+    def __init__(self, url: str, rate_hz: int = SAMPLE_RATE_HZ, track: int | None = None) -> None:
         self.name = without_credentials(url)
         self._url = url
+        self._track = track  # index among the audio tracks; None is the default track
         self.rate_hz = rate_hz
         self.blocks_dropped = 0  # always 0: data that is not read yet stays in the network's buffers
         self._container: Any = None
@@ -148,11 +149,10 @@ class NetworkMicrophone(LiveDevice):
 
         from moodring.capture.sound import Resampler  # noqa: PLC0415  imports PyAV
 
-        if not container.streams.audio:
-            raise self.error("sends no sound; check the address")
+        stream, _ = _select_track(self, container, "audio", self._track)
         resampler = Resampler(self.rate_hz)
         try:
-            for packet in container.demux(container.streams.audio[0]):
+            for packet in container.demux(stream):
                 for frame in packet.decode():
                     samples = resampler.push(frame)
                     if samples.size:
@@ -186,13 +186,31 @@ def is_image(container: Any) -> bool:
     return name == "image2" or name.endswith("_pipe")
 
 
-def decode(data: U8 | av.VideoFrame) -> tuple[U8, int] | None:
-    """Return a frame in grey, uint8 [H, W], and its reduction factor, or None for a damaged JPEG.
+def _select_track(device: LiveDevice, container: Any, kind: Literal["video", "audio"], index: int | None) -> tuple[Any, float]:
+    """Return the selected track of a stream and its sample aspect ratio. Raises DeviceError if it cannot be decoded."""
+    from moodring.capture.media.container import sample_aspect_ratio, select_track  # noqa: PLC0415  imports PyAV
 
-    `data` is the bytes of a JPEG, uint8 [N], or a frame of PyAV.
+    try:
+        track = select_track(container, kind, index, device.name)
+    except UsageError as error:
+        raise device.error(f"has no {kind} track {index}; choose another with --{kind}-track") from error
+    if track is None:
+        raise device.error(f"sends no {'video' if kind == 'video' else 'sound'}; check the address")
+    if track.codec_context is None:
+        raise device.error(
+            f"sends {kind} with an unknown codec; choose another with --{kind}-track, or set it up in the device"
+        )
+    track.codec_context.thread_count = 1
+    return track, sample_aspect_ratio(track) if kind == "video" else 1.0
+
+
+def decode(data: U8 | av.VideoFrame, aspect: float = 1.0) -> tuple[U8, int] | None:
+    """Return a frame in grey, uint8 [H, W], and its reduction factor, or None for a damaged frame.
+
+    `data` is the bytes of a JPEG, uint8 [N], or a frame of PyAV with the sample aspect ratio `aspect`.
     """
     if not isinstance(data, np.ndarray):
-        return downscale_for_faces(luma_plane(data))
+        return grey_frame(data, aspect)
     height = jpeg_height(data)
     if height is None:
         return None

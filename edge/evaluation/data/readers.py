@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from moodring.capture.sound import Resampler
 from moodring.errors import DataError
 from moodring.labels import FACE_CLASSES, FERPLUS_COLUMNS, FOLDER_NAMES, RAVDESS
 from moodring.types import F32, SAMPLE_RATE_HZ, U8
@@ -254,7 +255,7 @@ def list_tess(folder: Path) -> tuple[TessClip, ...]:
 
 
 def read_sound(path: Path, rate_hz: int = SAMPLE_RATE_HZ) -> F32:
-    """Decode a sound file to mono float32 [N] in [-1, 1] at `rate_hz`, the mean of its channels. Raises DataError."""
+    """Decode a sound file to mono float32 [N] at `rate_hz`; a lossy codec can exceed [-1, 1]. Raises DataError."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     pieces: list[F32] = []
@@ -262,13 +263,12 @@ def read_sound(path: Path, rate_hz: int = SAMPLE_RATE_HZ) -> F32:
         with av.open(str(path.absolute())) as container:  # absolute: FFmpeg takes a name with a colon for an address
             if not container.streams.audio:
                 raise DataError(f"{path}: has no audio track")
-            resampler = av.AudioResampler(format="fltp", rate=rate_hz)  # its own mono mix is 3 dB too loud
-            for frame in container.decode(audio=0):
-                pieces += [out.to_ndarray().mean(axis=0) for out in resampler.resample(frame)]
-            pieces += [out.to_ndarray().mean(axis=0) for out in resampler.resample(None)]
+            resampler = Resampler(rate_hz, clip=False)
+            pieces += [resampler.push(frame) for frame in container.decode(audio=0)]
+            pieces.append(resampler.flush())
     except (av.error.FFmpegError, OSError) as error:
         raise DataError(f"{path}: cannot be decoded as sound ({error}); it may be truncated") from error
-    samples = np.concatenate(pieces).astype(np.float32) if pieces else np.empty(0, np.float32)
+    samples: F32 = np.concatenate(pieces)
     if samples.size == 0:
         raise DataError(f"{path}: holds no samples")
     return samples
