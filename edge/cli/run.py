@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from moodring.arguments import frozen, port, positive, source
+from moodring.arguments import frozen, port, positive, source, whole
 from moodring.cli.lazy import lazy
 
 
@@ -28,6 +28,16 @@ def add_run(commands: Any) -> None:
     _settings(run)
     run.add_argument("--video", type=source, metavar="SRC", help="source of video: file, URL, camera path or index, or 'none'")
     run.add_argument("--audio", type=source, metavar="SRC", help="source of sound: file, URL, microphone name, or 'none'")
+    run.add_argument("--video-track", type=whole(0), metavar="N", help="video track of the source, from 0 (its default track)")
+    run.add_argument("--audio-track", type=whole(0), metavar="N", help="audio track of the source, from 0 (its default track)")
+    run.add_argument(
+        "--frame-rate", type=positive, metavar="FPS", help="frame rate of video without time stamps, such as raw H.264"
+    )
+    run.add_argument(
+        "--raw-audio",
+        metavar="FORMAT:RATE:CHANNELS",
+        help="read sound without a header in this format, for example s16le:16000:1",
+    )
     run.add_argument("--events", metavar="FILE", help="write events to FILE as JSON lines; '-' is standard output")
     run.add_argument("--seconds", type=positive, metavar="N", help="stop after N seconds")
     run.add_argument(

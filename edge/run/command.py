@@ -19,7 +19,7 @@ def run(options: RunOptions, open_page: OpenPage, make_timer: TimerFactory = His
     cv2.setNumThreads(1)  # frames are too small to gain from more threads
     config = read_configuration(options)
     bundle = load_bundle(config, options)
-    sources = select_sources(options.source, config, bundle, log)
+    sources = select_sources(options, config, bundle, log)
     if next(iter(sources.values())).live:
         from moodring.run.session import Session  # noqa: PLC0415  devices and threads: a recording starts without them
 

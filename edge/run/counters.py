@@ -37,6 +37,7 @@ class StreamCounters:
 
     def __init__(self, clock: Clock, make_timer: TimerFactory = HistogramTimer) -> None:
         self.readers: Sequence[CountedReader] = ()
+        self.notes: Sequence[str] = ()  # what the summary also says, such as a track that was left out
         self.telemetry = Telemetry(
             clock, counters=self.counters, dropped=self.dropped, level_dbfs=lambda: self.pipeline.level_dbfs
         )  # fmt: skip
@@ -83,6 +84,8 @@ class StreamCounters:
         for what, count in self.losses().items():
             if count:
                 log(f"{count} {what}")
+        for note in self.notes:
+            log(note)
         if self.sources.video and c["frames_tracked"] and not c["faces_read"]:
             log("no face was found in any frame")
         if self.sources.audio and c["samples_heard"] and not c["windows_read"]:

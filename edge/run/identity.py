@@ -12,6 +12,7 @@ import uuid
 from pathlib import Path
 
 from moodring.address import is_pipe, is_url
+from moodring.capture.selection import DEFAULT_SELECTION
 from moodring.config import Config
 from moodring.run.sources import Sources
 from moodring.types import EventIdentity
@@ -28,6 +29,8 @@ def name_events(sources: Sources, config: Config, bundle_id: str) -> EventIdenti
     d = Config()  # the sinks do not change the events
     config = dataclasses.replace(config, events=d.events, mqtt=d.mqtt, lsl=d.lsl, metrics=d.metrics, page=d.page)
     digest = hashlib.sha256(repr((config, bundle_id)).encode())
+    if sources.selection != DEFAULT_SELECTION:
+        digest.update(repr(sources.selection).encode())
     for source in recorded:
         digest.update(_file_digest(Path(source)))
     name = re.sub(r"[^A-Za-z0-9._-]", "_", Path(recorded[0]).name)

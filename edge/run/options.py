@@ -12,6 +12,7 @@ from typing import Literal
 
 from moodring import config as configuration
 from moodring.address import is_recording
+from moodring.capture.selection import DEFAULT_SELECTION, RawAudio, Selection
 from moodring.config import Config, InputConfig, VideoConfig
 from moodring.errors import BundleError, ConfigError, MoodringError, UsageError
 from moodring.inference.bundle import Bundle, load_configured
@@ -33,6 +34,16 @@ class RunOptions:
     page: bool = False
     page_port: int | None = None
     preview: bool = False
+    video_track: int | None = None
+    audio_track: int | None = None
+    frame_rate: float | None = None
+    raw_audio: str | None = None  # FORMAT:RATE:CHANNELS
+
+    @property
+    def selection(self) -> Selection:
+        """What these options choose of the source. Raises UsageError."""
+        raw_audio = None if self.raw_audio is None else RawAudio.parse(self.raw_audio)
+        return Selection(self.video_track, self.audio_track, self.frame_rate, raw_audio)
 
 
 def read_configuration(options: RunOptions) -> Config:
@@ -102,12 +113,18 @@ def naming_places(options: RunOptions) -> Iterator[None]:
         raise with_place(error, options) from error
 
 
-def select_sources(source: str | None, config: Config, bundle: Bundle, log: Callable[[str], None]) -> dict[str, Sources]:
+def select_sources(options: RunOptions, config: Config, bundle: Bundle, log: Callable[[str], None]) -> dict[str, Sources]:
     """Return the sources of each stream by its name. A recording is always the only stream."""
-    if config.streams and source is None:
+    selection = options.selection
+    if config.streams and options.source is None:
+        if selection != DEFAULT_SELECTION:
+            raise UsageError(
+                f"{options.config or 'the configuration'} defines streams: --video-track, --audio-track, --frame-rate and "
+                "--raw-audio choose from one source; name a SOURCE, or leave them out"
+            )
         streams = {name: choose_stream(name, stream, log) for name, stream in config.streams.items()}
         return {name: _drop_absent_branches(sources, bundle, log) for name, sources in streams.items()}
-    sources = _drop_absent_branches(choose_sources(source, config, log), bundle, log)
+    sources = _drop_absent_branches(choose_sources(options.source, config, log, selection), bundle, log)
     return {"live" if sources.live else sources.title: sources}
 
 

@@ -135,8 +135,10 @@ class Session:
         prefix = "" if len(plan.sources) == 1 else f"{name}: "
         stream = Stream(
             pipeline,
-            open_camera(sources.video, snapshot_hz=sources.camera.snapshot_hz) if sources.video else None,
-            open_microphone(sources.audio) if sources.audio else None,
+            open_camera(sources.video, snapshot_hz=sources.camera.snapshot_hz, track=sources.selection.video_track)
+            if sources.video
+            else None,
+            open_microphone(sources.audio, sources.selection.audio_track) if sources.audio else None,
             self._clock,
             lambda message: log(prefix + message),
             frozen_s=sources.camera.frozen_s,
@@ -174,7 +176,7 @@ class Session:
         try:
             config = read_configuration(self._options)
             bundle = load_bundle(config, self._options)
-            sources = select_sources(self._options.source, config, bundle, lambda _: None)
+            sources = select_sources(self._options, config, bundle, lambda _: None)
             if not all(one.live for one in sources.values()):
                 raise UsageError("it names a recording; a live run accepts live sources only")
             plan = self._prepare(config, bundle, sources, self._plan)

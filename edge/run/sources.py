@@ -12,6 +12,7 @@ from moodring.capture.base import LiveAudioSource
 from moodring.capture.camera import default_camera
 from moodring.capture.microphone import Microphone, default_microphone
 from moodring.capture.network import NetworkMicrophone
+from moodring.capture.selection import DEFAULT_SELECTION, Selection
 from moodring.config import Config, StreamConfig, VideoConfig
 from moodring.errors import ConfigError, UsageError, printable
 from moodring.redaction import without_credentials
@@ -32,6 +33,7 @@ class Sources:
     live: bool
     title: str
     camera: VideoConfig = VideoConfig()  # the settings of a live camera
+    selection: Selection = DEFAULT_SELECTION
 
 
 def _means_file(named: str, may_be_device_name: bool) -> bool:
@@ -41,14 +43,20 @@ def _means_file(named: str, may_be_device_name: bool) -> bool:
     return not may_be_device_name or "/" in named or Path(named).suffix.lower() in MEDIA_SUFFIXES
 
 
-def choose_sources(source: str | None, config: Config, log: Callable[[str], None]) -> Sources:
+def choose_sources(
+    source: str | None, config: Config, log: Callable[[str], None], selection: Selection = DEFAULT_SELECTION
+) -> Sources:
     """Return the named recording or stream, else the configured inputs, the devices of this machine, or the bundled clip."""
     if source is not None:
         from moodring.capture.media import probe  # noqa: PLC0415  PyAV is large, and devices need none of it
 
-        info = probe(source)
+        info = probe(source, selection)
         return Sources(
-            source if info.has_video else None, source if info.has_audio else None, live=False, title=printable(source)
+            source if info.has_video else None,
+            source if info.has_audio else None,
+            live=False,
+            title=printable(source),
+            selection=selection,
         )
     video, audio = config.video.source, config.audio.source
     if video == audio == "none":
@@ -62,12 +70,14 @@ def choose_sources(source: str | None, config: Config, log: Callable[[str], None
             audio if is_recording(audio) else None,
             live=False,
             title="recording",
+            selection=selection,
         )
     found = _devices(video, audio)
     if found == (None, None):
         log("this machine has no camera and no microphone; playing the bundled clip instead")
         return Sources(str(SAMPLE_CLIP), str(SAMPLE_CLIP), live=False, title="bundled clip")
-    return dataclasses.replace(_live("live", video, audio, found, log), camera=config.video)
+    live = _live("live", video, audio, found, log)
+    return dataclasses.replace(live, camera=config.video, selection=selection)
 
 
 def choose_stream(name: str, stream: StreamConfig, log: Callable[[str], None]) -> Sources:
@@ -105,6 +115,6 @@ def _live(
     return Sources(camera, microphone, live=True, title=title)
 
 
-def open_microphone(source: str) -> LiveAudioSource:
-    """Return the microphone or network stream that a source names. It is not open yet."""
-    return NetworkMicrophone(source) if is_url(source) else Microphone(source)
+def open_microphone(source: str, track: int | None = None) -> LiveAudioSource:
+    """Return the microphone or network stream that a source names. It is not open yet. `track` is that of a URL."""
+    return NetworkMicrophone(source, track=track) if is_url(source) else Microphone(source)

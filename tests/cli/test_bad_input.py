@@ -141,7 +141,8 @@ def test_a_truncated_recording_with_its_index_is_read_as_far_as_possible(run, tm
     path = tmp_path / "cut.mp4"
     path.write_bytes(whole[: len(whole) // 2])
     done = run(path, "--events", "-")
-    one_message(done, 1, "cut.mp4 ends after", "truncated or damaged")
+    assert done.code == 0
+    assert sum("cut.mp4 ends after" in message and "truncated or damaged" in message for message in done.messages) >= 1
     assert len(check_lines(done.stdout)) >= 4
 
 

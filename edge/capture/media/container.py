@@ -174,6 +174,5 @@ def decode_packets(container: Any, track: Any, source: str) -> Iterator[Any]:
     except PipeInterrupted as error:
         raise KeyboardInterrupt from error
     except (av.error.FFmpegError, OSError) as error:
-        raise MediaError(
-            f"{printable(source)} cannot be read to its end ({error_reason(error)}); check that the file is intact or the server is up"
-        ) from error
+        name, advice = printable(source), "check that the file is intact or the server is up"
+        raise MediaError(f"{name} cannot be read to its end ({error_reason(error)}); {advice}") from error
