@@ -58,6 +58,7 @@ class _Pipe:
         self._poll.register(self._fd, select.POLLIN)
         self._window = bytearray()
         self._start = 0  # position of the first byte of the window
+        self._is_idle = False  # the writer stopped: the other reader does not wait again
 
     def read(self, position: int, size: int) -> bytes:
         if position == self._start + len(self._window):
@@ -78,7 +79,8 @@ class _Pipe:
         return bytes(self._window[offset : offset + size])
 
     def _next_chunk(self) -> bytes:
-        if not self._poll.poll(IDLE_TIMEOUT_S * 1000):
+        self._is_idle = self._is_idle or not self._poll.poll(IDLE_TIMEOUT_S * 1000)
+        if self._is_idle:
             raise MediaError(f"{self._name}: no data for {IDLE_TIMEOUT_S:.0f} s; check the program that writes to this pipe")
         return os.read(self._fd, CHUNK_BYTES)
 
