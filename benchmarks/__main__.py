@@ -17,6 +17,7 @@ MODULES = {
     "faces": "benchmarks.faces.run",
     "faults": "benchmarks.faults",
     "live": "benchmarks.live",
+    "media_corpus": "benchmarks.media_corpus",
     "mfcc": "benchmarks.mfcc",
     "page": "benchmarks.page.run",
     "pairs": "benchmarks.pairs",

@@ -27,7 +27,7 @@ SILENCE = 1e-7  # mean square (-70 dBFS); a quieter block changes no decision
 DEAD = 1e-4  # power relative to the strongest channel (-40 dB)
 CANCELLED, RESTORED = 0.1, 0.2  # power of the mix relative to the strongest channel: below, above
 STRONGEST_HYSTERESIS = 2.0  # in power
-PEAK_MEMORY = 0.99  # per block: a mix that was turned down recovers within seconds
+PEAK_MEMORY = 0.998  # per block: a mix that was turned down recovers by 6 dB within 20 s
 
 FRONT = frozenset({"FL", "FR", "FLC", "FRC", "WL", "WR", "DL", "DR"})
 LOW_FREQUENCY = frozenset({"LFE", "LFE2"})

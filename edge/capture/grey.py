@@ -56,17 +56,18 @@ def grey_frame(frame: av.VideoFrame, aspect: float = 1.0) -> tuple[U8, int]:
     if quarter_turns:
         grey = np.ascontiguousarray(np.rot90(grey, quarter_turns))
     small, reduction = downscale_for_faces(grey)
-    return square_pixels(small, 1 / aspect if quarter_turns % 2 else aspect), reduction
+    return _square_pixels(small, aspect, axis=0 if quarter_turns % 2 else 1), reduction
 
 
-def square_pixels(grey: U8, aspect: float) -> U8:
-    """Scale the width of uint8 [H, W] so that its pixels are square; `aspect` is the width of a pixel relative to its height.
+def _square_pixels(grey: U8, aspect: float, axis: int) -> U8:
+    """Scale uint8 [H, W] along the axis of its pixels' width, so that they are square.
 
     A ratio near 1 changes nothing, and neither does one that no camera has: it is damaged.
     """
     if abs(aspect - 1) < MIN_ASPECT_DIFFERENCE or not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
         return grey
-    size = (max(1, round(grey.shape[1] * aspect)), grey.shape[0])
+    height, width = (max(1, round(side * aspect)) if index == axis else side for index, side in enumerate(grey.shape))
+    size = (width, height)
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA if aspect < 1 else cv2.INTER_LINEAR), np.uint8)
 
 

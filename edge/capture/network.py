@@ -98,7 +98,7 @@ class NetworkCamera(LiveDevice):
                     continue
                 for frame in packet.decode():
                     yield self._timestamped(frame, decode_frame)
-        except (av.error.FFmpegError, OSError) as error:
+        except (av.error.FFmpegError, OSError, IndexError) as error:  # IndexError: a track appeared within the stream
             raise self.error(f"{NO_MORE_FRAMES} ({error_reason(error)})") from error
 
     def close(self) -> None:
@@ -157,7 +157,7 @@ class NetworkMicrophone(LiveDevice):
                     samples = resampler.push(frame)
                     if samples.size:
                         yield samples
-        except (av.error.FFmpegError, OSError) as error:
+        except (av.error.FFmpegError, OSError, IndexError) as error:  # IndexError: a track appeared within the stream
             raise self.error(f"{NO_MORE_SOUND} ({error_reason(error)})") from error
 
     def close(self) -> None:

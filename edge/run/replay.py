@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from moodring.address import is_pipe, is_url
 from moodring.capture.media import AudioFile, VideoFile
+from moodring.capture.media.readers import unread_notes
 from moodring.capture.media.timeline import Jumps
 from moodring.clock import NS_PER_S, Clock, MonotonicClock
 from moodring.config import Config, InferenceConfig, SpeechConfig
@@ -80,7 +81,7 @@ def replay_recording(
             until_ns=None if options.seconds is None else int(options.seconds * NS_PER_S),
             devices=recording.devices,
         )
-        recording.check_used()
+        recording.check_used(is_limited=options.seconds is not None)
 
 
 class _Recording:
@@ -117,7 +118,7 @@ class _Recording:
             self._failures.append(str(error))
             self.devices[device] = "lost" if is_used else "absent"
 
-    def check_used(self) -> None:
+    def check_used(self, *, is_limited: bool) -> None:
         """Add what the tracks report to the notes. Raise MediaError if no track was usable, or a server or pipe failed."""
         is_used = any(reader.counters.frames or reader.counters.samples for reader in self.readers)
         source = self._sources.video or self._sources.audio or ""
@@ -126,6 +127,8 @@ class _Recording:
             raise MediaError("; ".join(dict.fromkeys(self._failures)))
         for reader in self.readers:
             self.notes.extend(reader.notes)
+        if not (self._failures or is_limited):
+            self.notes.extend(unread_notes(self.readers))
         self.notes.extend(dict.fromkeys(self._failures))
 
 

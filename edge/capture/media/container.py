@@ -129,7 +129,9 @@ def describe(track: Any) -> str:
     context = track.codec_context
     if context is None:
         return "unknown codec"
-    layout = f" {context.layout.name}" if track.type == "audio" else ""
+    layout = ""
+    if track.type == "audio":
+        layout = " mono" if context.layout.nb_channels == 1 else f" {context.layout.name}"
     language = track.metadata.get("language", "und")
     return str(context.name) + layout + ("" if language == "und" else f" {language}")
 
@@ -156,21 +158,23 @@ def stated_end_ns(container: Any, track: Any) -> int | None:
     return None if container.duration is None else int(container.duration) * 1000
 
 
-def decode_packets(container: Any, track: Any, source: str) -> Iterator[Any]:
-    """Yield each decoded frame of a track, and None for each packet that cannot be decoded.
+def decode_packets(container: Any, track: Any, source: str) -> Iterator[tuple[int, list[Any] | None]]:
+    """Yield for each packet of a track its end in bytes of the file, and its frames, or None if it cannot be decoded.
 
-    Raises MediaError if the file or the connection fails before the end.
+    The end is 0 where it is not known. Raises MediaError if the file or the connection fails before the end.
     """
     try:
         for packet in container.demux(track):
+            end = 0 if packet.pos is None else packet.pos + packet.size
             try:
                 frames = packet.decode()
             except av.error.EOFError:
                 return
             except (av.error.FFmpegError, ValueError):
-                yield None
-                continue
-            yield from frames
+                frames = None
+            yield end, frames
+    except IndexError:  # PyAV flushes a track that appeared after the file was opened; all packets were delivered
+        return
     except PipeInterrupted as error:
         raise KeyboardInterrupt from error
     except (av.error.FFmpegError, OSError) as error:

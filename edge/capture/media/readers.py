@@ -6,14 +6,15 @@ sound are read through separate containers: no buffer is needed for files whose 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import av.container
 import av.error
 
-from moodring.address import is_url
+from moodring.address import is_pipe, is_url
 from moodring.capture.base import error_reason
 from moodring.capture.grey import grey_frame
 from moodring.capture.media.container import (
@@ -39,6 +40,7 @@ from moodring.types import SAMPLE_RATE_HZ, AudioBlock, VideoFrame
 
 MAX_DAMAGED_PACKETS = 1000  # before the first frame
 EXACT_DURATION_FORMATS = ("mp4", "matroska", "flac")  # containers whose stated duration is reliable
+UNREAD_SHARE = 0.2  # of a file behind the last packet; an index at the end is smaller
 TRUNCATION_TOLERANCE_NS = NS_PER_S // 2
 
 
@@ -85,6 +87,8 @@ class _TrackReader:
     jumps: Jumps = field(default_factory=Jumps)
     counters: MediaCounters = field(default_factory=MediaCounters)
     notes: list[str] = field(default_factory=list)
+    read_bytes: int = 0  # position in the file behind the last packet
+    file_tracks: int = 0  # tracks of all kinds that the file contains
     _container: av.container.InputContainer | None = None
 
     @property
@@ -121,20 +125,22 @@ class _TrackReader:
         if track.codec_context is None:
             raise MediaError(f"{self.name}: the {kind} track has an unknown codec and is left out; convert it with ffmpeg")
         track.codec_context.thread_count = 1
+        self.file_tracks = len(container.streams)
         discard_others(container, track)
         return track
 
     def _decode(self, track: Any) -> Iterator[Any]:
         """Yield the decoded frames of a track; count damaged packets."""
         is_decoded = False
-        for frame in decode_packets(self._container, track, self.source):
-            if frame is not None:
+        for end, frames in decode_packets(self._container, track, self.source):
+            self.read_bytes = max(self.read_bytes, end)
+            if frames is None:
+                self.counters.damaged_packets += 1
+                if not is_decoded and self.counters.damaged_packets > MAX_DAMAGED_PACKETS:
+                    break
+            elif frames:
                 is_decoded = True
-                yield frame
-                continue
-            self.counters.damaged_packets += 1
-            if not is_decoded and self.counters.damaged_packets > MAX_DAMAGED_PACKETS:
-                break
+                yield from frames
         if not is_decoded and self.counters.damaged_packets:
             raise MediaError(
                 f"{self.name}: no {track.type} can be decoded ({track.codec_context.name}): all of the "
@@ -172,6 +178,21 @@ class _TrackReader:
                 f"{self.name} ends after {end_ns / NS_PER_S:.1f} s of {stated_ns / NS_PER_S:.1f} s of {track.type}: "
                 "the file is truncated or damaged; everything before that point was processed"
             )
+
+
+def unread_notes(readers: Sequence[_TrackReader]) -> list[str]:
+    """Return a note for a file of which a part lies behind the last packet of all its tracks.
+
+    FFmpeg ends at that point if recordings of some formats were joined, such as WAV, FLV or MP4.
+    """
+    source = readers[0].source
+    if is_url(source) or is_pipe(source) or any(reader.source != source for reader in readers):
+        return []
+    size, read = Path(source).stat().st_size, max(reader.read_bytes for reader in readers)
+    if not read or readers[0].file_tracks != len(readers) or size - read < UNREAD_SHARE * size:
+        return []
+    share, advice = f"{100 * (1 - read / size):.0f} %", "if recordings were joined, process them one by one"
+    return [f"{readers[0].name}: the last {share} of the file belong to none of its tracks; {advice}"]
 
 
 class VideoFile(_TrackReader):

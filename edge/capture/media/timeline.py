@@ -163,9 +163,7 @@ class SoundTimeline(Timeline):
     def _differs(self, stamp_ns: int, tolerance_ns: int) -> bool:
         """Set `next_ns` to the time of the stamp where it differs from the sample count; return whether it does."""
         is_first = self.next_ns == 0
-        time_ns = stamp_ns + self._offset_ns
-        if is_first:
-            time_ns = max(0, time_ns)
+        time_ns = max(0, stamp_ns + self._offset_ns)
         step_ns = time_ns - self.next_ns
         if abs(step_ns) <= tolerance_ns:
             self._suspects = 0

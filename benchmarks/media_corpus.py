@@ -1,0 +1,192 @@
+"""A corpus of generated media files, each in a process of its own: exit code, message, and use of what FFmpeg decodes.
+
+usage: python -m benchmarks media_corpus [--json FILE] [--only TEXT] [--folder DIR] [--jobs N]
+
+For every file of tests/support/media_corpus.py, ffprobe counts what FFmpeg decodes, and `moodring run --pace max` processes it.
+A file fails if the process crashes, prints a traceback, takes longer than the limit, ends with another exit code than the
+documented one, has no message, or leaves a track unused that FFmpeg decodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import machine, write_json
+from tests.support.media_corpus import SEED, Recipe, is_available, make, recipes
+
+LIMIT_S = 10.0  # for one process
+GENERATED_SHARE = 0.9  # of the frames that FFmpeg decodes must be used, in a file without damage
+MIN_AUDIO_FRAMES = 4  # fewer last less than the 0.1 s that the summary shows
+SUMMARY = re.compile(r"(\d+) events .*; (\d+) frames: .*; ([\d.]+) s of sound")
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What FFmpeg decodes of a file: frames of the first video track, and frames of sound of the first audio track."""
+
+    video_frames: int = 0
+    audio_frames: int = 0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What `moodring run` did with one file. `faults` is empty where that is right."""
+
+    name: str
+    group: str
+    code: int | None = None
+    wall_s: float = 0.0
+    events: int = 0
+    frames: int = 0
+    sound_s: float = 0.0
+    ffmpeg_video_frames: int = 0
+    ffmpeg_audio_frames: int = 0
+    message: str = ""
+    lines: int = 0  # of the message
+    faults: list[str] = field(default_factory=list)
+
+
+def count_decoded(path: Path) -> Decoded:
+    """Return what FFmpeg decodes of a file. Cover images do not count as video."""
+    command = ["ffprobe", "-v", "quiet", "-of", "json", "-count_frames", "-show_streams", f"file:{path}"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        streams = json.loads(done.stdout or b"{}").get("streams", [])
+    except (subprocess.TimeoutExpired, ValueError):
+        return Decoded()
+    decoded = Decoded()
+    for stream in streams:
+        count = int(stream.get("nb_read_frames", 0))
+        if stream.get("codec_type") == "video" and not stream["disposition"]["attached_pic"]:
+            decoded.video_frames = decoded.video_frames or count
+        elif stream.get("codec_type") == "audio":
+            decoded.audio_frames = decoded.audio_frames or count
+    return decoded
+
+
+def run_moodring(path: Path, folder: Path) -> Outcome:
+    """Process one file and return what happened."""
+    outcome = Outcome(path.name, "")
+    events = folder / f"{path.name}.jsonl"
+    command = [sys.executable, "-m", "moodring.cli", "run", str(path), "--pace", "max", "--events", str(events)]
+    started_s = time.monotonic()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=6 * LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        outcome.faults.append(f"no end within {6 * LIMIT_S:.0f} s")
+        return outcome
+    outcome.wall_s = round(time.monotonic() - started_s, 2)
+    outcome.code = done.returncode
+    lines = done.stderr.splitlines()
+    outcome.message = "; ".join(line.removeprefix("moodring: ").replace(f"{path.parent}/", "") for line in lines)[:400]
+    outcome.lines = len(lines)
+    if summary := SUMMARY.search(done.stderr):
+        outcome.events, outcome.frames, outcome.sound_s = int(summary[1]), int(summary[2]), float(summary[3])
+    if "Traceback" in done.stderr:
+        outcome.faults.append(f"traceback: {lines[-1]}")
+    if done.returncode < 0:
+        outcome.faults.append(f"crashed with signal {-done.returncode}")
+    if events.exists():
+        if sum(1 for _ in events.open("rb")) != outcome.events:
+            outcome.faults.append("the summary gives another number of events than the file holds")
+        events.unlink()
+    return outcome
+
+
+def judge(outcome: Outcome, recipe: Recipe, decoded: Decoded) -> None:
+    """Add the faults of an outcome: each is a rule of the documentation that it breaks."""
+    faults = outcome.faults
+    outcome.group = recipe.group
+    outcome.ffmpeg_video_frames, outcome.ffmpeg_audio_frames = decoded.video_frames, decoded.audio_frames
+    if outcome.wall_s > LIMIT_S:
+        faults.append(f"took {outcome.wall_s:.1f} s, more than {LIMIT_S:.0f} s")
+    if outcome.code not in (0, 1, None):
+        faults.append(f"exit code {outcome.code}")
+    if outcome.code == 0 and not outcome.events:
+        faults.append("exit code 0, but no event")
+    if outcome.code == 1 and (outcome.events or outcome.lines != 1 or recipe.name not in outcome.message):
+        faults.append("exit code 1 without one message that names the file, or with events")
+    least = 1 if recipe.is_damaged else GENERATED_SHARE * decoded.video_frames
+    if decoded.video_frames and outcome.frames < least:
+        faults.append(f"{outcome.frames} frames used, FFmpeg decodes {decoded.video_frames}")
+    if decoded.audio_frames >= MIN_AUDIO_FRAMES and not outcome.sound_s:
+        faults.append(f"no sound used, FFmpeg decodes {decoded.audio_frames} frames of sound")
+
+
+def examine(recipe: Recipe, folder: Path) -> Outcome | None:
+    """Make one file, process it and judge the outcome; None if FFmpeg cannot make it."""
+    path = make(recipe, folder)
+    if path is None:
+        return None
+    outcome = run_moodring(path, folder)
+    judge(outcome, recipe, count_decoded(path))
+    return outcome
+
+
+def measure(chosen: Sequence[Recipe], folder: Path, jobs: int) -> dict[str, Any]:
+    """Examine the files and return the figures."""
+    parts = {name for recipe in chosen for name in recipe.parts}
+    for recipe in recipes():  # before they are needed, so that no two threads write one file
+        if recipe.name in parts or (not recipe.parts and recipe in chosen):
+            make(recipe, folder)
+    with ThreadPoolExecutor(jobs) as pool:
+        outcomes = list(pool.map(lambda recipe: examine(recipe, folder), chosen))
+    done = [outcome for outcome in outcomes if outcome is not None]
+    failed = [outcome for outcome in done if outcome.faults]
+    groups = collections.Counter(outcome.group for outcome in done)
+    return {
+        "files": len(done),
+        "passed": len(done) - len(failed),
+        "groups": {
+            group: {"files": count, "passed": count - sum(outcome.group == group for outcome in failed)}
+            for group, count in groups.items()
+        },
+        "exit_codes": dict(collections.Counter(str(outcome.code) for outcome in done)),
+        "longest_s": max((outcome.wall_s for outcome in done), default=0.0),
+        "not_made": [recipe.name for recipe, outcome in zip(chosen, outcomes, strict=True) if outcome is None],
+        "failed": [asdict(outcome) for outcome in failed],
+        "outcomes": [asdict(outcome) for outcome in done],
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Examine the corpus and write the figures; return 0 if every file passed, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks media_corpus", description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only files whose group or name contains TEXT")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="keep the files here (a temporary folder)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="files at the same time")
+    arguments = parser.parse_args(argv)
+    if not is_available():
+        print("ffmpeg and ffprobe are not installed; install them, for example: sudo apt-get install ffmpeg", file=sys.stderr)
+        return 1
+    chosen = [recipe for recipe in recipes() if arguments.only in recipe.group or arguments.only in recipe.name]
+    given = shlex.join([] if argv is None else argv)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        figures = measure(chosen, folder, arguments.jobs)
+    version = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=False).stdout.splitlines()[0]
+    header = {
+        "benchmark": "media_corpus",
+        "command": f"python -m benchmarks media_corpus {given}".rstrip(),
+        "machine": machine(),
+        "ffmpeg": version,
+        "seed": SEED,
+    }
+    write_json(header | figures, arguments.json)
+    return 0 if figures["passed"] == figures["files"] else 1
