@@ -159,6 +159,13 @@ prepare_browser() {
     note "continuing without chromium: its tests are skipped; to add it: sudo apt-get install chromium"
 }
 
+prepare_ffmpeg() {
+    if [ "$profile" != dev ] || { has ffmpeg && has ffprobe; }; then return 0; fi
+    if may_apt; then note "installing ffmpeg for the tests"; fi
+    if apt_install ffmpeg; then return 0; fi
+    note "continuing without ffmpeg: its tests are skipped; to add it: sudo apt-get install ffmpeg"
+}
+
 # --- the packages ---------------------------------------------------------------------------------------------------
 
 pip_install() {
@@ -199,6 +206,7 @@ if prepare_microphone; then microphone=mic; fi
 prepare_broker
 prepare_sound_server
 prepare_browser
+prepare_ffmpeg
 
 case $profile in
     runtime) note "installing moodring into $venv (about 460 MB; once)" ;;

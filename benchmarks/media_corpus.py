@@ -2,7 +2,7 @@
 
 usage: python -m benchmarks media_corpus [--json FILE] [--only TEXT] [--folder DIR] [--jobs N]
 
-For every file of tests/support/media_corpus.py, ffprobe counts what FFmpeg decodes, and `moodring run --pace max` processes it.
+For every file of tests/support/media/corpus.py, ffprobe counts what FFmpeg decodes, and `moodring run --pace max` processes it.
 A file fails if the process crashes, prints a traceback, takes longer than the limit, ends with another exit code than the
 documented one, has no message, or leaves a track unused that FFmpeg decodes.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import machine, write_json
-from tests.support.media_corpus import SEED, Recipe, is_available, make, recipes
+from tests.support.media.corpus import SEED, Recipe, is_available, make, recipes
 
 LIMIT_S = 10.0  # for one process
 GENERATED_SHARE = 0.9  # of the frames that FFmpeg decodes must be used, in a file without damage

@@ -21,9 +21,9 @@ import pytest
 
 from moodring.cli import main
 from tests.support.events import check_lines
+from tests.support.media.tracks import Sound, Video, to_raw_bytes, with_unknown_codec, write_tracks
 from tests.support.recordings import write_empty_wav, write_recording, write_talking_face
 from tests.support.signals import empty_frame, face_frame, voice
-from tests.support.tracks import Sound, Video, to_raw_bytes, with_unknown_codec, write_tracks
 
 SECONDS = 2.0
 

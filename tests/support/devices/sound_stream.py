@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -23,8 +24,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "audio/wav")
         self.end_headers()
         rate, pcm = self.server.rate_hz, self.server.pcm
+        channels = pcm.shape[1]
         size_bytes = 0x7FFF_FF00  # of the file, in its header
-        head = b"RIFF" + struct.pack("<I", size_bytes) + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 2, rate, 4 * rate, 4, 16)
+        head = (
+            b"RIFF"
+            + struct.pack("<I", size_bytes)
+            + b"WAVEfmt "
+            + struct.pack("<IHHIIHH", 16, 1, channels, rate, 2 * channels * rate, 2 * channels, 16)
+        )
         block_samples = round(rate * BLOCK_S)
         due, position = time.monotonic(), 0
         try:
@@ -44,18 +51,18 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, samples: F32, rate_hz: int) -> None:
-        left = (np.clip(samples, -1, 1) * 32767).astype("<i2")
-        self.pcm, self.rate_hz = np.stack([left, left], axis=1), rate_hz
+    def __init__(self, samples: F32, rate_hz: int, gains: Sequence[float]) -> None:
+        channels = [np.clip(gain * samples, -1, 1) * 32767 for gain in gains]
+        self.pcm, self.rate_hz = np.stack(channels, axis=1).astype("<i2"), rate_hz
         self.unplugged = threading.Event()
         super().__init__(("127.0.0.1", 0), _Handler)
 
 
 class SoundStream(PluggableDevice):
-    """A server that repeats `samples` float32 [N] in stereo."""
+    """A server that repeats `samples` float32 [N], in one channel for each of `gains`; by default in stereo."""
 
-    def __init__(self, samples: F32, rate_hz: int) -> None:
-        self._server = _Server(samples, rate_hz)
+    def __init__(self, samples: F32, rate_hz: int, gains: Sequence[float] = (1.0, 1.0)) -> None:
+        self._server = _Server(samples, rate_hz, gains)
         serve_in_thread(self._server)
 
     @property

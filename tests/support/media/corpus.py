@@ -1,7 +1,8 @@
 """A corpus of small media files: containers, codecs, sample and pixel formats, channels, rates, time stamps, tracks, damage.
 
 Every file derives from one clip of two seconds: a talking face at 25 frames a second with its voice. FFmpeg's command line
-program encodes it; damage is done to the bytes, from a seed. `recipes` lists the files, `make` writes one.
+program encodes it; damage is done to the bytes, from a seed. `recipes` lists the files, `make` writes one,
+`python -m tests.support.media.corpus DIR` writes all.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 import itertools
 import shutil
 import subprocess
+import sys
 import wave
 import zlib
 from collections.abc import Callable, Iterator
@@ -388,3 +390,19 @@ DAMAGE: dict[str, Change] = {
     "leading": lambda data, rng: rng.bytes(1000) + data,
     "no_header": lambda data, _: data[200:],
 }
+
+
+def main(argv: list[str]) -> int:
+    """Write the corpus into a folder; return 0, or 2 without FFmpeg or a folder."""
+    if len(argv) != 1 or not is_available():
+        print("usage: python -m tests.support.media.corpus DIR; needs the programs ffmpeg and ffprobe", file=sys.stderr)
+        return 2
+    folder = Path(argv[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    made = [make(recipe, folder) for recipe in recipes()]
+    print(f"{sum(path is not None for path in made)} files in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
