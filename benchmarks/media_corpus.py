@@ -2,6 +2,8 @@
 
 usage: python -m benchmarks media_corpus [--json FILE] [--only TEXT] [--folder DIR] [--jobs N]
 
+The committed figures are in docs/benchmarks/media_corpus.json; they take five minutes.
+
 For every file of tests/support/media/corpus.py, ffprobe counts what FFmpeg decodes, and `moodring run --pace max` processes it.
 A file fails if the process crashes, prints a traceback, takes longer than the limit, ends with another exit code than the
 documented one, has no message, or leaves a track unused that FFmpeg decodes.
@@ -59,6 +61,11 @@ class Outcome:
     lines: int = 0  # of the message
     faults: list[str] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        used = f"{self.events} events, {self.frames} frames, {self.sound_s} s of sound"
+        decoded = f"FFmpeg decodes {self.ffmpeg_video_frames} and {self.ffmpeg_audio_frames} frames"
+        return f"exit code {self.code} after {self.wall_s} s: {used if self.events else self.message}; {decoded}"
+
 
 def count_decoded(path: Path) -> Decoded:
     """Return what FFmpeg decodes of a file. Cover images do not count as video."""
@@ -114,6 +121,8 @@ def judge(outcome: Outcome, recipe: Recipe, decoded: Decoded) -> None:
     outcome.ffmpeg_video_frames, outcome.ffmpeg_audio_frames = decoded.video_frames, decoded.audio_frames
     if outcome.wall_s > LIMIT_S:
         faults.append(f"took {outcome.wall_s:.1f} s, more than {LIMIT_S:.0f} s")
+    if not (recipe.is_damaged or decoded.video_frames or decoded.audio_frames):
+        faults.append("FFmpeg decodes nothing of a file without damage")
     if outcome.code not in (0, 1, None):
         faults.append(f"exit code {outcome.code}")
     if outcome.code == 0 and not outcome.events:
@@ -159,7 +168,7 @@ def measure(chosen: Sequence[Recipe], folder: Path, jobs: int) -> dict[str, Any]
         "longest_s": max((outcome.wall_s for outcome in done), default=0.0),
         "not_made": [recipe.name for recipe, outcome in zip(chosen, outcomes, strict=True) if outcome is None],
         "failed": [asdict(outcome) for outcome in failed],
-        "outcomes": [asdict(outcome) for outcome in done],
+        "outcomes": {outcome.name: str(outcome) for outcome in done},
     }
 
 

@@ -45,6 +45,14 @@ def positive(text: str) -> float:
     return value
 
 
+def frame_rate(text: str) -> float:
+    """Return a frame rate in frames a second."""
+    value = number(float, text)
+    if not 0.1 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"must lie in 0.1..1000, got {text}")
+    return value
+
+
 def floats(text: str) -> tuple[float, ...]:
     """Return finite numbers separated by commas."""
     values = tuple(number(float, part) for part in text.split(","))

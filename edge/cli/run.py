@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from moodring.arguments import frozen, port, positive, source, whole
+from moodring.arguments import frame_rate, frozen, port, positive, source, whole
 from moodring.cli.lazy import lazy
 
 
@@ -31,7 +31,7 @@ def add_run(commands: Any) -> None:
     run.add_argument("--video-track", type=whole(0), metavar="N", help="video track of the source, from 0 (its default track)")
     run.add_argument("--audio-track", type=whole(0), metavar="N", help="audio track of the source, from 0 (its default track)")
     run.add_argument(
-        "--frame-rate", type=positive, metavar="FPS", help="frame rate of video without time stamps, such as raw H.264"
+        "--frame-rate", type=frame_rate, metavar="FPS", help="frame rate of video without time stamps, such as raw H.264"
     )
     run.add_argument(
         "--raw-audio",

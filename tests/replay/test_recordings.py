@@ -98,6 +98,18 @@ def test_more_channels_than_can_be_mixed_end_with_a_message(run, tmp_path: Path)
     done.message("voice.wav", "100 channels", "cannot be converted")
 
 
+@pytest.mark.parametrize("rate_hz", [1, 2**31 - 1])
+def test_a_damaged_sample_rate_ends_with_a_message(run, tmp_path: Path, rate_hz: int):
+    path = tmp_path / "voice.wav"
+    write_recording(path, sound=voice(1.0))
+    data = bytearray(path.read_bytes())
+    data[24:28] = rate_hz.to_bytes(4, "little")
+    path.write_bytes(bytes(data))
+    done = run(path)
+    assert (done.code, done.events) == (1, [])
+    done.message("voice.wav", "left out" if rate_hz == 1 else "Hz")
+
+
 @pytest.mark.parametrize(("codec", "suffix"), [("aac", "mp4"), ("flac", "mkv"), ("libopus", "mkv"), ("pcm_f32le", "mkv")])
 def test_a_voice_in_the_centre_of_7_1_gives_the_events_of_mono(run, tmp_path: Path, codec: str, suffix: str):
     sound = voice(SECONDS, 48_000)
@@ -183,6 +195,20 @@ def test_joined_recordings_are_processed_to_the_end_on_one_clock(run, tmp_path: 
     assert sum("speech" in event["data"]["modalities"] for event in done.events[-10:]) >= 4
     done.message("the time stamps of the video jumped 3 times, first at 2.0 s by -2.0 s")
     done.message("the time stamps of the audio jumped 3 times")
+
+
+def test_joined_recordings_of_different_formats_are_processed_to_the_end(run, tmp_path: Path):
+    first = write_tracks(tmp_path / "1.ts", Video(faces(), "mpeg2video"), Sound(voice(SECONDS), "mp2"))
+    second = write_tracks(
+        tmp_path / "2.ts", Video(faces(SECONDS, 640, 480), "mpeg2video"), Sound(voice(SECONDS), "mp2", layout="stereo")
+    )
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    done = run(joined)
+    assert 19 <= len(done.events) <= 21
+    sizes = [event["data"]["frame_wh"] for event in done.events if event["data"]["frame_wh"]]
+    assert (sizes[0], sizes[-1]) == ([320, 240], [640, 480])
+    assert sum("speech" in event["data"]["modalities"] for event in done.events[-5:]) >= 3
 
 
 @pytest.mark.parametrize("suffix", ["wav", "mkv"])

@@ -26,7 +26,7 @@ PIPE_OPTIONS = {"protocol_whitelist": "file,crypto,data"}  # as FFmpeg does for 
 NO_TIME_STAMPS = 0x80  # AVFMT_NOTIMESTAMPS of FFmpeg: the container stores no time stamps
 DISCONTINUOUS = 0x200  # AVFMT_TS_DISCONT: time stamps can start anywhere and start again
 DEFAULT_FRAME_RATE = 25.0
-MAX_FRAME_RATE = 1000.0
+MIN_FRAME_RATE, MAX_FRAME_RATE = 0.1, 1000.0  # a codec that states another one is damaged
 # Tracks that are no alternative to the main one: they come after the others unless they are marked as the default.
 SECONDARY = ("comment", "hearing_impaired", "visual_impaired", "karaoke", "clean_effects", "descriptions")
 
@@ -140,7 +140,7 @@ def frame_rate(track: Any, chosen: float | None) -> float:
     """Return the frame rate of a video track: the chosen one, else what the codec or the container states, else 25."""
     rates = (chosen, track.codec_context.framerate, track.guessed_rate, track.average_rate)
     stated = (float(rate) for rate in rates if rate)
-    return next((rate for rate in stated if 0 < rate <= MAX_FRAME_RATE), DEFAULT_FRAME_RATE)
+    return next((rate for rate in stated if MIN_FRAME_RATE <= rate <= MAX_FRAME_RATE), DEFAULT_FRAME_RATE)
 
 
 def sample_aspect_ratio(track: Any) -> float:

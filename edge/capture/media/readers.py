@@ -39,6 +39,7 @@ from moodring.errors import MediaError, printable
 from moodring.types import SAMPLE_RATE_HZ, AudioBlock, VideoFrame
 
 MAX_DAMAGED_PACKETS = 1000  # before the first frame
+MIN_SAMPLE_RATE_HZ, MAX_SAMPLE_RATE_HZ = 1000, 1_000_000
 EXACT_DURATION_FORMATS = ("mp4", "matroska", "flac")  # containers whose stated duration is reliable
 UNREAD_SHARE = 0.2  # of a file behind the last packet; an index at the end is smaller
 TRUNCATION_TOLERANCE_NS = NS_PER_S // 2
@@ -253,6 +254,8 @@ class AudioFile(_TrackReader):
         anchor_ns, count = 0, 0  # samples since the anchor
         try:
             for frame in self._decode(track):
+                if not MIN_SAMPLE_RATE_HZ <= frame.sample_rate <= MAX_SAMPLE_RATE_HZ:
+                    raise MediaError(f"{self.name}: a sample rate of {frame.sample_rate} Hz is damaged; the sound is left out")
                 duration_ns = frame.samples * NS_PER_S // frame.sample_rate
                 stamp_ns = self._stamp_ns(frame.pts, frame.time_base)
                 if timeline.push(stamp_ns, duration_ns, restart=resampler.is_new_format(frame)):

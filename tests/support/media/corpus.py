@@ -327,23 +327,10 @@ def _tracks() -> Iterator[Recipe]:
         yield Recipe(f"two_videos.{suffix}", "tracks", ("-map", "0:v", "-map", "0:v", "-map", "0:a", *h264, *aac))
         yield Recipe(f"video_only.{suffix}", "tracks", ("-an", *h264))
         yield Recipe(f"sound_only.{suffix}", "tracks", ("-vn", *aac))
-    cover = ("-f", "lavfi", "-i", "color=red:s=64x64:d=0.04")
+    cover = ("-f", "lavfi", "-i", "color=red:s=64x64:r=0.1")
     for suffix, codec in (("mp3", "libmp3lame"), ("m4a", "aac"), ("flac", "flac")):
-        options = (
-            "-map",
-            "0:v",
-            "-map",
-            "1:a",
-            "-frames:v",
-            "1",
-            "-c:v",
-            "png",
-            "-c:a",
-            codec,
-            "-disposition:v",
-            "attached_pic",
-        )
-        yield Recipe(f"cover.{suffix}", "tracks", options, inputs=cover)
+        options = ("-map", "0:v", "-map", "1:a", "-t", "2", "-c:v", "png", "-c:a", codec)
+        yield Recipe(f"cover.{suffix}", "tracks", (*options, "-disposition:v", "attached_pic"), inputs=cover)
     metadata = ("-metadata", "title=\u00e9\u4e2d\U0001f600", "-metadata", "comment=" + "x" * 5000)
     yield Recipe("metadata.mkv", "tracks", (*h264, *aac, *metadata))
 
