@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from moodring.types import F32
 
+MAX_CHANNELS = 64  # that FFmpeg resamples
 BLOCK_S = 0.05
 MEMORY = 0.9  # of the running covariance per block: a time constant of half a second
 WARM_UP_BLOCKS = 5  # with sound, before the first decision

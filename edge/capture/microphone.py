@@ -16,6 +16,7 @@ import numpy as np
 
 from moodring.buffers import BoundedQueue
 from moodring.capture.base import NO_MORE_SOUND, LiveDevice
+from moodring.capture.downmix import MAX_CHANNELS
 from moodring.capture.portaudio import input_device_infos, load_pyaudio, release_alsa_config
 from moodring.errors import DeviceError
 from moodring.types import F32, SAMPLE_RATE_HZ
@@ -27,7 +28,6 @@ BLOCK_S = 0.1  # the largest delay that capture adds to speech; each block wakes
 READ_TIMEOUT_S = 1.0  # without a sample; the microphone then counts as lost
 INT16_SCALE = np.float32(1 / 32_768)
 OPEN_TIMEOUT_S, CLOSE_TIMEOUT_S, LIST_TIMEOUT_S = 2.0, 1.0, 5.0  # limits on the response of the sound server
-MAX_CHANNELS = 64  # that can be mixed
 QUEUE_BLOCKS = 10  # one second of blocks that are captured and not read yet
 SERVER_NOT_RESPONDING = "the sound server does not respond; restart it"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from moodring.capture.downmix import MAX_CHANNELS
 from moodring.errors import UsageError
 
 RAW_AUDIO = re.compile(
-    r"(?P<format>[su]8|[suf](?:16|24|32|64)(?:le|be)|mulaw|alaw):(?P<rate_hz>[1-9][0-9]{2,6}):(?P<channels>[1-9][0-9]?)"
+    r"(?P<format>[su]8|(?:[su](?:16|24|32)|f(?:32|64))(?:le|be)|mulaw|alaw):(?P<rate_hz>[1-9][0-9]{3,5}):(?P<channels>[1-9][0-9]?)"
 )
-MAX_CHANNELS = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 from moodring.capture.downmix import Downmix
 from moodring.types import F32
 
-MAX_CHANNELS = 64  # of the resampler of FFmpeg
-
 
 class Resampler:
     """Converts the frames of a stream to mono float32 at `rate_hz`. Samples that stay in its filter come with the next push.
 
     It resamples every channel and mixes them itself: FFmpeg's mono mix is 3 dB too loud. Raises av.error.FFmpegError for
-    frames of more than `MAX_CHANNELS` channels. Without `clip`, samples can lie outside [-1, 1].
+    frames of more channels than FFmpeg resamples. Without `clip`, samples can lie outside [-1, 1].
     """
 
     def __init__(self, rate_hz: int, *, clip: bool = True) -> None:

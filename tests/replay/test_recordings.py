@@ -173,7 +173,9 @@ def test_samples_without_a_header_are_read_in_a_given_format(run, tmp_path: Path
     assert both.uses("speech") >= 4
 
 
-@pytest.mark.parametrize("text", ["s16le", "s16le:16000", "mp3:16000:1", "s16le:16000:0", "s16le:16000:65", "s16le:x:1", ""])
+@pytest.mark.parametrize(
+    "text", ["s16le", "s16le:16000", "mp3:16000:1", "s16le:16000:0", "s16le:16000:65", "f16le:16000:1", "s16le:x:1", ""]
+)
 def test_a_wrong_format_of_samples_is_refused(run, tmp_path: Path, text: str):
     (tmp_path / "voice.pcm").write_bytes(bytes(32_000))
     done = run(tmp_path / "voice.pcm", "--raw-audio", text)
