@@ -170,7 +170,7 @@ class EmotionEvent:
                 frame_wh=tuple(data["frame_wh"]) if data.get("frame_wh") else None,
                 preview=data.get("preview", False),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise EventError(f"not an event of moodring: {error!r}") from error
 
 
