@@ -201,7 +201,7 @@ class SinkState:
     """Counts of the events of one sink: accepted = published + dropped + failed + queued.
 
     `spooled` events, of this run or an earlier one, are stored on disk until delivery; `spool_dropped` events exceeded the
-    limits of the spool. `connected` is None where a sink has no remote side.
+    limits of the spool or were refused by the broker. `connected` is None where a sink has no remote side.
     """
 
     published: int
