@@ -117,7 +117,7 @@ class BrokerConnection:
         self._notify_socket = notify_socket
         self._is_v5 = protocol == "mqtt5"
         self._inflight: dict[int, tuple[str, int | None]] = {}  # topic and position by message id
-        self._acknowledged: list[int] = []
+        self._acknowledged: list[tuple[str, int | None]] = []  # the same
         self._refused: list[Refusal] = []
         self._closed_by_broker: tuple[str, int] | None = None  # reason and code
         self._max_packet_bytes: int | None = None
@@ -206,8 +206,8 @@ class BrokerConnection:
             raise PublishError(f"{self._address}: message rejected by paho-mqtt: {self._paho.error_string(info.rc)}")
         self._inflight[info.mid] = topic, position
 
-    def pop_acknowledged(self) -> list[int]:
-        """Return the positions acknowledged since the last call."""
+    def pop_acknowledged(self) -> list[tuple[str, int | None]]:
+        """Return topic and position of the messages that were acknowledged since the last call."""
         acknowledged, self._acknowledged = self._acknowledged, []
         return acknowledged
 
@@ -289,5 +289,5 @@ class BrokerConnection:
         topic, position = self._inflight.pop(mid, ("", None))
         if reason.is_failure:
             self._refused.append(Refusal(topic, position, str(reason), reason.value))
-        elif position is not None:
-            self._acknowledged.append(position)
+        else:
+            self._acknowledged.append((topic, position))

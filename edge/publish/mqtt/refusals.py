@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from moodring.publish.mqtt.spool import Spool
@@ -58,7 +58,7 @@ class Refusals:
         self._events: Counter[str] = Counter()  # set aside in this run, by reason
         self._file_error = ""
         self._accepts_none = False  # the last events were set aside, and none was accepted since
-        self._closings: Counter[str] = Counter()  # by topic
+        self._closings: Counter[str] = Counter()  # in a row, by topic
         self._named: set[str] = set()
 
     @property
@@ -66,9 +66,12 @@ class Refusals:
         """The number of events set aside in this run."""
         return self._events.total()
 
-    def accept(self) -> None:
-        """Note that the broker accepted an event."""
-        self._accepts_none = False
+    def accept(self, acknowledged: Sequence[tuple[str, int | None]]) -> list[int]:
+        """Note which messages the broker acknowledged, as topic and position. Return the positions of the events."""
+        for topic, position in acknowledged:
+            self._accepts_none = self._accepts_none and position is None
+            del self._closings[topic]
+        return [position for _, position in acknowledged if position is not None]
 
     def refuse(self, refusal: Refusal) -> bool:
         """Count a refusal. Return whether the message is an event that must be sent again."""

@@ -191,7 +191,7 @@ class MqttSink:
                 self._connection = None
             self.connected = False
             connection.close()
-            self._spool.remove_delivered(self._acknowledged + connection.pop_acknowledged())
+            self._spool.remove_delivered(self._acknowledged + self._refusals.accept(connection.pop_acknowledged()))
             self._acknowledged = []
 
     def _send(self, connection: BrokerConnection, topic: str, payload: bytes, *, retain: bool = False) -> bool:
@@ -275,11 +275,9 @@ class MqttSink:
 
         Raises PublishError if an event must be sent again.
         """
-        acknowledged = connection.pop_acknowledged()
+        acknowledged = self._refusals.accept(connection.pop_acknowledged())
         self._delivered += len(acknowledged)
         self._acknowledged += acknowledged
-        if acknowledged:
-            self._refusals.accept()
         if self._acknowledged and (
             self._stopping.is_set() or len(self._acknowledged) >= REMOVE_BATCH_EVENTS or time.monotonic() > self._next_removal_s
         ):
