@@ -1,4 +1,4 @@
-"""Process-wide functions: messages, interrupts as exceptions, and limits on the memory that the C library keeps.
+"""Process-wide functions: standard streams, messages, interrupts as exceptions, and limits on the memory of the C library.
 
 Ctrl-C and SIGTERM raise KeyboardInterrupt in the main thread, between any two steps of it: an event could reach one sink and
 not the next. `Uninterrupted` defers them.
@@ -9,15 +9,20 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import os
 import signal
 import sys
 import threading
 import traceback
+from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 from moodring.errors import message_line
 from moodring.redaction import without_credentials
 
+STDIN, STDOUT, STDERR = 0, 1, 2
+FAILING_OUTPUT = "/dev/full"  # every write to it fails; Linux only
 M_ARENA_MAX = -8  # mallopt(3) of the GNU C library
 INTERRUPTED = 130  # the exit code of an interrupted command
 
@@ -29,8 +34,38 @@ class _Deferred:
     pending = False
 
 
-def escape_output() -> None:
-    """Let standard output and error escape what their encoding cannot express, such as bytes of a file name."""
+class _Messages(io.FileIO):
+    """Standard error. A message that cannot be written, to a closed pipe or a full disk, does not end the run."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or len(data)
+        except OSError:
+            return len(data)
+
+
+def open_standard_streams() -> None:
+    """Make standard input, output and error safe to use. Call it before anything opens a file that stays open.
+
+    A descriptor that is closed at the start is opened on a null device; otherwise the next file, such as the event file, would
+    get its number, and with it the messages of libraries. Writing to an output that was closed fails. Standard output and error
+    escape what their encoding cannot express, such as bytes of a file name.
+    """
+    full = FAILING_OUTPUT if Path(FAILING_OUTPUT).exists() else os.devnull
+    for number, path, flags in (
+        (STDIN, os.devnull, os.O_RDONLY),
+        (STDOUT, full, os.O_WRONLY),
+        (STDERR, os.devnull, os.O_WRONLY),
+    ):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(path, flags)  # gets the lowest free number, which is this one
+            os.set_inheritable(number, True)
+    if sys.stderr is None or sys.stderr is sys.__stderr__:  # not where a test or another program replaced it
+        encoding = sys.stderr.encoding if sys.stderr else "utf-8"
+        buffer = io.BufferedWriter(_Messages(STDERR, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(buffer, encoding, line_buffering=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where it is closed
             stream.reconfigure(errors="backslashreplace")

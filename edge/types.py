@@ -170,7 +170,7 @@ class EmotionEvent:
                 frame_wh=tuple(data["frame_wh"]) if data.get("frame_wh") else None,
                 preview=data.get("preview", False),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise EventError(f"not an event of moodring: {error!r}") from error
 
 
@@ -201,7 +201,7 @@ class SinkState:
     """Counts of the events of one sink: accepted = published + dropped + failed + queued.
 
     `spooled` events, of this run or an earlier one, are stored on disk until delivery; `spool_dropped` events exceeded the
-    limits of the spool. `connected` is None where a sink has no remote side.
+    limits of the spool or were refused by the broker. `connected` is None where a sink has no remote side.
     """
 
     published: int

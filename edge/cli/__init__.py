@@ -18,10 +18,10 @@ from moodring.redaction import without_credentials
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted."""
+    process.open_standard_streams()
     arguments = parser().parse_args(argv)
     # One thread is enough for matrices of this size; by default BLAS starts one per core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    process.escape_output()
     process.install()
     try:
         return int(arguments.command(arguments))

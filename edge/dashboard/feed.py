@@ -16,6 +16,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
 from moodring.dashboard.published import PublishedEvent
+from moodring.labels import LABELS
 from moodring.publish.cloudevents import stream_name
 
 HISTORY_S = 120.0
@@ -33,8 +34,12 @@ class Client(Protocol):
 
 @dataclass(slots=True)
 class _Stream:
-    """Newest events of one stream, and its history as (milliseconds since 1970, probabilities per mille)."""
+    """Newest events of one stream, and its history as (milliseconds since 1970, probabilities per mille).
 
+    The probabilities are in the order of `labels`.
+    """
+
+    labels: tuple[str, ...] = LABELS
     emotion: PublishedEvent | None = None
     status: PublishedEvent | None = None
     points: deque[tuple[int, tuple[int, ...] | None]] = field(default_factory=lambda: deque(maxlen=int(HISTORY_S * HISTORY_HZ)))
@@ -85,7 +90,7 @@ class Feed:
             stream.status = published
         else:
             stream.emotion = published
-            self._append_point(stream, published.time_ms, published.per_mille)
+            self._append_point(stream, published)
         if self._clients:
             data = self._encode_message(published.text)
             if published.time_ms is not None:
@@ -94,11 +99,15 @@ class Feed:
                 client.send(data)
 
     @staticmethod
-    def _append_point(stream: _Stream, time_ms: int, point: tuple[int, ...] | None) -> None:
-        if stream.points and time_ms < stream.points[-1][0]:  # a recording restarted
+    def _append_point(stream: _Stream, event: PublishedEvent) -> None:
+        assert event.time_ms is not None  # noqa: S101  for the type checker
+        if event.labels is not None and event.labels != stream.labels:  # of another bundle
+            stream.labels = event.labels
             stream.points.clear()
-        if not stream.points or time_ms - stream.points[-1][0] >= 900 / HISTORY_HZ:
-            stream.points.append((time_ms, point))
+        if stream.points and event.time_ms < stream.points[-1][0]:  # a recording restarted
+            stream.points.clear()
+        if not stream.points or event.time_ms - stream.points[-1][0] >= 900 / HISTORY_HZ:
+            stream.points.append((event.time_ms, event.per_mille))
 
     def join(self, client: Client) -> None:
         """Add a client and send it the hello message, then the history and the newest events of each stream."""
@@ -120,6 +129,7 @@ class Feed:
         return _document(
             "history",
             source=source,
+            labels=stream.labels,
             times_ms=[time_ms for time_ms, _ in stream.points],
             per_mille=[point for _, point in stream.points],
         )

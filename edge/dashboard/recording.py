@@ -1,17 +1,45 @@
-"""Reader of recorded event files: checks every line and returns it with its time of publication."""
+"""Reader of recorded event files: returns each event with its time of publication, and skips what is not an event.
+
+A power cut leaves null bytes, a full disk or a crash an incomplete line, an editor a byte order mark, and standard error in the
+same file lines of text. Each of these is skipped and named; every whole event is returned, also from a damaged line.
+"""
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from moodring.dashboard.published import PublishedEvent, per_mille, to_epoch_ms
-from moodring.errors import EventError, UsageError
+from moodring.dashboard.published import PublishedEvent, from_probabilities, to_epoch_ms
+from moodring.dashboard.validation import check_document
+from moodring.errors import UsageError
 from moodring.publish.jsonl import LINE_PREFIX
-from moodring.types import EMOTION_V1, STATUS_V1, EmotionEvent
+from moodring.types import EMOTION_V1, STATUS_V1
+
+MAX_LINE_CHARS = 1_000_000
+MAX_TIME_MS = 250_000_000_000_000  # in the year 9892; a later time cannot be printed
+MAX_NAMED_LINES = 3  # of each kind of damage
+MAX_NAMED_KINDS = 12
+EVENT_START = LINE_PREFIX.decode()
+# Events that lack their newlines, and the null bytes between them
+BOUNDARY = re.compile(r"\0+|(?=" + re.escape(EVENT_START) + ")")
+NEWER_TYPE = re.compile(r"moodring\.\w{1,40}\.v\d{1,9}")
+BYTE_ORDER_MARK = "\ufeff"
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+BOM, NULLS, TOO_LONG, INCOMPLETE, NOT_UTF8, WRONG_FIELD, FOREIGN = (
+    "byte order mark",
+    "null bytes",
+    "line of more than a million characters",
+    "incomplete event",
+    "text that is not UTF-8",
+    "event with a missing or wrong field",
+    "text that is not an event of moodring",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,53 +61,123 @@ class RecordedEvent:
         source = self.document["source"]
         if self.is_status:
             return PublishedEvent(source, self.text)
-        return PublishedEvent(source, self.text, self.time_ms, per_mille(self.document["data"]["probabilities"]))
+        return from_probabilities(source, self.text, self.time_ms, self.document["data"]["probabilities"])
 
 
-def read_events(path: Path) -> Iterator[RecordedEvent]:
-    """Yield the events of a file in their order. Skip an incomplete last line: a killed process can leave one.
+@dataclass(slots=True)
+class Skipped:
+    """What was skipped in a file: for each kind of damage its count and the numbers of its first lines."""
 
-    Raises UsageError if the file cannot be read, EventError with the line number for a line that is not a moodring event.
+    counts: dict[str, int] = field(default_factory=dict)
+    lines: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, kind: str, line: int) -> None:
+        """Count one part of a line. Beyond `MAX_NAMED_KINDS` kinds, count it as a text that is not an event."""
+        if kind not in self.counts and len(self.counts) >= MAX_NAMED_KINDS:
+            kind = FOREIGN
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        if len(self.lines.setdefault(kind, [])) < MAX_NAMED_LINES:
+            self.lines[kind].append(line)
+
+    def __str__(self) -> str:
+        """Return one sentence, or nothing if nothing was skipped."""
+        parts = []
+        for kind, count in self.counts.items():
+            numbers = ", ".join(map(str, self.lines[kind])) + (", ..." if count > len(self.lines[kind]) else "")
+            parts.append(f"{count} x {kind} (line{'s' if count > 1 else ''} {numbers})")
+        total = sum(self.counts.values())
+        return f"{total} damaged or foreign part{'s' if total > 1 else ''} skipped: {'; '.join(parts)}" if parts else ""
+
+
+class _NoEventError(Exception):
+    """A text is not an event that this version reads; the message is the kind of damage."""
+
+
+def read_events(path: Path, skipped: Skipped | None = None) -> Iterator[RecordedEvent]:
+    """Yield the events of a file in their order, and count in `skipped` what is not an event.
+
+    Raises UsageError if the file cannot be read.
     """
+    skipped = Skipped() if skipped is None else skipped
     try:
-        with path.open(encoding="utf-8") as file:
-            for number, text in enumerate(file, start=1):
-                line = text.rstrip("\r\n")
-                if line and not (not text.endswith("\n") and _is_partial(line)):
-                    yield _parse_line(line, f"{path}:{number}")
+        with path.open("rb") as file:
+            yield from _events(_decode(file, skipped), skipped)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise EventError(f"{path} is not an event file: it is not UTF-8 text") from error
 
 
-def _is_partial(line: str) -> bool:
+def _decode(file: io.BufferedReader, skipped: Skipped) -> io.TextIOWrapper:
+    """Return the text of a file: UTF-8, or UTF-16 if it starts with its byte order mark, as PowerShell writes it."""
+    is_utf16 = file.peek(2)[:2] in UTF_16_MARKS
+    if is_utf16:
+        skipped.add(BOM, 1)
+    return io.TextIOWrapper(file, "utf-16" if is_utf16 else "utf-8", errors="replace" if is_utf16 else "surrogateescape")
+
+
+def _events(file: io.TextIOWrapper, skipped: Skipped) -> Iterator[RecordedEvent]:
+    for number, (line, is_long) in enumerate(_lines(file), start=1):
+        if is_long:
+            skipped.add(TOO_LONG, number)
+        else:
+            try:
+                yield _parse(line)
+                continue
+            except _NoEventError:
+                pass
+        yield from _whole_events(line, number, skipped, is_counted=is_long)
+
+
+def _lines(file: io.TextIOWrapper) -> Iterator[tuple[str, bool]]:
+    """Yield each line that is not empty, and whether it exceeds `MAX_LINE_CHARS`; of such a line, its end."""
+    while text := file.readline(MAX_LINE_CHARS):
+        chunk, is_long = text, False
+        while len(chunk) == MAX_LINE_CHARS and not chunk.endswith("\n"):
+            chunk = file.readline(MAX_LINE_CHARS)
+            is_long = is_long or bool(chunk)
+            text = (text + chunk)[-MAX_LINE_CHARS:]
+        yield text.rstrip("\r\n"), is_long
+
+
+def _whole_events(line: str, number: int, skipped: Skipped, *, is_counted: bool) -> Iterator[RecordedEvent]:
+    """Yield the whole events of a damaged line. `is_counted`: the damage of this line is counted already."""
+    if BYTE_ORDER_MARK in line:
+        skipped.add(BOM, number)
+        line = line.replace(BYTE_ORDER_MARK, "")
+    if "\0" in line and not is_counted:
+        skipped.add(NULLS, number)
+        is_counted = True
+    for piece in BOUNDARY.split(line):
+        if not piece.strip():
+            continue
+        try:
+            yield _parse(piece)
+        except _NoEventError as error:
+            if not is_counted:
+                skipped.add(str(error), number)
+
+
+def _parse(text: str) -> RecordedEvent:
+    """Return the event of a text. Raises _NoEventError with the kind of damage."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # bytes that are not UTF-8 were decoded to surrogates
+            raise _NoEventError(NOT_UTF8) from error
     try:
-        json.loads(line)
-    except ValueError:
-        return line.startswith(LINE_PREFIX.decode())
-    return False
-
-
-def _parse_line(line: str, where: str) -> RecordedEvent:
+        document = json.loads(text)
+        kind = document["type"]
+    except (ValueError, RecursionError) as error:
+        raise _NoEventError(INCOMPLETE if text.startswith(EVENT_START) else FOREIGN) from error
+    except (KeyError, TypeError) as error:
+        raise _NoEventError(FOREIGN) from error
+    if kind not in (EMOTION_V1, STATUS_V1):
+        is_newer = isinstance(kind, str) and NEWER_TYPE.fullmatch(kind)
+        raise _NoEventError(f"event of another version, {kind}" if is_newer else FOREIGN)
     try:
-        document = json.loads(line)
-        _validate(document, line)
-        return RecordedEvent(document, line, to_epoch_ms(document["time"]))
-    except EventError as error:
-        raise EventError(f"{where}: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise EventError(f"{where}: this line is not a moodring event: {error!r}") from error
-
-
-def _validate(document: dict[str, Any], line: str) -> None:
-    """Raise if a document lacks a field that the page or the report reads."""
-    if document["type"] == STATUS_V1:
-        for name in ("counters", "dropped", "device_changes", "latency", "devices"):
-            document["data"][name]
-    elif document["type"] == EMOTION_V1:
-        EmotionEvent.from_json(line)
-    else:
-        raise EventError(f"unknown event type {document['type']!r}; moodring publishes {EMOTION_V1} and {STATUS_V1}")
-    if not document["source"].startswith("/moodring/"):
-        raise EventError(f"unknown event source {document['source']!r}; the source of moodring starts with /moodring/")
+        check_document(document)
+        time_ms = to_epoch_ms(document["time"])
+        if not 0 <= time_ms <= MAX_TIME_MS:
+            raise _NoEventError(WRONG_FIELD)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise _NoEventError(WRONG_FIELD) from error
+    return RecordedEvent(document, text, time_ms)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from moodring.config import read
 from moodring.dashboard.opening import open_page
-from moodring.dashboard.recording import RecordedEvent, read_events
+from moodring.dashboard.recording import RecordedEvent, Skipped, read_events
 from moodring.dashboard.server import PageServer
 from moodring.errors import EventError, printable
 from moodring.process import log
@@ -24,19 +24,22 @@ def replay(path: Path, config_file: Path | None, port: int | None, speed: float)
     """Serve the page, play the event file once, and keep the page open until interrupted. Return the exit code.
 
     `port` overrides the configuration file and the environment; `speed` 2.0 plays at double speed. Raises UsageError if the
-    file cannot be read, EventError if it holds no event or an invalid line, and the errors of `open_page`.
+    file cannot be read, EventError if it holds no event, and the errors of `open_page`.
     """
     config = read(config_file, environment=os.environ).page
     if port is not None:
         config = dataclasses.replace(config, port=port)
-    events = read_events(path)
+    skipped = Skipped()
+    events = read_events(path, skipped)
     first = next(events, None)
     if first is None:
-        raise EventError(f"{path} contains no event")
+        raise EventError("; ".join(filter(None, [f"{path} contains no event", str(skipped)])))
     page = open_page(config, PageContent("events", printable(path.name)), log)
     try:
         _play(itertools.chain((first,), events), page, speed)
         log("all events are played; the page stays open until Ctrl-C")
+        if skipped.counts:
+            log(f"{path}: {skipped}")
         threading.Event().wait()
     finally:
         page.close()

@@ -5,18 +5,22 @@ from __future__ import annotations
 import datetime as dt
 import os
 import sys
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from moodring.dashboard.recording import read_events
+from moodring.dashboard.recording import Skipped, read_events
 from moodring.dashboard.summary import Summary, summarize_streams
 from moodring.errors import EventError, printable
 from moodring.labels import LABELS
+from moodring.process import log
 
 COLUMNS, HEIGHT = 480, 150  # of the timeline
 NO_VALUE = "-"
 MAX_REPLAY_TIME_MS = 366 * 24 * 3600 * 1000  # a time before 1971 counts from the start of a replayed recording
 NOTICE = "Visible and audible expression as moodring published it, not what a person feels. Shares are shares of time."
+GOLDEN_ANGLE_DEG = 137.508  # consecutive multiples give hues that differ
+PLAIN = 'class="plain"'
 MAX_DEVICE_CHANGES = 200  # listed for each stream
 DISPLAY_NAMES = {
     "ok": "label published",
@@ -33,14 +37,17 @@ STYLE = Path(__file__).resolve().parent / "report.css"
 def write_report(events: Path, out: Path) -> int:
     """Summarise an event file and write the report. Return the exit code.
 
-    Raises UsageError if the event file cannot be read, EventError for an invalid line or a file without emotion events.
+    Raises UsageError if the event file cannot be read, EventError for a file without emotion events.
     """
-    summaries = summarize_streams(read_events(events))
+    skipped = Skipped()
+    summaries = summarize_streams(read_events(events, skipped))
     if not summaries:
-        raise EventError(f"{events} contains no emotion event")
-    with open(out, "w", encoding="utf-8", opener=_open_private) as file:
-        file.write(render_report(printable(events.name), summaries))
+        raise EventError("; ".join(filter(None, [f"{events} contains no emotion event", str(skipped)])))
+    with open(out, "w", encoding="utf-8", errors="backslashreplace", opener=_open_private) as file:
+        file.write(render_report(printable(events.name), summaries, str(skipped)))
     print(f"wrote {out}: {sum(summary.events for summary in summaries)} events of {len(summaries)} streams", file=sys.stderr)
+    if skipped.counts:
+        log(f"{events}: {skipped}")
     return 0
 
 
@@ -48,9 +55,10 @@ def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)  # personal data, as the events
 
 
-def render_report(title: str, summaries: list[Summary]) -> str:
-    """Return the report as HTML. The same summaries give the same bytes."""
+def render_report(title: str, summaries: list[Summary], skipped: str = "") -> str:
+    """Return the report as HTML; `skipped` names the skipped parts of the file. The same arguments give the same bytes."""
     sections = "\n".join(map(_section, summaries))
+    damage = f"<p>{escape(skipped)}</p>" if skipped else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -62,7 +70,7 @@ def render_report(title: str, summaries: list[Summary]) -> str:
 {STYLE.read_text(encoding="utf-8")}</style>
 </head>
 <body>
-<header><h1>{escape(title)}</h1><p>{NOTICE}</p></header>
+<header><h1>{escape(title)}</h1><p>{NOTICE}</p>{damage}</header>
 <main>
 {sections}
 </main>
@@ -75,6 +83,7 @@ def _section(summary: Summary) -> str:
     begin, end = summary.times_ms[0], summary.times_ms[-1]
     labelled_ms = sum(summary.label_ms.values())
     confidence = f"{100 * summary.confidence_ms / labelled_ms:.0f} %" if labelled_ms else NO_VALUE
+    labels_ms = [(label, summary.label_ms[label]) for label in summary.labels]
     p50, p99 = summary.latency_ms(0.5), summary.latency_ms(0.99)
     facts = [
         ("From", _format_time(begin)),
@@ -92,7 +101,7 @@ def _section(summary: Summary) -> str:
 <h3>Timeline</h3>
 {_timeline(summary)}
 <div class="columns">
-<div><h3>Expression</h3>{_share_table([(label, summary.label_ms[label]) for label in LABELS], labelled_ms, colored=True)}</div>
+<div><h3>Expression</h3>{_share_table(labels_ms, labelled_ms, colored=True)}</div>
 <div><h3>State</h3>{_share_table(_sorted_by_count(summary.state_ms), summary.covered_ms)}
 <h3>Modalities used</h3>{_share_table(_sorted_by_count(summary.modality_ms), labelled_ms)}</div>
 </div>
@@ -107,7 +116,8 @@ def _section(summary: Summary) -> str:
 
 def _timeline(summary: Summary) -> str:
     """Return the timeline as stacked columns, like the live page; a gap stays blank."""
-    shapes: list[list[str]] = [[] for _ in LABELS]
+    labels = summary.labels
+    shapes: list[list[str]] = [[] for _ in labels]
     for x, column in enumerate(summary.mean_probabilities(COLUMNS)):
         bottom = float(HEIGHT)
         for i, p in enumerate(column or ()):
@@ -115,16 +125,22 @@ def _timeline(summary: Summary) -> str:
             if bottom - top >= 0.05:
                 shapes[i].append(f"M{x} {bottom:.1f}V{top:.1f}h1V{bottom:.1f}z")
             bottom = top
-    paths = "".join(
-        f'<path class="{label}" d="{"".join(shape)}"/>' for label, shape in zip(LABELS, shapes, strict=True) if shape
-    )
-    longest = max(LABELS, key=lambda label: summary.label_ms[label])
-    text = f"Probabilities over {_format_duration(summary.times_ms[-1] - summary.times_ms[0])}; longest label: {longest}"
+    paths = "".join(f'<path {_fill(labels, k)} d="{"".join(shape)}"/>' for k, shape in enumerate(shapes) if shape)
+    longest = max(labels, key=lambda label: summary.label_ms[label])
+    length = _format_duration(summary.times_ms[-1] - summary.times_ms[0])
+    text = escape(f"Probabilities over {length}; longest label: {longest}")
     return (
         f'<svg class="timeline" role="img" aria-label="{text}" viewBox="0 0 {COLUMNS} {HEIGHT}" preserveAspectRatio="none">'
         f'{paths}</svg><p class="axis"><span>{_format_time(summary.times_ms[0])}</span>'
         f"<span>{_format_time(summary.times_ms[-1])}</span></p>"
     )
+
+
+def _fill(labels: Sequence[str], index: int) -> str:
+    """Return the attribute that colours a label: a class of the style sheet, or a hue for a label of a custom bundle."""
+    if labels[index] in LABELS:
+        return f'class="{labels[index]}"'
+    return f'fill="hsl({round(index * GOLDEN_ANGLE_DEG) % 360}, 45%, 52%)"'
 
 
 def _sorted_by_count(counts: dict[str, int]) -> list[tuple[str, int]]:
@@ -134,13 +150,14 @@ def _sorted_by_count(counts: dict[str, int]) -> list[tuple[str, int]]:
 def _share_table(parts: list[tuple[str, int]], total_ms: int, *, colored: bool = False) -> str:
     if not total_ms:
         return "<p>none</p>"
+    names = [name for name, _ in parts]
     rows = "".join(
-        f'<tr><th scope="row">{escape(DISPLAY_NAMES.get(name, name))}</th>'
+        f'<tr><th scope="row">{escape(name if colored else DISPLAY_NAMES.get(name, name))}</th>'
         f'<td class="bar"><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="track" width="100" height="8"/>'
-        f'<rect class="{name if colored else "plain"}" width="{100 * part / total_ms:.2f}" height="8"/></svg></td>'
+        f'<rect {_fill(names, k) if colored else PLAIN} width="{100 * part / total_ms:.2f}" height="8"/></svg></td>'
         f"<td>{100 * part / total_ms:.1f} %</td><td>{_format_duration(part)}</td></tr>"
-        for name, part in parts
+        for k, (name, part) in enumerate(parts)
     )
     return f"<table><tbody>{rows}</tbody></table>"
 
@@ -148,10 +165,10 @@ def _share_table(parts: list[tuple[str, int]], total_ms: int, *, colored: bool =
 def _transitions(summary: Summary) -> str:
     if not summary.transitions:
         return "<p>none</p>"
-    present = [label for label in LABELS if any(label in pair for pair in summary.transitions)]
-    head = "".join(f'<th scope="col">{label}</th>' for label in present)
+    present = [label for label in summary.labels if any(label in pair for pair in summary.transitions)]
+    head = "".join(f'<th scope="col">{escape(label)}</th>' for label in present)
     rows = "".join(
-        f'<tr><th scope="row">{before}</th>'
+        f'<tr><th scope="row">{escape(before)}</th>'
         + "".join(f"<td>{summary.transitions[before, after] or '·'}</td>" for after in present)
         + "</tr>"
         for before in present

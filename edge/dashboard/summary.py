@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from moodring.dashboard.published import per_mille
+from moodring.dashboard.published import displayed_labels, per_mille
 from moodring.dashboard.recording import RecordedEvent
-from moodring.labels import INDEX, LABELS
 from moodring.publish.cloudevents import stream_name
 
 MAX_HOLD_MS = 2000  # an event counts until the next event, and at most for this time
-NO_LABEL = -1
+MAX_LABELS = 256  # of one stream; the probabilities of further labels are added up
+OTHER_LABELS = "other labels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Summary:
 
     name: str
     times_ms: array[int] = field(default_factory=lambda: array("q"))
-    labels: array[int] = field(default_factory=lambda: array("b"))  # index, or NO_LABEL
-    points: array[int] = field(default_factory=lambda: array("H"))  # per mille, eight for each event; zeros: no label
+    has_label: bytearray = field(default_factory=bytearray)  # one for each event
+    points: dict[str, array[int]] = field(default_factory=dict)  # per mille by label, one for each event; zeros: no label
     label_ms: Counter[str] = field(default_factory=Counter)
     state_ms: Counter[str] = field(default_factory=Counter)
     modality_ms: Counter[str] = field(default_factory=Counter)
@@ -57,6 +57,11 @@ class Summary:
     def events(self) -> int:
         """Number of emotion events."""
         return len(self.times_ms)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels to show: all of moodring's, or those of a custom bundle in the order in which they first appear."""
+        return displayed_labels(self.points)
 
     @property
     def covered_ms(self) -> int:
@@ -83,12 +88,12 @@ class Summary:
         if self._latest is not None:
             self._accumulate(max(0, min(MAX_HOLD_MS, time_ms - self.times_ms[-1])))
             previous, current = self._latest["label"], data["label"]
-            if previous and current and previous != current:
-                self.transitions[previous, current] += 1
+            if previous is not None and current is not None and previous != current:
+                self.transitions[self._column(previous), self._column(current)] += 1
         self._latest = data
+        self._add_point(data["probabilities"] or {})
         self.times_ms.append(time_ms)
-        self.labels.append(INDEX.get(data["label"], NO_LABEL))
-        self.points.extend(per_mille(data["probabilities"]) or (0,) * len(LABELS))
+        self.has_label.append(data["label"] is not None)
         self.had_preview = self.had_preview or bool(data.get("preview"))
         if data["latency_ms"] is not None:
             self.latencies_ms.append(data["latency_ms"])
@@ -97,13 +102,27 @@ class Summary:
                 self.devices.append(DeviceStateChange(time_ms, device, state))
                 self._states[device] = state
 
+    def _add_point(self, probabilities: dict[str, float]) -> None:
+        for label in probabilities:
+            if self._column(label) not in self.points:
+                self.points[self._column(label)] = array("H", bytes(2 * self.events))
+        for column in self.points.values():
+            column.append(0)
+        for label, probability in probabilities.items():
+            column = self.points[self._column(label)]
+            column[-1] = min(1000, column[-1] + per_mille(probability))
+
+    def _column(self, label: str) -> str:
+        """Return the name under which a label is counted."""
+        return label if label in self.points or len(self.points) < MAX_LABELS else OTHER_LABELS
+
     def _accumulate(self, duration_ms: int) -> None:
         """Add a duration to the shares of the newest event."""
         assert self._latest is not None  # noqa: S101  for the type checker
         latest = self._latest
         self.state_ms[latest["state"]] += duration_ms
-        if latest["label"]:
-            self.label_ms[latest["label"]] += duration_ms
+        if latest["label"] is not None:
+            self.label_ms[self._column(latest["label"])] += duration_ms
             self.confidence_ms += duration_ms * latest["confidence"]
             self.modality_ms[" and ".join(latest["modalities"])] += duration_ms
 
@@ -116,20 +135,21 @@ class Summary:
         """Return the mean probabilities, in label order, of `count` equal parts of the recorded time; None: no label."""
         if self.events == 0:
             return []
-        begin, n = self.times_ms[0], len(LABELS)
+        begin, nothing = self.times_ms[0], array("H", bytes(2 * self.events))
+        points = [self.points.get(label, nothing) for label in self.labels]
         step = max(1.0, (self.times_ms[-1] - begin + 1) / count)
         means: list[tuple[float, ...] | None] = []
         for column in range(count):
             first = bisect.bisect_left(self.times_ms, begin + column * step)
             last = bisect.bisect_left(self.times_ms, begin + (column + 1) * step)
-            labelled = [k for k in range(first, last) if self.labels[k] != NO_LABEL]
+            labelled = [k for k in range(first, last) if self.has_label[k]]
             if labelled:
-                means.append(tuple(sum(self.points[k * n + i] for k in labelled) / len(labelled) / 1000 for i in range(n)))
+                means.append(tuple(sum(of[k] for k in labelled) / len(labelled) / 1000 for of in points))
             else:  # a part without an event holds the preceding event
                 preceding = first - 1
                 is_held = preceding >= 0 and begin + column * step - self.times_ms[preceding] <= MAX_HOLD_MS and first == last
-                has_label = is_held and self.labels[preceding] != NO_LABEL
-                means.append(tuple(self.points[preceding * n + i] / 1000 for i in range(n)) if has_label else None)
+                has_label = is_held and self.has_label[preceding]
+                means.append(tuple(of[preceding] / 1000 for of in points) if has_label else None)
         return means
 
 

@@ -247,7 +247,7 @@ def print_table(findings: list[Finding]) -> None:
         table.add_row(Text(finding.status, STYLES[finding.status]), finding.name, Text(finding.detail))
         if finding.advice:
             table.add_row("", "", Text(f"-> {finding.advice}"))
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    console = Console(width=None if sys.stdout is not None and sys.stdout.isatty() else PIPED_WIDTH)
     console.print(table)
     counts = Counter(finding.status for finding in findings)
     console.print(f"{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failed")
@@ -279,7 +279,7 @@ def tune(folder: Path, json: bool) -> int:
             mark = Text("auto" if plan[name] == variant else "", "green")
             milliseconds = (f"{value:.2f}" for value in (timing.hot_ms.p50, timing.paced_ms.p50, timing.paced_ms.p95))
             table.add_row(mark, name, str(variant), *milliseconds, f"{100 * timing.cpu_share:.2f} %")
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    console = Console(width=None if sys.stdout is not None and sys.stdout.isatty() else PIPED_WIDTH)
     console.print(table)
     console.print(f"stored in {cache}; `auto` settings use it from the next start", highlight=False, markup=False)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import json
 import os
 import stat
 import sys
@@ -69,12 +70,12 @@ class JsonLines:
         self._opened_s = self._flushed_s = self._wall_s()
 
     def _repair_tail(self) -> None:
-        """Remove an incomplete event line that a killed process left; end other text with a newline."""
+        """Remove an incomplete event line that a killed process left; end another text, or a whole event, with a newline."""
         size = os.fstat(self._fd).st_size
-        partial_line = _last_line(self._path, size) if self._path and size else b""
-        if partial_line.startswith(LINE_PREFIX):
-            os.ftruncate(self._fd, size - len(partial_line))
-        elif partial_line:
+        line = _last_line(self._path, size) if self._path and size else b""
+        if line.startswith(LINE_PREFIX) and not _is_whole(line):
+            os.ftruncate(self._fd, size - len(line))
+        elif line:
             os.write(self._fd, b"\n")
 
     def publish(self, event: Event) -> None:
@@ -149,6 +150,14 @@ class JsonLines:
                     os.fsync(self._fd)
             os.close(self._fd)
             self._fd = -1
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _last_line(path: Path, size: int) -> bytes:

@@ -108,7 +108,7 @@ def test_a_slow_writer_is_waited_for(command: list[str], recording: Path):
             b"a format that can be read in one pass, such as MPEG-TS or Matroska",
         ),
         ({"stdin": subprocess.DEVNULL}, 2, b"/dev/stdin is neither a file nor a pipe"),
-        ({"preexec_fn": lambda: os.close(0)}, 2, b"/dev/stdin: no such file"),
+        ({"preexec_fn": lambda: os.close(0)}, 2, b"/dev/stdin is neither a file nor a pipe"),
     ],
 )
 def test_unusable_standard_input_is_refused_at_once(command: list[str], options: dict[str, object], code: int, message: bytes):

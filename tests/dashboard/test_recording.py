@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moodring.cli import main
-from moodring.dashboard.recording import read_events
+from moodring.dashboard.recording import MAX_NAMED_KINDS, Skipped, read_events
 from moodring.dashboard.report import render_report, write_report
-from moodring.dashboard.summary import MAX_HOLD_MS, summarize_streams
-from moodring.errors import EventError, UsageError
+from moodring.dashboard.summary import MAX_HOLD_MS, MAX_LABELS, OTHER_LABELS, summarize_streams
+from moodring.errors import UsageError
 from moodring.publish.cloudevents import to_json
 from moodring.types import EmotionEvent, StatusEvent
-from tests.support.page import SOURCE, STREAM, event, status
+from tests.support.page import CUSTOM_LABELS, SOURCE, STREAM, custom_event, event, status
 
 GOLDEN = Path(__file__).resolve().parents[1] / "fixtures"
 
@@ -61,28 +62,131 @@ def test_read_events_accepts_files_of_earlier_versions():
     assert all(line.is_status for line in read_events(GOLDEN / "status_v1.jsonl"))
 
 
-def test_read_events_skips_incomplete_last_line(hour: Path):
-    whole = hour.read_bytes()
-    hour.write_bytes(whole + whole.splitlines()[0][:100])
-    assert len(list(read_events(hour))) == 155
+EVENTS = [to_json(event(seq)) for seq in range(6)]
+WHOLE = EVENTS[2].encode()
+
+
+def read_damaged(path: Path, *lines: bytes) -> tuple[list[int], Skipped]:
+    """Write the lines between four whole events; return the numbers of the events that are read, and what was skipped."""
+    whole = [text.encode() for text in EVENTS]
+    path.write_bytes(b"\n".join([*whole[:2], *lines, *whole[4:], b""]))
+    skipped = Skipped()
+    return [item.document["data"]["seq"] for item in read_events(path, skipped)], skipped
 
 
 @pytest.mark.parametrize(
-    "line", ["hello", "{}", "[]", "null", '{"type":"moodring.emotion.v2"}', '{"type":"moodring.status.v1"}', "[" * 100_000]
+    ("line", "kind"),
+    [
+        (b"hello", "text that is not an event of moodring"),
+        (b"moodring: camera lost", "text that is not an event of moodring"),
+        (b"{}", "text that is not an event of moodring"),
+        (b"[]", "text that is not an event of moodring"),
+        (b"null", "text that is not an event of moodring"),
+        (b"[" * 100_000, "text that is not an event of moodring"),
+        (b'{"type":["moodring.emotion.v1"]}', "text that is not an event of moodring"),
+        (b'{"type":"com.example.door.v1"}', "text that is not an event of moodring"),
+        (WHOLE.replace(b"emotion.v1", b"emotion.v2"), "event of another version, moodring.emotion.v2"),
+        (WHOLE.replace(b"emotion.v1", b"gesture.v1"), "event of another version, moodring.gesture.v1"),
+        (b'{"type":"moodring.status.v1"}', "event with a missing or wrong field"),
+        (WHOLE.replace(b'"/moodring/', b'"/other/'), "event with a missing or wrong field"),
+        (WHOLE.replace(b"2026-01-02T", b"2026-13-02T"), "event with a missing or wrong field"),
+        (WHOLE[:200], "incomplete event"),
+        (WHOLE[:-1], "incomplete event"),
+        (WHOLE.replace(b"happy", b"happ\xff"), "text that is not UTF-8"),
+        (b"\0" * 5000, "null bytes"),
+        (WHOLE[:100] + b"\0" * 50 + WHOLE[150:], "null bytes"),
+        (b"x" * 3_000_000, "line of more than a million characters"),
+        (b"\0" * 3_000_000, "line of more than a million characters"),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else None,
 )
-def test_read_events_names_invalid_line(tmp_path: Path, line: str):
+def test_a_damaged_line_is_skipped_counted_and_named(tmp_path: Path, line: bytes, kind: str):
+    numbers, skipped = read_damaged(tmp_path / "events.jsonl", line)
+    assert numbers == [0, 1, 4, 5]
+    assert skipped.counts == {kind: 1}
+    assert str(skipped) == f"1 damaged or foreign part skipped: 1 x {kind} (line 3)"
+
+
+@pytest.mark.parametrize(
+    ("line", "kinds"),
+    [
+        (b"\0" * 4096 + WHOLE, ["null bytes"]),
+        (WHOLE + b"\0" * 4096, ["null bytes"]),
+        (WHOLE[:300] + b"\0" * 4096 + WHOLE, ["null bytes"]),
+        (WHOLE[:300] + WHOLE, ["incomplete event"]),
+        (b"\0" * 3_000_000 + WHOLE, ["line of more than a million characters"]),
+        (b"\xef\xbb\xbf" + WHOLE, ["byte order mark"]),
+        (b"moodring: microphone lost" + WHOLE, ["text that is not an event of moodring"]),
+        (WHOLE + b"\r", []),
+        (b"\n\n" + WHOLE, []),
+    ],
+)
+def test_a_whole_event_on_a_damaged_line_is_read(tmp_path: Path, line: bytes, kinds: list[str]):
+    numbers, skipped = read_damaged(tmp_path / "events.jsonl", line)
+    assert numbers == [0, 1, 2, 4, 5]
+    assert list(skipped.counts) == kinds
+
+
+def test_two_events_without_a_newline_between_them_are_read(tmp_path: Path):
+    assert read_damaged(tmp_path / "events.jsonl", WHOLE + EVENTS[3].encode()) == ([0, 1, 2, 3, 4, 5], Skipped())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path, encoding: str):
+    path, skipped = tmp_path / "events.jsonl", Skipped()
+    path.write_text("\r\n".join([*EVENTS, "not an event", ""]), encoding=encoding, newline="")
+    assert len(list(read_events(path, skipped))) == len(EVENTS)
+    assert skipped.counts == {"byte order mark": 1, "text that is not an event of moodring": 1}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_file_that_ends_in_the_middle_of_a_line_is_read(tmp_path: Path, encoding: str):
     path = tmp_path / "events.jsonl"
-    path.write_text(to_json(event()) + "\n" + line + "\n")
-    with pytest.raises(EventError, match=re.escape(f"{path}:2: ")):
-        list(read_events(path))
+    whole = "\n".join(EVENTS).encode(encoding)
+    for cut in range(1, 40):
+        path.write_bytes(whole[:-cut])
+        skipped = Skipped()
+        assert len(list(read_events(path, skipped))) == len(EVENTS) - 1
+        assert skipped.counts["incomplete event"] == 1
 
 
-@given(st.binary(max_size=200))
-def test_read_events_rejects_arbitrary_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes):
+FIELDS = ["source", "time", "data"]
+DATA_FIELDS = [
+    *("seq", "state", "label", "confidence", "probabilities", "modalities", "face", "speech", "faces", "latency_ms"),
+    *("bundle_id", "devices", "frame_wh"),
+]
+WRONG_VALUES = [7, -1.5, "text", True, [], [None], {}, {"happy": "much"}, {"happy": -1}, [[1]], float("nan"), 1e999, 10**400]
+
+
+@pytest.mark.parametrize("place", [*FIELDS, *DATA_FIELDS])
+def test_a_wrong_field_of_an_event_is_no_failure(tmp_path: Path, place: str):
+    """Every value is either accepted, or the event is skipped; the report can always be written."""
+    path = tmp_path / "events.jsonl"
+    for value in WRONG_VALUES:
+        document = json.loads(WHOLE)
+        (document if place in FIELDS else document["data"])[place] = value
+        numbers, skipped = read_damaged(path, json.dumps(document).encode())
+        assert len(numbers) + sum(skipped.counts.values()) == 5
+        assert write_report(path, tmp_path / "out.html") == 0
+    document = json.loads(WHOLE)
+    del (document if place in FIELDS else document["data"])[place]
+    assert read_damaged(path, json.dumps(document).encode())[0] == ([0, 1, 2, 4, 5] if place == "frame_wh" else [0, 1, 4, 5])
+
+
+@given(st.lists(st.binary(max_size=200) | st.sampled_from([WHOLE, WHOLE + b"\n", WHOLE[:300], b"\n", b"\0"]), max_size=8))
+def test_arbitrary_bytes_are_no_failure(tmp_path_factory: pytest.TempPathFactory, parts: list[bytes]):
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
-    path.write_bytes(data)
-    with contextlib.suppress(EventError):
-        assert list(read_events(path)) == []
+    path.write_bytes(b"".join(parts))
+    assert {item.text for item in read_events(path, Skipped())} <= {EVENTS[2]}
+
+
+def test_the_kinds_and_lines_that_are_named_are_bounded(tmp_path: Path):
+    lines = [WHOLE.replace(b"emotion.v1", b"emotion.v%d" % (k + 2)) for k in range(500)]
+    numbers, skipped = read_damaged(tmp_path / "events.jsonl", *lines, *[b"x"] * 500)
+    assert numbers == [0, 1, 4, 5]
+    assert sum(skipped.counts.values()) == 1000
+    assert len(str(skipped)) < 1500
+    assert len(skipped.counts) == MAX_NAMED_KINDS + 1
 
 
 def test_summary_shares_time_and_limits_gaps(hour: Path):
@@ -140,9 +244,57 @@ def test_report_escapes_all_content(tmp_path: Path):
     assert "<script" not in (tmp_path / "out.html").read_text()
 
 
-def test_report_accepts_unknown_labels(tmp_path: Path):
-    odd = dataclasses.replace(event(), label="bored", probabilities={"bored": 1.0})
-    write_report(write(tmp_path / "odd.jsonl", odd, dataclasses.replace(odd, seq=1)), tmp_path / "out.html")
+def test_report_shows_the_labels_of_a_custom_bundle(tmp_path: Path):
+    labels = ["delighted"] * 10 + ["bored & <tired>"] * 5 + ["delighted"] * 5
+    path = write(tmp_path / "own.jsonl", *(custom_event(seq, label) for seq, label in enumerate(labels)))
+    write_report(path, tmp_path / "out.html")
+    text = (tmp_path / "out.html").read_text(encoding="utf-8")
+    rows = re.findall(r'<th scope="row">([^<]*)</th><td class="bar">.*?</td><td>([\d.]+) %</td>', text)
+    assert rows[:3] == [("delighted", "73.7"), ("bored &amp; &lt;tired&gt;", "26.3"), ("cross", "0.0")]
+    assert "longest label: delighted" in text
+    assert re.search(r'<tr><th scope="row">delighted</th><td>·</td><td>1</td></tr>', text)
+    assert len(set(re.findall(r'<path (fill="hsl[^"]*")', text))) == 3
+    assert "happy" not in text.replace(".happy", "").replace("--happy", "")
+
+
+def test_report_counts_a_stream_whose_bundle_changes(tmp_path: Path):
+    path = write(
+        tmp_path / "both.jsonl", *(event(seq) for seq in range(5)), *(custom_event(seq, "cross") for seq in range(5, 10))
+    )
+    (summary,) = summarize_streams(read_events(path))
+    assert summary.labels[-3:] == CUSTOM_LABELS
+    assert summary.label_ms == {"happy": 1000, "cross": 800}
+    assert summary.transitions == {("happy", "cross"): 1}
+    assert [round(sum(mean), 2) for mean in summary.mean_probabilities(9)] == [1.0] * 9
+
+
+def test_labels_without_limit_are_added_up(tmp_path: Path):
+    events = [
+        dataclasses.replace(custom_event(seq, "cross"), label=f"label {seq}", probabilities={f"label {seq}": 1.0})
+        for seq in range(MAX_LABELS + 50)
+    ]
+    (summary,) = summarize_streams(read_events(write(tmp_path / "many.jsonl", *events)))
+    assert len(summary.labels) == MAX_LABELS + 1
+    assert summary.label_ms[OTHER_LABELS] == 49 * 200
+    assert sum(summary.mean_probabilities(1)[0]) == pytest.approx(1, abs=0.01)
+
+
+def test_the_commands_name_what_they_skip(hour: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    whole = hour.read_bytes()
+    hour.write_bytes(b"\xef\xbb\xbf" + whole + b"\0" * 4096 + b"\nhello\n" + WHOLE[:100])
+    assert main(["report", str(hour), "--html", str(tmp_path / "out.html")]) == 0
+    message = (
+        "4 damaged or foreign parts skipped: 1 x byte order mark (line 1); 1 x null bytes (line 156); "
+        "1 x text that is not an event of moodring (line 157); 1 x incomplete event (line 158)"
+    )
+    assert f"moodring: {hour}: {message}" in capsys.readouterr().err
+    assert message in (tmp_path / "out.html").read_text(encoding="utf-8")
+    command = [sys.executable, "-m", "moodring.cli", "replay", str(hour), "--page", "--page-port", "0", "--speed", "100000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as playing:
+        lines = [playing.stderr.readline() for _ in range(3)]
+        playing.send_signal(signal.SIGINT)
+    assert lines[2] == f"moodring: {hour}: {message}\n"
+    assert playing.returncode == 130
 
 
 def test_commands_report_invalid_files(hour: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -152,7 +304,7 @@ def test_commands_report_invalid_files(hour: Path, tmp_path: Path, capsys: pytes
     for command in (["report", "--html", str(tmp_path / "x.html")], ["replay", "--page", "--page-port", "0"]):
         for name, words, code in (
             ("empty.jsonl", "contains no", 1),
-            ("wrong.jsonl", "wrong.jsonl:1", 1),
+            ("wrong.jsonl", "1 x text that is not an event of moodring (line 1)", 1),
             ("no.jsonl", "No such file", 2),
         ):
             assert main([command[0], str(tmp_path / name), *command[1:]]) == code

@@ -27,7 +27,7 @@ from moodring.dashboard.opening import open_page
 from moodring.dashboard.server import PageServer
 from moodring.errors import ConfigError, PublishError, UsageError
 from moodring.publish.base import PageContent
-from tests.support.page import SOURCE, STREAM, DashboardHarness, event, serve_dashboard, status
+from tests.support.page import CUSTOM_LABELS, SOURCE, STREAM, DashboardHarness, custom_event, event, serve_dashboard, status
 from tests.support.websocket import WebSocketClient
 
 ALL_ADDRESSES = "0.0.0.0"  # noqa: S104  only the test of the log lines binds it
@@ -108,6 +108,17 @@ def test_new_client_receives_history_of_two_minutes(page: DashboardHarness):
     assert newest["data"]["seq"] == 1999
     assert history["per_mille"][-1] is None
     assert sum(history["per_mille"][-2]) == pytest.approx(1000, abs=4)
+
+
+def test_history_has_the_labels_of_the_newest_bundle(page: DashboardHarness):
+    page.publish("happy", "happy")
+    for seq in range(2, 5):
+        page.server.publish(custom_event(seq, "cross"))
+    page.server.publish(event(5, None))
+    with WebSocketClient(page.port) as watcher:
+        history = watcher.wait_for_type("moodring.page.history.v1")
+    assert history["labels"] == list(CUSTOM_LABELS)
+    assert history["per_mille"] == [*[[100, 100, 800]] * 3, None]
 
 
 def test_restarted_recording_clears_history(page: DashboardHarness):

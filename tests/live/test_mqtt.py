@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import os
@@ -16,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from moodring.publish.cloudevents import to_json
-from moodring.publish.mqtt.spool import Spool
 from tests.support.broker import Broker, Subscriber, free_port
 from tests.support.events import check_event, check_status
 from tests.support.example_events import EVENT, NO_FACE_EVENT, STATUS
@@ -145,20 +143,6 @@ def test_retries_back_off(tmp_path: Path):
     assert sum(waits_s) < 15
 
 
-def test_refused_topic_is_logged_and_the_event_stays_in_the_spool(tmp_path: Path):
-    access = tmp_path / "access"
-    access.write_text(f"topic write {TOPIC}/availability\n")
-    access.chmod(0o600)
-    log = Log()
-    with (
-        Broker(tmp_path, "allow_anonymous true", f"acl_file {access}") as broker,
-        open_sink(broker.port, tmp_path, log) as mqtt,
-    ):
-        mqtt.publish(EVENT)
-        log.wait_for("message refused", "check that this user may publish to the topic")
-        assert mqtt.spooled == 1
-
-
 def test_sensors_of_an_earlier_configuration_are_withdrawn(tmp_path: Path):
     with Broker(tmp_path) as broker, Subscriber(broker.port, "#") as subscriber:
         with open_sink(broker.port, tmp_path, Log(), discovery_prefix="homeassistant"):
@@ -174,27 +158,3 @@ def test_sensors_of_an_earlier_configuration_are_withdrawn(tmp_path: Path):
             mqtt.publish(EVENT)
             subscriber.wait_for(lambda s: s.payloads("events"))
             assert len(subscriber.payloads("config")) == 24
-
-
-@pytest.mark.parametrize("limit", ["max_packet_size 700", "message_size_limit 700"])
-def test_event_that_the_broker_refuses_is_dropped_and_counted(tmp_path: Path, limit: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("moodring.publish.mqtt.sink.BACKOFF_MAX_S", 0.1)
-    log = Log()
-    small = dataclasses.replace(EVENT, seq=8, face=None, speech=None, probabilities=None, faces=(), bundle_id="")
-    assert len(to_json(small)) < 600 < 800 < len(to_json(EVENT))
-    with (
-        Broker(tmp_path, "allow_anonymous true", limit) as broker,
-        Subscriber(broker.port, f"{TOPIC}/#") as subscriber,
-        open_sink(broker.port, tmp_path, log) as mqtt,
-    ):
-        for event in (EVENT, small, EVENT, small):
-            mqtt.publish(event)
-        subscriber.wait_for(lambda s: len(s.payloads("events")) >= 2)
-        log.wait_for("event refused for its size or content; moodring drops and counts such events")
-        deadline = time.monotonic() + 20
-        while mqtt.spooled and time.monotonic() < deadline:
-            mqtt._stopping.wait(0.02)
-    assert set(subscriber.payloads("events")) == {to_json(small)}
-    with Spool(tmp_path / "events.spool", max_bytes=10_000_000, max_age_s=1e6) as spool:
-        assert sum(spool.dropped.values()) == 2
-        assert spool.pending == 0

@@ -24,7 +24,7 @@ from moodring.publish.cloudevents import to_json
 from moodring.run.preview import Preview
 from moodring.run.sources import SAMPLE_CLIP
 from tests.support import browser as browsers
-from tests.support.page import SOURCE, STREAM, DashboardHarness, event, serve_dashboard, status
+from tests.support.page import CUSTOM_LABELS, SOURCE, STREAM, DashboardHarness, custom_event, event, serve_dashboard, status
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(not browsers.is_available(), reason=browsers.SKIP_REASON)]
 
@@ -98,6 +98,31 @@ def test_label_bars_and_timeline_follow_events(page: DashboardHarness, chromium:
         page.publish(None)
         wait(tab, part("label"), "No face in view")
         assert bar_length(tab, "sad") == 0
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["open tab", "new tab"])
+def test_labels_of_a_custom_bundle_are_shown(page: DashboardHarness, chromium: Any, is_open: bool):
+    with browsers.tab(chromium) as tab:
+        if is_open:
+            open_page(page, tab)
+        page.publish("happy")
+        if is_open:
+            wait(tab, part("label"), "^happy$")
+        for seq in range(1, 80):
+            page.server.publish(custom_event(seq, "bored & <tired>"))
+        if not is_open:
+            open_page(page, tab)
+        wait(tab, part("label"), "^bored & <tired>$")
+        assert tab.locator("tbody th").all_inner_texts() == list(CUSTOM_LABELS)
+        assert bar_length(tab, "bored & <tired>") == 0.8
+        assert bar_length(tab, "cross") == 0.1
+        assert count_coloured_columns(tab) > 0
+        colors = tab.evaluate("[...document.querySelectorAll('tbody i')].map((bar) => getComputedStyle(bar).backgroundColor)")
+        assert len(set(colors)) == len(CUSTOM_LABELS)
+        wait(tab, part("face-says"), "bored & <tired>, 80 %")
+        page.publish(*["sad"] * 3)
+        wait(tab, part("label"), "^sad$")
+        assert tab.locator("tbody th").all_inner_texts() == list(LABELS)
 
 
 def test_new_tab_shows_history_of_two_minutes(page: DashboardHarness, chromium: Any):

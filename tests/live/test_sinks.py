@@ -148,7 +148,10 @@ INVALID = {
     "mqtt: {url: 'mqtt://me:s3cret@host'}": "set mqtt.username and mqtt.password_file",
     "mqtt: {url: 'mqtt://host:99999'}": "mqtt.url: the port must be from 1 to 65535; got mqtt://host:99999",
     "mqtt: {url: 'mqtt://host', topic: 'a/#'}": (
-        "mqtt.topic must not be empty, contain #, + or NUL, or start or end with /; got 'a/#'"
+        "mqtt.topic must not be empty, contain #, + or control characters, start with $, or start or end with /; got 'a/#'"
+    ),
+    "mqtt: {url: 'mqtt://host', home_assistant: {enabled: true, prefix: 'ha/#'}}": (
+        "config.yaml:2: mqtt.home_assistant.prefix must not be empty, contain #, + or control characters"
     ),
     "mqtt: {url: 'mqtt://host', ca_file: /no/such/file}": "mqtt.ca_file /no/such/file is not a file",
     "mqtt: {url: 'mqtt://host', username: me, password_file: /no/such}": "mqtt.password_file /no/such cannot be read",

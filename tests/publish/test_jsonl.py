@@ -92,6 +92,16 @@ def test_incomplete_last_line_is_removed(tmp_path: Path):
     assert path.read_text().splitlines() == [to_json(EVENT), to_json(NO_FACE_EVENT)]
 
 
+@pytest.mark.parametrize("tail", ["", "\0" * 200_000])
+def test_whole_last_line_without_newline_is_kept(tmp_path: Path, tail: str):
+    path = tmp_path / "events.jsonl"
+    path.write_text(to_json(EVENT) + "\n" * bool(tail) + tail)
+    lines = JsonLines(str(path))
+    lines.publish(NO_FACE_EVENT)
+    lines.close()
+    assert [line for line in path.read_text().splitlines() if line != tail] == [to_json(EVENT), to_json(NO_FACE_EVENT)]
+
+
 def test_other_text_without_newline_is_kept(tmp_path: Path):
     path = tmp_path / "notes.txt"
     path.write_text("notes")

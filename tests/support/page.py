@@ -21,6 +21,7 @@ from tests.support.example_events import STATUS
 
 SOURCE = "/moodring/host/live/0123456789ab"
 STREAM = "host/live"
+CUSTOM_LABELS = ("delighted", "bored & <tired>", "cross")  # of a custom bundle
 EPOCH = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 
 
@@ -53,6 +54,13 @@ def event(seq: int = 0, label: str | None = "happy", confidence: float = 0.72, *
         frame_wh=(640, 480),
     )
     return dataclasses.replace(typical, **changes)
+
+
+def custom_event(seq: int, label: str, **changes: Any) -> EmotionEvent:
+    """Return an event of a bundle with the labels `CUSTOM_LABELS`; `changes` replace its fields."""
+    probabilities = {name: 0.8 if name == label else 0.1 for name in CUSTOM_LABELS}
+    view = BranchView(label, probabilities, 0.9, 31.0)
+    return event(seq, label, 0.8, **({"probabilities": probabilities, "face": view, "speech": view} | changes))
 
 
 def status(**changes: Any) -> StatusEvent:

@@ -2,7 +2,7 @@
 
 import { Timeline } from "/timeline.js";
 
-export const LABELS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "calm"];
+const LABELS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "calm"];
 const OLD_MS = 2_500; // without an event for longer than this, the data is old
 const HIGH_LATENCY_MS = 500; // a p99 above this is shown as a problem
 const ANNOUNCE_INTERVAL_MS = 5_000; // for screen readers
@@ -23,9 +23,13 @@ const NO_RESULT_TEXTS = {
   camera: { ok: "no face in view", lost: "camera lost", frozen: "camera frozen", muted: "camera muted", absent: "no camera" },
   microphone: { ok: "no speech", lost: "microphone lost", frozen: "microphone frozen", muted: "microphone muted", absent: "no microphone" },
 };
+const GOLDEN_ANGLE_DEG = 137.508; // consecutive multiples give hues that differ
 const percent = (p) => `${Math.round(100 * p)} %`;
 const integer = new Intl.NumberFormat("en");
 const capitalize = (text) => text[0].toUpperCase() + text.slice(1);
+
+// The labels to show for events with these labels: all of moodring's, or those of a custom bundle.
+const displayedLabels = (labels) => (labels.every((label) => LABELS.includes(label)) ? LABELS : labels);
 
 export class Stream {
   constructor(name, element, { mute, announce, hasPreview, canMute }) {
@@ -34,8 +38,8 @@ export class Stream {
     this.element = element;
     this.parts = new Map([...this.element.querySelectorAll("[data-is]")].map((part) => [part.dataset.is, part]));
     this.written = new Map();
-    this.rows = LABELS.map((label, k) => this.row(label, this.element.querySelectorAll("tbody tr")[k]));
-    this.timeline = new Timeline(this.part("timeline"), LABELS);
+    this.timeline = new Timeline(this.part("timeline"));
+    this.setLabels(LABELS);
     this.rects = [];
     this.emotion = null;
     this.status = null;
@@ -61,15 +65,39 @@ export class Stream {
     this.part(name).textContent = text;
   }
 
+  // Set the labels, one row of the table for each. The timeline of other labels is cleared.
+  setLabels(labels) {
+    this.labels = labels;
+    const body = this.element.querySelector("tbody");
+    while (body.rows.length > labels.length) body.lastElementChild.remove();
+    while (body.rows.length < labels.length) body.append(body.rows[0].cloneNode(true));
+    this.rows = labels.map((label, k) => this.row(label, body.rows[k]));
+    this.timeline.setColors(labels.map((label) => this.color(label)));
+  }
+
+  // Return the name of a colour of the style sheet, or a hue for a label of a custom bundle.
+  color(label) {
+    if (LABELS.includes(label)) return `--${label}`;
+    return `hsl(${Math.round(this.labels.indexOf(label) * GOLDEN_ANGLE_DEG) % 360} 45% 52%)`;
+  }
+
+  css(label) {
+    const color = this.color(label);
+    return color.startsWith("--") ? `var(${color})` : color;
+  }
+
   row(label, row) {
     const bar = row.querySelector("i");
-    bar.style.setProperty("--of", `var(--${label})`);
+    bar.style.setProperty("--of", this.css(label));
+    const name = row.querySelector("th");
+    name.textContent = name.title = label;
     return { row, bar, cells: row.querySelectorAll("td"), now: [] };
   }
 
   // Input
 
   setHistory(history) {
+    this.setLabels(history.labels);
     this.timeline.clear();
     history.times_ms.forEach((time, k) => {
       const point = history.per_mille[k];
@@ -80,8 +108,10 @@ export class Stream {
   addEmotion(event) {
     const data = event.data;
     const timeMs = Date.parse(event.time);
+    const labels = Object.keys(data.probabilities ?? {});
+    if (labels.some((label) => !this.labels.includes(label))) this.setLabels(displayedLabels(labels));
     if (this.emotion === null || timeMs > this.timeline.newest || timeMs < this.timeline.newest - 1000) {
-      this.timeline.push(timeMs, data.probabilities && LABELS.map((label) => data.probabilities[label] ?? 0));
+      this.timeline.push(timeMs, data.probabilities && this.labels.map((label) => data.probabilities[label] ?? 0));
     }
     this.emotion = data;
     this.receivedMs = performance.now();
@@ -150,7 +180,7 @@ export class Stream {
   drawNow(data) {
     const label = this.part("label").parentElement;
     label.toggleAttribute("data-none", data.label === null);
-    if (data.label !== null) this.part("swatch").style.setProperty("--of", `var(--${data.label})`);
+    if (data.label !== null) this.part("swatch").style.setProperty("--of", this.css(data.label));
     this.write("label", data.label ?? STATE_TEXTS[data.state] ?? data.state);
     this.write("confidence", data.label === null ? "\u00a0" : `${percent(data.confidence)} confidence`);
     this.write("from", this.describeInput(data));
@@ -164,7 +194,7 @@ export class Stream {
 
   drawRows(data) {
     const sources = [data.probabilities, data.probabilities, data.face?.probabilities, data.speech?.probabilities];
-    LABELS.forEach((label, k) => {
+    this.labels.forEach((label, k) => {
       const { row, bar, cells, now } = this.rows[k];
       sources.forEach((source, column) => {
         const p = source?.[label];

@@ -5,14 +5,20 @@ const GAP_MS = 1_600; // a longer interval between two points stays blank
 const CAPACITY = 2048;
 
 export class Timeline {
-  constructor(canvas, labels) {
+  constructor(canvas) {
     this.canvas = canvas;
-    this.labels = labels;
     this.times = new Float64Array(CAPACITY);
-    this.points = new Float32Array(CAPACITY * labels.length); // cumulative sums; the first is NaN if there is no label
     this.begin = 0;
     this.count = 0;
+    this.setColors([]);
     new ResizeObserver(() => this.resize()).observe(canvas);
+  }
+
+  // Set one colour for each probability, a CSS colour or the name of a property of the style sheet, and clear the timeline.
+  setColors(colors) {
+    this.colors = colors;
+    this.points = new Float32Array(CAPACITY * colors.length); // cumulative sums; the first is NaN if there is no label
+    this.clear();
   }
 
   clear() {
@@ -28,7 +34,7 @@ export class Timeline {
     const slot = (this.begin + this.count) % CAPACITY;
     if (this.count === CAPACITY) this.begin = (this.begin + 1) % CAPACITY;
     else this.count += 1;
-    const n = this.labels.length;
+    const n = this.colors.length;
     this.times[slot] = timeMs;
     let sum = 0;
     for (let i = 0; i < n; i += 1) {
@@ -56,7 +62,7 @@ export class Timeline {
     let previousMs = -Infinity;
     for (let k = 0; k < this.count; k += 1) {
       const slot = (this.begin + k) % CAPACITY;
-      if (Number.isNaN(this.points[slot * this.labels.length])) {
+      if (Number.isNaN(this.points[slot * this.colors.length])) {
         segment = null;
         continue;
       }
@@ -74,7 +80,7 @@ export class Timeline {
     const style = getComputedStyle(this.canvas);
     const context = this.canvas.getContext("2d");
     const { width, height } = this.canvas;
-    const n = this.labels.length;
+    const n = this.colors.length;
     context.clearRect(0, 0, width, height);
     context.fillStyle = style.getPropertyValue("--track");
     context.fillRect(0, 0, width, height);
@@ -91,7 +97,8 @@ export class Timeline {
         if (isSingle) context.lineTo(x(first) - minWidth, height - this.points[first * n + i] * height);
         for (const slot of segment) context.lineTo(x(slot), height - Math.min(1, this.points[slot * n + i]) * height);
         context.lineTo(x(last), height);
-        context.fillStyle = style.getPropertyValue(`--${this.labels[i]}`);
+        const color = this.colors[i];
+        context.fillStyle = color.startsWith("--") ? style.getPropertyValue(color) : color;
         context.fill();
       }
     }

@@ -17,6 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from moodring.errors import ConfigError, PublishError, UsageError
+from moodring.publish.mqtt.refusals import TOPIC_NAME_INVALID, Refusal
+from moodring.publish.mqtt.tls import tls_context
 from moodring.types import MqttVersion
 
 MAX_INFLIGHT = 20  # unacknowledged messages at a time; the default limit of Mosquitto
@@ -89,24 +91,6 @@ def load_paho() -> Any:
         raise UsageError("publishing over MQTT needs paho-mqtt: pip install 'moodring[mqtt]'") from error
 
 
-def tls_context(credentials: Credentials) -> ssl.SSLContext:
-    """Return a TLS context that verifies the certificate and the name of the broker.
-
-    Raises PublishError if a certificate or key file cannot be read.
-    """
-    try:
-        context = ssl.create_default_context(cafile=str(credentials.ca_file) if credentials.ca_file else None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if credentials.certificate_file:
-            context.load_cert_chain(credentials.certificate_file, credentials.key_file)
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(
-            str(file) for file in (credentials.ca_file, credentials.certificate_file, credentials.key_file) if file
-        )
-        raise PublishError(f"the TLS files for MQTT cannot be read ({files or 'system certificates'}): {error}") from error
-    return context
-
-
 class BrokerConnection:
     """Sends messages at QoS 1 and collects the acknowledged positions. A failure raises PublishError with advice.
 
@@ -130,8 +114,10 @@ class BrokerConnection:
         self._keepalive_s = keepalive_s
         self._notify_socket = notify_socket
         self._is_v5 = protocol == "mqtt5"
-        self._inflight: dict[int, int | None] = {}
-        self._acknowledged: list[int] = []
+        self._inflight: dict[int, tuple[str, int | None]] = {}  # topic and position by message id
+        self._acknowledged: list[tuple[str, int | None]] = []  # the same
+        self._refused: list[Refusal] = []
+        self._closed_by_broker: tuple[str, int] | None = None  # reason and code
         self._max_packet_bytes: int | None = None
         self._fault: str | None = None
         self._is_accepted = False
@@ -143,11 +129,6 @@ class BrokerConnection:
     def free_slots(self) -> int:
         """The number of messages that can be sent before the next acknowledgement."""
         return self._max_inflight - len(self._inflight)
-
-    @property
-    def events_inflight(self) -> int:
-        """The number of unacknowledged messages that have a position."""
-        return sum(position is not None for position in self._inflight.values())
 
     @property
     def is_idle(self) -> bool:
@@ -184,7 +165,8 @@ class BrokerConnection:
         if self._credentials.username:
             client.username_pw_set(self._credentials.username, self._credentials.password)
         if self._address.tls:
-            client.tls_set_context(tls_context(self._credentials))
+            files = self._credentials
+            client.tls_set_context(tls_context(files.ca_file, files.certificate_file, files.key_file))
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_publish = self._on_publish
         client.on_socket_register_write = lambda *_: None  # so that paho writes in `loop_write` only
@@ -211,17 +193,33 @@ class BrokerConnection:
     def send(self, topic: str, payload: bytes, *, retain: bool = False, position: int | None = None) -> None:
         """Send one message. `pop_acknowledged` returns its position after the broker has acknowledged it.
 
-        Raises PublishError if paho rejects the message.
+        Raises PublishError if paho cannot send now. A message that no broker can accept counts as refused.
         """
-        info = self._client.publish(topic, payload, qos=1, retain=retain)
+        try:
+            info = self._client.publish(topic, payload, qos=1, retain=retain)
+        except ValueError as error:
+            self._refused.append(Refusal(topic, position, str(error), TOPIC_NAME_INVALID))
+            return
         if info.rc not in (self._paho.MQTT_ERR_SUCCESS, self._paho.MQTT_ERR_NO_CONN):
             raise PublishError(f"{self._address}: message rejected by paho-mqtt: {self._paho.error_string(info.rc)}")
-        self._inflight[info.mid] = position
+        self._inflight[info.mid] = topic, position
 
-    def pop_acknowledged(self) -> list[int]:
-        """Return the positions acknowledged since the last call."""
+    def pop_acknowledged(self) -> list[tuple[str, int | None]]:
+        """Return topic and position of the messages that were acknowledged since the last call."""
         acknowledged, self._acknowledged = self._acknowledged, []
         return acknowledged
+
+    def pop_refused(self) -> list[Refusal]:
+        """Return the messages that the broker refused since the last call."""
+        refused, self._refused = self._refused, []
+        return refused
+
+    def refused_by_closing(self) -> Refusal | None:
+        """Return the message for which the broker closed the connection: the only unacknowledged one; None if unknown."""
+        if self._closed_by_broker is None or len(self._inflight) != 1:
+            return None
+        ((topic, position),) = self._inflight.values()
+        return Refusal(topic, position, *self._closed_by_broker, closed=True)
 
     def flush(self) -> bool:
         """Write sent messages to the socket without blocking. Return whether all are written."""
@@ -279,13 +277,15 @@ class BrokerConnection:
         self._max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
 
     def _on_disconnect(self, _client: Any, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if self._is_accepted:
+            self._closed_by_broker = str(reason), reason.value
         if self._fault is None:
             hint = "" if self._is_accepted else "; check whether this port requires TLS (mqtts://) or a client certificate"
             self._fault = f"connection closed ({reason}){hint}"
 
     def _on_publish(self, _client: Any, _userdata: Any, mid: int, reason: Any, _properties: Any) -> None:
-        position = self._inflight.pop(mid, None)
+        topic, position = self._inflight.pop(mid, ("", None))
         if reason.is_failure:
-            self._fault = f"message refused: {reason}; check that this user may publish to the topic"
-        elif position is not None:
-            self._acknowledged.append(position)
+            self._refused.append(Refusal(topic, position, str(reason), reason.value))
+        else:
+            self._acknowledged.append((topic, position))

@@ -5,6 +5,7 @@ Source: https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from moodring import __version__
 from moodring.labels import LABELS
 from moodring.publish.base import DEVICE_STATES
 
+READABLE_TOPIC = re.compile(r"[A-Za-z0-9-]+(/[A-Za-z0-9-]+)*")
+MAX_NODE_CHARS, HASH_CHARS = 80, 12
 ICONS = {"camera": "mdi:camera", "microphone": "mdi:microphone"}
 
 
@@ -22,7 +25,7 @@ def discovery(prefix: str, topic: str, labels: Sequence[str] = LABELS) -> dict[s
     `prefix` is the discovery prefix of Home Assistant. `topic` is the topic of the stream. `labels` are the labels of its
     events.
     """
-    node = re.sub(r"[^A-Za-z0-9_-]+", "_", topic).strip("_")
+    node = _node_id(topic)
     common = {
         "state_topic": f"{topic}/state",
         "availability_topic": f"{topic}/availability",
@@ -41,11 +44,23 @@ def discovery(prefix: str, topic: str, labels: Sequence[str] = LABELS) -> dict[s
         f"{prefix}/sensor/{node}/{key}/config": {
             **common,
             "unique_id": f"{node}_{key}",
-            "default_entity_id": f"sensor.{node.lower()}_{key}",
+            "default_entity_id": f"sensor.{re.sub('[^a-z0-9]+', '_', f'{node}_{key}'.lower()).strip('_')}",
             **sensor,
         }
         for key, sensor in _sensors(topic, labels).items()
     }
+
+
+def _node_id(topic: str) -> str:
+    """Return an id of letters, digits, _ and - that differs for each topic.
+
+    A topic whose levels consist of letters, digits and hyphens has a readable id; others have a hash at the end.
+    """
+    readable = re.sub(r"[^A-Za-z0-9-]+", "_", topic).strip("_")
+    if READABLE_TOPIC.fullmatch(topic) and len(readable) <= MAX_NODE_CHARS:
+        return readable
+    digest = hashlib.sha256(topic.encode()).hexdigest()[:HASH_CHARS]
+    return f"{readable[:MAX_NODE_CHARS]}__{digest}"  # a readable id does not contain __
 
 
 def _sensors(topic: str, labels: Sequence[str]) -> dict[str, dict[str, Any]]:

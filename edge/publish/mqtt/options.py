@@ -15,6 +15,10 @@ from moodring.publish.mqtt.connection import Credentials, parse_address
 from moodring.publish.mqtt.sink import MqttSettings, MqttSink
 from moodring.publish.mqtt.spool import Spool
 
+# Wildcards, control characters, surrogates and noncharacters (MQTT 5, sections 1.5.4 and 4.7), and the topics of the broker
+INVALID_TOPIC = re.compile("[#+\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef]|^[$/]|/$")
+MAX_TOPIC_BYTES, MAX_TOPIC_LEVELS = 1000, 100  # of 65,535 bytes, and of 200 levels in Mosquitto
+
 
 def open_mqtt(config: MqttConfig, stream_name: str, labels: tuple[str, ...], log: Callable[[str], None]) -> MqttSink:
     """Open a sink, which starts to connect, and return it.
@@ -43,8 +47,7 @@ def check_mqtt(config: MqttConfig, stream_name: str, labels: tuple[str, ...]) ->
     """
     address = parse_address(config.url)
     topic = f"moodring/{stream_name}" if config.topic == "default" else config.topic
-    if re.search(r"[#+\x00]|^/|/$|^$", topic):
-        raise ConfigError(f"mqtt.topic must not be empty, contain #, + or NUL, or start or end with /; got {topic!r}")
+    _check_topic("mqtt.topic", topic)
     client_id = re.sub(r"[^A-Za-z0-9-]", "-", f"moodring-{stream_name}") if config.client_id == "default" else config.client_id
     credentials = Credentials(
         client_id=client_id,
@@ -57,7 +60,21 @@ def check_mqtt(config: MqttConfig, stream_name: str, labels: tuple[str, ...]) ->
     if credentials.password and credentials.username is None:
         raise ConfigError("mqtt.password_file is set but mqtt.username is not; set both")
     prefix = config.home_assistant.prefix if config.home_assistant.enabled else None
+    if prefix is not None:
+        _check_topic("mqtt.home_assistant.prefix", prefix)
     return MqttSettings(address, credentials, topic, config.protocol, config.keepalive_s, prefix, labels)
+
+
+def _check_topic(key: str, topic: str) -> None:
+    """Raise ConfigError for a topic, or a prefix of topics, that a broker refuses. With MQTT 3.1.1 it may do so silently."""
+    if not topic or INVALID_TOPIC.search(topic) or any(ord(char) & 0xFFFE == 0xFFFE for char in topic):
+        raise ConfigError(
+            f"{key} must not be empty, contain #, + or control characters, start with $, or start or end with /; got {topic!a}"
+        )
+    if len(topic.encode()) > MAX_TOPIC_BYTES or topic.count("/") >= MAX_TOPIC_LEVELS:
+        raise ConfigError(
+            f"{key} must have at most {MAX_TOPIC_BYTES} bytes and {MAX_TOPIC_LEVELS} levels; got {topic[:40]!a} and more"
+        )
 
 
 def _read_password(path: str) -> str | None:

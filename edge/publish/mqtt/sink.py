@@ -1,6 +1,6 @@
 """MQTT sink. No event is lost while the broker is away.
 
-    publish -> spool (on disk) -> broker, in order -> removed from the spool after the acknowledgement
+    publish -> spool (on disk) -> broker, in order -> removed from the spool after the acknowledgement, or set aside if refused
 
 If there is no backlog, `publish` sends the event that it has stored. A thread connects, sends the backlog and reads the
 acknowledgements. It does so once a second, or earlier if it is notified, because waking a thread costs more than a message.
@@ -11,7 +11,6 @@ Topics under the configured one: `events` (every event, in order), `state` (the 
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
@@ -24,21 +23,22 @@ from moodring.publish.base import Event
 from moodring.publish.cloudevents import to_json
 from moodring.publish.fault_log import FaultLog
 from moodring.publish.mqtt.connection import POLL_INTERVAL_S, BrokerAddress, BrokerConnection, Credentials, LastWill, load_paho
-from moodring.publish.mqtt.home_assistant import discovery
 from moodring.publish.mqtt.notifier import Notifier
+from moodring.publish.mqtt.refusals import SIZE_REASON, TOO_LARGE, Refusals
+from moodring.publish.mqtt.sensors import Sensors
 from moodring.publish.mqtt.spool import Spool
 from moodring.publish.mqtt.state_topic import StateMessage, StateTopic
 from moodring.types import EmotionEvent, MqttVersion
 
 ONLINE, OFFLINE = "online", "offline"
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.25, 15.0
-TOO_LARGE, REFUSED = "too_large_for_broker", "refused_by_broker"
-# A connection stalls if it is lost after events were sent and before one is acknowledged. After 3 stalled connections in a row,
-# events are sent one at a time. After 5, the oldest event is skipped, to test whether the broker refuses only this event.
-SINGLE_INFLIGHT_AFTER, SKIP_OLDEST_AFTER = 3, 5
+# After this many lost connections in a row, each shorter than STABLE_AFTER_S, messages are sent one at a time for that time, so
+# that a lost connection names the message that the broker refuses
+ONE_AT_A_TIME_AFTER, STABLE_AFTER_S = 2, 10.0
 # Acknowledged events stay in the spool until there are 20, or for 1 s
 REMOVE_BATCH_EVENTS, REMOVE_INTERVAL_S = 20, 1.0
 MIN_FREE_SLOTS = 5  # with fewer free slots, the thread reads acknowledgements at once
+SENSORS_TIMEOUT_S = 1.0  # to announce and withdraw sensors one at a time; then all at once
 # Limits of `close`: to deliver the spool, to publish offline, and to end the thread while there is no connection
 DRAIN_TIMEOUT_S, OFFLINE_TIMEOUT_S, DISCONNECTED_TIMEOUT_S = 2.0, 1.0, 0.5
 
@@ -71,9 +71,9 @@ class MqttSink:
         self._connection_lock = threading.Lock()  # held to send: guards the connection and the state of sending
         self._connection: BrokerConnection | None = None
         self._sent_position = 0
-        self._sent_events = 0
-        self._stalled_connections = 0
-        self._skipped_position: int | None = None
+        self._short_connections, self._connected_s = 0, 0.0
+        self._refusals = Refusals(spool, str(settings.address), log, max_bytes=spool.max_bytes)
+        self._sensors = Sensors(spool, settings.discovery_prefix, settings.topic, settings.labels)
         self._state = StateTopic()
         self._newest: StateMessage | None = None
         self._delivered = 0
@@ -135,6 +135,7 @@ class MqttSink:
             self._thread.join(
                 DRAIN_TIMEOUT_S + OFFLINE_TIMEOUT_S + DISCONNECTED_TIMEOUT_S if self.connected else DISCONNECTED_TIMEOUT_S
             )
+        self._refusals.log_summary()
         if self._spool.pending:
             self._log(
                 f"{self._settings.address}: {self._spool.pending} events are not delivered; "
@@ -148,18 +149,15 @@ class MqttSink:
     def _run(self) -> None:
         wait_s = BACKOFF_MIN_S
         while not self._stopping.is_set():
-            delivered_before, self._sent_events = self._delivered, 0
+            progress = self._delivered + self._refusals.events
             try:
                 self._run_connection()
             except PublishError as error:
                 self._report_fault(str(error))
             except Exception as error:  # noqa: BLE001  the supervision boundary: connect again after any error
                 self._report_fault(f"{self._settings.address}: unexpected error {error!r}; please report this bug")
-            if self._delivered > delivered_before:  # a login alone does not reset the back-off
+            if self._delivered + self._refusals.events > progress:  # a login alone does not reset the back-off
                 wait_s = BACKOFF_MIN_S
-                self._stalled_connections = 0
-            elif self._sent_events:
-                self._stalled_connections += 1
             # Random, so that many devices do not reconnect at the same moment
             self._stopping.wait(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(2 * wait_s, BACKOFF_MAX_S)
@@ -174,122 +172,125 @@ class MqttSink:
         )  # fmt: skip
         try:
             connection.open()
-            self.connected = True
+            self.connected, self._connected_s = True, time.monotonic()
             if not self._stopping.is_set():
                 self._fault_log.clear(f"{settings.address}: connected")
-            self._announce_presence(connection)
+            self._send(connection, will.topic, ONLINE.encode(), retain=True)
             self._forward_spool(connection)
-            connection.send(will.topic, OFFLINE.encode(), retain=True)
+            self._send(connection, will.topic, OFFLINE.encode(), retain=True)
             self._wait_acknowledged(connection, time.monotonic() + OFFLINE_TIMEOUT_S)
+        except PublishError:
+            with self._connection_lock:
+                if self.connected:
+                    self._short_connections = self._short_connections + 1 if self._is_new() else 0
+                if refusal := connection.refused_by_closing():
+                    self._refusals.refuse(refusal)
+            raise
         finally:
             with self._connection_lock:
                 self._connection = None
             self.connected = False
             connection.close()
-            self._spool.remove_delivered(self._acknowledged + connection.pop_acknowledged())
+            self._spool.remove_delivered(self._acknowledged + self._refusals.accept(connection.pop_acknowledged()))
             self._acknowledged = []
 
-    def _announce_presence(self, connection: BrokerConnection) -> None:
-        """Publish online, announce the Home Assistant sensors, and withdraw those of an earlier configuration."""
-        settings = self._settings
-        connection.send(f"{settings.topic}/availability", ONLINE.encode(), retain=True)
-        prefix = settings.discovery_prefix
-        wanted = discovery(prefix, settings.topic, settings.labels) if prefix else {}
-        announced = self._spool.announced()
-        if not wanted.keys() <= announced:
-            self._spool.store_announced(announced | wanted.keys())  # before sending: every announced topic must be on record
-        for topic, payload in wanted.items():
-            connection.send(topic, json.dumps(payload).encode(), retain=True)
-        for topic in sorted(announced - wanted.keys()):
-            connection.send(topic, b"", retain=True)
-        if announced - wanted.keys():
-            self._wait_acknowledged(connection, time.monotonic() + OFFLINE_TIMEOUT_S)
-            if connection.is_idle:  # otherwise the next connection withdraws them again
-                self._spool.store_announced(set(wanted))
+    def _send(self, connection: BrokerConnection, topic: str, payload: bytes, *, retain: bool = False) -> bool:
+        """Send a message that is not in the spool, unless the broker refuses it. Return whether it was sent."""
+        if self._refusals.is_blocked(topic):
+            return False
+        if not connection.accepts(topic, payload):
+            self._refusals.name_topic(topic, SIZE_REASON)
+            return False
+        connection.send(topic, payload, retain=retain)
+        return True
+
+    def _announce_sensors(self, connection: BrokerConnection) -> None:
+        """Announce the sensors, one at a time, so that a lost connection names the message that the broker refuses."""
+        deadline_s = time.monotonic() + SENSORS_TIMEOUT_S
+        self._wait_acknowledged(connection, deadline_s)
+        for topic, payload in self._sensors.messages():
+            if self._send(connection, topic, payload, retain=True):
+                self._wait_acknowledged(connection, deadline_s)
+                if connection.is_idle and not self._refusals.is_refused(topic):
+                    self._sensors.confirm(topic)
 
     def _forward_spool(self, connection: BrokerConnection) -> None:
-        """Send the spool in order, oldest event first, until the sink closes."""
+        """Send the spool in order, oldest event first, until the sink closes.
+
+        The sensors follow the first event that is acknowledged: if the broker refuses them, it does not refuse the events.
+        """
         drain_deadline_s: float | None = None
+        delivered_before, are_sensors_due = self._delivered, True
         with self._connection_lock:
-            oldest = self._spool.read_after(0, 1) if self._stalled_connections >= SKIP_OLDEST_AFTER else ()
-            self._skipped_position = oldest[0].position if oldest else None
-            self._sent_position = self._skipped_position or 0
+            self._sent_position = 0
             self._state = StateTopic()
             self._connection = connection
         while True:
             with self._connection_lock:
                 connection.poll()
+                self._process_answers(connection)
+                if are_sensors_due and (self._spool.pending == 0 or self._delivered > delivered_before):
+                    self._announce_sensors(connection)
+                    are_sensors_due = False
                 is_all_sent = self._send_pending(connection)
-                self._remove_acknowledged(connection)
             if self._stopping.is_set():
                 drain_deadline_s = drain_deadline_s or time.monotonic() + DRAIN_TIMEOUT_S
                 if self._spool.pending == 0 or time.monotonic() > drain_deadline_s:
                     return
-            connection.wait(POLL_INTERVAL_S, watch_broker=self._stopping.is_set() or not is_all_sent)
+            connection.wait(POLL_INTERVAL_S, watch_broker=self._stopping.is_set() or not is_all_sent or are_sensors_due)
 
     def _send_pending(self, connection: BrokerConnection) -> bool:
         """Send as many messages as there are free slots, without blocking.
 
-        Return whether everything is sent and at least `MIN_FREE_SLOTS` slots are free.
+        Return whether everything is sent and at least `MIN_FREE_SLOTS` slots are free; all, if messages are sent one at a time.
         """
         topic = self._settings.topic
-        free_slots = (
-            connection.free_slots
-            if self._stalled_connections < SINGLE_INFLIGHT_AFTER
-            else min(connection.free_slots, 1 - connection.events_inflight)
-        )
-        for pending in self._spool.read_after(self._sent_position, free_slots):
+        for pending in self._spool.read_after(self._sent_position, self._free_slots(connection)):
             body = pending.body.encode()
             if connection.accepts(f"{topic}/events", body):
                 connection.send(f"{topic}/events", body, position=pending.position)
-                self._sent_events += 1
             else:
-                self._drop_rejected(pending.position, TOO_LARGE)
+                self._refusals.set_aside(pending.position, TOO_LARGE, SIZE_REASON)
             self._sent_position = pending.position
-        if (
-            connection.free_slots > 0
-            and (newest := self._state.due(self._newest))
-            and connection.accepts(f"{topic}/state", newest.body)
-        ):
-            connection.send(f"{topic}/state", newest.body, retain=True)
-        if connection.free_slots > 0 and self._status:
+        if self._free_slots(connection) > 0 and (newest := self._state.due(self._newest)):
+            self._send(connection, f"{topic}/state", newest.body, retain=True)
+        if self._free_slots(connection) > 0 and self._status:
             status, self._status = self._status, None
-            if connection.accepts(f"{topic}/status", status):
-                connection.send(f"{topic}/status", status)
-        return (
-            connection.flush() and connection.free_slots >= MIN_FREE_SLOTS and self._sent_position >= self._spool.last_position
-        )
+            self._send(connection, f"{topic}/status", status)
+        is_ready = connection.is_idle if self._is_cautious() else connection.free_slots >= MIN_FREE_SLOTS
+        return connection.flush() and is_ready and self._sent_position >= self._spool.last_position
 
-    def _drop_rejected(self, position: int, reason: str) -> None:
-        """Drop and count an event that the broker refuses. Log the first one for each reason."""
-        if not self._spool.dropped.get(reason):
-            self._log(f"{self._settings.address}: event refused for its size or content; moodring drops and counts such events")
-        self._spool.drop([position], reason)
+    def _free_slots(self, connection: BrokerConnection) -> int:
+        """Return the number of messages that can be sent now."""
+        return int(connection.is_idle) if self._is_cautious() else connection.free_slots
 
-    def _remove_acknowledged(self, connection: BrokerConnection) -> None:
-        """Remove acknowledged events from the spool, in batches.
+    def _is_cautious(self) -> bool:
+        return self._short_connections >= ONE_AT_A_TIME_AFTER and self._is_new()
 
-        An event that is acknowledged but not yet removed is sent again after a crash.
+    def _is_new(self) -> bool:
+        return time.monotonic() < self._connected_s + STABLE_AFTER_S
+
+    def _process_answers(self, connection: BrokerConnection) -> None:
+        """Remove acknowledged events from the spool, in batches: after a crash, the others are sent again. Count refused ones.
+
+        Raises PublishError if an event must be sent again.
         """
-        acknowledged = connection.pop_acknowledged()
+        acknowledged = self._refusals.accept(connection.pop_acknowledged())
         self._delivered += len(acknowledged)
         self._acknowledged += acknowledged
-        if acknowledged:
-            self._stalled_connections = 0
-            if self._skipped_position is not None:  # the broker accepts later events, so it refuses this one
-                self._drop_rejected(self._skipped_position, REFUSED)
-                self._skipped_position = None
         if self._acknowledged and (
             self._stopping.is_set() or len(self._acknowledged) >= REMOVE_BATCH_EVENTS or time.monotonic() > self._next_removal_s
         ):
             self._spool.remove_delivered(self._acknowledged)
             self._acknowledged = []
             self._next_removal_s = time.monotonic() + REMOVE_INTERVAL_S
+        if pending := [refusal for refusal in connection.pop_refused() if self._refusals.refuse(refusal)]:
+            raise PublishError(f"{self._settings.address}: message refused: {pending[0]}")
 
     def _wait_acknowledged(self, connection: BrokerConnection, deadline_s: float) -> None:
         while not connection.is_idle and time.monotonic() < deadline_s:
             connection.loop_once(0.1)
-            self._remove_acknowledged(connection)
+            self._process_answers(connection)
 
     def _report_fault(self, fault: str) -> None:
         """Log a fault of the connection. While the sink closes, `close` logs what is left instead."""

@@ -25,7 +25,10 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS events (position INTEGER PRIMARY KEY, stored_ns INTEGER NOT NULL, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS dropped (reason TEXT PRIMARY KEY, events INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS announced (topic TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS refusals (position INTEGER PRIMARY KEY, count INTEGER NOT NULL);
+DELETE FROM refusals WHERE position NOT IN (SELECT position FROM events);
 """
+COUNT_REFUSAL = "INSERT INTO refusals VALUES (?, 1) ON CONFLICT (position) DO UPDATE SET count = count + 1 RETURNING count"
 COUNT_DROPPED = "INSERT INTO dropped VALUES (?, ?) ON CONFLICT (reason) DO UPDATE SET events = events + excluded.events"
 INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?)"
 DELETE_SPAN = "DELETE FROM events WHERE position BETWEEN ? AND ? RETURNING length(body)"
@@ -62,7 +65,7 @@ class Spool:
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.path = path
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._max_age_ns = int(max_age_s * NS_PER_S)
         self._fsync = fsync
         self._wall_ns = wall_ns
@@ -162,7 +165,7 @@ class Spool:
         freed_bytes = 0
         with self._lock:
             position = self.last_position + 1
-            if self._is_age_check_due(now_ns) or self.stored_bytes + len(body) > self._max_bytes:
+            if self._is_age_check_due(now_ns) or self.stored_bytes + len(body) > self.max_bytes:
                 with self._transaction() as db:
                     db.execute(INSERT_EVENT, (position, now_ns, body))
                     freed_bytes = self._drop_expired(db, now_ns, dropped_now)
@@ -200,7 +203,7 @@ class Spool:
     def _drop_excess(self, db: sqlite3.Connection, stored_bytes: int, dropped_now: dict[str, int]) -> int:
         """Delete the oldest events beyond the byte limit, count them in `dropped_now`, and return their size in bytes."""
         deleted_bytes = 0
-        while stored_bytes - deleted_bytes > self._max_bytes:
+        while stored_bytes - deleted_bytes > self.max_bytes:
             deleted = db.execute(
                 "DELETE FROM events WHERE position = (SELECT min(position) FROM events) RETURNING length(body)"
             ).fetchone()
@@ -244,6 +247,11 @@ class Spool:
             if reason and deleted:
                 self.dropped[reason] = self.dropped.get(reason, 0) + len(deleted)
         return len(deleted)
+
+    def count_refusal(self, position: int) -> int:
+        """Count that the broker refused an event. Return how often it did, in earlier runs too."""
+        with self._transaction() as db:
+            return int(db.execute(COUNT_REFUSAL, (position,)).fetchone()[0])
 
     def announced(self) -> set[str]:
         """Return the Home Assistant topics that are announced and not withdrawn."""
