@@ -26,8 +26,8 @@ LAST_EVENTS_S = 10.0  # timeout for the last events on a busy machine
 
 def measure(minutes: float) -> dict[str, Any]:
     """Stop the broker for this time; return what arrived, how fast the backlog was delivered, and the latencies of events."""
-    from tests.support.broker import Broker, Subscriber  # needs the tools of the tests
     from tests.support.devices.mjpeg import SoftwareCamera
+    from tests.support.servers.broker import Broker, Subscriber  # needs the tools of the tests
     from tests.support.signals import face_frame
 
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:

@@ -30,7 +30,7 @@ SCRAPE_S = 15
 
 def measure(seconds: float) -> dict[str, Any]:
     """Run each process twice, alternately, for this time; return the figures of the second pair and their difference."""
-    from tests.support.broker import Broker  # needs the tools of the tests
+    from tests.support.servers.broker import Broker  # needs the tools of the tests
 
     with tempfile.TemporaryDirectory() as name, Broker(Path(name)) as broker:
         rows = {}

@@ -32,7 +32,7 @@ class Kills(NamedTuple):
 
 def measure(events: int, kills: Kills) -> dict[str, Any]:
     """Publish this many events through the kills; return what arrived and what was lost."""
-    from tests.support.broker import Broker  # needs the tools of the tests
+    from tests.support.servers.broker import Broker  # needs the tools of the tests
 
     rng = random.Random(kills.seed)
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.page.clients import is_closed
 from benchmarks.page.server import ServerProcess, percentiles
-from tests.support.websocket import WebSocketClient
+from tests.support.servers.websocket import WebSocketClient
 
 CONNECTIONS, CONNECTIONS_OPEN = 10_000, 1000
 SLOW_CLIENTS = 200

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.page.server import EVENTS_HZ, ServerProcess, percentiles
-from tests.support.websocket import WebSocketClient
+from tests.support.servers.websocket import WebSocketClient
 
 CLIENTS = 10
 STALLED_CLIENTS = 5

@@ -13,8 +13,8 @@ import numpy as np
 from moodring.address import is_url
 from moodring.capture.base import NO_MORE_FRAMES, LiveDevice, LiveVideoSource
 from moodring.capture.grey import downscale_for_faces
+from moodring.capture.http.snapshot import SnapshotCamera
 from moodring.capture.network import NetworkCamera
-from moodring.capture.snapshot import SnapshotCamera
 from moodring.capture.v4l2 import processes_using
 from moodring.types import U8, VideoFrame
 

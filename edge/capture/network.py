@@ -15,8 +15,8 @@ import numpy as np
 
 from moodring.capture.base import NO_MORE_FRAMES, NO_MORE_SOUND, CapturedFrame, LiveDevice, error_reason
 from moodring.capture.grey import decode_jpeg, grey_frame, reduction_factor
-from moodring.capture.jpeg import jpeg_height
-from moodring.capture.mjpeg import SNAPSHOT_ADVICE, MjpegStream, NotMultipartError
+from moodring.capture.http.jpeg import jpeg_height
+from moodring.capture.http.mjpeg import SNAPSHOT_ADVICE, MjpegStream, NotMultipartError
 from moodring.errors import DeviceError, UsageError
 from moodring.redaction import without_credentials
 from moodring.types import F32, SAMPLE_RATE_HZ, U8

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodring.capture.jpeg import DamagedJpegError, JpegEnd, is_complete_jpeg, jpeg_height
+from moodring.capture.http.jpeg import DamagedJpegError, JpegEnd, is_complete_jpeg, jpeg_height
 from moodring.capture.network import decode
-from tests.support.wild_jpegs import jpeg, truncated, with_thumbnail
+from tests.support.media.wild_jpegs import jpeg, truncated, with_thumbnail
 
 FRAMES = [jpeg(1), jpeg(1, progressive=True), with_thumbnail(jpeg(1)), with_thumbnail(jpeg(1, progressive=True))]
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moodring.capture.camera_http import MAX_LINE_BYTES, ByteReader
-from moodring.capture.mjpeg import MjpegStream, MultipartReader, NotMultipartError, SnapshotError
+from moodring.capture.http.connection import MAX_LINE_BYTES, ByteReader
+from moodring.capture.http.mjpeg import MjpegStream, MultipartReader, NotMultipartError, SnapshotError
 from moodring.errors import DeviceError
-from tests.support.wild_jpegs import STREAMS, jpeg, part, truncated, with_thumbnail
+from tests.support.media.wild_jpegs import STREAMS, jpeg, part, truncated, with_thumbnail
 
 FRAMES = [jpeg(1), jpeg(2, progressive=True), with_thumbnail(jpeg(3)), jpeg(4), jpeg(5)]
 MINIMAL = b"\xff\xd8\xff\xda\0\x02 %d \xff\xd9"  # a start of scan, image data

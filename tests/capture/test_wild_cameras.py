@@ -15,14 +15,14 @@ import cv2
 import numpy as np
 import pytest
 
+from moodring.capture.http.snapshot import SnapshotCamera
 from moodring.capture.network import NetworkCamera
-from moodring.capture.snapshot import SnapshotCamera
 from moodring.errors import DeviceError
 from moodring.types import EmotionEvent
 from tests.support.devices.wild_camera import HEADER, WildCamera, snapshot_of, stream_of
 from tests.support.events import check_lines
+from tests.support.media.wild_jpegs import STREAMS, jpeg, truncated, with_thumbnail
 from tests.support.watched import monitored_run
-from tests.support.wild_jpegs import STREAMS, jpeg, truncated, with_thumbnail
 
 pytestmark = pytest.mark.live
 

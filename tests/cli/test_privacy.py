@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.support.audit import HOME, WORK, Audit, Home, audit, unavailable
-from tests.support.broker import free_port
+from tests.support.servers.broker import free_port
 from tests.support.small_training import small_recipe, write_faces
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(bool(reason := unavailable()), reason=f"no audit on this machine: {reason}")]

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.broker import free_port
 from tests.support.devices.wild_camera import WildCamera, snapshot_of, stream_of
-from tests.support.wild_jpegs import jpeg
+from tests.support.media.wild_jpegs import jpeg
+from tests.support.servers.broker import free_port
 
 pytestmark = pytest.mark.live
 SECRET = "hunter2"  # noqa: S105  no password of anything

@@ -28,7 +28,7 @@ from moodring.dashboard.server import PageServer
 from moodring.errors import ConfigError, PublishError, UsageError
 from moodring.publish.base import PageContent
 from tests.support.page import CUSTOM_LABELS, SOURCE, STREAM, DashboardHarness, custom_event, event, serve_dashboard, status
-from tests.support.websocket import WebSocketClient
+from tests.support.servers.websocket import WebSocketClient
 
 ALL_ADDRESSES = "0.0.0.0"  # noqa: S104  only the test of the log lines binds it
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,8 +13,8 @@ import pytest
 
 from moodring.labels import LABELS
 from moodring.publish.cloudevents import to_json
-from tests.support.broker import Broker
 from tests.support.example_events import EVENT, NO_FACE_EVENT
+from tests.support.servers.broker import Broker
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 TESTED = {"read_events.py", "count_labels.sh", "subscribe_mqtt.py", "run_pipeline.py", "plot_shares.py"}

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from moodring.publish.cloudevents import to_json
-from tests.support.broker import Broker, Subscriber, free_port
 from tests.support.events import check_event, check_status
 from tests.support.example_events import EVENT, NO_FACE_EVENT, STATUS
-from tests.support.mqtt import TOPIC, Log, make_events, open_sink, received_numbers
+from tests.support.servers.broker import Broker, Subscriber, free_port
+from tests.support.servers.mqtt import TOPIC, Log, make_events, open_sink, received_numbers
 
 pytestmark = pytest.mark.live
 

@@ -14,10 +14,10 @@ import pytest
 
 from moodring.publish.cloudevents import to_json
 from moodring.publish.mqtt.spool import Spool
-from tests.support.broker import Broker, Subscriber
-from tests.support.closing_proxy import ClosingProxy
 from tests.support.example_events import EVENT, STATUS
-from tests.support.mqtt import TOPIC, Log, make_events, open_sink, received_numbers
+from tests.support.servers.broker import Broker, Subscriber
+from tests.support.servers.closing_proxy import ClosingProxy
+from tests.support.servers.mqtt import TOPIC, Log, make_events, open_sink, received_numbers
 
 pytestmark = pytest.mark.live
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from moodring.publish.mqtt.connection import Credentials
-from tests.support.broker import Broker, Subscriber, write_certificates
 from tests.support.example_events import EVENT
-from tests.support.mqtt import TOPIC, Log, make_events, open_sink, received_numbers
+from tests.support.servers.broker import Broker, Subscriber, write_certificates
+from tests.support.servers.mqtt import TOPIC, Log, make_events, open_sink, received_numbers
 
 pytestmark = pytest.mark.live
 

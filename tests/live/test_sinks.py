@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.broker import Broker, Subscriber, free_port
 from tests.support.devices.mjpeg import SoftwareCamera
 from tests.support.events import check_event, check_lines, check_status
+from tests.support.servers.broker import Broker, Subscriber, free_port
 from tests.support.signals import face_frame
 
 pytestmark = pytest.mark.live

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Self
 
-from tests.support.wild_jpegs import part
+from tests.support.media.wild_jpegs import part
 
 FPS = 20
 HEADER = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=cut\r\n\r\n"

@@ -8,7 +8,7 @@ import socketserver
 import threading
 from typing import Self
 
-from tests.support.broker import free_port
+from tests.support.servers.broker import free_port
 
 
 class ClosingProxy:

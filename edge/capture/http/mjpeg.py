@@ -12,8 +12,8 @@ from typing import Self
 import numpy as np
 
 from moodring.capture.base import NO_MORE_FRAMES
-from moodring.capture.camera_http import NOT_FRAMES, ByteReader, Response
-from moodring.capture.jpeg import SOI, DamagedJpegError, JpegEnd, is_complete_jpeg
+from moodring.capture.http.connection import NOT_FRAMES, ByteReader, Response
+from moodring.capture.http.jpeg import SOI, DamagedJpegError, JpegEnd, is_complete_jpeg
 from moodring.errors import DeviceError
 from moodring.types import U8
 

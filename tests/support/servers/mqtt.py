@@ -14,8 +14,8 @@ from moodring.publish.mqtt.connection import BrokerAddress, Credentials
 from moodring.publish.mqtt.sink import MqttSettings, MqttSink
 from moodring.publish.mqtt.spool import Spool
 from moodring.types import EmotionEvent
-from tests.support.broker import Subscriber
 from tests.support.example_events import EVENT
+from tests.support.servers.broker import Subscriber
 
 TOPIC = "moodring/kitchen/live"
 

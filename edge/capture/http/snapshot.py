@@ -8,8 +8,8 @@ import time
 import numpy as np
 
 from moodring.capture.base import CapturedFrame, LiveDevice, error_reason
-from moodring.capture.camera_http import Response
-from moodring.capture.mjpeg import MULTIPART, MultipartReader
+from moodring.capture.http.connection import Response
+from moodring.capture.http.mjpeg import MULTIPART, MultipartReader
 from moodring.capture.network import OPEN_ADVICE, READ_TIMEOUT_S, decode, is_image, open_container
 from moodring.clock import NS_PER_S
 from moodring.errors import DeviceError

@@ -14,7 +14,7 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from moodring.capture.base import NO_MORE_FRAMES
-from moodring.capture.jpeg import SOI
+from moodring.capture.http.jpeg import SOI
 from moodring.errors import DeviceError
 
 RECV_BYTES = 65_536  # requested from the socket at once
