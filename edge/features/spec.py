@@ -60,6 +60,7 @@ class MfccSpec:
     mel_scale: Literal["htk", "slaney"] = "htk"
     output: Literal["cepstra", "log_mel"] = "cepstra"
     sample_scale: float = 32768.0
+    high_pass_hz: float = 0.0  # cut-off frequency of moodring.features.audio.high_pass; 0: no filter
 
     def __post_init__(self) -> None:
         _require(self.rate_hz > 0, f"rate_hz must be positive, got {self.rate_hz}")
@@ -93,6 +94,10 @@ class MfccSpec:
             not (self.output == "log_mel" and self.energy_as_c0), "energy_as_c0 requires output cepstra, got output log_mel"
         )
         _require(1.0 <= self.sample_scale <= 32768.0, f"sample_scale must lie in [1, 32768], got {self.sample_scale}")
+        _require(
+            self.high_pass_hz == 0.0 or 40.0 <= self.high_pass_hz <= 300.0,
+            f"high_pass_hz must be 0 or lie in [40, 300], got {self.high_pass_hz}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +184,14 @@ class PreprocessSpec:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the spec as nested dictionaries that JSON can represent."""
-        return dataclasses.asdict(self)
+        """Return the spec as nested dictionaries that JSON can represent.
+
+        A field that was added later is left out where it has no effect, so that the hashes of earlier bundles stay valid.
+        """
+        document = dataclasses.asdict(self)
+        if not self.speech.mfcc.high_pass_hz:
+            del document["speech"]["mfcc"]["high_pass_hz"]
+        return document
 
     def hash(self) -> str:
         """Return the SHA-256 of the canonical JSON form as a hexadecimal string."""

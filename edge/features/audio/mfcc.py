@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from moodring.features.audio.denoise import NoiseReduction
 from moodring.features.audio.filterbank import analysis_window, cepstral_transform, mel_filters
+from moodring.features.audio.high_pass import HighPass
 from moodring.features.audio.matmul import ChunkInvariantMatmul, MatmulStep
 from moodring.features.audio.pitch import PitchEstimator
 from moodring.features.audio.spectrum import KernelName, make_kernel
@@ -82,6 +83,7 @@ class Mfcc:
         self.spec = spec
         self.dtype = dtype
         self._noise = noise
+        self._high_pass = HighPass(spec, dtype) if spec.high_pass_hz else None
         self._kernel = make_kernel(kernel, spec.fft_size, CHUNK_FRAMES, dtype)
         self._pitch_estimator = PitchEstimator(spec, self._kernel, CHUNK_FRAMES) if pitch else None
         scaled_window = analysis_window(spec) * spec.sample_scale  # until this step, samples are in [-1, 1]
@@ -127,6 +129,8 @@ class Mfcc:
         """Start a new signal: drop pending samples, the state of pre-emphasis and the noise floor."""
         if self._noise is not None:
             self._noise.reset()
+        if self._high_pass is not None:
+            self._high_pass.reset()
         self._filled = 0
         self._produced = 0
         self._raw[0] = 0.0
@@ -137,6 +141,8 @@ class Mfcc:
         Raises ValueError on another dtype or rank, on NaN or infinity, and then leaves the state unchanged.
         """
         check_samples(samples)
+        if self._high_pass is not None:
+            samples = self._high_pass.push(samples)
         self._produced = 0
         position, size, capacity = 0, samples.size, self._pending.size
         needed = (self._filled + size - self.spec.window_samples) // self.spec.hop_samples + 1
