@@ -41,12 +41,14 @@ def select_clips(folder: Path, actors: Sequence[int] | None) -> tuple[RavdessCli
     return tuple(clip for clip in clips if clip.actor in actors)
 
 
-def clip_windows(samples: F32, spec: SpeechSpec) -> list[FeatureWindow]:
+def clip_windows(samples: F32, spec: SpeechSpec, front_end: SpeechFrontEnd | None = None) -> list[FeatureWindow]:
     """Return the windows of a clip, samples float32 [N], that the runtime processes; without voice, the last window.
 
-    The list is empty if the clip is shorter than one window needs.
+    The list is empty if the clip is shorter than one window needs. `front_end` is reset first; what it keeps beyond that, it
+    keeps from clip to clip.
     """
-    front_end = SpeechFrontEnd(spec)
+    front_end = front_end or SpeechFrontEnd(spec)
+    front_end.reset()
     windows = list(front_end.push(AudioBlock(samples, 0, spec.mfcc.rate_hz)))
     if windows:
         return windows
@@ -61,12 +63,14 @@ def clip_mean(outputs: Sequence[BranchOutput]) -> F32:
     return np.asarray(np.mean(best_outputs, axis=0, dtype=np.float64), np.float32)
 
 
-def clip_outputs(branch: SpeechBranch, samples: F32, spec: SpeechSpec) -> list[BranchOutput]:
+def clip_outputs(
+    branch: SpeechBranch, samples: F32, spec: SpeechSpec, front_end: SpeechFrontEnd | None = None
+) -> list[BranchOutput]:
     """Return the outputs of the branch at each hop of a clip, samples float32 [N]; at least one.
 
-    Raises DataError if the clip is too short for one window.
+    `front_end` is that of `clip_windows`. Raises DataError if the clip is too short for one window.
     """
-    outputs = [branch.run(window) for window in clip_windows(samples, spec)]
+    outputs = [branch.run(window) for window in clip_windows(samples, spec, front_end)]
     if not outputs:
         raise DataError(f"a clip of {samples.size} samples is too short for one analysis window")
     return outputs
