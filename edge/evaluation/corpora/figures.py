@@ -96,28 +96,29 @@ def listener_figures(
 ) -> dict[str, Any] | None:
     """Return how answers, from probabilities [N, C], agree with the class that most listeners chose; None without votes.
 
-    `agreement` and `balanced_agreement` are of the clips where one class has most votes. The listeners themselves: `named` is
-    the share of all clips with votes where that class is the intended one, `votes_named` the mean share of votes for it.
+    `agreement`, `balanced_agreement` and `named` are of the `decided` clips, where one class has most votes. The listeners
+    themselves: `named` is the share of clips where that class is the intended one, `votes_named` the mean share of votes for
+    the intended one over all rated clips.
     """
     rated = [row for row, shares in enumerate(votes) if shares]
     if not rated:
         return None
     winners = {row: _winner(votes[row] or {}) for row in rated}
     decided = [row for row in rated if winners[row] in labels]
-    named = [winners[row] == labels[truth[row]] for row in rated]
     shares = [(votes[row] or {}).get(labels[truth[row]], 0.0) for row in rated]
     figures: dict[str, Any] = {
         "n": len(rated),
         "decided": len(decided),
         "agreement": None,
         "balanced_agreement": None,
-        "named": float(np.mean(named)),
+        "named": None,
         "votes_named": float(np.mean(shares)),
     }
     if decided:
         most_voted = np.array([labels.index(str(winners[row])) for row in decided], np.int64)
         compared = classification_metrics(probabilities[decided], most_voted, labels)
         figures |= {"agreement": compared["accuracy"], "balanced_agreement": compared["balanced_accuracy"]}
+        figures["named"] = float((most_voted == truth[decided]).mean())
     return figures
 
 
