@@ -119,7 +119,8 @@ def _decode_errors(clips: Sequence[RavdessClip]) -> Iterator[str]:
 
 def _check_video_frame(path: Path) -> None:
     try:
-        with av.open(str(path.absolute())) as container:  # absolute: FFmpeg takes a name with a colon for an address
+        # absolute: FFmpeg takes a name with a colon for an address
+        with av.open(str(path.absolute()), metadata_errors="replace") as container:
             if not container.streams.video or next(container.decode(video=0), None) is None:
                 raise DataError(f"{path}: has no video frame")
     except (av.error.FFmpegError, OSError) as error:
