@@ -17,6 +17,7 @@ from moodring.labels import INDEX, LABELS
 from tests.support.recordings import write_empty_wav, write_recording
 from tests.support.signals import voice
 
+ROOT = Path(__file__).resolve().parents[2]
 FORMATS = [("flac", None), ("wav", None), ("opus", "libopus"), ("ogg", "libopus"), ("mp3", None), ("m4a", None),
            ("webm", "libopus"), ("mka", "ac3"), ("sound", None)]  # fmt: skip
 
@@ -229,6 +230,17 @@ def test_unreadable_sound_is_named_with_its_row(tmp_path: Path):
         first.read()
     with pytest.raises(DataError, match=r"2\.wav: holds no samples.*row 2"):
         second.read()
+
+
+def test_manifest_of_the_documentation_is_read(tmp_path: Path):
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    text = next(block for block in page.split("```") if block.startswith("\npath,speaker,label")).lstrip()
+    names = [line.split(",")[0] for line in text.splitlines()[1:]]
+    corpus = read_corpus(write_manifest(tmp_path, text, names))
+    assert len(corpus.clips) == len(names) == 9
+    assert corpus.speakers == ("ann", "bob", "eve")
+    assert corpus.labels == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "boredom")
+    assert corpus.clips[0].votes == {"angry": 6 / 9, "disgust": 2 / 9, "neutral": 1 / 9}
 
 
 @pytest.mark.data
