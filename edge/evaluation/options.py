@@ -81,7 +81,9 @@ def _add_speech(kinds: Any) -> None:
         action="store_true",
         help="with --corpus: the clips of a speaker one after the other, in a random order, with a baseline of the speaker",
     )
-    speech.add_argument("--robustness", action="store_true", help="with --ravdess: accuracy under each corruption instead")
+    speech.add_argument(
+        "--robustness", action="store_true", help="with --ravdess: accuracy under each corruption instead; with --corpus: also"
+    )
     speech.add_argument("--noise", type=Path, metavar="DIR", help="also mix in each recording of this folder")
     speech.add_argument("--snr", type=floats, default=(20.0, 10.0, 5.0, 0.0), metavar="LIST", help="dB: 20,10,5,0")
     speech.add_argument("--clips", action="store_true", help="also write the probabilities of each clip")

@@ -116,9 +116,18 @@ def _evaluate_face(engine: Engine, options: EvaluateOptions) -> dict[str, Any]:
 
 def _evaluate_speech(engine: Engine, options: EvaluateOptions) -> dict[str, Any]:
     if options.corpus:
-        if options.robustness or options.noise or options.actors:
-            raise UsageError("--robustness, --noise and --actors need --ravdess; --corpus has --speakers")
-        return evaluate_corpus(engine, CorpusOptions(options.corpus, options.speakers, options.baseline, options.clips))
+        if options.actors:
+            raise UsageError("--actors needs --ravdess; --corpus has --speakers")
+        selection = CorpusOptions(
+            folder=options.corpus,
+            speakers=options.speakers,
+            baseline=options.baseline,
+            clips=options.clips,
+            noise=options.noise,
+            snr_db=options.snr,
+            robustness=options.robustness,
+        )
+        return evaluate_corpus(engine, selection)
     if options.speakers or options.baseline:
         raise UsageError("--speakers and --baseline need --corpus")
     if options.tess:

@@ -196,23 +196,22 @@ def _measure_non_speech(branch: SpeechBranch, threshold: float, sound: F32, spec
 
 
 def mix_noise(sounds: Sequence[F32], noise: F32, snr_db: float) -> list[F32]:
-    """Mix noise into each clip, float32 [N] each, at a signal-to-noise ratio of mean powers.
-
-    Each clip gets a different section of the noise; the choice is the same in every call.
-    """
+    """Return `add_noise` of each clip; the sections of the noise are the same in every call."""
     rng = np.random.default_rng(SEED)
-    result = []
-    for sound in sounds:
-        section = np.take(noise, np.arange(sound.size) + rng.integers(noise.size), mode="wrap")
-        noise_power = float(np.mean(sound**2)) / 10.0 ** (snr_db / 10.0)
-        gain = np.sqrt(noise_power / max(float(np.mean(section**2)), 1e-12))
-        result.append(np.asarray(np.clip(sound + gain * section, -1.0, 1.0), np.float32))
-    return result
+    return [add_noise(sound, noise, snr_db, rng) for sound in sounds]
+
+
+def add_noise(sound: F32, noise: F32, snr_db: float, rng: np.random.Generator) -> F32:
+    """Mix a random section of a noise into a clip, float32 [N], at a signal-to-noise ratio of mean powers."""
+    section = np.take(noise, np.arange(sound.size) + rng.integers(noise.size), mode="wrap")
+    noise_power = float(np.mean(sound**2)) / 10.0 ** (snr_db / 10.0)
+    gain = np.sqrt(noise_power / max(float(np.mean(section**2)), 1e-12))
+    return np.asarray(np.clip(sound + gain * section, -1.0, 1.0), np.float32)
 
 
 def list_noise(folder: Path) -> list[Path]:
     """List the sound files of a folder in name order. Raises DataError if there are none."""
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SOUND_SUFFIXES)
     if not paths:
-        raise DataError(f"{folder}: holds no noise recordings (.wav or .flac)")
+        raise DataError(f"{folder}: holds no noise recordings (.wav, .flac or another sound file)")
     return paths

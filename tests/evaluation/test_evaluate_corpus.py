@@ -22,6 +22,7 @@ from moodring.evaluation.corpora.figures import (
 )
 from moodring.evaluation.data.corpus import Clip
 from moodring.evaluation.metrics import expected_calibration_error
+from moodring.evaluation.sound_corruption import SOUND_CORRUPTIONS
 from moodring.evaluation.speech import clip_windows
 from moodring.features.audio.window import SpeechFrontEnd
 from moodring.features.spec import SpeechSpec
@@ -191,6 +192,23 @@ def test_corpus_of_one_class_reports_the_answers(evaluate, corpus: Path, tmp_pat
     assert figures["accuracy"] <= 1.0 - figures["answers"]["clips"]["not_neutral_or_calm"] + 1e-9
 
 
+def test_corpus_under_noise_and_corruption(evaluate, corpus: Path, tmp_path: Path):
+    (tmp_path / "noise").mkdir()
+    write_recording(tmp_path / "noise" / "tap.ogg", sound=noise(0.7, 0.01), audio_codec="libopus", rate_hz=16_000)
+    arguments = ["--noise", str(tmp_path / "noise"), "--snr", "100,0", "--robustness", "--speakers", "ann"]
+    figures = evaluate(corpus, *arguments)
+    assert list(figures["by_noise"]["tap"]) == ["100", "0"]
+    assert figures["by_noise"]["tap"]["100"]["n"] == 6
+    assert figures["by_noise"]["tap"]["100"]["accuracy"] == figures["present"]["accuracy"]
+    assert set(figures["by_disturbance"]) == set(SOUND_CORRUPTIONS)
+    for name, kind in SOUND_CORRUPTIONS.items():
+        by_strength = figures["by_disturbance"][name]["by_strength"]
+        assert list(by_strength) == [f"{strength:g}" for strength in kind.strengths]
+        for part in by_strength.values():
+            assert part.keys() == {"n", "accuracy", "balanced_accuracy", "ece", "voice"}
+    assert evaluate(corpus, *arguments) == figures
+
+
 def test_published_layouts_are_corpora(evaluate, corpus: Path, tmp_path: Path):
     for emotion, actor in (("03", 1), ("05", 2)):
         path = tmp_path / "ravdess" / f"Actor_{actor:02d}" / f"03-01-{emotion}-01-01-01-{actor:02d}.flac"
@@ -247,7 +265,7 @@ def test_front_end_that_is_kept_gives_the_windows_of_a_new_one():
         (["--corpus", "MINE", "--actors", "1"], 2, "--corpus has --speakers"),
         (["--corpus", "TMP"], 1, "holds neither manifest.csv"),
         (["--corpus", "TMP/none"], 1, ": no such folder"),
-        (["--corpus", "OWN"], 1, "its classes awe are none of the bundle's, angry,"),
+        (["--corpus", "OWN"], 1, "the classes awe are none of the bundle's, angry,"),
         (["--corpus", "SHORT"], 1, "0.flac: a clip of 100 samples is too short for one analysis window (manifest.csv row 2)"),
         (["--corpus", "MINE", "--ravdess", "TMP"], 2, "not allowed with argument"),
         (["--tess", "TMP", "--baseline"], 2, "--speakers and --baseline need --corpus"),
