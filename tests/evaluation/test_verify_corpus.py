@@ -114,17 +114,19 @@ def test_manifest_that_is_no_table_is_damaged(corpus: Path):
 
 
 def test_corpora_in_a_data_folder_are_verified_beside_the_data_sets(corpus: Path, tmp_path: Path):
-    for name, header in (("noise", "file,kind"), ("faces", "path,speaker,label")):
+    others = {"noise": ("file,kind", "a.wav,tap"), "faces": ("path,speaker,label", "a.jpg,x,sad"),
+              "ravdess_au": ("clip,actor,emotion,AU01_r", "01-01,1,sad,0.5")}  # fmt: skip
+    for name, (header, row) in others.items():
         (tmp_path / name).mkdir()
-        write_rows(tmp_path / name, "a.jpg,x,sad" if name == "faces" else "a.wav,tap", header=header)
+        write_rows(tmp_path / name, row, header=header)
     (tmp_path / "half").mkdir()
     write_rows(tmp_path / "half", "a.wav,ann", header="path,speaker")
     found = {each.name: each.verdict for each in verify(tmp_path)}
     assert found["mine"] == "complete"
     assert found["half"] == "damaged"  # a column is missing
     assert found["RAVDESS speech"] == "absent"
-    assert "faces" not in found
-    assert "noise" not in found
+    assert found["RAVDESS action units"] == "complete"
+    assert not set(others) & set(found)
     write_rows(corpus, "1.wav,ann,", "2.wav,ann,")
     assert "classes: without a label 2" in next(each.notes for each in verify(tmp_path) if each.name == "mine")
 

@@ -41,15 +41,16 @@ def _is_ravdess(folder: Path) -> bool:
 
 
 def _lists_speech(folder: Path) -> bool:
-    """Return whether the manifest of a folder has at least two of the columns path, speaker and label, and names no images."""
+    """Return whether the manifest of a folder has the column path, one of speaker and label, and does not name images."""
     try:
         header, rows = read_table(folder / MANIFEST)
     except DataError:
         return False
     places = find_columns(header)
+    if "path" not in places or len(places) == 1:
+        return False
     first = next(iter(rows.values()))
-    path = first[places["path"]] if places.get("path", len(first)) < len(first) else ""
-    return len(places) >= 2 and Path(path).suffix.lower() not in IMAGE_SUFFIXES
+    return places["path"] >= len(first) or Path(first[places["path"]]).suffix.lower() not in IMAGE_SUFFIXES
 
 
 def verify_corpus(folder: Path) -> Finding:
