@@ -89,6 +89,14 @@ def actors(text: str) -> tuple[int, ...]:
     return named
 
 
+def listed(text: str) -> tuple[str, ...]:
+    """Return names separated by commas."""
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(parts):
+        raise argparse.ArgumentTypeError(f"must be names separated by commas, got {text!r}")
+    return parts
+
+
 def names(*known: str) -> Any:
     """Return a parser of comma-separated names out of `known`."""
 

@@ -55,6 +55,32 @@ FOLDER_NAMES: Final[dict[str, int]] = {
     "ps": INDEX["surprise"],
 }
 
+# Names of the classes in the labels of speech corpora -> index into LABELS: the folder names, and those of other corpora.
+SPEECH_NAMES: Final[dict[str, int]] = {
+    **FOLDER_NAMES,
+    "ang": INDEX["angry"],
+    "dis": INDEX["disgust"],
+    "fea": INDEX["fear"],
+    "scared": INDEX["fear"],
+    "afraid": INDEX["fear"],
+    "hap": INDEX["happy"],
+    "joy": INDEX["happy"],
+    "joyful": INDEX["happy"],
+    "sur": INDEX["surprise"],
+    "pleasant surprise": INDEX["surprise"],
+    "pleasantly surprised": INDEX["surprise"],
+    "neu": INDEX["neutral"],
+    "neutrality": INDEX["neutral"],
+    "cal": INDEX["calm"],
+    "calmness": INDEX["calm"],
+}
+
+
+def speech_label(text: str) -> str:
+    """Return the label of LABELS that a speech corpus names, else the name itself in lower case: a class of its own."""
+    name = " ".join(text.lower().replace("_", " ").replace("-", " ").split())
+    return LABELS[SPEECH_NAMES[name]] if name in SPEECH_NAMES else name
+
 
 class EventLabels:
     """The labels of published events: those of a bundle, with calm added to neutral where `merge_calm` is set.

@@ -21,7 +21,7 @@ def add_data(commands: Any) -> None:
     kinds = data.add_subparsers(required=True, metavar="WHAT")
     listed = kinds.add_parser("list", help="source, licence, layout, counts and checksums of each")
     listed.set_defaults(command=lambda _: lazy("evaluation.data.commands").list_datasets())
-    verify = kinds.add_parser("verify", help="count and read the data sets in a folder")
+    verify = kinds.add_parser("verify", help="count and read the data sets in a folder, or a corpus with manifest.csv")
     verify.add_argument("folder", type=Path, metavar="DIR")
     verify.set_defaults(command=lambda a: lazy("evaluation.data.commands").verify_folder(a.folder))
 

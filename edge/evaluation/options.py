@@ -7,7 +7,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from moodring.arguments import actors, floats, frozen, whole
+from moodring.arguments import actors, floats, frozen, listed, whole
 
 PRECISIONS = ("fp32", "fp16", "int8")
 BACKENDS = ("onnx", "openvino")
@@ -63,13 +63,27 @@ def _add_face(kinds: Any) -> None:
 
 def _add_speech(kinds: Any) -> None:
     speech = kinds.add_parser(
-        "speech", help="RAVDESS speech or TESS; the result of a clip is that of the window with the most voice"
+        "speech", help="a corpus of speech; the result of a clip is that of the window with the most voice"
     )
     source = speech.add_mutually_exclusive_group(required=True)
     source.add_argument("--ravdess", type=Path, metavar="DIR", help="folder of Actor_NN folders")
     source.add_argument("--tess", type=Path, metavar="DIR", help="folder of TESS recordings (two speakers)")
+    source.add_argument(
+        "--corpus",
+        type=Path,
+        metavar="DIR",
+        help="folder with manifest.csv (path,speaker,label), or RAVDESS or TESS; any speakers and classes",
+    )
     _add_actors(speech)
-    speech.add_argument("--robustness", action="store_true", help="with --ravdess: accuracy under each corruption instead")
+    speech.add_argument("--speakers", type=listed, metavar="LIST", help="with --corpus: speakers to evaluate (default: all)")
+    speech.add_argument(
+        "--baseline",
+        action="store_true",
+        help="with --corpus: the clips of a speaker one after the other, in a random order, with a baseline of the speaker",
+    )
+    speech.add_argument(
+        "--robustness", action="store_true", help="with --ravdess: accuracy under each corruption instead; with --corpus: also"
+    )
     speech.add_argument("--noise", type=Path, metavar="DIR", help="also mix in each recording of this folder")
     speech.add_argument("--snr", type=floats, default=(20.0, 10.0, 5.0, 0.0), metavar="LIST", help="dB: 20,10,5,0")
     speech.add_argument("--clips", action="store_true", help="also write the probabilities of each clip")

@@ -18,6 +18,7 @@ from rich.table import Table
 from moodring import __version__
 from moodring.errors import UsageError
 from moodring.evaluation import face, fusion, nonfaces, speech, stream, video
+from moodring.evaluation.corpora.evaluate import CorpusOptions, evaluate_corpus
 from moodring.evaluation.engine import SEED, Engine
 from moodring.evaluation.provenance import commit
 from moodring.fusion import Method
@@ -48,6 +49,9 @@ class EvaluateOptions:
     ravdess: Path = NOT_GIVEN
     actors: tuple[int, ...] | None = None
     tess: Path | None = None
+    corpus: Path | None = None
+    speakers: tuple[str, ...] | None = None
+    baseline: bool = False
     noise: Path | None = None
     snr: tuple[float, ...] = ()
     clips: bool = False
@@ -66,7 +70,7 @@ def evaluate(options: EvaluateOptions) -> int:
     needs_fusion = options.what in ("fusion", "video")
     required = ("speech",) if options.what == "stream" else bundles.MODELS if needs_fusion else (options.what,)
     bundle = bundles.load(bundles.resolve(options.bundle), required)
-    if bundle.labels != LABELS:
+    if bundle.labels != LABELS and not options.corpus:
         raise UsageError(
             f"bundle {bundle.path} has the labels {', '.join(bundle.labels)}; the data sets need a bundle with the labels "
             f"{', '.join(LABELS)}"
@@ -111,6 +115,21 @@ def _evaluate_face(engine: Engine, options: EvaluateOptions) -> dict[str, Any]:
 
 
 def _evaluate_speech(engine: Engine, options: EvaluateOptions) -> dict[str, Any]:
+    if options.corpus:
+        if options.actors:
+            raise UsageError("--actors needs --ravdess; --corpus has --speakers")
+        selection = CorpusOptions(
+            folder=options.corpus,
+            speakers=options.speakers,
+            baseline=options.baseline,
+            clips=options.clips,
+            noise=options.noise,
+            snr_db=options.snr,
+            robustness=options.robustness,
+        )
+        return evaluate_corpus(engine, selection)
+    if options.speakers or options.baseline:
+        raise UsageError("--speakers and --baseline need --corpus")
     if options.tess:
         if options.robustness or options.noise or options.actors:
             raise UsageError("--robustness, --noise and --actors need --ravdess, not --tess")
@@ -148,6 +167,11 @@ def _print(figures: dict[str, Any]) -> None:
         if (value := figures.get(name)) is None:
             continue
         table.add_row(name, str(value) if name == "n" else f"{100 * value:.2f} %")
+    for name in PRINTED_METRICS if "present" in figures else ():
+        if name in figures["present"] and name != "n":
+            table.add_row(f"present {name}", f"{100 * figures['present'][name]:.2f} %")
+    if "answers" in figures and (other := figures["answers"]["windows"]["not_neutral_or_calm"]) is not None:
+        table.add_row("windows not neutral or calm", f"{100 * other:.2f} %")
     for name, corruption in figures.get("by_disturbance", {}).items():
         for strength, accuracies in corruption["by_strength"].items():
             heads = [head for head in ("official", "ferplus", "voice") if head in accuracies]

@@ -41,12 +41,14 @@ def select_clips(folder: Path, actors: Sequence[int] | None) -> tuple[RavdessCli
     return tuple(clip for clip in clips if clip.actor in actors)
 
 
-def clip_windows(samples: F32, spec: SpeechSpec) -> list[FeatureWindow]:
+def clip_windows(samples: F32, spec: SpeechSpec, front_end: SpeechFrontEnd | None = None) -> list[FeatureWindow]:
     """Return the windows of a clip, samples float32 [N], that the runtime processes; without voice, the last window.
 
-    The list is empty if the clip is shorter than one window needs.
+    The list is empty if the clip is shorter than one window needs. `front_end` is reset first; what it keeps beyond that, it
+    keeps from clip to clip.
     """
-    front_end = SpeechFrontEnd(spec)
+    front_end = front_end or SpeechFrontEnd(spec)
+    front_end.reset()
     windows = list(front_end.push(AudioBlock(samples, 0, spec.mfcc.rate_hz)))
     if windows:
         return windows
@@ -61,12 +63,14 @@ def clip_mean(outputs: Sequence[BranchOutput]) -> F32:
     return np.asarray(np.mean(best_outputs, axis=0, dtype=np.float64), np.float32)
 
 
-def clip_outputs(branch: SpeechBranch, samples: F32, spec: SpeechSpec) -> list[BranchOutput]:
+def clip_outputs(
+    branch: SpeechBranch, samples: F32, spec: SpeechSpec, front_end: SpeechFrontEnd | None = None
+) -> list[BranchOutput]:
     """Return the outputs of the branch at each hop of a clip, samples float32 [N]; at least one.
 
-    Raises DataError if the clip is too short for one window.
+    `front_end` is that of `clip_windows`. Raises DataError if the clip is too short for one window.
     """
-    outputs = [branch.run(window) for window in clip_windows(samples, spec)]
+    outputs = [branch.run(window) for window in clip_windows(samples, spec, front_end)]
     if not outputs:
         raise DataError(f"a clip of {samples.size} samples is too short for one analysis window")
     return outputs
@@ -192,23 +196,22 @@ def _measure_non_speech(branch: SpeechBranch, threshold: float, sound: F32, spec
 
 
 def mix_noise(sounds: Sequence[F32], noise: F32, snr_db: float) -> list[F32]:
-    """Mix noise into each clip, float32 [N] each, at a signal-to-noise ratio of mean powers.
-
-    Each clip gets a different section of the noise; the choice is the same in every call.
-    """
+    """Return `add_noise` of each clip; the sections of the noise are the same in every call."""
     rng = np.random.default_rng(SEED)
-    result = []
-    for sound in sounds:
-        section = np.take(noise, np.arange(sound.size) + rng.integers(noise.size), mode="wrap")
-        noise_power = float(np.mean(sound**2)) / 10.0 ** (snr_db / 10.0)
-        gain = np.sqrt(noise_power / max(float(np.mean(section**2)), 1e-12))
-        result.append(np.asarray(np.clip(sound + gain * section, -1.0, 1.0), np.float32))
-    return result
+    return [add_noise(sound, noise, snr_db, rng) for sound in sounds]
+
+
+def add_noise(sound: F32, noise: F32, snr_db: float, rng: np.random.Generator) -> F32:
+    """Mix a random section of a noise into a clip, float32 [N], at a signal-to-noise ratio of mean powers."""
+    section = np.take(noise, np.arange(sound.size) + rng.integers(noise.size), mode="wrap")
+    noise_power = float(np.mean(sound**2)) / 10.0 ** (snr_db / 10.0)
+    gain = np.sqrt(noise_power / max(float(np.mean(section**2)), 1e-12))
+    return np.asarray(np.clip(sound + gain * section, -1.0, 1.0), np.float32)
 
 
 def list_noise(folder: Path) -> list[Path]:
     """List the sound files of a folder in name order. Raises DataError if there are none."""
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SOUND_SUFFIXES)
     if not paths:
-        raise DataError(f"{folder}: holds no noise recordings (.wav or .flac)")
+        raise DataError(f"{folder}: holds no noise recordings (.wav, .flac or another sound file)")
     return paths

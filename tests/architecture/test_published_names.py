@@ -401,6 +401,7 @@ def evaluations(bundle: Path, folder: Path) -> dict[str, Any]:
         "face --nonfaces": ["face", "--nonfaces", str(image)],
         "speech": ["speech", *voices, "--clips", "--noise", str(ravdess / "Actor_01"), "--snr", "10"],
         "speech --robustness": ["speech", *voices, "--robustness"],
+        "speech --corpus": ["speech", "--corpus", str(ravdess), "--clips"],
         "stream": ["stream", *voices],
         "fusion": ["fusion", *faces, *voices, "--pairs", "20"],
     }

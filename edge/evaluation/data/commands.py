@@ -6,7 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from moodring.errors import printable
 from moodring.evaluation.data.catalogue import CATALOGUE
 from moodring.evaluation.data.verify import verify
 
@@ -32,14 +34,21 @@ def list_datasets() -> int:
 
 
 def verify_folder(folder: Path) -> int:
-    """Print the data sets in a folder; return 1 if one of them is damaged or none is there, else 0."""
+    """Print the data sets in a folder, then all that is wrong with its corpora of speech.
+
+    Return 1 if one of them is damaged or none is there, else 0.
+    """
     findings = verify(folder)
+    console = Console(soft_wrap=False)
     table = Table("data set", "verdict", "notes")
     for finding in findings:
         notes = list(finding.notes[:MAX_NOTES])
         if len(finding.notes) > MAX_NOTES:
             notes.append(f"and {len(finding.notes) - MAX_NOTES} more")
-        table.add_row(finding.name, finding.verdict, "\n".join(notes))
-    Console(soft_wrap=False).print(table)
+        table.add_row(*map(Text, (printable(finding.name), finding.verdict, "\n".join(map(printable, notes)))))
+    console.print(table)
+    for finding in findings:
+        for line in finding.faults:
+            console.print(printable(f"{finding.name}: {line}"), highlight=False, soft_wrap=True, markup=False)
     damaged = any(finding.verdict == "damaged" for finding in findings)
     return int(damaged or all(finding.verdict == "absent" for finding in findings))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,7 +32,10 @@ FER_PIXELS = FER_SIDE * FER_SIDE
 FER_USAGES = ("Training", "PublicTest", "PrivateTest")
 RAVDESS_ACTORS = 24
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm"})
-SOUND_SUFFIXES = frozenset({".wav", ".flac"})
+# Files that count as sound where no manifest names them; of copies of one recording, the first in this order is read.
+SOUND_SUFFIXES = (
+    ".flac", ".wav", ".aif", ".aiff", ".opus", ".ogg", ".oga", ".m4a", ".aac", ".mp3", ".wma", ".amr", ".webm", ".mka",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,14 +221,15 @@ def parse_ravdess_name(path: Path) -> RavdessClip | None:
 
 
 def list_ravdess(folder: Path, kind: Literal["sound", "video"] = "sound") -> tuple[RavdessClip, ...]:
-    """List the RAVDESS recordings of a folder (Actor_NN/03-01-EE-II-SS-RR-AA.wav|flac, or 01-01-*.mp4) in name order.
+    """List the RAVDESS recordings of a folder (Actor_NN/03-01-EE-II-SS-RR-AA.wav, or 01-01-*.mp4) in name order.
 
-    A recording that is present as WAV and as FLAC counts once. Raises DataError if there are none, or for a wrong name.
+    Any suffix of SOUND_SUFFIXES counts as sound. A recording that is present as WAV and as FLAC counts once. Raises
+    DataError if there are none, or for a wrong name.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     clips: dict[tuple[int, str], RavdessClip] = {}
-    for path in sorted(folder.glob("Actor_*/*")):
+    for path in _sound_first(folder.glob("Actor_*/*")):
         clip = parse_ravdess_name(path)
         if clip is None or clip.kind != kind:
             continue
@@ -232,35 +237,45 @@ def list_ravdess(folder: Path, kind: Literal["sound", "video"] = "sound") -> tup
             raise DataError(f"{path}: the file name gives actor {clip.actor}, but the folder is {path.parent.name}")
         clips.setdefault((clip.actor, clip.recording_key), clip)
     if not clips:
-        wanted = "03-01-EE-II-SS-RR-AA.wav or .flac" if kind == "sound" else "01-01-EE-II-SS-RR-AA.mp4"
+        wanted = "03-01-EE-II-SS-RR-AA.wav, .flac or another sound file" if kind == "sound" else "01-01-EE-II-SS-RR-AA.mp4"
         raise DataError(f"{folder}: holds no RAVDESS recordings (Actor_NN/{wanted})")
     return tuple(clips[key] for key in sorted(clips))
 
 
 def list_tess(folder: Path) -> tuple[TessClip, ...]:
-    """List the TESS recordings (SPEAKER_word_emotion.wav or .flac) in a folder and its subfolders, in name order.
+    """List the TESS recordings (SPEAKER_word_emotion.wav, or another suffix of SOUND_SUFFIXES) below a folder, in name order.
 
     Raises DataError if there are none.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     found: dict[str, TessClip] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in _sound_first(folder.rglob("*")):
         fields = path.stem.split("_")
         if path.suffix.lower() in SOUND_SUFFIXES and len(fields) == 3 and fields[2].lower() in FOLDER_NAMES:
             found.setdefault(path.stem, TessClip(path, FOLDER_NAMES[fields[2].lower()], fields[0]))
     if not found:
-        raise DataError(f"{folder}: holds no TESS recordings (SPEAKER_word_emotion.wav or .flac)")
-    return tuple(found.values())
+        raise DataError(f"{folder}: holds no TESS recordings (SPEAKER_word_emotion.wav, .flac or another sound file)")
+    return tuple(sorted(found.values(), key=lambda clip: clip.path))
+
+
+def _sound_first(paths: Iterable[Path]) -> list[Path]:
+    """Return the paths in the order of SOUND_SUFFIXES, then of their names; files that are no sound come last."""
+    rank = {suffix: place for place, suffix in enumerate(SOUND_SUFFIXES)}
+    return sorted(paths, key=lambda path: (rank.get(path.suffix.lower(), len(rank)), path))
 
 
 def read_sound(path: Path, rate_hz: int = SAMPLE_RATE_HZ) -> F32:
-    """Decode a sound file to mono float32 [N] at `rate_hz`; a lossy codec can exceed [-1, 1]. Raises DataError."""
+    """Decode a sound file in any format of FFmpeg, or the sound of a video, to mono float32 [N] at `rate_hz`.
+
+    A lossy codec can exceed [-1, 1]. Raises DataError.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     pieces: list[F32] = []
     try:
-        with av.open(str(path.absolute())) as container:  # absolute: FFmpeg takes a name with a colon for an address
+        # absolute: FFmpeg takes a name with a colon for an address
+        with av.open(str(path.absolute()), metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise DataError(f"{path}: has no audio track")
             resampler = Resampler(rate_hz, clip=False)

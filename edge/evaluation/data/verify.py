@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +13,7 @@ import av.error
 
 from moodring.errors import DataError
 from moodring.evaluation.data.catalogue import CATALOGUE
+from moodring.evaluation.data.finding import MIN_DURATION_S, Finding
 from moodring.evaluation.data.readers import (
     FER_USAGES,
     RAVDESS_ACTORS,
@@ -24,28 +24,21 @@ from moodring.evaluation.data.readers import (
     read_ferplus,
     read_sound,
 )
+from moodring.evaluation.data.verify_corpus import find_corpora, verify_corpus
 from moodring.types import SAMPLE_RATE_HZ
 
-Verdict = Literal["complete", "partial", "absent", "damaged"]
 FER_COUNTS = {"Training": 28_709, "PublicTest": 3_589, "PrivateTest": 3_589}
 CLIPS_PER_ACTOR = 60
-MIN_DURATION_S = 1.0
 CHECKSUM_FILE = "SHA256SUMS"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The verdict on one data set; `notes` are lines of text for the user."""
-
-    name: str
-    verdict: Verdict
-    notes: tuple[str, ...]
-
-
 def verify(folder: Path) -> list[Finding]:
-    """Verify every data set in a folder. Raises DataError if the folder does not exist."""
+    """Verify every data set in a folder, or the corpus of speech that the folder is. Raises DataError if it does not exist."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
+    corpora = find_corpora(folder)
+    if corpora == [folder]:
+        return [verify_corpus(folder), *_verify_checksums(folder)]
     fer = next(
         (candidate for candidate in (folder / "fer2013", folder) if (candidate / "fer2013.csv").is_file()), folder / "fer2013"
     )
@@ -58,6 +51,7 @@ def verify(folder: Path) -> list[Finding]:
         _verify_ravdess("RAVDESS video", video, "video"),
         _verify_action_units("RAVDESS action units", folder / "ravdess_au" / "manifest.csv"),
         _verify_noise(folder / "noise"),
+        *map(verify_corpus, corpora),
         *_verify_checksums(folder),
     ]
 
@@ -125,7 +119,8 @@ def _decode_errors(clips: Sequence[RavdessClip]) -> Iterator[str]:
 
 def _check_video_frame(path: Path) -> None:
     try:
-        with av.open(str(path.absolute())) as container:  # absolute: FFmpeg takes a name with a colon for an address
+        # absolute: FFmpeg takes a name with a colon for an address
+        with av.open(str(path.absolute()), metadata_errors="replace") as container:
             if not container.streams.video or next(container.decode(video=0), None) is None:
                 raise DataError(f"{path}: has no video frame")
     except (av.error.FFmpegError, OSError) as error:

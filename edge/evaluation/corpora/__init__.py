@@ -1,0 +1,1 @@
+"""Evaluation of the speech branch on any corpus: its clips, its classes, its speakers and what listeners call them."""
