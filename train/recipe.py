@@ -78,6 +78,9 @@ class SpeechRecipe(Recipe):
     band_limit: float  # probability of a band limit
     noise: float  # probability of added noise
     snr_db: tuple[float, float]
+    hum: float  # probability of mains hum and a constant offset
+    codec: float  # probability of a lossy codec
+    packet_loss: float  # probability of lost packets
     nonspeech: int  # non-speech windows added to each batch
     usable_weight: float
 

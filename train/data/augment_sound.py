@@ -1,16 +1,20 @@
-"""Random augmentation of sound: speed, reverberation, noise, band limits, gain; and random non-speech sounds."""
+"""Random augmentation of sound: speed, room, noise, level, band limits, codecs, lost packets, hum; and non-speech sounds."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from moodring.features.spec import SpeechSpec
+from moodring.train.data.codecs import CODECS, lose_packets, pass_through_codec, random_bits_per_s
 from moodring.train.recipe import SpeechRecipe
 from moodring.types import F32
 
 NONSPEECH_S = 5.0
 RT60_S = (0.1, 0.7)  # time in which the reverberation falls by 60 dB
 DIRECT_TO_REVERBERANT_DB = (-3.0, 15.0)
+MAX_LOST_SHARE = 0.15  # of packets
+HUM_DB = (-50.0, -20.0)  # relative to full scale
+MAX_OFFSET = 0.1  # of full scale
 
 
 def resample(samples: F32, count: int) -> F32:
@@ -60,6 +64,18 @@ def limit_band(samples: F32, rate_hz: int, rng: np.random.Generator) -> F32:
     return np.fft.irfft(np.fft.rfft(samples, size) * gain, size)[: len(samples)].astype(np.float32)
 
 
+def add_hum(samples: F32, rate_hz: int, rng: np.random.Generator) -> F32:
+    """Add mains hum with harmonics, at 50 or 60 Hz and a random level, and a constant offset to samples [N]."""
+    mains_hz = 50.0 if rng.random() < 0.5 else 60.0
+    time_s = np.arange(len(samples)) / rate_hz
+    hum = np.zeros(len(samples))
+    for harmonic in range(1, 8):
+        amplitude = rng.uniform(0, 1) / harmonic
+        hum += amplitude * np.sin(2 * np.pi * mains_hz * harmonic * time_s + rng.uniform(0, 2 * np.pi))
+    hum *= 10.0 ** (rng.uniform(*HUM_DB) / 20.0) / max(1e-9, float(np.abs(hum).max()))
+    return np.asarray(samples + hum + rng.uniform(-MAX_OFFSET, MAX_OFFSET), np.float32)
+
+
 class SoundAugmenter:
     """Augments recordings of speech and generates non-speech sounds, float32 [N]. `noises` are recorded sounds to mix in."""
 
@@ -80,7 +96,15 @@ class SoundAugmenter:
         if rng.random() < recipe.band_limit:
             augmented = limit_band(augmented, self._rate_hz, rng)
         gain = 10.0 ** (rng.uniform(-recipe.gain_db, recipe.gain_db) / 20.0)
-        return np.clip(augmented * gain, -1.0, 1.0).astype(np.float32), speed
+        if rng.random() < recipe.hum:
+            augmented = add_hum(augmented, self._rate_hz, rng)
+        augmented = np.clip(augmented * gain, -1.0, 1.0).astype(np.float32)
+        if rng.random() < recipe.codec:
+            codec = CODECS[int(rng.integers(len(CODECS)))]
+            augmented = pass_through_codec(augmented, self._rate_hz, codec, random_bits_per_s(codec, rng))
+        if rng.random() < recipe.packet_loss:
+            augmented = lose_packets(augmented, self._rate_hz, rng.uniform(0.0, MAX_LOST_SHARE), rng)
+        return augmented, speed
 
     def nonspeech(self, rng: np.random.Generator) -> F32:
         """Return 5 s of silence, noise, a recorded sound or music-like tones, at a random level."""
