@@ -71,7 +71,7 @@ def cost_ratio(spec: SpeechSpec, filtered: SpeechSpec, samples: F32) -> dict[str
 
 def measure(ravdess: Path, bundle: Path) -> dict[str, Any]:
     """Measure the filter on the clips of `ravdess` with the speech network of `bundle`."""
-    engine = Engine(load_bundle(bundle), "int8", "onnxruntime")
+    engine = Engine(load_bundle(bundle), "int8", "onnx")
     branch, spec = engine.speech_branch(), engine.bundle.spec.speech
     plain = replace(spec, mfcc=replace(spec.mfcc, high_pass_hz=0.0))
     filtered = replace(spec, mfcc=replace(spec.mfcc, high_pass_hz=CUTOFF_HZ))

@@ -69,7 +69,8 @@ class Pipeline:
         self._labels = EventLabels(bundle.labels, merge_calm=config.labels.merge_calm, bundle=str(bundle.path))
         self._tracker = HaarTracker(config.face.tracker, timer)
         self._face_branch = networks.face
-        self._speech_front_end = SpeechFrontEnd(bundle.spec.speech, config.speech.kernel)
+        baseline = bundle.models["speech"].baseline if "speech" in bundle.models and config.speech.baseline else None
+        self._speech_front_end = SpeechFrontEnd(bundle.spec.speech, config.speech.kernel, baseline)
         self._speech_branch = networks.speech
         self._fuser = networks.fuser
         self._stale_s: dict[Modality, float] = {"face": config.fusion.face_stale_s, "speech": config.fusion.speech_stale_s}
@@ -96,7 +97,7 @@ class Pipeline:
         self._newest.pop("face", None)
 
     def reset_audio(self) -> None:
-        """Clear the buffered sound and the newest output of the speech branch."""
+        """Clear the buffered sound, the baseline of the voice and the newest output of the speech branch."""
         self._speech_front_end.reset()
         self._sound_end_ns: int | None = None
         self._newest.pop("speech", None)
@@ -187,7 +188,7 @@ class Pipeline:
         """Accept captured sound: the speech branch classifies each window that is due during speech."""
         with self._timer.stage("hear"):
             if self._sound_end_ns is not None and abs(block.capture_time_ns - self._sound_end_ns) > GAP_NS:
-                self._speech_front_end.reset()
+                self._speech_front_end.reset(keep_voice=True)
                 self.counters.sound_gaps += 1
             self._sound_end_ns = block.end_time_ns
             if self._speech_branch is not None:
@@ -288,7 +289,11 @@ class Pipeline:
         probabilities = self._labels.fold(output.probabilities)
         age_ms = (now_ns - output.capture_time_ns) / NS_PER_MS
         return BranchView(
-            self._labels.names[int(probabilities.argmax())], self._labels.by_name(probabilities), output.usable, age_ms
+            self._labels.names[int(probabilities.argmax())],
+            self._labels.by_name(probabilities),
+            output.usable,
+            age_ms,
+            output.settled,
         )
 
 

@@ -83,12 +83,14 @@ class FaceCrop:
 class FeatureWindow:
     """The features of the last seconds of sound for the speech branch: `features` float32 [T, C].
 
-    `voiced` is the share of a full window that contains speech.
+    `voiced` is the share of a full window that contains speech. `settled` in [0, 1) is how far the baseline of the voice has
+    moved from the training speakers to this voice; None without a baseline.
     """
 
     features: F32
     capture_time_ns: int  # of the newest sample in the window
     voiced: float
+    settled: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,8 @@ class BranchOutput:
     """The output of one branch for one crop or window.
 
     `probabilities` float32 [n], calibrated, in label order. `embedding` float32 [D] stays in memory and is never published.
-    `usable` in [0, 1] is the probability that the input is a face or speech. `quality` in [0, 1] is that of the input.
+    `usable` in [0, 1] is the probability that the input is a face or speech. `quality` in [0, 1] is that of the input,
+    `settled` that of the baseline of the voice (see FeatureWindow).
     """
 
     modality: Modality
@@ -105,6 +108,7 @@ class BranchOutput:
     embedding: F32
     usable: float
     quality: float = 1.0
+    settled: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,7 @@ class BranchView:
     probabilities: dict[str, float]
     usable: float
     age_ms: float
+    settled: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +180,9 @@ class EmotionEvent:
 
 
 def _branch_view(view: dict[str, Any] | None) -> BranchView | None:
-    return None if view is None else BranchView(view["label"], view["probabilities"], view["usable"], view["age_ms"])
+    if view is None:
+        return None
+    return BranchView(view["label"], view["probabilities"], view["usable"], view["age_ms"], view.get("settled"))
 
 
 @dataclass(frozen=True, slots=True)

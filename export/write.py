@@ -59,7 +59,7 @@ def _model_entry(network: Network, variants: ModelVariants, usable_threshold: fl
         entry["usable_threshold"] = usable_threshold
     if PUBLISHED_HEAD in network.outputs:
         entry["published_head"] = PUBLISHED_HEAD
-    entry |= {key: network.card[key] for key in ("weights", "confident") if key in network.card}
+    entry |= {key: network.card[key] for key in ("weights", "confident", "baseline") if key in network.card}
     return entry
 
 

@@ -89,6 +89,7 @@ class FaceConfig:
 @dataclass(frozen=True, slots=True)
 class SpeechConfig:
     kernel: KernelName = "auto"
+    baseline: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ def _check_emotion(data: dict[str, Any]) -> None:
             _distribution(view["probabilities"])
             _check(view["label"] in view["probabilities"])
             _number(view["age_ms"])
+            if view.get("settled") is not None:
+                _number(view["settled"], 0, 1)
     for face in data["faces"]:
         _numbers(face["box_xywh"], BOX_FIELDS)
         _number(face["id"])

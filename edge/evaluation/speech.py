@@ -44,11 +44,11 @@ def select_clips(folder: Path, actors: Sequence[int] | None) -> tuple[RavdessCli
 def clip_windows(samples: F32, spec: SpeechSpec, front_end: SpeechFrontEnd | None = None) -> list[FeatureWindow]:
     """Return the windows of a clip, samples float32 [N], that the runtime processes; without voice, the last window.
 
-    The list is empty if the clip is shorter than one window needs. `front_end` is reset first; what it keeps beyond that, it
-    keeps from clip to clip.
+    The list is empty if the clip is shorter than one window needs. `front_end` is reset first; it keeps the baseline of the
+    voice from clip to clip.
     """
     front_end = front_end or SpeechFrontEnd(spec)
-    front_end.reset()
+    front_end.reset(keep_voice=True)
     windows = list(front_end.push(AudioBlock(samples, 0, spec.mfcc.rate_hz)))
     if windows:
         return windows

@@ -86,4 +86,5 @@ class SpeechBranch:
             embedding=outputs.get("embedding", EMPTY_EMBEDDING)[0],
             usable=_usable_probability(outputs),
             quality=window.voiced,
+            settled=window.settled,
         )

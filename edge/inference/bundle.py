@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from moodring.errors import BundleError
+from moodring.features.audio.baseline import BaselineInfo
 from moodring.features.spec import PreprocessSpec
 from moodring.inference import signature
 from moodring.inference.base import Model, Shapes
@@ -31,6 +32,7 @@ class ModelInfo:
 
     `files` are ONNX files, `ir` the .xml files of OpenVINO's format (each .bin lies beside its .xml), `batched` ONNX files with
     a dynamic batch size. `class_indices` holds the index of each of the network's classes among the `classes` of the bundle.
+    `baseline` is set if a speech network reads windows from which the baseline of the voice was subtracted.
 
     The fusion network has two more fields, by label set of the face branch (`official`, `ferplus`): `weights` holds the weights
     of both branches in decision fusion, `confident` a confidence `threshold`, its precision (`right`) and its `coverage`.
@@ -46,6 +48,7 @@ class ModelInfo:
     confident: dict[str, dict[str, float]] | None = None
     ir: dict[str, Path] = field(default_factory=dict)
     batched: dict[str, Path] = field(default_factory=dict)
+    baseline: BaselineInfo | None = None
     class_indices: tuple[int, ...] | None = None  # None: output i is class i
     classes: int = CLASSES
 
@@ -234,6 +237,7 @@ def _model_info(path: Path, name: str, data: dict[str, Any], labels: tuple[str, 
         confident=data.get("confident"),
         ir=ir,
         batched=batched,
+        baseline=BaselineInfo.from_dict(data["baseline"], data["inputs"]["window"][-1]) if "baseline" in data else None,
         class_indices=tuple(labels.index(label) for label in class_labels),
         classes=len(labels),
     )

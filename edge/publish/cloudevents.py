@@ -126,9 +126,10 @@ def _rounded(probabilities: dict[str, float] | None) -> dict[str, float] | None:
 def _branch(view: BranchView | None) -> dict[str, Any] | None:
     if view is None:
         return None
-    return {
+    data = {
         "label": view.label,
         "probabilities": _rounded(view.probabilities),
         "usable": round(view.usable, DECIMALS),
         "age_ms": round(view.age_ms, 3),
     }
+    return data if view.settled is None else data | {"settled": round(view.settled, DECIMALS)}

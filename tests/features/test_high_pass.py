@@ -1,4 +1,4 @@
-"""The high-pass filter: its response, equal output for any chunking, and sound whose features do not depend on offset and hum."""
+"""The high-pass filter: its response, equal output for any chunking, and features that do not depend on offset and hum."""
 
 from __future__ import annotations
 

@@ -146,10 +146,10 @@ def open_speaker(engine: Engine, branch: SpeechBranch, *, baseline: bool) -> Spe
     The front end is kept from clip to clip. Without a baseline, it has no memory of the clips before. Raises UsageError if the
     bundle has no baseline.
     """
-    spec = engine.bundle.spec.speech
-    if baseline:
+    spec, info = engine.bundle.spec.speech, engine.bundle.models["speech"].baseline
+    if baseline and info is None:
         raise UsageError(f"bundle {engine.bundle.path}: this bundle has no baseline; evaluate it without --baseline")
-    front_end = SpeechFrontEnd(spec)
+    front_end = SpeechFrontEnd(spec, baseline=info if baseline else None)
     return lambda samples: clip_outputs(branch, samples, spec, front_end)
 
 

@@ -1,10 +1,10 @@
 """Streaming high-pass filter that removes a DC offset, rumble and the fundamental of mains hum (50 or 60 Hz) from sound.
 
-An inverse Chebyshev filter (Chebyshev type II) of order 5: at least 40 dB below 0.62 of the cut-off frequency, 3 dB at the cut-off
-frequency, and a zero at DC. Designed from its poles and zeros with the bilinear transform (Oppenheim and Schafer, "Discrete-time
-signal processing", chapter 7). A recursion over samples would be slow in Python. The filter therefore computes blocks:
-a matrix product gives the response to the samples of the block, and a second one the response to the state before the block, as in
-block state-space filters (Barnes and Shinnaka 1980). The state has one complex number for each pair of poles.
+An inverse Chebyshev filter (Chebyshev type II) of order 5: it attenuates by 40 dB below 0.62 of the cut-off frequency and
+by 3 dB at the cut-off frequency, and has a zero at DC. The design uses the bilinear transform (Oppenheim and Schafer,
+"Discrete-time signal processing", chapter 7). A recursion over samples would be slow in Python, so that the filter processes
+blocks: one matrix product gives the response to the samples of a block, another one the response to the state before the block
+(block state-space filter, Barnes and Shinnaka 1980). The state has one complex number for each pair of poles.
 """
 
 from __future__ import annotations

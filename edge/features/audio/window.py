@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from moodring.clock import NS_PER_S
+from moodring.features.audio.baseline import BaselineInfo, VoiceBaseline
 from moodring.features.audio.denoise import NoiseReduction
 from moodring.features.audio.mfcc import Mfcc
 from moodring.features.audio.spectrum import KernelName
@@ -42,9 +43,23 @@ def deltas(features: F32, width: int = 2) -> F32:
 def make_window_input(features: F32, spec: SpeechSpec) -> F32:
     """Return a network input float32 [window_frames, columns] from float32 [n, C], 1..window_frames frames, newest last.
 
-    A frame contains the features, then pitch and voicing if the spec includes them. The mean level of the louder half of the
-    frames is subtracted, so that the input does not depend on the recording level. A short window is repeated to full length.
-    Training, evaluation and runtime all use this function. Raises ValueError on another number of frames.
+    It is `remove_level`, repeated to full length. Training, evaluation and runtime all use this function. Raises ValueError on
+    another number of frames.
+    """
+    return repeat_to_full_length(remove_level(features, spec), spec)
+
+
+def repeat_to_full_length(frames: F32, spec: SpeechSpec) -> F32:
+    """Return float32 [window_frames, columns]: frames [n, columns], repeated; the newest ones are last."""
+    return np.take(frames, np.arange(-spec.window_frames, 0) % len(frames), axis=0)
+
+
+def remove_level(features: F32, spec: SpeechSpec) -> F32:
+    """Return the frames of a window without their level, and with deltas, float32 [n, columns].
+
+    A frame [C] contains the features, then pitch and voicing if the spec includes them. The mean level of the louder half of
+    the frames is subtracted, so that the input does not depend on the recording level. Raises ValueError on another number of
+    frames than 1..window_frames.
     """
     count = len(features)
     if not 0 < count <= spec.window_frames:
@@ -57,8 +72,7 @@ def make_window_input(features: F32, spec: SpeechSpec) -> F32:
     columns = [features_only]
     for _ in range(spec.deltas):
         columns.append(deltas(columns[-1]))
-    with_deltas = np.concatenate([*columns, window[:, spec.features :]], axis=1) if spec.deltas else window
-    return np.take(with_deltas, np.arange(-spec.window_frames, 0) % count, axis=0)
+    return np.concatenate([*columns, window[:, spec.features :]], axis=1) if spec.deltas else window
 
 
 def make_mfcc(spec: SpeechSpec, kernel: KernelName = "cv2") -> Mfcc:
@@ -73,10 +87,14 @@ def make_noise_reduction(spec: SpeechSpec, streams: tuple[int, ...] = ()) -> Noi
 
 
 class SpeechFrontEnd:
-    """Turns a stream of sound into `FeatureWindow`s. Any chunking of the same sound gives the same windows."""
+    """Turns a stream of sound into `FeatureWindow`s. Any chunking of the same sound gives the same windows.
 
-    def __init__(self, spec: SpeechSpec, kernel: KernelName = "cv2") -> None:
+    With `baseline`, the mean of the voice so far is subtracted from each window (moodring.features.audio.baseline).
+    """
+
+    def __init__(self, spec: SpeechSpec, kernel: KernelName = "cv2", baseline: BaselineInfo | None = None) -> None:
         self.spec = spec
+        self._baseline = None if baseline is None else VoiceBaseline(baseline)
         self._mfcc = make_mfcc(spec, kernel)
         self._vad = VoiceActivityDetector(spec.mfcc)
         # Each frame is stored twice, so that the newest `window_frames` frames are always one contiguous slice.
@@ -84,6 +102,7 @@ class SpeechFrontEnd:
         self._voiced = np.zeros(2 * spec.window_frames, np.bool_)
         self._batch_frames = math.gcd(spec.hop_frames, BATCH_FRAMES)
         self._frames = 0
+        self._frames_in_baseline = 0  # of `_frames`
         self._next_window_frame = spec.min_frames  # no window ends before this frame
         self._samples = 0
 
@@ -104,8 +123,11 @@ class SpeechFrontEnd:
         last_frame = (self._frames // self._batch_frames + 1) * self._batch_frames - 1
         return max(1, last_frame * self.spec.mfcc.hop_samples + self.spec.mfcc.window_samples - self._samples)
 
-    def reset(self) -> None:
-        """Start a new signal, for example after a gap or a change of the device."""
+    def reset(self, *, keep_voice: bool = False) -> None:
+        """Start a new signal; `keep_voice` keeps the baseline, for example after a gap in the sound of the same microphone."""
+        if self._baseline is not None and not keep_voice:
+            self._baseline.reset()
+        self._frames_in_baseline = 0
         self._mfcc.reset()
         self._vad.reset()
         self._voiced[:] = False
@@ -148,8 +170,17 @@ class SpeechFrontEnd:
 
     def _window(self, capture_time_ns: int) -> FeatureWindow:
         recent = self._recent_slice()
-        voiced = int(self._voiced[recent].sum()) / self.spec.window_frames
-        return FeatureWindow(make_window_input(self._history[recent], self.spec), capture_time_ns, voiced)
+        is_voiced = self._voiced[recent]
+        frames = remove_level(self._history[recent], self.spec)
+        settled = None
+        if self._baseline is not None:
+            new = min(self._frames - self._frames_in_baseline, len(frames))
+            self._frames_in_baseline = self._frames
+            self._baseline.update(frames[len(frames) - new :][is_voiced[len(frames) - new :]])
+            frames -= self._baseline.offset
+            settled = self._baseline.settled
+        voiced = int(is_voiced.sum()) / self.spec.window_frames
+        return FeatureWindow(repeat_to_full_length(frames, self.spec), capture_time_ns, voiced, settled)
 
     def _recent_slice(self) -> slice:
         """Return the slice of the newest frames, at most `window_frames` of them."""
