@@ -16,6 +16,7 @@ MODULES = {
     "events": "benchmarks.events.run",
     "faces": "benchmarks.faces.run",
     "faults": "benchmarks.faults",
+    "fuzz": "benchmarks.fuzz.run",
     "live": "benchmarks.live",
     "media_corpus": "benchmarks.media_corpus",
     "mfcc": "benchmarks.mfcc",
