@@ -3,6 +3,7 @@
 #   make run ARGS="clip.mp4 --pace max"     arguments for `moodring run`
 #   make test DATA=/path/to/data            real recordings (default: ../shared/data where it exists)
 #   make test TESTS=tests/features          a part of the tests
+#   make fuzz SECONDS=600                   fuzz each reader for ten minutes
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
@@ -10,6 +11,7 @@ BIN := .venv/bin
 DATA ?= $(or $(MOODRING_DATA),$(if $(wildcard ../shared/data/.),../shared/data))
 ARGS ?=
 TESTS ?=
+SECONDS ?= 60
 # Tests and evaluations find the recordings by this variable, as an absolute path; it is unset where there are none.
 ifneq ($(strip $(DATA)),)
 export MOODRING_DATA := $(abspath $(DATA))
@@ -24,7 +26,7 @@ NO_FACES = "$(DATA)/video/pyfeat_no_face.mp4" "$(DATA)/face_images/pyfeat_noface
 PLAIN_TESTS := tests/features tests/inference tests/replay tests/edge
 NO_VNNI_TESTS := tests/inference tests/features/test_mfcc.py tests/features/test_face_crop.py tests/edge/test_fusion.py
 
-.PHONY: help run test check types runtime dev need-data data models evaluate bench docs test-plain test-no-vnni clean
+.PHONY: help run test check fuzz types runtime dev need-data data models evaluate bench docs test-plain test-no-vnni clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -48,6 +50,10 @@ check: dev  ## check format, lint, types and structure
 	@$(BIN)/ruff check .
 	@$(MAKE) --no-print-directory types
 	@$(BIN)/python -m pytest tests/architecture
+
+fuzz: dev  ## fuzz each reader of files and requests for SECONDS (60), two at a time; prints the inputs of findings
+	@$(BIN)/python -m benchmarks fuzz --seconds $(SECONDS) --json build/fuzz/fuzz.json >/dev/null
+
 # mypy follows no editable install: build/typing lays the three folders out as one package.
 types:
 	@rm -rf build/typing && mkdir -p build/typing/moodring

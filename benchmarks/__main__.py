@@ -17,6 +17,7 @@ MODULES = {
     "faces": "benchmarks.faces.run",
     "faults": "benchmarks.faults",
     "high_pass": "benchmarks.high_pass",
+    "fuzz": "benchmarks.fuzz.run",
     "live": "benchmarks.live",
     "media_corpus": "benchmarks.media_corpus",
     "mfcc": "benchmarks.mfcc",

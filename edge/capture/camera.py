@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from moodring.address import is_url
+from moodring.address import file_mode, is_url
 from moodring.capture.base import NO_MORE_FRAMES, LiveDevice, LiveVideoSource
 from moodring.capture.grey import downscale_for_faces
 from moodring.capture.http.snapshot import SnapshotCamera
@@ -54,7 +54,7 @@ def open_camera(source: str, *, snapshot_hz: float = 0.0, track: int | None = No
 
 def _open_failure_reason(node: Path) -> str:
     """Return why a camera that exists cannot be opened, as far as it can be determined."""
-    if node.exists() and not os.access(node, os.R_OK | os.W_OK):
+    if file_mode(str(node)) and not os.access(node, os.R_OK | os.W_OK):
         return f"this user has no permission; run {VIDEO_GROUP_HINT}"
     if others := processes_using(node):
         return f"it is in use by {', '.join(others)}"
@@ -77,7 +77,7 @@ class Camera(LiveDevice):
         # OpenCV prints a line for each failed attempt. The DeviceError already says what failed.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         node = Path(f"/dev/video{self.name}" if self.name.isdigit() else self.name)
-        if (sys.platform == "linux" or not self.name.isdigit()) and not node.exists():
+        if (sys.platform == "linux" or not self.name.isdigit()) and not file_mode(str(node)):
             raise self.error("does not exist; plug it in or name another one with --video")
         api = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY  # with CAP_ANY, OpenCV tries FFmpeg first
         capture = cv2.VideoCapture(int(self.name) if self.name.isdigit() else self.name, api)

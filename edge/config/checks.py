@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from moodring.capture import mute_schedule as schedule
-from moodring.config.document import Entry, Scalar, Table
+from moodring.config.document import Entry, Scalar, Table, shorten
 from moodring.config.sections import RANGES, Config, InputConfig, StreamConfig, VideoConfig
-from moodring.config.values import MAX_SHOWN, convert, name_kind, show
-from moodring.redaction import without_credentials
+from moodring.config.values import convert, name_kind, show
 
 STREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_LISTED = 20  # keys in an error
@@ -80,8 +79,7 @@ def unknown_key(name: str, known: Iterable[str], prefix: str = "") -> str:
     )
     if near:
         hint = f"did you mean {prefix}{near[0]}?"
-    shown = without_credentials(name if name.isprintable() else repr(name))
-    return f"unknown key {prefix}{shown[:MAX_SHOWN]}; {hint}"
+    return f"unknown key {prefix}{shorten(name)}; {hint}"
 
 
 def _section(kind: type[Any], entry: Entry, prefix: str, problems: list[str]) -> Any:
@@ -140,7 +138,9 @@ def _streams(entry: Entry, key: str, problems: list[str]) -> dict[str, StreamCon
     streams: dict[str, StreamConfig] = {}
     for name, child in entry.value.items():
         if not STREAM_NAME.fullmatch(name):
-            problems.append(f"{child.place}: {key} must be named with letters, digits, '-', '_' and '.'; got {name!r}")
+            problems.append(
+                f"{child.place}: {key} must be named with letters, digits, '-', '_' and '.'; got {show(Scalar(name, 'quoted'))}"
+            )
             continue
         before = len(problems)
         streams[name] = _section(StreamConfig, child, f"{key}.{name}.", problems)

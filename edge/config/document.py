@@ -15,11 +15,13 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from moodring.errors import ConfigError
+from moodring.redaction import without_credentials
 
 MAX_BYTES = 256 * 1024  # a configuration is smaller; PyYAML reads about 100 kB a second
 TAG = "tag:yaml.org,2002:"
 TAGS = {"str", "null", "bool", "int", "float", "timestamp", "value", "map", "seq"}
 MERGE = f"{TAG}merge"
+MAX_SHOWN = 60  # characters of a name or a value in an error
 
 # What a scalar is by its form: empty or null; a YAML word for true or false; another word or number; a quoted or block text; a
 # value of --set or of the environment, which has no quotes; a list.
@@ -52,7 +54,9 @@ def read_document(path: Path) -> tuple[Entry, list[str]]:
     """
     node = read_node(path)
     reader = _Reader(str(path))
-    return Entry(str(path), {} if node is None else reader.value(node)), reader.problems
+    if node is None:
+        return Entry(str(path), {}), []
+    return Entry(reader.place(node), reader.value(node)), reader.problems
 
 
 def read_plain(path: Path) -> Any:
@@ -99,16 +103,28 @@ def read_node(path: Path) -> Node | None:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: the file is not UTF-8 text, so it is not valid YAML; save it as UTF-8") from error
+    loader = None
     try:
-        node: Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = yaml.SafeLoader(text)
+        node: Node | None = loader.get_single_node()
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(
             f"{path}:{line}: the file is not valid YAML: it contains the control character {error.character:#x}"
         ) from error
-    except (yaml.MarkedYAMLError, ValueError, OverflowError, RecursionError) as error:
+    except RecursionError as error:
+        line = loader.line + 1 if loader else 1
+        raise ConfigError(f"{path}:{line}: the file is not valid YAML: it is nested too deeply") from error
+    except (yaml.MarkedYAMLError, ValueError, OverflowError) as error:
         raise ConfigError(f"{path}{_describe(error)}") from error
     return node
+
+
+def shorten(text: str) -> str:
+    """Return a name or a value for an error: on one line, without credentials, cut after `MAX_SHOWN` characters."""
+    text = without_credentials(text)  # before the cut, which can remove the @ that ends a password
+    text = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
+    return text if text.isprintable() else repr(text)
 
 
 def _describe(error: Exception) -> str:
@@ -150,7 +166,9 @@ class _Reader:
         """Return a node as a scalar or a table."""
         tag = node.tag.removeprefix(TAG)
         if tag not in TAGS:
-            self.problems.append(f"{self._place(node)}: the tag {node.tag.replace(TAG, '!!')} is not supported; remove it")
+            self.problems.append(
+                f"{self.place(node)}: the tag {shorten(node.tag.replace(TAG, '!!'))} is not supported; remove it"
+            )
         if isinstance(node, MappingNode):
             return self._table(node)
         if isinstance(node, SequenceNode):
@@ -169,15 +187,15 @@ class _Reader:
             if key.tag == MERGE:
                 merged = {**self._merged(key, child), **merged}
             elif not isinstance(key, ScalarNode):
-                self.problems.append(f"{self._place(key)}: a key must be a text, not a list or a mapping")
+                self.problems.append(f"{self.place(key)}: a key must be a text, not a list or a mapping")
             elif key.value in table:
                 first = table[key.value].place.rpartition(":")[2]
                 self.problems.append(
-                    f"{self._place(key)}: the key {key.value} is given twice, first in line {first}; join the two"
+                    f"{self.place(key)}: the key {shorten(key.value)} is given twice, first in line {first}; join the two"
                 )
                 table[key.value] = _join(table[key.value], self.value(child))
             else:
-                table[key.value] = Entry(self._place(key), self.value(child))
+                table[key.value] = Entry(self.place(key), self.value(child))
         table.update({name: entry for name, entry in merged.items() if name not in table})
         return table
 
@@ -189,8 +207,9 @@ class _Reader:
             if isinstance(each, MappingNode):
                 merged.update(self._table(each))
             else:
-                self.problems.append(f"{self._place(key)}: << must name a mapping or a list of mappings")
+                self.problems.append(f"{self.place(key)}: << must name a mapping or a list of mappings")
         return merged
 
-    def _place(self, node: Node) -> str:
+    def place(self, node: Node) -> str:
+        """Return the file and the line of a node."""
         return f"{self._file}:{node.start_mark.line + 1}"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from moodring.config.checks import leaf_keys, unknown_key
-from moodring.config.document import Entry, Scalar, Table
+from moodring.config.document import Entry, Scalar, Table, shorten
 
 PREFIX = "MOODRING_"
 STREAM_KEY = re.compile(r"streams\.(?P<name>.+)\.(?P<leaf>(?:video|audio)\.\w+)")
@@ -23,7 +23,7 @@ def apply_environment(root: Entry, environment: Mapping[str, str], problems: lis
     for name in sorted(environment):
         if not _is_setting(name.upper(), keys):
             continue
-        place = f"environment variable {name}"
+        place = f"environment variable {shorten(name)}"
         stream = STREAM_VARIABLE.fullmatch(name.upper())
         if stream:
             path = ["streams", _stream_name(stream["name"], root), *stream["leaf"].lower().split("__")]
@@ -43,7 +43,7 @@ def apply_settings(root: Entry, settings: Iterable[str], problems: list[str]) ->
         key, equals, value = setting.partition("=")
         key = key.strip()
         stream = STREAM_KEY.fullmatch(key)
-        place = f"--set {key}"
+        place = f"--set {shorten(key)}"
         if not equals:
             problems.append(f"{place}: write KEY=VALUE, such as --set fusion.rate_hz=2")
         elif stream:

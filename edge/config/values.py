@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import re
 import typing
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from moodring.config.document import Scalar
+from moodring.address import file_mode
+from moodring.config.document import MAX_SHOWN, Scalar, shorten
 from moodring.redaction import without_credentials
 
 TRUE_WORDS, FALSE_WORDS = {"true", "yes", "on"}, {"false", "no", "off"}  # of YAML 1.1
 KIND_NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
-MAX_SHOWN = 60  # characters of a wrong value in an error
 HOME = re.compile(r"~[^/]*/|~$")
 
 
@@ -58,8 +57,10 @@ def expand_home(text: str) -> str:
     if HOME.match(text) is None:
         return text
     expanded = os.path.expanduser(text)  # noqa: PTH111  Path would shorten addresses such as ~/a//b
-    if expanded == text and not Path(text).exists():
-        raise ValueError(f"names the home directory {text.split('/', 1)[0]}, which is not known here; write the whole path")
+    if expanded == text and not file_mode(text):
+        raise ValueError(
+            f"names the home directory {shorten(text.split('/', 1)[0])}, which is not known here; write the whole path"
+        )
     return expanded
 
 

@@ -104,7 +104,8 @@ class Exchange:
             raise HttpError(408, f"the request did not arrive within {REQUEST_TIMEOUT_S:g} s") from error
         except h11.RemoteProtocolError as error:
             status = 431 if error.error_status_hint == 431 else 400
-            raise HttpError(status, f"not a valid HTTP/1.1 request: {error}") from error
+            reason = str(error).partition(": ")[0]  # without the bytes of the request, which h11 appends
+            raise HttpError(status, f"not a valid HTTP/1.1 request: {reason}") from error
 
     async def _request(self) -> Request:
         head = await self._next_event()

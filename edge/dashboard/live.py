@@ -46,6 +46,8 @@ class LiveClient:
             if isinstance(hint, RejectConnection) and hint.status_code == 426:
                 raise HttpError(426, str(error), (("Sec-WebSocket-Version", "13"),)) from error
             raise HttpError(400, f"not a valid WebSocket upgrade: {error}") from error
+        except UnicodeDecodeError as error:
+            raise HttpError(400, "not a valid WebSocket upgrade: its headers must be ASCII text") from error
 
     def send(self, data: bytes) -> None:
         """Write encoded messages. Drop the client instead if it has more than `MAX_UNSENT_BYTES` to read."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -164,10 +165,12 @@ def _parse(text: str) -> RecordedEvent:
         except UnicodeEncodeError as error:  # bytes that are not UTF-8 were decoded to surrogates
             raise _NoEventError(NOT_UTF8) from error
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_float=_finite, parse_constant=_finite)
         kind = document["type"]
-    except (ValueError, RecursionError) as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise _NoEventError(INCOMPLETE if text.startswith(EVENT_START) else FOREIGN) from error
+    except ValueError as error:  # a number
+        raise _NoEventError(WRONG_FIELD if text.startswith(EVENT_START) else FOREIGN) from error
     except (KeyError, TypeError) as error:
         raise _NoEventError(FOREIGN) from error
     if kind not in (EMOTION_V1, STATUS_V1):
@@ -181,3 +184,11 @@ def _parse(text: str) -> RecordedEvent:
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise _NoEventError(WRONG_FIELD) from error
     return RecordedEvent(document, text, time_ms)
+
+
+def _finite(number: str) -> float:
+    """Return a number of a document. Raises ValueError for NaN and infinity, which browsers reject."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is not finite")
+    return value

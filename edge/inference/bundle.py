@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,13 @@ from moodring.features.audio.baseline import BaselineInfo
 from moodring.features.spec import PreprocessSpec
 from moodring.inference import signature
 from moodring.inference.base import Model, Shapes
+from moodring.inference.bundle_entries import number, numbers_by_head, text, verify_file, verify_ir
 from moodring.labels import CLASSES, FACE_CLASSES, LABELS
 
 SCHEMA_VERSION = 1
 BUNDLE_FILE = "bundle.json"
 DEFAULT = Path(__file__).resolve().parent.parent / "bundles" / "default"
+MIN_TEMPERATURE = 1e-3  # a smaller one overflows
 MODELS = ("face", "speech", "fusion")
 
 BackendName = Literal["onnx", "openvino"]
@@ -175,8 +176,9 @@ def load(path: Path, required: Sequence[str] = MODELS, key: Path | None = None) 
         available = document["models"]
         models = {name: _model_info(path, name, available[name], labels) for name in MODELS if name in available}
         _check_interfaces(path, spec, models)
-        return Bundle(path, document["id"], document["name"], spec, models, document["accuracy"], document["training"], labels)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        name, accuracy, training = document["name"], document["accuracy"], document["training"]
+        return Bundle(path, document["id"], text(name), spec, models, dict(accuracy), dict(training), labels)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise BundleError(f"{path / BUNDLE_FILE} is incomplete ({error!r}); export the model again") from error
 
 
@@ -214,11 +216,11 @@ def _read_document(path: Path, key: Path | None) -> dict[str, Any]:
 
 
 def _model_info(path: Path, name: str, data: dict[str, Any], labels: tuple[str, ...]) -> ModelInfo:
-    files = {precision: _verify_file(path / entry["path"], entry["sha256"]) for precision, entry in data["files"].items()}
+    files = {precision: verify_file(path, entry) for precision, entry in data["files"].items()}
     if not files:
         raise BundleError(f"bundle {path} names no file for the {name} network; export it again")
-    ir = {precision: _verify_ir(path, entry) for precision, entry in data.get("ir", {}).items()}
-    batched = {p: _verify_file(path / entry["path"], entry["sha256"]) for p, entry in data.get("batched", {}).items()}
+    ir = {precision: verify_ir(path, entry) for precision, entry in data.get("ir", {}).items()}
+    batched = {precision: verify_file(path, entry) for precision, entry in data.get("batched", {}).items()}
     class_labels = data.get("labels", labels[:FACE_CLASSES] if name == "face" and labels == LABELS else labels)
     unknown = [label for label in class_labels if label not in labels]
     if unknown or len(set(class_labels)) != len(class_labels):
@@ -229,12 +231,12 @@ def _model_info(path: Path, name: str, data: dict[str, Any], labels: tuple[str, 
     return ModelInfo(
         inputs={key: tuple(shape) for key, shape in data["inputs"].items()},
         outputs={key: tuple(shape) for key, shape in data["outputs"].items()},
-        temperature={key: float(value) for key, value in data["temperature"].items()},
+        temperature={key: number(value) for key, value in data["temperature"].items()},
         files=files,
-        usable_threshold=float(data.get("usable_threshold", 0.5)),
+        usable_threshold=number(data.get("usable_threshold", 0.5), maximum=1.0),
         published_head=str(data.get("published_head", "logits")),
-        weights=data.get("weights"),
-        confident=data.get("confident"),
+        weights=numbers_by_head(data.get("weights"), ("face", "speech")),
+        confident=numbers_by_head(data.get("confident"), ("threshold", "right", "coverage")),
         ir=ir,
         batched=batched,
         baseline=BaselineInfo.from_dict(data["baseline"], data["inputs"]["window"][-1]) if "baseline" in data else None,
@@ -272,26 +274,7 @@ def _check_interfaces(path: Path, spec: PreprocessSpec, models: dict[str, ModelI
                     f"bundle {path}: the output {output} of the {name} network has shape {found}, but must have {shape}; "
                     "export it again"
                 )
-        if not 0 < model.temperature[model.published_head] < math.inf:
-            raise BundleError(f"bundle {path}: the temperature of the {name} network must be above 0; export it again")
-
-
-def _verify_ir(path: Path, entry: dict[str, Any]) -> Path:
-    """Verify both files of a network in OpenVINO's format; return the .xml file."""
-    xml, weights = (_verify_file(path / entry[part]["path"], entry[part]["sha256"]) for part in ("xml", "bin"))
-    if weights != xml.with_suffix(".bin"):
-        raise BundleError(f"bundle {path}: {xml.name} and {weights.name} do not belong together; export it again")
-    return xml
-
-
-def _verify_file(file: Path, sha256: str) -> Path:
-    try:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise BundleError(f"{file} cannot be read ({error.strerror}); restore it or export again") from error
-    if found != sha256:
-        raise BundleError(
-            f"{file} is not the file that the bundle was made with (sha256 {found[:12]}, expected {sha256[:12]}); "
-            "restore it or export again"
-        )
-    return file
+        if min(model.temperature[model.published_head], *model.temperature.values()) < MIN_TEMPERATURE:
+            raise BundleError(
+                f"bundle {path}: each temperature of the {name} network must be at least {MIN_TEMPERATURE:g}; export it again"
+            )

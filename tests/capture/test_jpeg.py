@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moodring.capture.http.jpeg import DamagedJpegError, JpegEnd, is_complete_jpeg, jpeg_height
+from moodring.capture.http.mjpeg import MAX_JPEG_BYTES
 from moodring.capture.network import decode
 from tests.support.media.wild_jpegs import jpeg, truncated, with_thumbnail
 
@@ -19,7 +20,7 @@ FRAMES = [jpeg(1), jpeg(1, progressive=True), with_thumbnail(jpeg(1)), with_thum
 @pytest.mark.parametrize("block", [1, 7, 4096, 10**6])
 @pytest.mark.parametrize("after", [b"", b"\xff\xd9", b"\xff\xff\xff", jpeg(2)])
 def test_the_end_of_a_jpeg_is_found_in_any_blocks(data: bytes, block: int, after: bytes):
-    end, received = JpegEnd(), bytearray()
+    end, received = JpegEnd(MAX_JPEG_BYTES), bytearray()
     block = block if len(data) < 50_000 else max(block, 97)
     for start in range(0, len(data + after), block):
         received += (data + after)[start : start + block]
@@ -30,20 +31,20 @@ def test_the_end_of_a_jpeg_is_found_in_any_blocks(data: bytes, block: int, after
 
 @pytest.mark.parametrize("data", FRAMES)
 def test_a_truncated_jpeg_has_no_end(data: bytes):
-    assert JpegEnd().find(bytearray(truncated(data))) is None
+    assert JpegEnd(MAX_JPEG_BYTES).find(bytearray(truncated(data))) is None
 
 
 @pytest.mark.parametrize("data", FRAMES[:2])
 def test_a_truncated_jpeg_is_not_complete_and_does_not_end_in_the_next_one(data: bytes):
     assert not is_complete_jpeg(truncated(data))
     with pytest.raises(DamagedJpegError):
-        JpegEnd().find(bytearray(truncated(data) + b"\r\n--cut\r\n\r\n" + jpeg(2)))
+        JpegEnd(MAX_JPEG_BYTES).find(bytearray(truncated(data) + b"\r\n--cut\r\n\r\n" + jpeg(2)))
 
 
 @given(data=st.binary(max_size=300))
 def test_other_data_is_damaged_or_incomplete_or_has_an_end(data: bytes):
     try:
-        length = JpegEnd().find(bytearray(data))
+        length = JpegEnd(MAX_JPEG_BYTES).find(bytearray(data))
     except DamagedJpegError:
         return
     assert length is None or data[:length].endswith(b"\xff\xd9")

@@ -253,6 +253,18 @@ def test_audio_with_a_gap_continues_at_the_time_stamp_after_the_gap(tmp_path: Pa
     assert (steps > 700).sum() == 1
 
 
+def test_audio_whose_time_stamps_are_all_the_same_goes_on(tmp_path: Path):
+    path, sound = tmp_path / "clip.mkv", tone(3.0, SAMPLE_RATE_HZ)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=SAMPLE_RATE_HZ, layout="mono")
+        for packet in encode_sound(stream, sound, SAMPLE_RATE_HZ, "mono", 0):
+            packet.pts = packet.dts = 0
+            container.mux(packet)
+    samples, times = read_sound(path)
+    assert samples.size == sound.size
+    assert times[-1] / NS_PER_MS > 2000
+
+
 def _write_with_gap(path: Path, sound: np.ndarray, gap_ms: int) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=SAMPLE_RATE_HZ, layout="mono")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moodring.capture.http import connection, mjpeg
 from moodring.capture.http.connection import MAX_LINE_BYTES, ByteReader
 from moodring.capture.http.mjpeg import MjpegStream, MultipartReader, NotMultipartError, SnapshotError
 from moodring.errors import DeviceError
@@ -112,6 +113,39 @@ def test_an_endless_part_raises_device_error(start: bytes):
     parts = MultipartReader(ByteReader(chunked(start + b"x" * 70_000_000, [1_000_000])), b"cut")
     with pytest.raises(DeviceError, match="not a multipart stream"):
         parts.read_frame()
+
+
+LIMIT = 512  # lowered, so that small inputs reach it
+
+
+@pytest.mark.parametrize("size", [1, 7, 511, 512, 513, 100_000])
+@pytest.mark.parametrize("excess", [-1, 0, 1, 2])
+@pytest.mark.parametrize(
+    ("limit", "make"),
+    [
+        ("MAX_BETWEEN_BYTES", lambda length: b"x" * length + b"--cut\r\n\r\n" + MINIMAL % 1),
+        ("MAX_JPEG_BYTES", lambda length: b"--cut\r\n\r\n" + (MINIMAL % 1)[:-2] + b"x" * (length - 11) + b"\xff\xd9"),
+        ("MAX_JPEG_BYTES", lambda length: b"--cut\r\n\r\n" + (MINIMAL % 1)[:-2] + b"x" * (length - 11) + b"\xff\xd8"),
+        ("MAX_LINE_BYTES", lambda length: b"--cut\r\n" + b"x" * (length - 1) + b"\n\n" + MINIMAL % 1),
+    ],
+)
+def test_a_limit_does_not_depend_on_the_blocks(
+    monkeypatch: pytest.MonkeyPatch, limit: str, make: Callable[[int], bytes], excess: int, size: int
+):
+    for module in (mjpeg, connection):
+        monkeypatch.setattr(module, limit, LIMIT, raising=False)
+    data = make(LIMIT + excess) + b"\r\n--cut\r\n\r\n" + MINIMAL % 2
+    found = frames_of(data, size)
+    assert found == frames_of(data, 1)
+    assert len(found) == (2 if excess <= 0 else 0)
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_a_boundary_that_contains_the_start_of_a_frame_is_not_used(size: int):
+    """Otherwise the size of the blocks would decide which of both is found first."""
+    strange = b"--\xff\xd8\xff\xda\0\x02 text"
+    data = b"".join(strange + b"\r\n\r\n" + MINIMAL % index + b"\r\n" for index in range(3))
+    assert frames_of(data, size, boundary=strange) == frames_of(data, 1, boundary=strange)
 
 
 # The response

@@ -169,3 +169,20 @@ def test_any_stamps_of_sound_move_it_back_by_less_than_the_overlap(stamps: list[
     times = sound_times_ms(SoundTimeline(Jumps()), stamps)
     assert all(later - earlier > -501 for earlier, later in itertools.pairwise(times))
     assert all(time >= 0 for time in times)
+
+
+def test_stamps_of_sound_that_never_increase_follow_the_sample_count():
+    """Each of them overlapped the sound before it by less than the limit, so that the time stood still."""
+    timeline = SoundTimeline(Jumps())
+    found = sound_times_ms(timeline, [0] * 100, 64)
+    assert found[-1] >= 64 * 99 - 1000
+    assert all(after - before > -500 for before, after in itertools.pairwise(found))
+    assert timeline.count > 0
+
+
+def test_sound_may_overlap_once_a_second():
+    """The parts of a stream that is joined at frames each start a little before the end of the one before."""
+    timeline = SoundTimeline(Jumps())
+    starts = [part * 1900 + frame * 20 for part in range(3) for frame in range(100)]
+    assert sound_times_ms(timeline, starts) == starts
+    assert timeline.count == 0

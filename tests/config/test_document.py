@@ -184,13 +184,25 @@ def test_a_section_without_keys_has_its_defaults(read, text: str):
         ("bundle: !mine x", "my.yaml:1: the tag !mine is not supported; remove it"),
         ("bundle: !!python/name:os.system x", "my.yaml:1: the tag !!python/name:os.system is not supported; remove it"),
         ("events: {fsync: Never}", "events.fsync must be one of never, second, always; got 'Never'"),
-        ("- bundle: x", "my.yaml: the configuration must be a mapping of keys, got a list"),
+        ("bundle: !<tag:a%0Ab> x", r"my.yaml:1: the tag 'tag:a\nb' is not supported; remove it"),
+        ("\n# text\ntext", "my.yaml:3: the configuration must be a mapping of keys, got 'text'"),
+        (f"bundle: ~{'x' * 5000}/b", "names the home directory"),
+        ("- bundle: x", "my.yaml:1: the configuration must be a mapping of keys, got a list"),
     ],
 )  # fmt: skip
 def test_a_value_that_can_be_misread_is_an_error_with_a_remedy(errors, text: str, message: str):
     (found,) = errors(text)
     assert found.startswith("my.yaml")
     assert message in found
+
+
+def test_an_error_about_a_strange_key_stays_on_one_line(errors):
+    header, *found = errors('{"a\\nb": 1, "a\\nb": 2}')
+    assert header == "the configuration has 2 errors:"
+    assert [line.partition(";")[0] for line in found] == [
+        r"  my.yaml:1: the key 'a\nb' is given twice, first in line 1",
+        r"  my.yaml:1: unknown key 'a\nb'",
+    ]
 
 
 def test_anchors_and_merge_keys(read):
@@ -239,7 +251,8 @@ def test_aliases_do_not_multiply_the_work(errors):
         (b"face: {}\nbundle: caf\xe9\n", "my.yaml:2: the file is not UTF-8 text, so it is not valid YAML; save it as UTF-8"),
         ("bundle: a".encode("utf-16"), "my.yaml:1: the file is not UTF-8 text"),
         (b"face: {}\n\n\x07\n", "my.yaml:3: the file is not valid YAML: it contains the control character 0x7"),
-        ("[" * 5000, "my.yaml: the file is not valid YAML: it is nested too deeply"),
+        ("[" * 5000, "my.yaml:1: the file is not valid YAML: it is nested too deeply"),
+        ("face: {}\nbundle: " + "[" * 5000, "my.yaml:2: the file is not valid YAML: it is nested too deeply"),
         ("#" * (MAX_BYTES + 1), "configuration my.yaml is larger than 256 kB"),
     ],
 )

@@ -128,6 +128,16 @@ def test_a_wrong_variable_is_named(name: str, value: str, expected: str):
     assert expected in message(None, **{name: value})
 
 
+def test_an_error_of_a_strange_name_stays_on_one_line():
+    """The first line of each error names its place."""
+    for text in (message(None, "a\nb=1"), message(None, "a\nb"), message(None, **{"MOODRING_A\n__B": "1"})):
+        assert len(text.splitlines()) == 1
+        assert r"a\nb" in text or r"MOODRING_A\n__B" in text
+    assert len(message(None, "x" * 5000 + "=1")) < 400
+    assert len(message(None, **{f"MOODRING_A__{'B' * 5000}": "1"})) < 400
+    assert len(message(None, f"streams.{'x' * 5000}.video.source=1")) < 400
+
+
 def test_variables_of_others_are_left_alone():
     others = {
         "MOODRING_DATA": "/x",

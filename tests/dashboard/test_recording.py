@@ -89,6 +89,10 @@ def read_damaged(path: Path, *lines: bytes) -> tuple[list[int], Skipped]:
         (WHOLE.replace(b"emotion.v1", b"gesture.v1"), "event of another version, moodring.gesture.v1"),
         (b'{"type":"moodring.status.v1"}', "event with a missing or wrong field"),
         (WHOLE.replace(b'"/moodring/', b'"/other/'), "event with a missing or wrong field"),
+        *(
+            (WHOLE.replace(b'"data":{', b'"data":{"extra":' + value + b","), "event with a missing or wrong field")
+            for value in (b"NaN", b"-Infinity", b"1e999", b"-1" + 400 * b"0" + b".0", 5000 * b"9")
+        ),  # browsers reject NaN
         (WHOLE.replace(b"2026-01-02T", b"2026-13-02T"), "event with a missing or wrong field"),
         (WHOLE[:200], "incomplete event"),
         (WHOLE[:-1], "incomplete event"),

@@ -315,6 +315,13 @@ def test_malformed_or_oversized_request_is_rejected(page: DashboardHarness, data
     assert code(raw(page.port, data)) == status
 
 
+def test_an_error_does_not_repeat_the_request(page: DashboardHarness):
+    """The bytes of a malformed line can be a token."""
+    answer = raw(page.port, b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorizati\xf6n: Bearer s3cret\r\n\r\n")
+    assert code(answer) == 400
+    assert answer.endswith(b'{"error":"not a valid HTTP/1.1 request: illegal header line"}')
+
+
 @settings(max_examples=50)
 @given(st.binary(max_size=400))
 def test_arbitrary_bytes_get_4xx_or_no_response(data: bytes):
@@ -401,6 +408,23 @@ def test_client_that_sends_a_message_is_disconnected(page: DashboardHarness):
         while watcher.is_open:
             watcher.read()
         assert watcher.close_code == live.POLICY_VIOLATION
+
+
+@pytest.mark.parametrize(
+    "line", ["Upgrade: websocket\xa3", "Connection: \xe9", "Sec-WebSocket-Key: \xff", "Sec-WebSocket-Extensions: \xff"]
+)
+def test_an_upgrade_with_other_characters_than_ascii_is_rejected_or_accepted(page: DashboardHarness, line: str):
+    """A header that is not ASCII text raised an exception, which closed the connection without a response."""
+    lines = [
+        "GET /api/v1/live HTTP/1.1", "Host: localhost", "Sec-WebSocket-Version: 13", line,
+        *(each for each in ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+          if each.partition(":")[0] not in line),
+    ]  # fmt: skip
+    with socket.create_connection(("127.0.0.1", page.port), timeout=5) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        answer = connection.recv(65536)
+    assert code(answer) in (400, 101)
+    assert not any("bug" in logged for logged in page.log_lines)
 
 
 @pytest.mark.parametrize("change", [{"Sec_WebSocket_Version": "8"}, {"Upgrade": "h2c"}])

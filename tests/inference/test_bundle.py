@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ def test_a_missing_key_is_rejected(bundle_copy: Path, key: str):
         ("models/speech/inputs", None, "incomplete"),
         ("models/face/temperature", "warm", "incomplete"),
         ("models/face/temperature", {}, "incomplete"),
-        ("models/face/temperature/ferplus", 0, "temperature of the face network must be above 0"),
+        ("models/face/temperature/ferplus", 0, "temperature of the face network must be at least 0.001"),
         ("models/speech/outputs/logits", [1, 7], "output logits of the speech network has shape .*, but must have"),
         ("models/fusion/inputs/speech_embedding", [1, 9], "inputs of the fusion network are .*, but must be"),
     ],
@@ -208,6 +209,76 @@ def test_a_spec_that_does_not_match_the_networks_is_rejected(bundle_copy: Path, 
 def test_a_bundle_without_a_required_output_is_rejected(bundle_copy: Path, kind: str, output: str):
     with pytest.raises(BundleError, match=output):
         load(with_entry(bundle_copy, f"models/{kind}/outputs/{output}", None))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside.onnx",
+        "{folder}/outside.onnx",
+        "x/../../outside.onnx",
+        "/dev/zero",
+        "..",
+        ".",
+        "",
+        None,
+        3,
+        "a\0b",
+        "x" * 5000,
+    ],
+)
+@pytest.mark.parametrize("files", ["files", "ir", "batched"])
+def test_a_file_outside_the_folder_is_not_opened(bundle_copy: Path, name: Any, files: str):
+    """A bundle from elsewhere must not make moodring read other files, or one without an end."""
+    outside = bundle_copy.parent / "outside.onnx"
+    shutil.copy(bundle_copy / "speech.fp32.onnx", outside)
+    entry = {
+        "path": name.format(folder=outside.parent) if isinstance(name, str) else name,
+        "sha256": hashlib.sha256(outside.read_bytes()).hexdigest(),
+    }
+    with_entry(bundle_copy, f"models/speech/{files}", {"fp32": {"xml": entry, "bin": entry} if files == "ir" else entry})
+    with pytest.raises(BundleError, match=r"which is not in its folder|cannot be read|is not a text|null byte"):
+        load(bundle_copy)
+
+
+def test_a_file_of_a_bundle_may_lie_in_a_folder_of_it_or_be_a_link(bundle_copy: Path):
+    """Tools that store large files elsewhere leave links."""
+    (bundle_copy / "networks").mkdir()
+    stored = (bundle_copy / "speech.fp32.onnx").rename(bundle_copy.parent / "stored")
+    (bundle_copy / "networks" / "speech.onnx").symlink_to(stored)
+    with_entry(bundle_copy, "models/speech/files/fp32/path", "networks/speech.onnx")
+    load(bundle_copy).open("speech")
+
+
+def test_a_pipe_in_place_of_a_network_is_rejected(bundle_copy: Path):
+    (bundle_copy / "speech.fp32.onnx").unlink()
+    os.mkfifo(bundle_copy / "speech.fp32.onnx")
+    with pytest.raises(BundleError, match=r"speech\.fp32\.onnx cannot be read \(it is not a file\)"):
+        load(bundle_copy)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("models/fusion/weights/ferplus", {}),
+        ("models/fusion/weights/ferplus/face", "0.5"),
+        ("models/fusion/weights/ferplus", {"face": 0, "speech": 0}),
+        ("models/fusion/weights", [1, 2]),
+        ("models/fusion/confident/ferplus", {"threshold": 0.5}),
+        ("models/fusion/temperature/ferplus.voting", -1),
+        ("models/fusion/temperature/ferplus.voting", 1e-320),
+        ("models/speech/temperature/logits", True),
+        ("models/speech/temperature/logits", float("nan")),
+        ("models/speech/temperature/logits", 2**2000),
+        ("models/speech/usable_threshold", 2),
+        ("models/speech/usable_threshold", float("nan")),
+        ("name", ["x"]),
+        ("accuracy", 3),
+    ],
+)
+def test_a_wrong_number_or_text_is_rejected_before_the_run(bundle_copy: Path, path: str, value: Any):
+    with pytest.raises(BundleError, match=r"bundle\.json is incomplete|must be at least 0.001"):
+        load(with_entry(bundle_copy, path, value))
 
 
 def test_open_with_a_missing_precision_names_the_available_ones(tiny_bundle: Path):

@@ -154,6 +154,7 @@ INVALID = {
         "config.yaml:2: mqtt.home_assistant.prefix must not be empty, contain #, + or control characters"
     ),
     "mqtt: {url: 'mqtt://host', ca_file: /no/such/file}": "mqtt.ca_file /no/such/file is not a file",
+    f"mqtt: {{url: 'mqtt://host', ca_file: {'x' * 5000}}}": "x is not a file",
     "mqtt: {url: 'mqtt://host', username: me, password_file: /no/such}": "mqtt.password_file /no/such cannot be read",
 }
 

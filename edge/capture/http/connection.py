@@ -60,9 +60,9 @@ class ByteReader:
     def take_line(self) -> bytes:
         """Return the next line without its end, which is CR LF or LF. Raises DeviceError if it is too long."""
         searched = 0
-        while (at := self.buffer.find(b"\n", searched)) < 0:
+        while (at := self.buffer.find(b"\n", searched, MAX_LINE_BYTES)) < 0:
             searched = len(self.buffer)
-            if searched > MAX_LINE_BYTES:
+            if searched >= MAX_LINE_BYTES:
                 raise DeviceError(NOT_FRAMES)
             self.receive()
         return self.take(at + 1).rstrip(b"\r\n")

@@ -23,27 +23,29 @@ class DamagedJpegError(ValueError):
 
 
 class JpegEnd:
-    """Finds the end of a JPEG that arrives in blocks. Any split into blocks gives the same end."""
+    """Finds the end of a JPEG of up to `max_bytes` that arrives in blocks. Any split into blocks gives the same end."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._at = 0  # of the next byte to read
         self.header_bytes: int | None = None  # the length of all that stands before the image data, once it is known
 
     def find(self, data: bytearray) -> int | None:
-        """Return the length of the JPEG at the start of `data`, or None if its end has not arrived.
+        """Return the length of the JPEG at the start of `data`, or None if its end is not in the first `max_bytes` of it.
 
         `data` must start with the data of the call before. Raises DamagedJpegError if it is not a whole JPEG.
         """
         if not data.startswith(SOI[: len(data)]):
             raise DamagedJpegError
+        size = min(len(data), self._max_bytes)
         self._at = max(self._at, len(SOI))
         while self.header_bytes is None:
-            if self._at + 4 > len(data):
+            if self._at + 4 > size:
                 return None
             self._skip_segment(data)
-        found = SOI_OR_EOI.search(data, self._at)
+        found = SOI_OR_EOI.search(data, self._at, size)
         if found is None:
-            self._at = max(self._at, len(data) - 1)  # the first byte of a marker may be the last one here
+            self._at = max(self._at, size - 1)  # the first byte of a marker may be the last one here
             return None
         if found[0] == SOI:
             raise DamagedJpegError

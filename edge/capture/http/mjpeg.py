@@ -47,7 +47,8 @@ class MultipartReader:
     def __init__(self, reader: ByteReader, boundary: bytes = b"") -> None:
         """`boundary` is with or without its leading dashes: many cameras declare it with them."""
         self._reader = reader
-        self._marker = b"--" + boundary.removeprefix(b"--")
+        self._marker = b"--"
+        self._set_marker(b"--" + boundary.removeprefix(b"--"))
         self._is_confirmed = False  # the marker stood before a part
         self._lengths_are_right = False
         self._scanned: tuple[int, int] | None = None  # announced length and length of the frame before
@@ -82,15 +83,22 @@ class MultipartReader:
         if has_boundary:
             del buffer[:at]
             header = self._reader.take_header()
-            self._marker = header[0] if self._marker == b"--" else self._marker
+            if self._marker == b"--":
+                self._set_marker(header[0])
             self._skip_line_ends()
             self._is_confirmed = True
         else:
             header = self._reader.take(at).splitlines()
-            boundaries = [line for line in header if line.startswith(b"--")]
-            self._marker = boundaries[-1] if boundaries else self._marker
+            for line in header:
+                if line.startswith(b"--"):
+                    self._set_marker(line)
         lengths = [int(found[1]) for line in header if (found := CONTENT_LENGTH.match(line))]
         return (lengths[-1] if lengths else None), not any(NO_FRAME.match(line) for line in header)
+
+    def _set_marker(self, line: bytes) -> None:
+        """Search for this boundary from now on, unless it contains the start of a JPEG."""
+        if FRAME_START not in line:
+            self._marker = line
 
     def _find_start(self) -> tuple[int, bool]:
         """Return where the next boundary is. Before one is confirmed, a JPEG can also begin without it: False."""
@@ -98,12 +106,12 @@ class MultipartReader:
         while True:
             boundary = buffer.find(self._marker, searched)
             frame = -1 if self._is_confirmed else buffer.find(FRAME_START, searched)
-            found = [at for at in (boundary, frame) if at >= 0]
+            found = [at for at in (boundary, frame) if 0 <= at <= MAX_BETWEEN_BYTES]
             if found:
                 return min(found), min(found) == boundary
-            if len(buffer) > MAX_BETWEEN_BYTES:
-                raise DeviceError(NOT_FRAMES)
             searched = max(0, len(buffer) - max(len(self._marker), len(FRAME_START)) + 1)
+            if searched > MAX_BETWEEN_BYTES:
+                raise DeviceError(NOT_FRAMES)
             self._reader.receive()
 
     def _skip_line_ends(self) -> None:
@@ -115,10 +123,10 @@ class MultipartReader:
 
     def _scan(self, announced: int | None) -> bytes | None:
         """Return the next JPEG, as `_read_body` does. A damaged one ends at the next part."""
-        buffer, end = self._reader.buffer, JpegEnd()
+        buffer, end = self._reader.buffer, JpegEnd(MAX_JPEG_BYTES)
         try:
             while (length := end.find(buffer)) is None:
-                if len(buffer) > MAX_JPEG_BYTES:
+                if len(buffer) >= MAX_JPEG_BYTES:
                     raise DeviceError(NOT_FRAMES)
                 self._reader.receive()
             if self._is_confirmed and buffer.find(self._marker, 0, end.header_bytes) >= 0:

@@ -19,6 +19,7 @@ MAX_STEP_NS = 2 * NS_PER_S  # a larger step ahead is a suspect as well
 MAX_GAP_NS = 60 * NS_PER_S  # a larger gap is a jump, unless the container states a duration that includes it
 UNSTATED_GAP_NS = 3600 * NS_PER_S  # the same, in a container of reliable stamps that states no duration
 MAX_OVERLAP_NS = NS_PER_S // 2  # sound that starts again by up to this time overlaps; more is a jump
+OVERLAP_INTERVAL_NS = NS_PER_S  # of sound between two overlaps; stamps that start again more often do not increase
 SAME_JOIN_NS = NS_PER_S  # video and sound of a joined part start and end within this time of each other
 REANCHOR_NS = 40 * NS_PER_MS  # a larger difference between time stamp and sample count restarts the count
 
@@ -150,6 +151,7 @@ class SoundTimeline(Timeline):
 
     next_ns: int = 0  # expected time of the next frame, from the sample count
     _suspects: int = 0
+    _since_overlap_ns: int = OVERLAP_INTERVAL_NS  # duration of the sound since the last overlap
 
     def push(self, stamp_ns: int | None, duration_ns: int, *, restart: bool) -> bool:
         """Accept a frame; return whether it starts a new sample count, at `next_ns` less its duration.
@@ -158,6 +160,7 @@ class SoundTimeline(Timeline):
         """
         differs = stamp_ns is not None and self._differs(stamp_ns, 0 if restart else REANCHOR_NS)
         self.next_ns += duration_ns
+        self._since_overlap_ns += duration_ns
         return restart or differs
 
     def _differs(self, stamp_ns: int, tolerance_ns: int) -> bool:
@@ -168,7 +171,9 @@ class SoundTimeline(Timeline):
         if abs(step_ns) <= tolerance_ns:
             self._suspects = 0
             return False
-        if step_ns < -MAX_OVERLAP_NS or (step_ns > MAX_STEP_NS and not is_first) or not self._is_gap(step_ns, time_ns):
+        is_overlap = -MAX_OVERLAP_NS <= step_ns < 0 and self._since_overlap_ns >= OVERLAP_INTERVAL_NS
+        is_late = step_ns > MAX_STEP_NS and not is_first
+        if (step_ns < 0 and not is_overlap) or is_late or not self._is_gap(step_ns, time_ns):
             self._suspects += 1
             if self._suspects < CONFIRM:
                 return False
@@ -178,5 +183,7 @@ class SoundTimeline(Timeline):
         self._suspects = 0
         if abs(time_ns - self.next_ns) <= tolerance_ns:
             return False
+        if is_overlap:
+            self._since_overlap_ns = 0
         self.next_ns = time_ns
         return True

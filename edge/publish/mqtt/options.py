@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from moodring.address import is_loopback
+from moodring.address import file_mode, is_loopback
 from moodring.config import MqttConfig
 from moodring.errors import ConfigError, UsageError
 from moodring.folders import state_dir
@@ -90,10 +91,9 @@ def _read_password(path: str) -> str | None:
 def _existing_file(key: str, path: str) -> Path | None:
     if path == "none":
         return None
-    found = Path(path)
-    if not found.is_file():
+    if not stat.S_ISREG(file_mode(path)):
         raise ConfigError(f"{key} {path} is not a file")
-    return found
+    return Path(path)
 
 
 def _spool_path(path: str, client_id: str) -> Path:

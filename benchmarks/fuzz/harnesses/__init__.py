@@ -1,0 +1,1 @@
+"""One module for each reader that is fuzzed. Each has `make(folder)`, which returns its harness."""

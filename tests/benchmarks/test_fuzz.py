@@ -1,0 +1,66 @@
+"""`python -m benchmarks fuzz`: every seed passes its check, and each kind of fault is found, kept and repeated."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from benchmarks.fuzz import harness, run
+from benchmarks.fuzz.harness import HARNESSES
+from benchmarks.fuzz.supervisor import fuzz
+from moodring.config import document
+from moodring.errors import ConfigError
+
+PLANTED = "tests.support.planted_faults"
+
+
+@pytest.mark.parametrize("name", HARNESSES)
+def test_the_seeds_and_some_mutations_of_them_pass(name: str, tmp_path: Path):
+    made = harness.make(HARNESSES[name], tmp_path)
+    rng = random.Random(1)
+    assert len(made.seeds) >= 5
+    for seed in made.seeds:
+        assert len(seed) <= made.max_bytes
+        made.check(seed)
+        made.check(made.mutate(seed, rng) if made.mutate else seed[: len(seed) // 2])
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "summary"),
+    [
+        ("exception", "crash", "KeyError: b'exception'"),
+        ("signal", "crash", "deadly signal"),
+        ("killed", "killed", "exit code -9"),
+        ("hang", "timeout", "timeout after"),
+    ],
+)
+def test_a_fault_is_found_and_the_harness_restarted(
+    fault: str, kind: str, summary: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("atheris", reason="atheris is not installed")
+    monkeypatch.setenv("MOODRING_PLANTED", fault)
+    outcome = fuzz(PLANTED, 6.0, tmp_path / "run", seed=1, limit_s=1)
+    (found,) = outcome.findings
+    assert (found.kind, summary in found.summary) == (kind, True), found
+    assert Path(found.path).read_bytes() == fault.encode()
+    assert outcome.failure == ""
+    assert outcome.restarts == 1
+    assert outcome.executions > 0
+
+
+def test_a_finding_is_repeated_with_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "input"
+    path.write_bytes(b"video: {source: 0}\n")
+    assert run.main(["config", "--input", str(path)]) == 0
+    assert "no finding" in capsys.readouterr().out
+
+    def fail(*_: object) -> None:
+        raise ConfigError("somewhere")
+
+    monkeypatch.setattr(document, "read_node", fail)
+    with pytest.raises(harness.BrokenRuleError, match="no place in 'somewhere'"):
+        run.main(["config", "--input", str(path)])

@@ -1,0 +1,28 @@
+"""A harness with faults of every kind, each behind an input of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from benchmarks.fuzz.harness import Harness
+from moodring.config.values import expand_home
+
+
+def make(_folder: Path) -> Harness:
+    """Return the harness. Its seeds contain the faults that the environment variable names."""
+
+    def check(data: bytes) -> None:
+        expand_home("x")  # instrumented
+        if data == b"exception":
+            raise KeyError(data)
+        if data == b"signal":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if data == b"killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if data == b"hang":
+            time.sleep(30)
+
+    return Harness(check, [b"sound", *os.environ["MOODRING_PLANTED"].encode().split()], max_bytes=16)
