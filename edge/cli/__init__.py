@@ -19,7 +19,7 @@ from moodring.redaction import without_credentials
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted."""
     process.open_standard_streams()
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse_args(_mark_files(sys.argv[1:] if argv is None else argv))
     # One thread is enough for matrices of this size; by default BLAS starts one per core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     process.install()
@@ -38,6 +38,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         process.log(f"{where}{error.strerror or error}; check that the path exists, is writable and that the disk has space")
         return 1
+
+
+def _mark_files(argv: Sequence[str]) -> list[str]:
+    """Return the arguments, with ./ before each name of an existing file that argparse would take for an unknown option.
+
+    That is `-name`, or `--name` with a dot, which no option has. Arguments after `--` need no mark.
+    """
+    end = argv.index("--") if "--" in argv else len(argv)
+    is_file = [
+        word.startswith("-") and word not in ("-", "-h") and ("." in word or word[1:2] != "-") and os.path.isfile(word)  # noqa: PTH113  a word can be too long for a path
+        for word in argv[:end]
+    ]  # fmt: skip
+    return [f"./{word}" if marked else word for word, marked in zip(argv, is_file, strict=False)] + list(argv[end:])
 
 
 def parser() -> argparse.ArgumentParser:
