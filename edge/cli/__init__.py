@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import moodring
 from moodring import process
+from moodring.address import is_recording
 from moodring.cli import machine, models, run
 from moodring.errors import MoodringError
 from moodring.evaluation.options import add_evaluate
@@ -41,16 +42,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _mark_files(argv: Sequence[str]) -> list[str]:
-    """Return the arguments, with ./ before each name of an existing file that argparse would take for an unknown option.
+    """Return the arguments with ./ before each file name that argparse would take for an unknown option.
 
-    That is `-name`, or `--name` with a dot, which no option has. Arguments after `--` need no mark.
+    Arguments after `--` need no mark.
     """
     end = argv.index("--") if "--" in argv else len(argv)
-    is_file = [
-        word.startswith("-") and word not in ("-", "-h") and ("." in word or word[1:2] != "-") and os.path.isfile(word)  # noqa: PTH113  a word can be too long for a path
-        for word in argv[:end]
-    ]  # fmt: skip
-    return [f"./{word}" if marked else word for word, marked in zip(argv, is_file, strict=False)] + list(argv[end:])
+    return [f"./{word}" if _is_dashed_file(word) else word for word in argv[:end]] + list(argv[end:])
+
+
+def _is_dashed_file(word: str) -> bool:
+    """Return whether a word begins with a dash, is no option and names a file. Options are `-h`, and `--name` without a dot."""
+    if not word.startswith("-") or word in ("-", "-h") or (word.startswith("--") and "." not in word):
+        return False
+    return is_recording(word)
 
 
 def parser() -> argparse.ArgumentParser:
