@@ -5,8 +5,9 @@ usage: python -m benchmarks media_corpus [--json FILE] [--only TEXT] [--folder D
 The committed figures are in docs/benchmarks/media_corpus.json; they take five minutes.
 
 For every file of tests/support/media/corpus.py, ffprobe counts what FFmpeg decodes, and `moodring run --pace max` processes it.
-A file fails if the process crashes, prints a traceback, takes longer than the limit, ends with another exit code than the
-documented one, has no message, or leaves a track unused that FFmpeg decodes.
+A file fails if the process crashes, prints a traceback or a line that is not its own, takes longer than the limit, ends with
+another exit code than the documented one, has no message, uses less than `USED_SHARE` of what FFmpeg decodes of a track, or, in
+a file without damage, publishes events for another time than the tracks last.
 """
 
 from __future__ import annotations
@@ -31,17 +32,20 @@ from benchmarks.report import machine, write_json
 from tests.support.media.corpus import SEED, Recipe, is_available, make, recipes
 
 LIMIT_S = 10.0  # for one process
-GENERATED_SHARE = 0.9  # of the frames that FFmpeg decodes must be used, in a file without damage
-MIN_AUDIO_FRAMES = 4  # fewer last less than the 0.1 s that the summary shows
+USED_SHARE, DAMAGED_SHARE = 0.9, 0.7  # of the frames and of the sound that FFmpeg decodes: FFmpeg also shows repaired frames
+ROUNDING_S = 0.15  # the summary shows tenths of a second of sound, and a decoder drops its first samples
+TICK_S = 0.2
+TOLERANCE_S = 0.6  # of the time that events cover: two ticks, and the duration of the last frame
 SUMMARY = re.compile(r"(\d+) events .*; (\d+) frames: .*; ([\d.]+) s of sound")
 
 
 @dataclass(slots=True)
 class Decoded:
-    """What FFmpeg decodes of a file: frames of the first video track, and frames of sound of the first audio track."""
+    """What FFmpeg decodes of a file: frames and duration of the first video track, and duration of the first audio track."""
 
     video_frames: int = 0
-    audio_frames: int = 0
+    video_s: float = 0.0
+    sound_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -55,33 +59,39 @@ class Outcome:
     events: int = 0
     frames: int = 0
     sound_s: float = 0.0
-    ffmpeg_video_frames: int = 0
-    ffmpeg_audio_frames: int = 0
+    ffmpeg_frames: int = 0
+    ffmpeg_sound_s: float = 0.0
     message: str = ""
     lines: int = 0  # of the message
     faults: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         used = f"{self.events} events, {self.frames} frames, {self.sound_s} s of sound"
-        decoded = f"FFmpeg decodes {self.ffmpeg_video_frames} and {self.ffmpeg_audio_frames} frames"
+        decoded = f"FFmpeg decodes {self.ffmpeg_frames} frames, {self.ffmpeg_sound_s} s of sound"
         return f"exit code {self.code} after {self.wall_s} s: {used if self.events else self.message}; {decoded}"
 
 
 def count_decoded(path: Path) -> Decoded:
     """Return what FFmpeg decodes of a file. Cover images do not count as video."""
-    command = ["ffprobe", "-v", "quiet", "-of", "json", "-count_frames", "-show_streams", f"file:{path}"]
+    entries = "stream=index,codec_type,avg_frame_rate,sample_rate:stream_disposition=attached_pic:frame=stream_index,nb_samples"
+    command = ["ffprobe", "-v", "quiet", "-of", "json", "-show_entries", entries, f"file:{path}"]
     try:
         done = subprocess.run(command, capture_output=True, timeout=60, check=False)
-        streams = json.loads(done.stdout or b"{}").get("streams", [])
+        found = json.loads(done.stdout or b"{}")
     except (subprocess.TimeoutExpired, ValueError):
         return Decoded()
+    counts: collections.Counter[int] = collections.Counter()
+    for frame in found.get("frames", []):
+        counts[frame["stream_index"]] += int(frame.get("nb_samples", 1))
     decoded = Decoded()
-    for stream in streams:
-        count = int(stream.get("nb_read_frames", 0))
-        if stream.get("codec_type") == "video" and not stream["disposition"]["attached_pic"]:
-            decoded.video_frames = decoded.video_frames or count
+    for stream in found.get("streams", []):
+        count = counts[stream["index"]]
+        if stream.get("codec_type") == "video" and not stream["disposition"]["attached_pic"] and not decoded.video_frames:
+            numerator, _, denominator = stream["avg_frame_rate"].partition("/")
+            decoded.video_frames = count
+            decoded.video_s = count * int(denominator) / int(numerator) if int(numerator) else 0.0
         elif stream.get("codec_type") == "audio":
-            decoded.audio_frames = decoded.audio_frames or count
+            decoded.sound_s = decoded.sound_s or round(count / max(1, int(stream.get("sample_rate", 0))), 2)
     return decoded
 
 
@@ -105,6 +115,8 @@ def run_moodring(path: Path, folder: Path) -> Outcome:
         outcome.events, outcome.frames, outcome.sound_s = int(summary[1]), int(summary[2]), float(summary[3])
     if "Traceback" in done.stderr:
         outcome.faults.append(f"traceback: {lines[-1]}")
+    elif foreign := [line for line in lines if not line.startswith("moodring: ")]:
+        outcome.faults.append(f"a line of another program: {foreign[0]}")
     if done.returncode < 0:
         outcome.faults.append(f"crashed with signal {-done.returncode}")
     if events.exists():
@@ -118,10 +130,10 @@ def judge(outcome: Outcome, recipe: Recipe, decoded: Decoded) -> None:
     """Add the faults of an outcome: each is a rule of the documentation that it breaks."""
     faults = outcome.faults
     outcome.group = recipe.group
-    outcome.ffmpeg_video_frames, outcome.ffmpeg_audio_frames = decoded.video_frames, decoded.audio_frames
+    outcome.ffmpeg_frames, outcome.ffmpeg_sound_s = decoded.video_frames, decoded.sound_s
     if outcome.wall_s > LIMIT_S:
         faults.append(f"took {outcome.wall_s:.1f} s, more than {LIMIT_S:.0f} s")
-    if not (recipe.is_damaged or decoded.video_frames or decoded.audio_frames):
+    if not (recipe.is_damaged or decoded.video_frames or decoded.sound_s):
         faults.append("FFmpeg decodes nothing of a file without damage")
     if outcome.code not in (0, 1, None):
         faults.append(f"exit code {outcome.code}")
@@ -129,11 +141,14 @@ def judge(outcome: Outcome, recipe: Recipe, decoded: Decoded) -> None:
         faults.append("exit code 0, but no event")
     if outcome.code == 1 and (outcome.events or outcome.lines != 1 or recipe.name not in outcome.message):
         faults.append("exit code 1 without one message that names the file, or with events")
-    least = 1 if recipe.is_damaged else GENERATED_SHARE * decoded.video_frames
-    if decoded.video_frames and outcome.frames < least:
+    share = DAMAGED_SHARE if recipe.is_damaged else USED_SHARE
+    if outcome.frames < share * decoded.video_frames:
         faults.append(f"{outcome.frames} frames used, FFmpeg decodes {decoded.video_frames}")
-    if decoded.audio_frames >= MIN_AUDIO_FRAMES and not outcome.sound_s:
-        faults.append(f"no sound used, FFmpeg decodes {decoded.audio_frames} frames of sound")
+    if outcome.sound_s < share * decoded.sound_s - ROUNDING_S:
+        faults.append(f"{outcome.sound_s} s of sound used, FFmpeg decodes {decoded.sound_s} s")
+    covered_s, lasts_s = outcome.events * TICK_S, max(decoded.video_s, decoded.sound_s)
+    if recipe.is_continuous and lasts_s and abs(covered_s - lasts_s) > TOLERANCE_S:
+        faults.append(f"events for {covered_s:.1f} s, the tracks last {lasts_s:.2f} s")
 
 
 def examine(recipe: Recipe, folder: Path) -> Outcome | None:

@@ -48,15 +48,31 @@ def downscale_for_faces(grey: U8) -> tuple[U8, int]:
 def grey_frame(frame: av.VideoFrame, aspect: float = 1.0) -> tuple[U8, int]:
     """Return a decoded frame for the face path, uint8 [H, W] with square pixels, and its reduction factor.
 
-    It is rotated as its metadata states. `aspect` is the width of a pixel relative to its height. Raises ValueError or
-    av.error.FFmpegError for a pixel format that cannot be converted.
+    It is rotated and mirrored as its metadata states. `aspect` is the width of a pixel relative to its height. Raises
+    ValueError or av.error.FFmpegError for a pixel format that cannot be converted.
     """
-    quarter_turns = round((frame.rotation or 0) / 90) % 4
+    quarter_turns, is_mirrored = _orientation(frame)
     grey = luma_plane(frame)
+    if is_mirrored:
+        grey = np.ascontiguousarray(np.fliplr(grey))
     if quarter_turns:
         grey = np.ascontiguousarray(np.rot90(grey, quarter_turns))
     small, reduction = downscale_for_faces(grey)
     return _square_pixels(small, aspect, axis=0 if quarter_turns % 2 else 1), reduction
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
+    """Return the counter-clockwise quarter turns that show a frame upright, and whether it is mirrored left to right before."""
+    quarter_turns = round((frame.rotation or 0) / 90)
+    try:
+        stored = frame.side_data.get("DISPLAYMATRIX")  # 3x3 int32: x' = a x + c y, y' = b x + d y
+    except ValueError:  # PyAV does not know the type of all side data, such as EXIF
+        stored = None
+    if stored is not None:
+        (a, b), (c, d) = np.frombuffer(stored, np.int32).reshape(3, 3)[:2, :2].astype(float)
+        if a * d < b * c:  # the angle is that of the first column, which a mirrored frame has negated
+            return (quarter_turns + 2) % 4, True
+    return quarter_turns % 4, False
 
 
 def _square_pixels(grey: U8, aspect: float, axis: int) -> U8:

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import moodring
 from moodring import process
+from moodring.address import is_recording
 from moodring.cli import machine, models, run
 from moodring.errors import MoodringError
 from moodring.evaluation.options import add_evaluate
@@ -19,7 +20,7 @@ from moodring.redaction import without_credentials
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted."""
     process.open_standard_streams()
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse_args(_mark_files(sys.argv[1:] if argv is None else argv))
     # One thread is enough for matrices of this size; by default BLAS starts one per core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     process.install()
@@ -38,6 +39,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         process.log(f"{where}{error.strerror or error}; check that the path exists, is writable and that the disk has space")
         return 1
+
+
+def _mark_files(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with ./ before each file name that argparse would take for an unknown option.
+
+    Arguments after `--` need no mark.
+    """
+    end = argv.index("--") if "--" in argv else len(argv)
+    return [f"./{word}" if _is_dashed_file(word) else word for word in argv[:end]] + list(argv[end:])
+
+
+def _is_dashed_file(word: str) -> bool:
+    """Return whether a word begins with a dash, is no option and names a file. Options are `-h`, and `--name` without a dot."""
+    if not word.startswith("-") or word in ("-", "-h") or (word.startswith("--") and "." not in word):
+        return False
+    return is_recording(word)
 
 
 def parser() -> argparse.ArgumentParser:

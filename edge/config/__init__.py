@@ -5,7 +5,7 @@ settings leaves this package.
 """
 
 from moodring.config.overrides import unread_variables
-from moodring.config.reading import load, parse, read, with_place
+from moodring.config.reading import examine, load, parse, read, with_place
 from moodring.config.sections import (
     RANGES,
     Config,
@@ -47,6 +47,7 @@ __all__ = [
     "SpoolConfig",
     "StreamConfig",
     "VideoConfig",
+    "examine",
     "expand_home",
     "load",
     "parse",

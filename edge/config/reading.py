@@ -26,13 +26,26 @@ def read(path: Path | None, settings: Sequence[str] = (), environment: Mapping[s
 
     Raises ConfigError with every error, one line each.
     """
+    config, error = examine(path, settings, environment)
+    if error is not None:
+        raise error
+    return config
+
+
+def examine(
+    path: Path | None, settings: Sequence[str] = (), environment: Mapping[str, str] = NO_ENVIRONMENT
+) -> tuple[Config, ConfigError | None]:
+    """Return the configuration that `read` returns, with defaults in place of what is wrong, and the error that it raises."""
     root, problems = _layers(path, settings, environment)
     return _finish(root, problems)
 
 
 def parse(data: object, where: str) -> Config:
     """Return the configuration of parsed YAML. `where` names its file in errors. Raises ConfigError."""
-    return _finish(from_plain(data, where), [])
+    config, error = _finish(from_plain(data, where), [])
+    if error is not None:
+        raise error
+    return config
 
 
 def with_place(
@@ -63,16 +76,14 @@ def _layers(path: Path | None, settings: Sequence[str], environment: Mapping[str
     return apply_settings(root, settings, problems), problems
 
 
-def _finish(root: Entry, problems: list[str]) -> Config:
+def _finish(root: Entry, problems: list[str]) -> tuple[Config, ConfigError | None]:
     config, found = build(root)
     problems = sorted(dict.fromkeys([*problems, *found]), key=_line)
-    if len(problems) == 1:
-        raise ConfigError(problems[0])
-    if problems:
-        shown = problems[:MAX_REPORTED]
-        more = [f"and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
-        raise ConfigError("\n  ".join([f"the configuration has {len(problems)} errors:", *shown, *more]))
-    return config
+    if len(problems) < 2:
+        return config, ConfigError(problems[0]) if problems else None
+    shown = problems[:MAX_REPORTED]
+    more = [f"and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
+    return config, ConfigError("\n  ".join([f"the configuration has {len(problems)} errors:", *shown, *more]))
 
 
 def _line(problem: str) -> int:

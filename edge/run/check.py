@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import moodring
-from moodring.config import Config
+from moodring.config import Config, examine
 from moodring.errors import MoodringError, UsageError
 from moodring.labels import EventLabels
 from moodring.networks import open_networks
 from moodring.process import log
-from moodring.run.options import RunOptions, load_bundle, read_configuration, with_place
+from moodring.run.options import RunOptions, load_bundle, with_place
 
 TEMPLATE = "laptop.yaml"  # every key with its default and a comment
 
@@ -19,9 +20,10 @@ TEMPLATE = "laptop.yaml"  # every key with its default and a comment
 def check(path: Path, settings: Sequence[str]) -> int:
     """Print what would end `moodring run --config` before it opens a device, all of it; return the exit code."""
     options = RunOptions(config=path, settings=settings)
-    config = read_configuration(options)
+    config, invalid = examine(path, settings, os.environ)
     found = [_error(lambda: _check_bundle(config, options)), _error(lambda: _check_mqtt(config))]
-    errors = [with_place(error, options) for error in found if error is not None]
+    errors: list[MoodringError] = [invalid] if invalid else []
+    errors += [with_place(error, options) for error in found if error is not None]
     for error in errors:
         log(str(error))
     if errors:

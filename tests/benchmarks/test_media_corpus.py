@@ -42,9 +42,10 @@ def test_the_corpus_is_large_and_its_names_are_unique():
 @pytest.mark.parametrize(
     ("outcome", "decoded", "fault"),
     [
-        (Outcome("a", "", code=0, events=1, frames=50, wall_s=11.0), Decoded(50, 0), "took 11.0 s"),
-        (Outcome("a", "", code=0, events=1, frames=40), Decoded(50, 0), "40 frames used"),
-        (Outcome("a", "", code=0, events=1, frames=50), Decoded(50, 90), "no sound used"),
+        (Outcome("a", "", code=0, events=1, frames=50, wall_s=11.0), Decoded(50, 2.0), "took 11.0 s"),
+        (Outcome("a", "", code=0, events=1, frames=40), Decoded(50, 2.0), "40 frames used"),
+        (Outcome("a", "", code=0, events=1, frames=50), Decoded(50, 2.0, 2.0), "0.0 s of sound used"),
+        (Outcome("a", "", code=0, events=50, frames=50), Decoded(50, 2.0), "events for 10.0 s"),
         (Outcome("a", "", code=0), Decoded(), "exit code 0, but no event"),
         (Outcome("a", "", code=1, message="no file is named", lines=1), Decoded(), "exit code 1 without one message"),
         (Outcome("a", "", code=3), Decoded(), "exit code 3"),

@@ -63,6 +63,20 @@ def test_a_file_that_exists_is_read(run: Run, talking_face: Path, tmp_path: Path
         assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["-clip.mp4", "--clip.mp4", "-0", "-:.mp4"])
+@pytest.mark.parametrize("form", [[], ["--video"]])
+def test_a_file_that_looks_like_an_option_needs_no_mark(
+    run: Run, talking_face: Path, tmp_path: Path, name: str, form: list[str]
+):
+    shutil.copy(talking_face, tmp_path / name)
+    shutil.copy(talking_face, tmp_path / "--page")
+    shutil.copy(talking_face, tmp_path / "-h")
+    done = run("run", *form, name, "--pace", "max", "--config", "tiny.yaml")
+    assert done.returncode == 0, done.stderr
+    assert check_lines(done.stdout.decode())
+    assert run("run", "-h").stdout.startswith(b"usage: moodring run")
+
+
 def test_a_file_below_a_folder_that_looks_like_an_address(run: Run, talking_face: Path, tmp_path: Path):
     (tmp_path / "rtsp:" / "camera").mkdir(parents=True)
     shutil.copy(talking_face, tmp_path / "rtsp:" / "camera" / "clip.mp4")

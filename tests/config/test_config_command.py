@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,9 @@ def test_check_also_tries_what_the_run_needs(moodring, tmp_path: Path):
     bundle, password = done.stderr.splitlines()
     assert bundle.startswith("moodring: my.yaml:1: nowhere is not a model bundle")
     assert password.startswith(f"moodring: my.yaml:4: mqtt.password_file {tmp_path}/none cannot be read")
+    (tmp_path / "both.yaml").write_text("bundle: nowhere\nmqtt: {url: ftp://broker}\nfusion: {rate_hz: 99, speed: 1}\n")
+    done = moodring("config", "check", "both.yaml")
+    assert re.findall(r"both\.yaml:\d", done.stderr) == ["both.yaml:3", "both.yaml:3", "both.yaml:1", "both.yaml:2"]
     done = moodring("config", "check", "my.yaml", "--set", "bundle=default", "--set", "mqtt.url=none")
     assert (done.returncode, done.stdout, done.stderr) == (0, "my.yaml is valid\n", "")
 

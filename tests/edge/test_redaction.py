@@ -43,6 +43,16 @@ SECRET = "hunter2"  # noqa: S105  no password of anything
         ("rtsp://10.0.0.7/live/admin/hunter2", "rtsp://10.0.0.7/live/admin/***"),
         ("https://10.0.0.7/token/hunter2/live.m3u8", "https://10.0.0.7/token/***/live.m3u8"),
         ("rtsps://10.0.0.7:7441/hunter2AbCdEfGhIjKl?enableSrtp", "rtsps://10.0.0.7:7441/***?***"),
+        ("https://10.0.0.7/eyJhbGciOiJIUzI1NiJ9.hunter2.sig/live.m3u8", "https://10.0.0.7/***/live.m3u8"),
+        # percent-encoded signs
+        ("rtsp://10.0.0.7:554/live%3Fpassword%3Dhunter2", "rtsp://10.0.0.7:554/***"),
+        ("rtsp://10.0.0.7/live%253fpwd%253dhunter2/1", "rtsp://10.0.0.7/***"),
+        ("rtsp://10.0.0.7/cam/admin%3Ahunter2%40/hunter2", "rtsp://10.0.0.7/cam/***"),
+        ("rtsp://10.0.0.7/live%23token%3Dhunter2", "rtsp://10.0.0.7/***"),
+        ("rtsp://10.0.0.7/admin%2Fhunter2", "rtsp://10.0.0.7/***"),
+        ("rtsp://admin%3Ahunter2%4010.0.0.7/live", "rtsp://***"),
+        ("10.0.0.7/live?password%3Dhunter2", "10.0.0.7/live?***"),
+        ("rtsp://10.0.0.7/My%20Camera/live", "rtsp://10.0.0.7/My%20Camera/live"),
         # no address at all
         ("rtsp://admin:hunter2", "rtsp://***"),
         ("rtsp:/admin:hunter2@10.0.0.7/live", "10.0.0.7/live"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import struct
 import subprocess
 import sys
 import wave
@@ -19,7 +20,9 @@ import cv2
 import numpy as np
 import pytest
 
+from moodring.capture.media import VideoFile
 from moodring.cli import main
+from moodring.types import U8
 from tests.support.events import check_lines
 from tests.support.media.tracks import Sound, Video, to_raw_bytes, with_unknown_codec, write_tracks
 from tests.support.recordings import write_empty_wav, write_recording, write_talking_face
@@ -436,15 +439,38 @@ def test_one_image_gives_one_event_with_its_face(run, tmp_path: Path, suffix: st
     assert done.events[0]["data"]["devices"] == {"camera": "ok", "microphone": "absent"}
 
 
-def test_an_image_of_a_phone_is_rotated_as_its_exif_states(run, tmp_path: Path):
+@pytest.mark.parametrize(("orientation", "quarter_turns"), [(1, 0), (3, 2), (6, 1), (8, 3)])
+def test_an_image_is_rotated_as_its_exif_states(run, tmp_path: Path, orientation: int, quarter_turns: int):
     path = tmp_path / "face.jpg"
-    sideways = np.ascontiguousarray(np.rot90(face_frame(0, 640, 480)))
-    jpeg = cv2.imencode(".jpg", sideways)[1].tobytes()
-    orientation_6 = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # turn it clockwise
-    path.write_bytes(jpeg[:2] + b"\xff\xe1" + (len(orientation_6) + 2).to_bytes(2, "big") + orientation_6 + jpeg[2:])
+    upright = face_frame(0, 640, 480)
+    jpeg = cv2.imencode(".jpg", np.ascontiguousarray(np.rot90(upright, quarter_turns)))[1].tobytes()
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([orientation]) + b"\0\0\0\0\0\0"
+    path.write_bytes(jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:])
+    with VideoFile(str(path)) as video:
+        (frame,) = video
+    assert frame.grey.shape == upright.shape
+    assert np.abs(frame.grey.astype(float) - upright).mean() < 2
     (event,) = run(path).events
     assert event["data"]["modalities"] == ["face"]
     assert event["data"]["frame_wh"] == [640, 480]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turn"), [((-1, 0, 0, 1), np.fliplr), ((1, 0, 0, -1), np.flipud), ((0, 1, 1, 0), np.transpose)]
+)
+def test_a_mirrored_video_is_shown_upright(tmp_path: Path, matrix: tuple[int, ...], turn: Callable[[U8], U8]):
+    upright = face_frame(0, 320, 240)
+    stored = np.ascontiguousarray(turn(upright))
+    path = write_recording(tmp_path / "clip.mp4", video_frames=[stored] * 3)
+    data = path.read_bytes()
+    identity, changed = (
+        struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30) for a, b, c, d in ((1, 0, 0, 1), matrix)
+    )
+    track = data.index(b"tkhd")
+    path.write_bytes(data[:track] + data[track:].replace(identity, changed, 1))
+    with VideoFile(str(path)) as video:
+        frame = next(iter(video))
+    assert np.abs(frame.grey.astype(float) - (16 + upright * (219 / 255))).mean() < 4
 
 
 def test_an_image_gives_one_event_at_any_rate(run, tmp_path: Path):
