@@ -86,10 +86,14 @@ class FaceConfig:
     tracker: TrackerSettings = TrackerSettings()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SpeechConfig:
     kernel: KernelName = "auto"
     baseline: bool = True
+
+    def __repr__(self) -> str:
+        """Leave `baseline` out where it is on: the sources of recordings stay those of the version without it."""
+        return f"SpeechConfig(kernel={self.kernel!r}{'' if self.baseline else ', baseline=False'})"
 
 
 @dataclass(frozen=True, slots=True)
