@@ -206,7 +206,9 @@ def fit(task: TrainingTask[Net], recipe: Recipe, folder: Path) -> tuple[list[dic
                 write_atomically(folder / BEST, lambda part: torch.save(state.ema_model.state_dict(), part))
             save_checkpoint(folder, task, state, recipe)
             figures = " ".join(f"{name} {value:.3f}" for name, value in row.items())
-            print(f"epoch {state.epoch}/{recipe.epochs} {time.monotonic() - started_s:.0f} s {figures}", flush=True)
+            duration_s = time.monotonic() - started_s
+            left = f", {duration_s * (recipe.epochs - state.epoch) / 60:.0f} min left" if state.epoch < recipe.epochs else ""
+            print(f"epoch {state.epoch}/{recipe.epochs} {duration_s:.0f} s{left} {figures}", flush=True)
     except KeyboardInterrupt:
         finished = False
         print("training interrupted: the best weights so far are kept; run the same command to resume", flush=True)

@@ -66,7 +66,12 @@ class SpeechRecipe(Recipe):
     bfloat16: bool  # autocast to bfloat16: 1.5x faster on processors that support it, much slower on others
     fold: int | None  # fold whose test actors are held out; null: only the validation actors are held out
     views: int  # windows from each recording in an epoch
+    corpus_balance: float  # a corpus of n recordings is drawn with a weight of n ** corpus_balance; 1: as often as it is large
+    class_balance: float  # a class of n recordings is drawn with a weight of n ** -class_balance within its corpus; 0: as it is
+    votes: float  # share of the listeners' votes in the targets of recordings that have them
+    baseline: float  # probability that the baseline of the speaker is subtracted; 0: the network has no baseline
     versions: int  # augmented versions of each recording in the pool, with the original
+    original: float  # probability that a window is drawn from the original; else from any version
     shortest_s: float  # minimum length of a window
     speed: float  # pitch and tempo together: maximum of the logarithm, as for tempo and mel_scale
     tempo: float  # tempo only

@@ -1,4 +1,4 @@
-"""Training of the speech branch on RAVDESS, with separate actors for training, validation and test."""
+"""Training of the speech branch on one or more corpora, with separate speakers for training, validation and test."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from moodring.evaluation.data.catalogue import CATALOGUE
 from moodring.evaluation.metrics import classification_metrics
+from moodring.features.audio.baseline import BaselineInfo
 from moodring.features.spec import SpeechSpec
 from moodring.labels import CLASSES, LABELS
 from moodring.train.calibration import TEMPERATURES, select_temperature
 from moodring.train.data.augment_images import apply_mixup
 from moodring.train.data.pool import AugmentedPool, WindowSampler, open_pool
+from moodring.train.data.speaker_means import VoiceMeans
 from moodring.train.data.speech_windows import SpeechWindows, clip_probabilities, extract_windows
-from moodring.train.data.splits import RecordingSplit, actors_of, split_recordings
+from moodring.train.data.splits import RecordingSplit, actors_of, speakers_of, split_recordings
 from moodring.train.data.voices import Utterance, load_noises, load_utterances
 from moodring.train.loop import TrainingTask, fit
 from moodring.train.losses import soft_cross_entropy
@@ -29,24 +32,46 @@ from moodring.train.recipe import SpeechRecipe
 from moodring.train.run_folder import save_weights, write_run_folder
 from moodring.types import F32
 
+F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Batch = tuple[Tensor, Tensor, Tensor]  # windows [B,300,42], targets [B,8], usable [B]
 
-DATA = [{"name": "RAVDESS speech", "licence": "CC BY-NC-SA 4.0", "part": "training actors"}]
 NOISE_DATA = {"name": "ESC-10", "licence": "CC BY 3.0", "part": "all but the last fold at hand, as noise"}
+PARTS = {"train": "for training", "validation": "for validation", "test": "held out"}
 REJECTED_SPEECH_QUANTILE = 0.005  # share of held-out speech windows below the usable threshold
 MAX_USABLE_THRESHOLD = 4.0  # logit; 7 % of the windows of another corpus (TESS) are below 4, 13 % below 5
 
 
-def batches(labels: I64, rows: I64, sampler: WindowSampler, recipe: SpeechRecipe, epoch: int) -> Iterator[Batch]:
-    """Yield the batches of an epoch: `recipe.views` windows of each recording in `rows`, and non-speech windows."""
+def draw_weights(voices: Sequence[Utterance], rows: I64, recipe: SpeechRecipe) -> F64:
+    """Return the probability, float64 [rows], with which each recording in `rows` is drawn; see the recipe's balances."""
+    corpora = np.array([voices[row].corpus for row in rows])
+    labels = np.array([voices[row].label for row in rows])
+    weights = np.array([voices[row].clip.weight for row in rows], np.float64)
+    for corpus in set(corpora.tolist()):
+        own = corpora == corpus
+        counts = np.bincount(labels[own], minlength=CLASSES)
+        weights[own] *= counts[labels[own]] ** -recipe.class_balance
+        weights[own] *= own.sum() ** recipe.corpus_balance / weights[own].sum()
+    return np.asarray(weights / weights.sum(), np.float64)
+
+
+def draw_order(weights: F64, rows: I64, recipe: SpeechRecipe, rng: np.random.Generator) -> I64:
+    """Return the recordings of an epoch, `recipe.views` times as many as `rows`; equal weights give each the same number."""
+    if np.allclose(weights, weights[0]):
+        return rng.permutation(np.tile(rows, recipe.views))
+    return rng.choice(rows, recipe.views * len(rows), p=weights)
+
+
+def batches(training_data: TrainingData, sampler: WindowSampler, recipe: SpeechRecipe, epoch: int) -> Iterator[Batch]:
+    """Yield the batches of an epoch: windows of the training recordings, and non-speech windows."""
     rng = np.random.default_rng([recipe.seed, epoch])
-    order = rng.permutation(np.tile(rows, recipe.views))
+    rows, voices = training_data.parts.train, training_data.voices
+    order = draw_order(draw_weights(voices, rows, recipe), rows, recipe, rng)
     for start in range(0, len(order) - recipe.batch + 1, recipe.batch):
         chosen = order[start : start + recipe.batch]
         speech = torch.from_numpy(sampler.draw_speech(chosen.tolist(), rng))
         others = torch.from_numpy(sampler.draw_nonspeech(recipe.nonspeech, rng))
-        targets = torch.eye(CLASSES)[labels[chosen]]
+        targets = torch.from_numpy(np.stack([voices[row].target(recipe.votes) for row in chosen]))
         speech, targets = apply_mixup((speech, targets), rng, recipe.mixup)
         yield (
             torch.cat([speech, others]),
@@ -117,7 +142,6 @@ def summarize(model: nn.Module, speech_windows: SpeechWindows) -> dict[str, Any]
 class TrainingData:
     """Training and validation data of every network of the branch."""
 
-    labels: I64  # of all recordings
     parts: RecordingSplit
     speech_windows: SpeechWindows  # of the validation recordings
     pool: AugmentedPool
@@ -126,22 +150,33 @@ class TrainingData:
     spec: SpeechSpec = SpeechSpec()
     noise_recordings: int = 0
 
+    def baseline(self, recipe: SpeechRecipe) -> BaselineInfo | None:
+        """Return the baseline of the training speakers; None if the recipe has none."""
+        if not recipe.baseline:
+            return None
+        means = VoiceMeans(self.pool.sums, self.pool.voiced, self.voices, recipe.versions)
+        return means.info(self.parts.train)
+
     @property
     def actors(self) -> dict[str, list[int]]:
-        """Actors of the parts train, validation and test."""
-        return {part: actors_of(self.voices, getattr(self.parts, part)) for part in ("train", "validation", "test")}
+        """RAVDESS actors of the parts train, validation and test."""
+        return {part: actors_of(self.voices, getattr(self.parts, part)) for part in PARTS}
+
+    @property
+    def speakers(self) -> dict[str, list[str]]:
+        """Speakers of the parts train, validation and test."""
+        return {part: speakers_of(self.voices, getattr(self.parts, part)) for part in PARTS}
 
 
 def load_training_data(
-    recipe: SpeechRecipe, data_dir: Path, cache: Path, *, mix_actors: bool, no_validation: bool
+    recipe: SpeechRecipe, folders: Sequence[Path], cache: Path, *, mix_actors: bool, no_validation: bool
 ) -> TrainingData:
     """Read and split the recordings and open their augmented pool in the folder `cache`."""
     spec = SpeechSpec()
-    voices = load_utterances(data_dir, spec)
+    voices = load_utterances(folders, spec)
     parts = split_recordings(voices, recipe.fold, mix_actors=mix_actors, no_validation=no_validation)
-    noises = load_noises(data_dir, spec.mfcc.rate_hz)
+    noises = load_noises(folders, spec.mfcc.rate_hz)
     return TrainingData(
-        labels=np.array([voice.clip.label for voice in voices], np.int64),
         parts=parts,
         speech_windows=extract_windows([voices[row] for row in parts.validation], spec),
         pool=open_pool(recipe, spec, voices, noises, cache),
@@ -160,7 +195,7 @@ def train_network(
     Return the network, its history and whether all epochs are complete.
     """
     spec, rows = training_data.spec, training_data.parts.train
-    sampler = WindowSampler(training_data.pool, recipe, spec, training_data.voices)
+    sampler = WindowSampler(training_data.pool, recipe, spec, training_data.voices, training_data.baseline(recipe))
     nonspeech = sampler.draw_nonspeech(200, np.random.default_rng([recipe.seed, 77]), validation=True)
     torch.manual_seed(recipe.seed)
     model = SpeechNet(spec.columns, [(recipe.early, recipe.width)], recipe.dropout)
@@ -169,7 +204,7 @@ def train_network(
     task = TrainingTask(
         model=model,
         steps=len(rows) * recipe.views // recipe.batch,
-        batches=lambda epoch: batches(training_data.labels, rows, sampler, recipe, epoch),
+        batches=lambda epoch: batches(training_data, sampler, recipe, epoch),
         loss=lambda net, batch: loss(net, batch, recipe),
         validate=lambda net: validate(net, training_data.speech_windows, nonspeech),
         keep_last=training_data.no_validation,
@@ -180,7 +215,7 @@ def train_network(
 
 def train_speech(
     recipe: SpeechRecipe,
-    data_dir: Path,
+    folders: Sequence[Path],
     out_dir: Path,
     first_recipe: SpeechRecipe | None = None,
     cache: Path | None = None,
@@ -196,14 +231,9 @@ def train_speech(
     the effect of a split that mixes actors; do not use such a network otherwise.
     """
     training_data = load_training_data(
-        recipe, data_dir, cache or out_dir / "cache", mix_actors=mix_actors, no_validation=no_validation
+        recipe, folders, cache or out_dir / "cache", mix_actors=mix_actors, no_validation=no_validation
     )
-    actors = training_data.actors
-    print(
-        f"speech: {len(training_data.parts.train)} recordings of actors {actors['train']} for training, of "
-        f"{actors['validation']} for validation, {actors['test']} held out; {training_data.noise_recordings} noise recordings",
-        flush=True,
-    )
+    _print_parts(training_data)
     networks = []
     if first_recipe is not None:
         first_network, _, finished = train_network(first_recipe, training_data, out_dir / "speech_first")
@@ -211,6 +241,7 @@ def train_speech(
             return False
         networks.append(first_network)
     network, history, finished = train_network(recipe, training_data, out_dir / "speech")
+    baseline = training_data.baseline(recipe)
     model = build_ensemble([*networks, network])
     summary = summarize(model, training_data.speech_windows)
     write_run_folder(out_dir / "speech", history, summary, head="logits", labels=LABELS, title="speech, validation")
@@ -219,15 +250,42 @@ def train_speech(
         **({"first": asdict(first_recipe)} if first_recipe else {}),
         "network": {"members": [[each.early, each.width] for each in (first_recipe, recipe) if each is not None]},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "data": [*DATA, *([NOISE_DATA] if training_data.noise_recordings else [])],
-        "protocol": _protocol(actors, mix_actors=mix_actors, no_validation=no_validation),
-        "actors": actors,
+        "data": [*describe_corpora(training_data), *([NOISE_DATA] if training_data.noise_recordings else [])],
+        "protocol": _protocol(training_data.actors, mix_actors=mix_actors, no_validation=no_validation),
+        "actors": training_data.actors,
+        "speakers": training_data.speakers,
+        **({"baseline": baseline.to_dict()} if baseline else {}),
         **summary,
     }
     if mix_actors:
         card["test"] = _test_metrics(model, training_data, summary["temperature"]["logits"])
     save_weights(out_dir, "speech", model, card)
     return finished
+
+
+def _print_parts(training_data: TrainingData) -> None:
+    for corpus in sorted({voice.corpus for voice in training_data.voices}):
+        counts = []
+        for part, words in PARTS.items():
+            rows = [row for row in getattr(training_data.parts, part) if training_data.voices[row].corpus == corpus]
+            speakers = {training_data.voices[row].speaker for row in rows}
+            counts.append(f"{len(rows)} recordings of {len(speakers)} speakers {words}")
+        print(f"{corpus}: {', '.join(counts)}", flush=True)
+    print(f"{training_data.noise_recordings} noise recordings", flush=True)
+
+
+def describe_corpora(training_data: TrainingData) -> list[dict[str, str]]:
+    """Return name, licence and part of each corpus of the training, for the model card."""
+    known = {each.folder: each for each in CATALOGUE}
+    corpora = sorted({training_data.voices[row].corpus for row in training_data.parts.train})
+    return [
+        {
+            "name": known[corpus].name if corpus in known else corpus,
+            "licence": known[corpus].licence if corpus in known else "not stated",
+            "part": "training actors" if corpus == "ravdess" else "training speakers",
+        }
+        for corpus in corpora
+    ]
 
 
 def _protocol(actors: dict[str, list[int]], *, mix_actors: bool, no_validation: bool) -> str:

@@ -74,13 +74,12 @@ VARIANTS = {
 def measure(variant: Variant, recipe: SpeechRecipe, data_dir: Path, out_dir: Path, cache: Path) -> dict[str, Any] | None:
     """Train one variant and test it; return its figures, or None if the training was interrupted."""
     spec = variant.spec
-    voices = load_utterances(data_dir, spec)
+    voices = load_utterances([data_dir], spec)
     parts = split_recordings(voices, recipe.fold, no_validation=True)
-    noises = load_noises(data_dir, spec.mfcc.rate_hz)
-    labels = np.array([voice.clip.label for voice in voices], np.int64)
+    noises = load_noises([data_dir], spec.mfcc.rate_hz)
     speech_windows = extract_windows([voices[row] for row in parts.validation], spec)
     training_data = TrainingData(
-        labels, parts, speech_windows, open_pool(recipe, spec, voices, noises, cache), voices, no_validation=True, spec=spec
+        parts, speech_windows, open_pool(recipe, spec, voices, noises, cache), voices, no_validation=True, spec=spec
     )
     model, _, finished = train_network(recipe, training_data, out_dir, variant.modify_network)
     if not finished:

@@ -53,7 +53,7 @@ def train_folds(
     return all(
         train_speech(
             replace(recipe, fold=fold),
-            data_dir,
+            [data_dir],
             fold_folder(out_dir, fold),
             replace(first_recipe, fold=fold) if first_recipe else None,
             cache or out_dir / "cache",
@@ -71,7 +71,7 @@ def train_shipped(recipe: SpeechRecipe, first_recipe: SpeechRecipe | None, data_
     """Train on every actor, into OUT/shipped; return False if Ctrl-C ended the training before the last epoch."""
     return train_speech(
         replace(recipe, fold=None),
-        data_dir,
+        [data_dir],
         shipped_folder(out_dir),
         replace(first_recipe, fold=None) if first_recipe else None,
         out_dir / "cache",
@@ -81,18 +81,18 @@ def train_shipped(recipe: SpeechRecipe, first_recipe: SpeechRecipe | None, data_
 
 def train_mixed(recipe: SpeechRecipe, data_dir: Path, out_dir: Path) -> bool:
     """Train one network on a split that mixes actors, into OUT/mixed, to show by how much such a split inflates figures."""
-    return train_speech(recipe, data_dir, out_dir / "mixed", cache=out_dir / "cache", mix_actors=True)
+    return train_speech(recipe, [data_dir], out_dir / "mixed", cache=out_dir / "cache", mix_actors=True)
 
 
 def _predict_held_out(data_dir: Path, out_dir: Path) -> list[tuple[dict[str, F32], SpeechWindows]]:
     """Return, for each fold, the outputs of its network by name for the windows of its held-out actors, and those windows."""
     spec = SpeechSpec()
-    voices = load_utterances(data_dir, spec)
+    voices = load_utterances([data_dir], spec)
     held_out: list[tuple[dict[str, F32], SpeechWindows]] = []
     for fold in range(FOLDS):
         folder = fold_folder(out_dir, fold)
         model = load_weights(folder, "speech", SpeechNet(spec.columns, **read_card(folder, "speech")["network"]))
-        speech_windows = extract_windows([voice for voice in voices if voice.clip.actor in fold_actors(fold)], spec)
+        speech_windows = extract_windows([voice for voice in voices if voice.actor in fold_actors(fold)], spec)
         held_out.append((predict(model, speech_windows.windows), speech_windows))
     return held_out
 

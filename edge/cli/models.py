@@ -34,7 +34,14 @@ def add_train(commands: Any) -> None:
     )
     train.add_argument("kind", choices=("face", "speech", "fusion"))
     train.add_argument("--config", type=Path, required=True, metavar="FILE", help="recipe (see configs/train/)")
-    train.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that holds the data sets")
+    train.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="folder of the data sets; for speech also a corpus with manifest.csv, and once for each of several corpora",
+    )
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder: checkpoints, metrics, plots")
     train.set_defaults(command=lambda a: extra("train").train(a.kind, a.config, a.data, a.out))
 

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.experiments.cross_validation import PROTOCOL, concatenate_windows, split_hash
 from benchmarks.experiments.folds import confusion_rates, label_agreement, pooled_metrics
 from moodring.errors import ExportError
-from moodring.evaluation.data.readers import RavdessClip
+from moodring.evaluation.data.corpus import Clip
 from moodring.inference.bundle import load
 from moodring.train.calibration import softmax
 from moodring.train.data.speech_windows import SpeechWindows, clip_probabilities
@@ -126,8 +126,8 @@ def test_confusion_rates_are_shares_of_the_true_class() -> None:
 
 
 def test_split_recordings_can_mix_actors() -> None:
-    clips = [RavdessClip(Path(f"{row}"), "sound", 3, 1 + row % 20) for row in range(200)]
-    voices = [Utterance(clip, np.zeros(1, np.float32), np.array([1])) for clip in clips]
+    clips = [Clip(Path(f"Actor_{1 + row % 20:02d}/{row}"), f"{1 + row % 20}", "happy", 3) for row in range(200)]
+    voices = [Utterance(clip, np.zeros(1, np.float32), np.array([1]), "ravdess") for clip in clips]
     separate, mixed = (split_recordings(voices, 0, mix_actors=mix_actors) for mix_actors in (False, True))
     assert actors_of(voices, separate.test) == [1, 2, 3, 4]
     assert not {*actors_of(voices, separate.test)} & {
@@ -141,8 +141,8 @@ def test_split_recordings_can_mix_actors() -> None:
 
 
 def test_split_recordings_without_validation_trains_on_all_but_test_actors() -> None:
-    clips = [RavdessClip(Path(f"{row}"), "sound", 3, 1 + row % 20) for row in range(200)]
-    voices = [Utterance(clip, np.zeros(1, np.float32), np.array([1])) for clip in clips]
+    clips = [Clip(Path(f"Actor_{1 + row % 20:02d}/{row}"), f"{1 + row % 20}", "happy", 3) for row in range(200)]
+    voices = [Utterance(clip, np.zeros(1, np.float32), np.array([1]), "ravdess") for clip in clips]
     fold = split_recordings(voices, 2, no_validation=True)
     assert actors_of(voices, fold.train) == [*range(1, 9), *range(13, 21)]
     assert actors_of(voices, fold.test) == [9, 10, 11, 12]

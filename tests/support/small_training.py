@@ -45,16 +45,36 @@ def write_faces(folder: Path, rng: np.random.Generator, count: int = 640) -> Non
     (folder / "fer2013new.csv").write_text("\n".join(plus) + "\n")
 
 
+def write_corpus(folder: Path, labels: tuple[str, ...], speakers: int) -> None:
+    """Write a corpus with manifest.csv, one recording of each class by each speaker, and votes for every second recording."""
+    rng = np.random.default_rng(len(labels))
+    folder.mkdir(parents=True)
+    rows = ["path,speaker,label,votes"]
+    for speaker in range(1, speakers + 1):
+        for place, label in enumerate(labels):
+            name = f"{speaker}_{label}.wav"
+            _write_wav(folder / name, _tone(100 + 40 * place + 3 * speaker, 0.8 + 0.1 * place, rng))
+            rows.append(f"{name},{speaker},{label},{f'{label}:3 neutral:1' if place % 2 else ''}")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+
+
+def _tone(hz: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
+    time_s = np.arange(round(16_000 * seconds)) / 16_000
+    sound = np.sin(2 * np.pi * hz * time_s) * (np.sin(2 * np.pi * 3 * time_s) > 0) * 0.3
+    return sound + 0.001 * rng.standard_normal(len(sound))
+
+
+def _write_wav(path: Path, sound: np.ndarray) -> None:
+    with wave.open(str(path), "wb") as handle:
+        handle.setnchannels(1)
+        handle.setsampwidth(2)
+        handle.setframerate(16_000)
+        handle.writeframes((sound * 32767).astype("<i2").tobytes())
+
+
 def write_voices(folder: Path, rng: np.random.Generator) -> None:
-    time_s = np.arange(24_000) / 16_000
     for actor in (1, 2, 5, 6, 7, 8, 9, 10):
         for emotion in range(1, 9):
             path = folder / f"Actor_{actor:02d}" / f"03-01-{emotion:02d}-01-01-01-{actor:02d}.wav"
             path.parent.mkdir(exist_ok=True)
-            sound = np.sin(2 * np.pi * (90 + 30 * emotion) * time_s) * (np.sin(2 * np.pi * 3 * time_s) > 0) * 0.3
-            sound += 0.001 * rng.standard_normal(len(sound))
-            with wave.open(str(path), "wb") as handle:
-                handle.setnchannels(1)
-                handle.setsampwidth(2)
-                handle.setframerate(16_000)
-                handle.writeframes((sound * 32767).astype("<i2").tobytes())
+            _write_wav(path, _tone(90 + 30 * emotion, 1.5, rng))

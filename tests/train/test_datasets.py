@@ -68,7 +68,7 @@ def test_missing_data_raises_an_error_that_names_the_folder(tmp_path: Path) -> N
     with pytest.raises(DataError, match="no RAVDESS recordings") as caught:
         find_ravdess(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path}: ")
-    assert load_noises(tmp_path, 16_000) == []
+    assert load_noises([tmp_path], 16_000) == []
     assert scene_crops(tmp_path, 10, np.random.default_rng(0)).shape == (0, 48, 48)
 
 
@@ -110,7 +110,7 @@ def test_load_faces_caches_the_images(fer2013_csv: Path, tmp_path: Path) -> None
 @pytest.mark.data
 def test_load_utterances_drops_exact_copies(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "Actor_07").symlink_to(data_dir / "ravdess" / "Actor_07")
-    voices = load_utterances(tmp_path, SpeechSpec())
+    voices = load_utterances([tmp_path], SpeechSpec())
     assert len(voices) == 59  # Actor_07's 03-01-03-01-02-01-07 and -02-07 are identical
     for voice in voices[::10]:
         assert len(voice.ends) > 50
@@ -121,7 +121,7 @@ def test_load_utterances_drops_exact_copies(data_dir: Path, tmp_path: Path) -> N
 def test_training_windows_end_where_runtime_windows_end(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "Actor_01").symlink_to(data_dir / "ravdess" / "Actor_01")
     spec = SpeechSpec()
-    for voice in load_utterances(tmp_path, spec)[::20]:
+    for voice in load_utterances([tmp_path], spec)[::20]:
         (ends,) = window_ends([voice.samples], spec)
         times = [window.capture_time_ns for window in clip_windows(voice.samples, spec)]
         runtime_ends = [(ns * 16_000 // 10**9 - spec.mfcc.window_samples) // spec.mfcc.hop_samples + 1 for ns in times]
@@ -131,4 +131,4 @@ def test_training_windows_end_where_runtime_windows_end(data_dir: Path, tmp_path
 
 @pytest.mark.data
 def test_load_noises_holds_out_the_evaluation_noise(data_dir: Path) -> None:
-    assert len(load_noises(data_dir, 16_000)) == 80  # fold 1 of ESC-10
+    assert len(load_noises([data_dir], 16_000)) == 80  # fold 1 of ESC-10

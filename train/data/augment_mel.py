@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from moodring.features.audio.baseline import BaselineInfo
 from moodring.features.audio.filterbank import cepstral_transform
 from moodring.features.audio.window import make_window_input
 from moodring.features.spec import SpeechSpec
+from moodring.train.data.speaker_means import DrawnMean
 from moodring.train.recipe import SpeechRecipe
 from moodring.types import F32
 
@@ -22,19 +24,25 @@ class MelAugmenter:
     Input: float32 [1..window_frames, filters + 2 with pitch]. Output: float32 [window_frames, columns].
     """
 
-    def __init__(self, recipe: SpeechRecipe, spec: SpeechSpec) -> None:
+    def __init__(self, recipe: SpeechRecipe, spec: SpeechSpec, baseline: BaselineInfo | None = None) -> None:
         self.recipe = recipe
         self.spec = spec
+        self._baseline = baseline
         filters = spec.mfcc.filters
         log_mel = spec.mfcc.output == "log_mel"
         features = np.eye(filters) if log_mel else cepstral_transform(spec.mfcc)
         self._to_features = features.astype(np.float32)  # [filters, features]
+        self._from_features = np.linalg.pinv(features).astype(np.float32)
 
-    def windows(self, mels: Sequence[F32], rng: np.random.Generator) -> F32:
-        """Return one augmented window of each input, float32 [N, window_frames, columns]."""
-        return np.stack([self._augment(mel, rng) for mel in mels])
+    def windows(self, mels: Sequence[F32], rng: np.random.Generator, means: Sequence[DrawnMean | None] | None = None) -> F32:
+        """Return one augmented window of each input, float32 [N, window_frames, columns].
 
-    def _augment(self, mel: F32, rng: np.random.Generator) -> F32:
+        `means` holds the mean of the voice whose baseline is subtracted, or None, for each input.
+        """
+        drawn = means or [None] * len(mels)
+        return np.stack([self._augment(mel, rng, mean) for mel, mean in zip(mels, drawn, strict=True)])
+
+    def _augment(self, mel: F32, rng: np.random.Generator, mean: DrawnMean | None) -> F32:
         tempo = np.float32(np.exp(rng.uniform(-self.recipe.tempo, self.recipe.tempo)))
         frames = len(mel)
         count = min(self.spec.window_frames, max(1, round(frames * float(tempo))))
@@ -50,9 +58,28 @@ class MelAugmenter:
         self._mask(stretched, rng)
         # One product covers the steps that are linear in a frame: warp and transform. The channel response is an offset.
         transform = self._warp(rng) @ self._to_features
+        channel = self._channel(rng) @ self._to_features
         filters = self.spec.mfcc.filters
-        features = stretched[:, :filters] @ transform + self._channel(rng) @ self._to_features
-        return make_window_input(np.concatenate([features, stretched[:, filters:]], axis=1), self.spec)
+        features = stretched[:, :filters] @ transform + channel
+        window = make_window_input(np.concatenate([features, stretched[:, filters:]], axis=1), self.spec)
+        if mean is not None:
+            window -= self._offset(mean, transform, channel)
+        return window
+
+    def _offset(self, drawn: DrawnMean, transform: F32, channel: F32) -> F32:
+        """Return the baseline that the runtime would subtract, float32 [columns], of a voice heard through the same changes."""
+        if self._baseline is None:
+            raise ValueError("a baseline is drawn, but the augmentation was not given that of all speakers")
+        count = self.spec.features
+        mean = drawn.mean.copy()
+        mean[:count] = drawn.mean[:count] @ self._from_features @ transform + channel
+        # The level of a window is removed after these changes.
+        if self.spec.mfcc.output == "log_mel":
+            mean[:count] += drawn.mean[:count].mean() - mean[:count].mean()
+        else:
+            mean[0] = drawn.mean[0]
+        offset = drawn.weight * (mean - self._baseline.mean)
+        return np.asarray(np.clip(offset, -self._baseline.limit, self._baseline.limit), np.float32)
 
     def _warp(self, rng: np.random.Generator) -> F32:
         """Return a matrix [filters, filters] that scales and shifts the mel axis, as the vocal tract length does.

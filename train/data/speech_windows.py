@@ -43,7 +43,7 @@ def extract_windows(voices: Sequence[Utterance], spec: SpeechSpec) -> SpeechWind
     voiced = np.array([window.voiced for window in windows])
     max_voiced = np.zeros(len(voices))
     np.maximum.at(max_voiced, clip_index, voiced)
-    labels = np.array([voice.clip.label for voice in voices], np.int64)
+    labels = np.array([voice.label for voice in voices], np.int64)
     weights = voiced == max_voiced[clip_index]
     return SpeechWindows(np.stack([window.features for window in windows]), clip_index, labels, weights)
 

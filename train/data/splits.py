@@ -1,7 +1,9 @@
-"""Training, validation and test splits, by actor (RAVDESS) and by image hash (FER2013).
+"""Training, validation and test splits, by speaker (speech) and by image hash (FER2013).
 
 RAVDESS: fold k tests actors 4k+1..4k+4 (two men and two women), so that folds 0..4 test each of actors 1..20 once. The last man
 and the last woman of the others validate: they select the epoch and calibrate.
+
+Other corpora: one speaker in ten validates; the hash of the speaker selects them. A corpus of one or two speakers only trains.
 
 FER2013: the published parts. Training images with the hash of a test image are dropped. One tenth of the rest validates; the
 hash selects it.
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,8 @@ I64 = NDArray[np.int64]
 
 FOLDS = 5
 ACTORS_PER_FOLD = 4
-VALIDATION_DIVISOR = 10  # share of the images in the validation set: 1 / 10
+VALIDATION_DIVISOR = 10  # share of the images, and of the speakers, in the validation set: 1 / 10
+MIN_SPEAKERS = 3  # of a corpus from which a speaker validates
 MIXED_SEED = 3  # of the split that mixes actors
 
 
@@ -75,25 +78,45 @@ class RecordingSplit:
 def split_recordings(
     voices: Sequence[Utterance], fold: int | None, *, mix_actors: bool = False, no_validation: bool = False
 ) -> RecordingSplit:
-    """Split recordings by actor, as `split_actors` does.
+    """Split recordings by speaker: those of RAVDESS as `split_actors` does, the others as `validation_speakers` does.
 
-    With `no_validation`, the validation actors are in the training part as well. With `mix_actors`, the parts keep their sizes
-    but are random, so that every actor is in the training part.
+    With `no_validation`, the validation speakers are in the training part as well. With `mix_actors`, the parts keep their
+    sizes but are random, so that every speaker is in the training part. Raise DataError if there are too few speakers.
     """
-    actors = np.array([voice.clip.actor for voice in voices])
-    split = split_actors(actors.tolist(), fold)
-    if no_validation:
-        split = replace(split, train=tuple(sorted(split.train + split.validation)))
-    parts = [np.flatnonzero(np.isin(actors, part)) for part in (split.train, split.validation, split.test)]
+    actors = [voice.actor for voice in voices if voice.actor is not None]
+    split = split_actors(actors, fold) if actors else ActorSplit((), (), ())
+    validation = validation_speakers(sorted({voice.speaker for voice in voices if voice.actor is None}))
+    is_test = np.array([voice.actor in split.test for voice in voices])
+    validates = np.array([voice.actor in split.validation or voice.speaker in validation for voice in voices])
+    if not validates.any() and not no_validation:
+        raise DataError(f"the recordings have fewer than {MIN_SPEAKERS} speakers of each corpus: none of them can validate")
+    is_trained = ~is_test if no_validation else ~is_test & ~validates
+    parts = [np.flatnonzero(part) for part in (is_trained, validates, is_test)]
     if mix_actors:
         order = np.random.default_rng(MIXED_SEED).permutation(len(voices))
         parts = [np.sort(part) for part in np.split(order, np.cumsum([len(part) for part in parts])[:-1])]
     return RecordingSplit(*parts)
 
 
+def validation_speakers(speakers: Sequence[str]) -> set[str]:
+    """Return those of `speakers` (CORPUS/SPEAKER) that validate: one in ten of each corpus of three speakers or more."""
+    chosen: set[str] = set()
+    for corpus in {speaker.split("/")[0] for speaker in speakers}:
+        own = [speaker for speaker in speakers if speaker.split("/")[0] == corpus]
+        if len(own) >= MIN_SPEAKERS:
+            own.sort(key=lambda speaker: hashlib.sha256(speaker.encode()).hexdigest())
+            chosen.update(own[: -(-len(own) // VALIDATION_DIVISOR)])
+    return chosen
+
+
 def actors_of(voices: Sequence[Utterance], rows: I64) -> list[int]:
-    """Return the actors of these rows, ascending."""
-    return sorted({voices[row].clip.actor for row in rows})
+    """Return the RAVDESS actors of these rows, ascending."""
+    return sorted({actor for row in rows if (actor := voices[row].actor) is not None})
+
+
+def speakers_of(voices: Sequence[Utterance], rows: I64) -> list[str]:
+    """Return the speakers of these rows (CORPUS/SPEAKER), in alphabetical order."""
+    return sorted({voices[row].speaker for row in rows})
 
 
 def image_hashes(faces: U8) -> NDArray[np.str_]:

@@ -1,7 +1,8 @@
-"""RAVDESS recordings and noise as sound, and the frames at which the runtime would read a window of them."""
+"""Recordings of speech corpora and noise as sound, and the frames at which the runtime would read a window of them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 
 from moodring.errors import DataError
 from moodring.evaluation import speech
-from moodring.evaluation.data.readers import RavdessClip, list_ravdess, read_sound
+from moodring.evaluation.data.corpus import Clip, Corpus, read_corpus
+from moodring.evaluation.data.readers import read_sound
 from moodring.features.audio.mfcc import Mfcc
 from moodring.features.audio.voice_activity import VoiceActivityDetector
 from moodring.features.audio.window import MIN_RECENT_VOICED_FRAMES, MIN_VOICED_FRAMES, RECENT_FRAMES, make_noise_reduction
 from moodring.features.spec import SpeechSpec
+from moodring.labels import CLASSES, LABELS
 from moodring.types import F32
 
 I64 = NDArray[np.int64]
@@ -25,11 +28,41 @@ DENOISE_BATCH = 64  # recordings in one run of the noise tracker
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One recording: `samples` float32 [N] at 16 kHz, and `ends`, the numbers of frames after which a window may end."""
+    """One recording of a corpus.
 
-    clip: RavdessClip
+    `samples` is float32 [N] at 16 kHz; `ends` holds the numbers of frames after which a window may end.
+    """
+
+    clip: Clip
     samples: F32
     ends: I64
+    corpus: str
+
+    @property
+    def label(self) -> int:
+        """Index of the intended class in LABELS."""
+        if self.clip.index is None:
+            raise ValueError(f"{self.clip.path} has no label of moodring")
+        return self.clip.index
+
+    @property
+    def speaker(self) -> str:
+        """The speaker, with the corpus: numbers of speakers repeat between corpora."""
+        return f"{self.corpus}/{self.clip.speaker}"
+
+    @property
+    def actor(self) -> int | None:
+        """The number of the actor of a RAVDESS recording; None for another corpus."""
+        return int(self.clip.speaker) if self.clip.path.parent.name.startswith("Actor_") else None
+
+    def target(self, votes: float = 0.0) -> F32:
+        """Return the distribution to learn, float32 [8]; `votes` is the share of the listeners' votes in it, if any."""
+        intended: F32 = np.eye(CLASSES, dtype=np.float32)[self.label]
+        heard = self.clip.votes
+        if not heard or not votes:
+            return intended
+        shares = np.array([heard.get(label, 0.0) for label in LABELS], np.float32)
+        return np.asarray((1 - votes) * intended + votes * shares, np.float32)
 
 
 def find_ravdess(data_dir: Path) -> Path:
@@ -89,30 +122,48 @@ def run_front_end(sounds: Sequence[F32], spec: SpeechSpec) -> tuple[list[F32], l
     return cleaned, [likelihood[: len(mel), stream] for stream, mel in enumerate(mels)]
 
 
-def load_utterances(data_dir: Path, spec: SpeechSpec) -> list[Utterance]:
-    """Read the RAVDESS recordings; of exact copies (Actor_07 has one), only the first is kept.
+def find_corpora(folders: Sequence[Path]) -> list[Corpus]:
+    """Return the corpora in `folders`: each is a corpus, or holds RAVDESS in its subfolder ravdess.
 
-    Raise DataError if there are no recordings or one is too short.
+    Raise DataError if one of them is neither, or if two have the same name.
     """
-    recordings: list[tuple[RavdessClip, F32]] = []
-    keys: set[tuple[int, bytes]] = set()
-    for clip in list_ravdess(find_ravdess(data_dir)):
-        samples = read_sound(clip.path, spec.mfcc.rate_hz)
-        if len(samples) < spec.mfcc.window_samples + spec.mfcc.hop_samples * (spec.min_frames - 1):
-            duration_s = len(samples) / spec.mfcc.rate_hz
-            raise DataError(
-                f"{clip.path}: lasts {duration_s:.2f} s, less than a window; it may be truncated: download it again"
-            )
-        key = (clip.actor, samples.tobytes())
-        if key not in keys:
-            keys.add(key)
-            recordings.append((clip, samples))
+    corpora = [read_corpus(folder / "ravdess" if (folder / "ravdess").is_dir() else folder) for folder in folders]
+    for place, corpus in enumerate(corpora):
+        if corpus.name in {other.name for other in corpora[:place]}:
+            raise DataError(f"{corpus.folder}: two corpora are called {corpus.name}; rename one of the folders")
+    return corpora
+
+
+def load_utterances(folders: Sequence[Path], spec: SpeechSpec) -> list[Utterance]:
+    """Read the labelled recordings of the corpora in `folders`.
+
+    Recordings of classes that moodring does not have are left out. Of exact copies, only the first one is kept (RAVDESS has
+    one). A recording that is shorter than a window is lengthened by silence. Raise DataError if there are no recordings.
+    """
     voices: list[Utterance] = []
-    for start in range(0, len(recordings), DENOISE_BATCH):
-        group = recordings[start : start + DENOISE_BATCH]
-        ends = window_ends([samples for _, samples in group], spec)
-        voices += [Utterance(clip, samples, clip_ends) for (clip, samples), clip_ends in zip(group, ends, strict=True)]
+    for corpus in find_corpora(folders):
+        clips = [clip for clip in corpus.clips if clip.index is not None]
+        if not clips:
+            raise DataError(f"{corpus.folder}: holds no recording with a label of {', '.join(LABELS)}")
+        copies: set[bytes] = set()
+        recordings: list[tuple[Clip, F32]] = []
+        for clip in clips:
+            samples = clip.read(spec.mfcc.rate_hz)
+            digest = hashlib.sha256(samples.tobytes()).digest()
+            if digest not in copies:
+                copies.add(digest)
+                recordings.append((clip, _lengthen(samples, spec)))
+        for start in range(0, len(recordings), DENOISE_BATCH):
+            group = recordings[start : start + DENOISE_BATCH]
+            ends = window_ends([samples for _, samples in group], spec)
+            voices += [Utterance(clip, samples, at, corpus.name) for (clip, samples), at in zip(group, ends, strict=True)]
     return voices
+
+
+def _lengthen(samples: F32, spec: SpeechSpec) -> F32:
+    """Return the samples with silence at the end, if they are shorter than the shortest window."""
+    shortest = spec.mfcc.window_samples + spec.mfcc.hop_samples * (spec.min_frames - 1)
+    return samples if len(samples) >= shortest else np.pad(samples, (0, shortest - len(samples)))
 
 
 def clip_windows(samples: F32, spec: SpeechSpec) -> F32:
@@ -121,12 +172,13 @@ def clip_windows(samples: F32, spec: SpeechSpec) -> F32:
     return np.array(windows, np.float32).reshape(-1, spec.window_frames, spec.columns)
 
 
-def load_noises(data_dir: Path, rate_hz: int) -> list[F32]:
-    """Read the ESC-10 recordings in DIR/noise/esc10, float32 [N] each; return an empty list if there are none.
+def load_noises(folders: Sequence[Path], rate_hz: int) -> list[F32]:
+    """Read the ESC-10 recordings in noise/esc10, in or beside one of `folders`, float32 [N] each; [] if there are none.
 
-    The last fold is held out for the evaluation, as are the long recordings in DIR/noise.
+    The last fold is held out for the evaluation, as are the long recordings in noise.
     """
-    paths = sorted((data_dir / "noise" / "esc10").glob("*/*.flac"))
+    places = [place / "noise" / "esc10" for folder in folders for place in (folder, folder.parent)]
+    paths = sorted(next((place for place in places if place.is_dir()), places[0]).glob("*/*.flac"))
     folds = {path.name.split("-")[0] for path in paths}
     held_out = max(folds) if len(folds) > 1 else None
     return [read_sound(path, rate_hz) for path in paths if path.name.split("-")[0] != held_out]

@@ -40,6 +40,10 @@ class BaselineInfo:
             raise ValueError(f"the baseline must have {columns} finite numbers for mean and limit")
         return cls(mean, limit)
 
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return the entry of a bundle."""
+        return {"mean": self.mean.tolist(), "limit": self.limit.tolist()}
+
 
 class VoiceBaseline:
     """The baseline of one voice, or of one microphone. Any chunking of the same frames into updates gives the same baseline."""
