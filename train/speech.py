@@ -20,6 +20,7 @@ from moodring.features.spec import SpeechSpec
 from moodring.labels import CLASSES, LABELS
 from moodring.train.calibration import TEMPERATURES, select_temperature
 from moodring.train.data.augment_images import apply_mixup
+from moodring.train.data.draw import draw_order, draw_weights
 from moodring.train.data.pool import AugmentedPool, WindowSampler, open_pool
 from moodring.train.data.speaker_means import VoiceMeans
 from moodring.train.data.speech_windows import SpeechWindows, clip_probabilities, extract_windows
@@ -40,26 +41,6 @@ NOISE_DATA = {"name": "ESC-10", "licence": "CC BY 3.0", "part": "all but the las
 PARTS = {"train": "for training", "validation": "for validation", "test": "held out"}
 REJECTED_SPEECH_QUANTILE = 0.005  # share of held-out speech windows below the usable threshold
 MAX_USABLE_THRESHOLD = 4.0  # logit; 7 % of the windows of another corpus (TESS) are below 4, 13 % below 5
-
-
-def draw_weights(voices: Sequence[Utterance], rows: I64, recipe: SpeechRecipe) -> F64:
-    """Return the probability, float64 [rows], with which each recording in `rows` is drawn; see the recipe's balances."""
-    corpora = np.array([voices[row].corpus for row in rows])
-    labels = np.array([voices[row].label for row in rows])
-    weights = np.array([voices[row].clip.weight for row in rows], np.float64)
-    for corpus in set(corpora.tolist()):
-        own = corpora == corpus
-        counts = np.bincount(labels[own], minlength=CLASSES)
-        weights[own] *= counts[labels[own]] ** -recipe.class_balance
-        weights[own] *= own.sum() ** recipe.corpus_balance / weights[own].sum()
-    return np.asarray(weights / weights.sum(), np.float64)
-
-
-def draw_order(weights: F64, rows: I64, recipe: SpeechRecipe, rng: np.random.Generator) -> I64:
-    """Return the recordings of an epoch, `recipe.views` times as many as `rows`; equal weights give each the same number."""
-    if np.allclose(weights, weights[0]):
-        return rng.permutation(np.tile(rows, recipe.views))
-    return rng.choice(rows, recipe.views * len(rows), p=weights)
 
 
 def batches(training_data: TrainingData, sampler: WindowSampler, recipe: SpeechRecipe, epoch: int) -> Iterator[Batch]:
