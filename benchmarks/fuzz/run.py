@@ -12,6 +12,7 @@ committed figures are in docs/benchmarks/fuzz.json; they take half an hour.
 from __future__ import annotations
 
 import argparse
+import base64
 import dataclasses
 import importlib.util
 import platform
@@ -24,9 +25,11 @@ from pathlib import Path
 
 from benchmarks.fuzz import harness
 from benchmarks.fuzz.harness import HARNESSES
+from benchmarks.fuzz.supervisor import Outcome, fuzz
 from benchmarks.report import machine, write_json
 
 FOLDER = Path("build") / "fuzz"
+MAX_PRINTED_BYTES = 12_000  # of a finding, as base64: the files of a CI machine are lost
 NOT_INSTALLED = "atheris is not installed, which has packages for Linux on x86_64 only: nothing was fuzzed"
 
 
@@ -61,18 +64,9 @@ def run_input(name: str, path: Path) -> int:
 
 
 def _fuzz(names: Sequence[str], arguments: argparse.Namespace, given: str) -> int:
-    from benchmarks.fuzz import supervisor
-
-    def run(name: str) -> supervisor.Outcome:
-        outcome = supervisor.fuzz(HARNESSES[name], arguments.seconds, arguments.folder.resolve() / name, arguments.seed)
-        for finding in outcome.findings:
-            print(f"{name}: {finding.kind}: {finding.summary}\n  python -m benchmarks fuzz {name} --input {finding.path}",
-                  file=sys.stderr)  # fmt: skip
-        if outcome.failure:
-            print(f"{name}: cannot be fuzzed: {outcome.failure}", file=sys.stderr)
-        found = len(outcome.findings)
-        print(f"{name}: {outcome.executions} inputs in {outcome.seconds:.0f} s, {outcome.edges} edges, {found} findings",
-              file=sys.stderr, flush=True)  # fmt: skip
+    def run(name: str) -> Outcome:
+        outcome = fuzz(HARNESSES[name], arguments.seconds, arguments.folder.resolve() / name, arguments.seed)
+        print("\n".join(_lines(name, outcome)), file=sys.stderr, flush=True)
         return outcome
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
@@ -86,3 +80,17 @@ def _fuzz(names: Sequence[str], arguments: argparse.Namespace, given: str) -> in
     }
     write_json(figures, arguments.json)
     return int(any(outcome.findings or outcome.failure for outcome in outcomes.values()))
+
+
+def _lines(name: str, outcome: Outcome) -> list[str]:
+    """Return what is printed of a harness: its findings, each with the command that repeats it, and its counts."""
+    lines = []
+    for finding in outcome.findings:
+        lines += [f"{name}: {finding.kind}: {finding.summary}", f"  python -m benchmarks fuzz {name} --input {finding.path}"]
+        data = Path(finding.path).read_bytes()
+        if len(data) <= MAX_PRINTED_BYTES:
+            lines.append(f"  {base64.b64encode(data).decode()}")
+    if outcome.failure:
+        lines.append(f"{name}: cannot be fuzzed: {outcome.failure}")
+    counts = f"{outcome.executions} inputs in {outcome.seconds:.0f} s, {outcome.edges} edges, {len(outcome.findings)} findings"
+    return [*lines, f"{name}: {counts}"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from benchmarks.fuzz.harness import HARNESSES
 from benchmarks.fuzz.supervisor import fuzz
 from moodring.config import document
 from moodring.errors import ConfigError
+from tests.support import planted_faults
 
-PLANTED = "tests.support.planted_faults"
+PLANTED = planted_faults.__name__
 
 
 @pytest.mark.parametrize("name", HARNESSES)
@@ -30,7 +33,6 @@ def test_the_seeds_and_some_mutations_of_them_pass(name: str, tmp_path: Path):
 @pytest.mark.parametrize(
     ("fault", "kind", "summary"),
     [
-        ("exception", "crash", "KeyError: b'exception'"),
         ("signal", "crash", "deadly signal"),
         ("killed", "killed", "exit code -9"),
         ("hang", "timeout", "timeout after"),
@@ -41,13 +43,31 @@ def test_a_fault_is_found_and_the_harness_restarted(
 ):
     pytest.importorskip("atheris", reason="atheris is not installed")
     monkeypatch.setenv("MOODRING_PLANTED", fault)
-    outcome = fuzz(PLANTED, 6.0, tmp_path / "run", seed=1, limit_s=1)
+    outcome = fuzz(PLANTED, 4.0, tmp_path / "run", seed=1, limit_s=1)
     (found,) = outcome.findings
     assert (found.kind, summary in found.summary) == (kind, True), found
     assert Path(found.path).read_bytes() == fault.encode()
     assert outcome.failure == ""
     assert outcome.restarts == 1
     assert outcome.executions > 0
+
+
+def test_the_command_prints_each_finding_and_returns_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("atheris", reason="atheris is not installed")
+    monkeypatch.setenv("MOODRING_PLANTED", "exception")
+    monkeypatch.setitem(HARNESSES, "planted", PLANTED)
+    file = tmp_path / "fuzz.json"
+    assert run.main(["planted", "--seconds", "3", "--folder", str(tmp_path / "fuzz"), "--json", str(file)]) == 1
+    figures = json.loads(file.read_text())
+    found = figures["harnesses"]["planted"]["findings"]
+    assert figures["findings"] == len(found) == 1
+    assert figures["command"].startswith("python -m benchmarks fuzz planted --seconds 3")
+    printed = capsys.readouterr().err
+    assert f"planted: crash: KeyError: b'exception'; File \"{Path(planted_faults.__file__)}" in printed
+    assert f"python -m benchmarks fuzz planted --input {found[0]['path']}" in printed
+    assert base64.b64encode(b"exception").decode() in printed
 
 
 def test_a_finding_is_repeated_with_its_traceback(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from moodring.capture.http.jpeg import DamagedJpegError, JpegEnd, is_complete_jpeg, jpeg_height
 from moodring.capture.http.mjpeg import MAX_JPEG_BYTES
 from moodring.capture.network import decode
-from tests.support.media.wild_jpegs import jpeg, truncated, with_thumbnail
+from tests.support.media.wild_jpegs import jpeg, truncated, with_size, with_thumbnail
 
 FRAMES = [jpeg(1), jpeg(1, progressive=True), with_thumbnail(jpeg(1)), with_thumbnail(jpeg(1, progressive=True))]
 
@@ -39,6 +39,17 @@ def test_a_truncated_jpeg_is_not_complete_and_does_not_end_in_the_next_one(data:
     assert not is_complete_jpeg(truncated(data))
     with pytest.raises(DamagedJpegError):
         JpegEnd(MAX_JPEG_BYTES).find(bytearray(truncated(data) + b"\r\n--cut\r\n\r\n" + jpeg(2)))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(65_500, 65_500), (30_000, 30_000), (0, 320), (240, 0), (7100, 7100)])
+def test_a_frame_that_states_an_impossible_size_is_damaged(progressive: bool, height: int, width: int):
+    """A progressive JPEG of 20 kB took 87 s and 8 GB to decode."""
+    data = np.frombuffer(with_size(jpeg(1, progressive=progressive), height, width), np.uint8)
+    assert jpeg_height(data) is None
+    assert decode(data) is None
+    largest = np.frombuffer(with_size(jpeg(1, progressive=progressive), 4320, 7680), np.uint8)
+    assert jpeg_height(largest) == 4320
 
 
 @given(data=st.binary(max_size=300))

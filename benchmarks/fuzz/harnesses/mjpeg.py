@@ -19,7 +19,7 @@ from benchmarks.fuzz.harness import Harness, require
 from moodring.capture.http import connection, jpeg, mjpeg
 from moodring.capture.network import decode
 from moodring.errors import DeviceError
-from tests.support.media.wild_jpegs import STREAMS, segment
+from tests.support.media.wild_jpegs import STREAMS, segment, with_size
 from tests.support.media.wild_jpegs import jpeg as encode
 
 CONNECTION_LIMITS: dict[str, Any] = {"MAX_LINE_BYTES": 256, "MAX_HEADER_LINES": 8, "MAX_CHUNK_BYTES": 4096, "RECV_BYTES": 4096}
@@ -103,6 +103,7 @@ def make(_folder: Path) -> Harness:
     small = [encode(index, 16, 16) for index in range(2)]
     bodies = [make_stream([SCAN, SCAN]) for make_stream in STREAMS.values()] + [STREAMS["nothing"](small)]
     chunked = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (bodies[0][:40], bodies[0][40:])) + b"0\r\n\r\n"
+    bodies.append(STREAMS["nothing"]([with_size(encode(1, 16, 16, progressive=True), 65_500, 65_500)]))
     seeds = [b"\0" + HEADERS["multipart"] + body for body in bodies]
     seeds += [b"\7" + header + bodies[0] for header in HEADERS.values()] + [b"\0" + HEADERS["chunked"] + chunked]
     return Harness(check, seeds, WORDS, max_bytes=7000)

@@ -14,6 +14,7 @@ SOI, EOI = b"\xff\xd8", b"\xff\xd9"  # start and end of image
 PADDING = b"\r\n\0"  # some cameras add it to the end
 SOI_CODE, EOI_CODE, SOS_CODE, FILL = 0xD8, 0xD9, 0xDA, 0xFF
 SOI_OR_EOI = re.compile(rb"\xff[\xd8\xd9]")  # within image data, FF is followed by 00 or by a restart marker
+MAX_PIXELS = 50_000_000  # 8K has 33 million. Some kB of a progressive JPEG can take minutes and gigabytes to decode
 WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
@@ -74,11 +75,15 @@ def is_complete_jpeg(data: bytes) -> bool:
 
 
 def jpeg_height(data: U8) -> int | None:
-    """Return the number of rows that the frame header of a JPEG, uint8 [N], states, or None if there is no such header."""
+    """Return the number of rows that the frame header of a JPEG, uint8 [N], states.
+
+    Return None if there is no such header, or if it states more than `MAX_PIXELS`: it is damaged or hostile.
+    """
     at = 2
     while at + 9 <= data.size and data[at] == FILL:
         code, length = int(data[at + 1]), int(data[at + 2]) << 8 | int(data[at + 3])
         if code in FRAME_HEADERS:
-            return int(data[at + 5]) << 8 | int(data[at + 6]) or None
+            height, width = (int(data[at + i]) << 8 | int(data[at + i + 1]) for i in (5, 7))
+            return height if 0 < height * width <= MAX_PIXELS else None
         at += 1 if code == FILL else 2 if code in WITHOUT_LENGTH else 2 + length
     return None

@@ -31,6 +31,12 @@ def with_thumbnail(data: bytes) -> bytes:
     return data[:2] + thumbnail + 2 * segment(0xEC, b"\xff\xd9\r\n" * 16_000) + b"\xff\xff" + data[2:]
 
 
+def with_size(data: bytes, height: int, width: int) -> bytes:
+    """Return a JPEG whose frame header states another size."""
+    at = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2")) + 5
+    return data[:at] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + data[at + 4 :]
+
+
 def truncated(data: bytes) -> bytes:
     """Return the first half of a JPEG."""
     return data[: len(data) // 2]
