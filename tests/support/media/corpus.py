@@ -86,7 +86,12 @@ OPTIONS: dict[str, str] = {
     "wmav1": "-ar 44100",
     "wmav2": "-ar 44100",
 }
-CONTAINER_OPTIONS: dict[str, str] = {"gxf": "-s 720x576 -r 25 -ar 48000 -ac 1", "mxf": "-ar 48000", "vob": "-ar 48000"}
+CONTAINER_OPTIONS: dict[str, str] = {
+    "flv": "-ar 44100",
+    "gxf": "-s 720x576 -r 25 -ar 48000 -ac 1",
+    "mxf": "-ar 48000",
+    "vob": "-ar 48000",
+}
 ELEMENTARY = (
     "h264:libx264 h264:libx264,-bf,3 hevc:libx265 m4v:mpeg4 m2v:mpeg2video m1v:mpeg1video mjpeg:mjpeg h261:h261,-s,352x288 "
     "h263:h263,-s,352x288 obu:libaom-av1,-cpu-used,8,-s,160x120 ivf:libvpx y4m:wrapped_avframe gif:gif apng:apng "
@@ -123,7 +128,8 @@ ASPECTS = ("2/1", "1/2", "4/3", "16/11", "12/11", "8/9", "10/11", "59/54", "64/4
 # Display matrices of a video: x' = a x + c y, y' = b x + d y.
 ORIENTATIONS: dict[str, tuple[float, float, float, float]] = {
     "rotated_90": (0, 1, -1, 0), "rotated_180": (-1, 0, 0, -1), "rotated_270": (0, -1, 1, 0),
-    "rotated_45": (0.7, 0.7, -0.7, 0.7), "mirrored": (-1, 0, 0, 1), "upside_down": (1, 0, 0, -1), "transposed": (0, 1, 1, 0), "no_matrix": (0, 0, 0, 0),
+    "rotated_45": (0.7, 0.7, -0.7, 0.7), "mirrored": (-1, 0, 0, 1), "upside_down": (1, 0, 0, -1),
+    "transposed": (0, 1, 1, 0), "no_matrix": (0, 0, 0, 0),
 }  # fmt: skip
 SIZES = "1x1 2x2 16x16 17x33 64x48 161x121 320x32 32x320 640x480 720x576 1280x720 1920x1080 3840x2160"
 
