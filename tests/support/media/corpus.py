@@ -433,9 +433,9 @@ def _tracks() -> Iterator[Recipe]:
         yield Recipe(f"no_sample.{suffix}", "tracks", (*h264, *aac, "-af", "atrim=end=0"))
     text = ("-f", "srt", "-i", "data:text/plain,1%0A00:00:00,100 --> 00:00:01,900%0Aa%20subtitle%0A%0A")
     for suffix, codec in (("mkv", "srt"), ("mp4", "mov_text"), ("webm", "webvtt")):
-        codecs = ("-c:v", "libvpx", "-c:a", "libvorbis") if suffix == "webm" else (*h264, *aac)
-        options = ("-map", "0:s", "-map", "1:v", "-map", "1:a", *codecs, "-c:s", codec)
-        yield Recipe(f"subtitles.{suffix}", "tracks", options, inputs=text)
+        codecs: tuple[str, ...] = ("-c:v", "libvpx", "-c:a", "libvorbis") if suffix == "webm" else (*h264, *aac)
+        maps = ("-map", "0:s", "-map", "1:v", "-map", "1:a")
+        yield Recipe(f"subtitles.{suffix}", "tracks", (*maps, *codecs, "-c:s", codec), inputs=text)
     key = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "76a6c65c5ea762046bd749a2e632ccbb")
     yield Recipe("encrypted.mp4", "damage", (*h264, *aac, *key, "-encryption_kid", "a7e61c373e219033c21091fa607bf3b8"))
     metadata = ("-metadata", "title=\u00e9\u4e2d\U0001f600", "-metadata", "comment=" + "x" * 5000)
