@@ -69,6 +69,15 @@ line, and that no file outside the folder of a bundle is opened. *edges* are tho
 cover; the code of FFmpeg is not instrumented. The figures were measured after the findings of shorter runs were mended; tests of
 each reader hold these ([fuzz.json](benchmarks/fuzz.json))."""
 
+MEDIA = """## Media files
+
+`python -m benchmarks media_corpus` generates small media files: containers and codecs, sample and pixel formats, channel
+layouts, frame rates, display matrices, time stamps, joined recordings, tracks, wrong names and lengths, and damage from a fixed
+seed. Each is processed by `moodring run` in a process of its own. A file passes if there is no crash, no traceback and no line
+of a library, if the process takes at most 10 s, if the exit code and the message are the documented ones, and if at least 90 %
+of the frames and of the sound that FFmpeg decodes are used (70 % with damage). Events must cover
+the time that the tracks last."""
+
 NOISE_EFFECT = "The kernel counts CPU time, which is accurate to a few percent. Latencies include the work of other programs."
 
 
@@ -98,6 +107,8 @@ def main(argv: Sequence[str]) -> int:
         parts += [PAIRS, _pairs(read_figures(figures / "pairs.json"))]
     if (figures / "fuzz.json").exists():
         parts += [FUZZING, _fuzz(read_figures(figures / "fuzz.json"))]
+    if (figures / "media_corpus.json").exists():
+        parts += [MEDIA, _media(read_figures(figures / "media_corpus.json"))]
     (folder / "benchmarks.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return 0
 
@@ -243,6 +254,18 @@ def _fuzz(fuzz: dict[str, Any]) -> str:
     return (
         f"{table(['reader', 'minutes', 'inputs', 'edges', 'findings'], rows)}\n\n"
         f"Measured with `{fuzz['command']}` on {machine['date']} at commit {machine['commit']}."
+    )
+
+
+def _media(corpus: dict[str, Any]) -> str:
+    rows = [[group, str(found["files"]), str(found["passed"])] for group, found in corpus["groups"].items()]
+    machine, codes = corpus["machine"], corpus["exit_codes"]
+    return (
+        f"{table(['group', 'files', 'passed'], rows)}\n\n{corpus['passed']} of {corpus['files']} files pass; "
+        f"{codes.get('0', 0)} end with exit code 0, {codes.get('1', 0)} with 1, because nothing of them can be decoded. The "
+        f"longest process takes {corpus['longest_s']:.1f} s on a machine with other work. Measured with seed {corpus['seed']} "
+        f"on {machine['processor']}, {machine['cores']} cores, on {machine['date']} at commit {machine['commit']}: "
+        "[media_corpus.json](benchmarks/media_corpus.json)."
     )
 
 

@@ -6,7 +6,7 @@ of the time of decoding to colour.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -64,6 +64,7 @@ def grey_frame(frame: av.VideoFrame, aspect: float = 1.0) -> tuple[U8, int]:
 def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
     """Return the counter-clockwise quarter turns that show a frame upright, and whether it is mirrored left to right before."""
     quarter_turns = round((frame.rotation or 0) / 90)
+    stored: Any
     try:
         stored = frame.side_data.get("DISPLAYMATRIX")  # 3x3 int32: x' = a x + c y, y' = b x + d y
     except ValueError:  # PyAV does not know the type of all side data, such as EXIF

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from moodring.address import is_pipe, is_url
 from moodring.capture.media import AudioFile, VideoFile
-from moodring.capture.media.readers import unread_notes
+from moodring.capture.media.joined import unread_notes
 from moodring.capture.media.timeline import Jumps
 from moodring.clock import NS_PER_S, Clock, MonotonicClock
 from moodring.config import Config, InferenceConfig, SpeechConfig

@@ -216,16 +216,54 @@ def test_joined_recordings_of_different_formats_are_processed_to_the_end(run, tm
     assert sum("speech" in event["data"]["modalities"] for event in done.events[-5:]) >= 3
 
 
-@pytest.mark.parametrize("suffix", ["wav", "mkv"])
-def test_joined_recordings_that_ffmpeg_does_not_read_to_the_end_are_named(run, tmp_path: Path, suffix: str):
-    part = write_recording(tmp_path / f"part.{suffix}", sound=voice(SECONDS))
+@pytest.mark.parametrize("suffix", ["wav", "mkv", "mp4", "flv", "ogg", "aiff"])
+def test_joined_recordings_are_processed_to_the_end_where_ffmpeg_reads_the_first_alone(run, tmp_path: Path, suffix: str):
+    codec = {"ogg": "flac", "aiff": "pcm_s16be"}.get(suffix)
+    rates_hz = (44_100, 22_050) if suffix in ("flv", "ogg") else (16_000, 48_000)  # FFmpeg does not continue with another rate
+    parts = [
+        write_recording(tmp_path / f"{rate_hz}.{suffix}", sound=voice(SECONDS, rate_hz), rate_hz=rate_hz, audio_codec=codec)
+        for rate_hz in rates_hz
+    ]
     joined = tmp_path / f"joined.{suffix}"
-    joined.write_bytes(3 * part.read_bytes())
+    joined.write_bytes(b"".join(part.read_bytes() for part in (*parts, parts[0])))
     done = run(joined)
     assert done.code == 0
-    assert done.uses("speech") >= 4
-    done.message("joined", "% of the file belong to none of its tracks; if recordings were joined, process them one by one")
-    assert not any("belong to none" in message for message in run(part).messages)
+    assert 29 <= len(done.events) <= 33
+    assert sum("speech" in event["data"]["modalities"] for event in done.events[-5:]) >= 3
+    done.message("the time stamps of the audio jumped 2 times, first at 2")
+    assert not any("belong to none" in message for message in done.messages)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "flv"])
+def test_the_tracks_of_joined_recordings_stay_aligned(run, tmp_path: Path, suffix: str):
+    options = {"audio_codec": "aac", "video_codec": "flv" if suffix == "flv" else "mpeg4"}
+    parts = [write_talking_face(tmp_path / f"{seconds}.{suffix}", seconds, **options) for seconds in (2.0, 1.0)]
+    joined = tmp_path / f"joined.{suffix}"
+    joined.write_bytes(b"".join(part.read_bytes() for part in (*parts, parts[0])))
+    done = run(joined)
+    assert 24 <= len(done.events) <= 27
+    assert done.uses("face") >= 22
+    assert sum(event["data"]["modalities"] == ["face", "speech"] for event in done.events[-5:]) >= 3
+    done.message("time stamps of the video jumped 2 times, first at 2")
+    done.message("time stamps of the audio jumped 2 times, first at 2")
+
+
+def test_data_behind_a_recording_is_named(run, tmp_path: Path):
+    path = write_recording(tmp_path / "sound.wav", sound=voice(SECONDS))
+    path.write_bytes(path.read_bytes() + b"RIFF" + bytes(path.stat().st_size))
+    done = run(path)
+    assert done.code == 0
+    done.message("sound.wav", "the last 50 % of the file belong to none of its tracks; if recordings were joined, process")
+
+
+@pytest.mark.parametrize("kept", [0, 24, 40, 400])
+def test_a_truncated_index_does_not_end_a_recording(run, tmp_path: Path, kept: int):
+    path = write_talking_face(tmp_path / "clip.avi", SECONDS, audio_codec="mp3", video_codec="mpeg4")
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex(b"idx1") + kept])
+    done = run(path)
+    assert done.code == 0
+    assert (done.uses("face"), done.uses("speech") >= 4) == (10, True)
 
 
 def test_recordings_without_jumps_report_none(run, talking_face: Path):

@@ -13,6 +13,7 @@ import av.error
 
 from moodring.address import check_path, is_pipe, is_url
 from moodring.capture.base import error_reason
+from moodring.capture.media.joined import part_end
 from moodring.capture.pipe import PipeInterrupted, PipeReader
 from moodring.capture.selection import DEFAULT_SELECTION, RawAudio, Selection
 from moodring.clock import NS_PER_S
@@ -25,6 +26,8 @@ READ_TIMEOUT_S = 10.0
 PIPE_OPTIONS = {"protocol_whitelist": "file,crypto,data"}  # as FFmpeg does for files: a playlist cannot open a connection
 NO_TIME_STAMPS = 0x80  # AVFMT_NOTIMESTAMPS of FFmpeg: the container stores no time stamps
 DISCONTINUOUS = 0x200  # AVFMT_TS_DISCONT: time stamps can start anywhere and start again
+EXACT_DURATION_FORMATS = ("mp4", "matroska", "flac")  # containers whose stated duration is reliable
+TRUNCATION_TOLERANCE_NS = NS_PER_S // 2
 DEFAULT_FRAME_RATE = 25.0
 MIN_FRAME_RATE, MAX_FRAME_RATE = 0.1, 1000.0  # a codec that states another one is damaged
 # Tracks that are no alternative to the main one: they come after the others unless they are marked as the default.
@@ -40,8 +43,11 @@ class MediaInfo:
     has_audio: bool
 
 
-def open_container(source: str, raw_audio: RawAudio | None = None) -> av.container.InputContainer:
-    """Open a file or URL for reading. Raises UsageError for a missing file, MediaError if PyAV cannot open it."""
+def open_container(source: str, raw_audio: RawAudio | None = None, start: int = 0) -> av.container.InputContainer:
+    """Open a file or URL for reading; a file from the byte `start` on.
+
+    Raises UsageError for a missing file, MediaError if PyAV cannot open it.
+    """
     check_path(source)
     options, raw_format = {}, None
     if raw_audio is not None:
@@ -52,13 +58,16 @@ def open_container(source: str, raw_audio: RawAudio | None = None) -> av.contain
             return av.open(
                 PipeReader(source), mode="r", format=raw_format, options=options | PIPE_OPTIONS, metadata_errors="replace"
             )  # fmt: skip
-        return av.open(
-            source if is_url(source) else f"file:{source}",  # the prefix: FFmpeg takes a name with a colon for an address
-            format=raw_format,
-            options=options,
-            metadata_errors="replace",
-            timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S),
-        )
+        address = source if is_url(source) else f"file:{source}"  # FFmpeg takes a name with a colon for an address
+        end = None if is_url(source) else part_end(source, start)
+        if start or end:
+            address = f"subfile,,start,{start},end,{end or 0},,:{address}"
+        timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
+        container = av.open(address, format=raw_format, options=options, metadata_errors="replace", timeout=timeout)
+        if container.format.name != "avi" or _has_whole_index(container):
+            return container
+        container.close()
+        return av.open(address, options={"seekable": "0"}, metadata_errors="replace", timeout=timeout)  # without the index
     except PipeInterrupted as error:
         raise KeyboardInterrupt from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -69,6 +78,12 @@ def open_container(source: str, raw_audio: RawAudio | None = None) -> av.contain
         )  # fmt: skip
         name = printable(source)
         raise MediaError(f"{name} cannot be opened as video or audio ({error_reason(error)}); {advice}") from error
+
+
+def _has_whole_index(container: av.container.InputContainer) -> bool:
+    """Return whether the index of an AVI file reaches its second half. FFmpeg ends where a truncated one ends."""
+    entries = [track.index_entries for track in container.streams if len(track.index_entries)]
+    return container.size <= 0 or max((e[len(e) - 1].pos for e in entries), default=0) > container.size // 2
 
 
 def probe(source: str, selection: Selection = DEFAULT_SELECTION) -> MediaInfo:
@@ -156,6 +171,21 @@ def stated_end_ns(container: Any, track: Any) -> int | None:
         end_ns: int = round(((track.start_time or 0) + track.duration) * track.time_base * NS_PER_S)
         return end_ns - start_ns
     return None if container.duration is None else int(container.duration) * 1000
+
+
+def missing_end(container: Any, track: Any, source: str, end_ns: int) -> str | None:
+    """Return in words how far before its stated duration a track ended, at `end_ns`; None where it is complete."""
+    if container is None or track.duration is None or is_url(source):
+        return None
+    if not any(name in container.format.name for name in EXACT_DURATION_FORMATS):
+        return None
+    stated_ns = stated_end_ns(container, track)
+    if stated_ns is None or stated_ns - end_ns <= TRUNCATION_TOLERANCE_NS + stated_ns // 20:
+        return None
+    return (
+        f"ends after {end_ns / NS_PER_S:.1f} s of {stated_ns / NS_PER_S:.1f} s of {track.type}: "
+        "the file is truncated or damaged; everything before that point was processed"
+    )
 
 
 def decode_packets(container: Any, track: Any, source: str) -> Iterator[tuple[int, list[Any] | None]]:

@@ -6,15 +6,13 @@ sound are read through separate containers: no buffer is needed for files whose 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 import av.container
 import av.error
 
-from moodring.address import is_pipe, is_url
 from moodring.capture.base import error_reason
 from moodring.capture.grey import grey_frame
 from moodring.capture.media.container import (
@@ -25,24 +23,23 @@ from moodring.capture.media.container import (
     describe,
     discard_others,
     frame_rate,
+    missing_end,
     open_container,
     sample_aspect_ratio,
     select_track,
     stated_end_ns,
     tracks,
 )
+from moodring.capture.media.joined import next_part
 from moodring.capture.media.timeline import Jumps, SoundTimeline, Timeline, VideoTimeline
 from moodring.capture.selection import DEFAULT_SELECTION, Selection
 from moodring.capture.sound import Resampler
 from moodring.clock import NS_PER_S
-from moodring.errors import MediaError, printable
+from moodring.errors import MediaError, UsageError, printable
 from moodring.types import SAMPLE_RATE_HZ, AudioBlock, VideoFrame
 
 MAX_DAMAGED_PACKETS = 1000  # before the first frame
 MIN_SAMPLE_RATE_HZ, MAX_SAMPLE_RATE_HZ = 1000, 1_000_000
-EXACT_DURATION_FORMATS = ("mp4", "matroska", "flac")  # containers whose stated duration is reliable
-UNREAD_SHARE = 0.2  # of a file behind the last packet; an index at the end is smaller
-TRUNCATION_TOLERANCE_NS = NS_PER_S // 2
 
 
 @dataclass(slots=True)
@@ -90,6 +87,8 @@ class _TrackReader:
     notes: list[str] = field(default_factory=list)
     read_bytes: int = 0  # position in the file behind the last packet
     file_tracks: int = 0  # tracks of all kinds that the file contains
+    _start: int = 0  # position in the file of the part that is read
+    _track: Any = None  # of that part; a track of a closed container must not be used
     _container: av.container.InputContainer | None = None
 
     @property
@@ -108,17 +107,18 @@ class _TrackReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, kind: Kind) -> Any:
-        """Open the file and return the selected track."""
+    def _open(self, kind: Kind, start: int = 0) -> Any:
+        """Open the file, or the part of it that begins at the byte `start`, and return the selected track."""
         self.close()
         raw_audio = self.selection.raw_audio if kind == "audio" else None
-        container = self._container = open_container(self.source, raw_audio)
+        container = self._container = open_container(self.source, raw_audio, start)
+        self._start = start
         index = self.selection.video_track if kind == "video" else self.selection.audio_track
         track = select_track(container, kind, index, self.name)
         if track is None:
             raise MediaError(f"{self.name} contains no {kind}")
         others = tracks(container, kind)
-        if index is None and len(others) > 1:
+        if index is None and len(others) > 1 and not start:
             self.notes.append(
                 f"{self.name} has {len(others)} {kind} tracks: using track {others.index(track)} ({describe(track)}); "
                 f"choose another with --{kind}-track"
@@ -128,13 +128,46 @@ class _TrackReader:
         track.codec_context.thread_count = 1
         self.file_tracks = len(container.streams)
         discard_others(container, track)
+        self._track = track
         return track
 
     def _decode(self, track: Any) -> Iterator[Any]:
-        """Yield the decoded frames of a track; count damaged packets."""
+        """Yield the decoded frames of a track, in all parts of a file of joined recordings; count damaged packets."""
+        kind: Kind = track.type
+        failure: MediaError | None = None
+        part: Any = track
+        while part is not None:
+            try:
+                yield from self._decode_part(part)
+                failure = None
+            except MediaError as error:
+                failure = error
+            part = self._open_next(kind)
+        if failure is not None:
+            raise failure
+
+    def _open_next(self, kind: Kind) -> Any:
+        """Open the part behind the one that was read and return its track; None if there is none."""
+        is_read = self.read_bytes > self._start and self.selection.raw_audio is None
+        position = next_part(self.source, self.read_bytes) if is_read else None
+        if position is None:
+            return None
+        before, self._container = (self._container, self._start), None
+        try:
+            track = self._open(kind, position)
+        except (MediaError, UsageError):
+            self.close()
+            self._container, self._start = before
+            return None
+        if before[0] is not None:
+            before[0].close()
+        return track
+
+    def _decode_part(self, track: Any) -> Iterator[Any]:
+        """Yield the decoded frames of a track of the part that is open."""
         is_decoded = False
         for end, frames in decode_packets(self._container, track, self.source):
-            self.read_bytes = max(self.read_bytes, end)
+            self.read_bytes = max(self.read_bytes, self._start + end if end else 0)
             if frames is None:
                 self.counters.damaged_packets += 1
                 if not is_decoded and self.counters.damaged_packets > MAX_DAMAGED_PACKETS:
@@ -156,44 +189,21 @@ class _TrackReader:
         time_ns: int = round(stamp * time_base * NS_PER_S)
         return time_ns - (container.start_time or 0) * 1000  # start_time is in microseconds
 
-    def _finish(self, track: Any, timeline: Timeline, end_ns: int) -> None:
+    def _finish(self, timeline: Timeline, end_ns: int) -> None:
         """Note the jumps of the time stamps. Raise MediaError if the file ends before the duration that its index states."""
+        kind, missing = (
+            self._track.type,
+            None if self._start else missing_end(self._container, self._track, self.source, end_ns),
+        )
+        self.close()
         self.counters.time_stamp_jumps += timeline.count
         if timeline.count:
             self.notes.append(
-                f"{self.name}: the time stamps of the {track.type} jumped {timeline.count} "
+                f"{self.name}: the time stamps of the {kind} jumped {timeline.count} "
                 f"time{'s' if timeline.count > 1 else ''}, first {timeline.first}; its times continue without the jumps"
             )
-        self._check_not_truncated(track, end_ns)
-        self.close()
-
-    def _check_not_truncated(self, track: Any, end_ns: int) -> None:
-        container = self._container
-        if container is None or track.duration is None or is_url(self.source):
-            return
-        if not any(name in container.format.name for name in EXACT_DURATION_FORMATS):
-            return
-        stated_ns = stated_end_ns(container, track)
-        if stated_ns is not None and stated_ns - end_ns > TRUNCATION_TOLERANCE_NS + stated_ns // 20:
-            raise MediaError(
-                f"{self.name} ends after {end_ns / NS_PER_S:.1f} s of {stated_ns / NS_PER_S:.1f} s of {track.type}: "
-                "the file is truncated or damaged; everything before that point was processed"
-            )
-
-
-def unread_notes(readers: Sequence[_TrackReader]) -> list[str]:
-    """Return a note for a file of which a part lies behind the last packet of all its tracks.
-
-    FFmpeg ends at that point if recordings of some formats were joined, such as WAV, FLV or MP4.
-    """
-    source = readers[0].source
-    if is_url(source) or is_pipe(source) or any(reader.source != source for reader in readers):
-        return []
-    size, read = Path(source).stat().st_size, max(reader.read_bytes for reader in readers)
-    if not read or readers[0].file_tracks != len(readers) or size - read < UNREAD_SHARE * size:
-        return []
-    share, advice = f"{100 * (1 - read / size):.0f} %", "if recordings were joined, process them one by one"
-    return [f"{readers[0].name}: the last {share} of the file belong to none of its tracks; {advice}"]
+        if missing:
+            raise MediaError(f"{self.name} {missing}")
 
 
 class VideoFile(_TrackReader):
@@ -201,11 +211,13 @@ class VideoFile(_TrackReader):
 
     def __iter__(self) -> Iterator[VideoFrame]:
         track = self._open("video")
-        aspect = sample_aspect_ratio(track)
+        aspect, start = sample_aspect_ratio(track), self._start
         timeline = self._timeline(track)
         end_ns = 0
         for frame, time_ns in self._timed_frames(track, timeline):
             end_ns = time_ns + (round(frame.duration * frame.time_base * NS_PER_S) if frame.duration else 0)
+            if self._start != start:  # another part of joined recordings
+                aspect, start = sample_aspect_ratio(self._track), self._start
             try:
                 grey, reduction = grey_frame(frame, aspect)
             except (av.error.FFmpegError, ValueError):  # a pixel format that cannot be converted
@@ -216,7 +228,7 @@ class VideoFile(_TrackReader):
         self.counters.out_of_order += timeline.dropped
         if not self.counters.frames:
             raise MediaError(f"{self.name} contains no video: no frame of its video track can be decoded")
-        self._finish(track, timeline, end_ns)
+        self._finish(timeline, end_ns)
 
     def _timeline(self, track: Any) -> VideoTimeline:
         rate = frame_rate(track, self.selection.frame_rate)
@@ -268,11 +280,11 @@ class AudioFile(_TrackReader):
             yield from self._block(resampler.flush(), anchor_ns, count)
         except av.error.FFmpegError as error:
             raise MediaError(
-                f"{self.name}: its sound ({describe(track)}) cannot be converted ({error_reason(error)}) and is left out"
+                f"{self.name}: its sound ({describe(self._track)}) cannot be converted ({error_reason(error)}) and is left out"
             ) from error
         if not self.counters.samples:
             raise MediaError(f"{self.name} contains no audio: its audio stream is empty")
-        self._finish(track, timeline, timeline.next_ns)
+        self._finish(timeline, timeline.next_ns)
 
     def _block(self, samples: Any, anchor_ns: int, offset: int) -> Iterator[AudioBlock]:
         """Yield the samples as a block, if there are any."""

@@ -86,7 +86,12 @@ OPTIONS: dict[str, str] = {
     "wmav1": "-ar 44100",
     "wmav2": "-ar 44100",
 }
-CONTAINER_OPTIONS: dict[str, str] = {"gxf": "-s 720x576 -r 25 -ar 48000 -ac 1", "mxf": "-ar 48000", "vob": "-ar 48000"}
+CONTAINER_OPTIONS: dict[str, str] = {
+    "flv": "-ar 44100",
+    "gxf": "-s 720x576 -r 25 -ar 48000 -ac 1",
+    "mxf": "-ar 48000",
+    "vob": "-ar 48000",
+}
 ELEMENTARY = (
     "h264:libx264 h264:libx264,-bf,3 hevc:libx265 m4v:mpeg4 m2v:mpeg2video m1v:mpeg1video mjpeg:mjpeg h261:h261,-s,352x288 "
     "h263:h263,-s,352x288 obu:libaom-av1,-cpu-used,8,-s,160x120 ivf:libvpx y4m:wrapped_avframe gif:gif apng:apng "
@@ -123,7 +128,8 @@ ASPECTS = ("2/1", "1/2", "4/3", "16/11", "12/11", "8/9", "10/11", "59/54", "64/4
 # Display matrices of a video: x' = a x + c y, y' = b x + d y.
 ORIENTATIONS: dict[str, tuple[float, float, float, float]] = {
     "rotated_90": (0, 1, -1, 0), "rotated_180": (-1, 0, 0, -1), "rotated_270": (0, -1, 1, 0),
-    "rotated_45": (0.7, 0.7, -0.7, 0.7), "mirrored": (-1, 0, 0, 1), "upside_down": (1, 0, 0, -1), "transposed": (0, 1, 1, 0), "no_matrix": (0, 0, 0, 0),
+    "rotated_45": (0.7, 0.7, -0.7, 0.7), "mirrored": (-1, 0, 0, 1), "upside_down": (1, 0, 0, -1),
+    "transposed": (0, 1, 1, 0), "no_matrix": (0, 0, 0, 0),
 }  # fmt: skip
 SIZES = "1x1 2x2 16x16 17x33 64x48 161x121 320x32 32x320 640x480 720x576 1280x720 1920x1080 3840x2160"
 
@@ -427,9 +433,9 @@ def _tracks() -> Iterator[Recipe]:
         yield Recipe(f"no_sample.{suffix}", "tracks", (*h264, *aac, "-af", "atrim=end=0"))
     text = ("-f", "srt", "-i", "data:text/plain,1%0A00:00:00,100 --> 00:00:01,900%0Aa%20subtitle%0A%0A")
     for suffix, codec in (("mkv", "srt"), ("mp4", "mov_text"), ("webm", "webvtt")):
-        codecs = ("-c:v", "libvpx", "-c:a", "libvorbis") if suffix == "webm" else (*h264, *aac)
-        options = ("-map", "0:s", "-map", "1:v", "-map", "1:a", *codecs, "-c:s", codec)
-        yield Recipe(f"subtitles.{suffix}", "tracks", options, inputs=text)
+        codecs: tuple[str, ...] = ("-c:v", "libvpx", "-c:a", "libvorbis") if suffix == "webm" else (*h264, *aac)
+        maps = ("-map", "0:s", "-map", "1:v", "-map", "1:a")
+        yield Recipe(f"subtitles.{suffix}", "tracks", (*maps, *codecs, "-c:s", codec), inputs=text)
     key = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "76a6c65c5ea762046bd749a2e632ccbb")
     yield Recipe("encrypted.mp4", "damage", (*h264, *aac, *key, "-encryption_kid", "a7e61c373e219033c21091fa607bf3b8"))
     metadata = ("-metadata", "title=\u00e9\u4e2d\U0001f600", "-metadata", "comment=" + "x" * 5000)
