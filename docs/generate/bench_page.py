@@ -66,8 +66,8 @@ overrides, an event file, a model bundle, requests of a browser, and a media fil
 documented, crash the process, take more than 10 s or more than 2 GB. The harnesses check more rules: for example, that the
 frames of a camera do not depend on the blocks in which they arrive, that an error of the configuration names its file and
 line, and that no file outside the folder of a bundle is opened. *edges* are those of moodring's bytecode that the inputs
-cover; the code of FFmpeg is not instrumented. The figures were measured after the findings of shorter runs were mended; tests of
-each reader hold these ([fuzz.json](benchmarks/fuzz.json))."""
+cover; the code of FFmpeg is not instrumented. The figures were measured after the findings of shorter runs were mended; tests
+of each reader hold these ([fuzz.json](benchmarks/fuzz.json))."""
 
 MEDIA = """## Media files
 
