@@ -287,14 +287,9 @@ class Pipeline:
         if output is None:
             return None
         probabilities = self._labels.fold(output.probabilities)
+        label = self._labels.names[int(probabilities.argmax())]
         age_ms = (now_ns - output.capture_time_ns) / NS_PER_MS
-        return BranchView(
-            self._labels.names[int(probabilities.argmax())],
-            self._labels.by_name(probabilities),
-            output.usable,
-            age_ms,
-            output.settled,
-        )
+        return BranchView(label, self._labels.by_name(probabilities), output.usable, age_ms, output.settled)
 
 
 def _state(devices: Mapping[str, DeviceState], used: Mapping[Modality, BranchOutput]) -> State:

@@ -133,7 +133,7 @@ def measure_live(recording: Recording, bundle: Bundle, plan: VariantPlan) -> dic
 
 
 def measure_extractors() -> dict[str, Any]:
-    """Time the cepstra of three seconds by each extractor. benchmarks/mfcc.py contains the whole comparison."""
+    """Time the cepstra of three seconds by each extractor. benchmarks/sound/mfcc.py contains the whole comparison."""
     from moodring.diagnostics.peers.extractors import clip_calls, synthetic_speech, time_interleaved
 
     clip = time_interleaved(clip_calls(synthetic_speech(naive.WINDOW_S)))
