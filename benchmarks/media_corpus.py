@@ -99,6 +99,7 @@ def run_moodring(path: Path, folder: Path) -> Outcome:
     """Process one file and return what happened."""
     outcome = Outcome(path.name, "")
     events = folder / f"{path.name}.jsonl"
+    events.unlink(missing_ok=True)  # of an interrupted measurement
     command = [sys.executable, "-m", "moodring.cli", "run", str(path), "--pace", "max", "--events", str(events)]
     started_s = time.monotonic()
     try:
