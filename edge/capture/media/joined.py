@@ -10,20 +10,19 @@ from typing import Protocol
 
 from moodring.address import is_pipe, is_url
 
-# What a recording of each format begins with. Nothing shorter is sought in the middle of a file, where it could be a chance.
-BEGINNINGS = tuple(
-    re.compile(pattern, re.DOTALL)
-    for pattern in (
-        rb"RIFF....WAVEfmt |RIFF....AVI LIST|RF64....WAVEds64",
-        rb"FORM....AIF[FC](?:FVER|COMM)",
-        rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09\x00\x00\x00\x00",
-        rb"\x00\x00\x00[\x10-\x80]ftyp[\w ]{4}",
-        rb"OggS\x00\x02\x00{8}",
-        rb"\x1a\x45\xdf\xa3.{1,60}?(?:matroska|webm)",
-        rb"fLaC\x00\x00\x00\x22",
-    )
-)
+EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # Matroska: the identifiers of its two outer elements
+MATROSKA_BEGINNING = re.compile(re.escape(EBML) + rb".{1,60}?(?:matroska|webm)", re.DOTALL)
 OGG_BEGINNING = re.compile(rb"OggS\x00\x02\x00{8}")  # of a track: the first page, at the position 0
+# What a recording of each format begins with. Nothing shorter is sought in the middle of a file, where it could be a chance.
+BEGINNINGS = (
+    MATROSKA_BEGINNING,
+    OGG_BEGINNING,
+    re.compile(rb"RIFF....WAVEfmt |RIFF....AVI LIST|RF64....WAVEds64", re.DOTALL),
+    re.compile(rb"FORM....AIF[FC](?:FVER|COMM)", re.DOTALL),
+    re.compile(rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09\x00\x00\x00\x00"),
+    re.compile(rb"\x00\x00\x00[\x10-\x80]ftyp[\w ]{4}"),
+    re.compile(rb"fLaC\x00\x00\x00\x22"),
+)
 HEADER_BYTES = 128
 UNREAD_SHARE = 0.2  # of a file behind the last packet; an index at the end is smaller
 
@@ -55,17 +54,21 @@ def next_part(source: str, position: int) -> int | None:
 
 
 def part_end(source: str, start: int) -> int | None:
-    """Return where the MP4 or Ogg recording that begins at `start` ends and another one begins; None if no other one follows.
+    """Return where the recording that begins at `start` ends and another one begins; None if no other one follows.
 
-    FFmpeg mixes them up: it looks for the fragments of all MP4 recordings in the first one, and decodes all Ogg recordings with
-    the parameters of the first one.
+    That is for MP4, Ogg and Matroska, which FFmpeg mixes up: it looks for the fragments of all MP4 recordings in the first one,
+    and decodes all Ogg and Matroska recordings with the parameters of the first one.
     """
     with Path(source).open("rb") as file:
         if not file.read(1):
             return None
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             kind = data[start : start + 8]
-            return _ogg_end(data, start) if kind[:4] == b"OggS" else _mp4_end(data, start) if kind[4:] == b"ftyp" else None
+            if kind[4:] == b"ftyp":
+                return _mp4_end(data, start)
+            if kind[:4] == b"OggS":
+                return _ogg_end(data, start)
+            return _matroska_end(data, start) if kind[:4] == EBML else None
 
 
 def _ogg_end(data: mmap.mmap, position: int) -> int | None:
@@ -89,6 +92,18 @@ def _mp4_end(data: mmap.mmap, start: int) -> int | None:
             return None
         position += length
     return None
+
+
+def _matroska_end(data: mmap.mmap, start: int) -> int | None:
+    """Return the end of a segment with a stated length, if another file begins there. A live recording states none."""
+    position = start
+    for element in (EBML, SEGMENT):
+        if data[position : position + 4] != element or position + 12 > len(data):
+            return None
+        octets = 9 - data[position + 4].bit_length()
+        length = int.from_bytes(data[position + 4 : position + 4 + octets], "big") & ~(1 << 7 * octets)
+        position += 4 + octets + length
+    return position if MATROSKA_BEGINNING.match(data, position) else None
 
 
 def unread_notes(readers: Sequence[ReadTrack]) -> list[str]:
