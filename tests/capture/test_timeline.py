@@ -131,12 +131,6 @@ def test_sound_follows_the_sample_count_within_the_jitter_of_its_stamps():
     assert sound_times_ms(SoundTimeline(Jumps()), [None] * 3) == [0, 20, 40]
 
 
-def test_stamps_of_sound_that_do_not_advance_are_replaced_by_the_sample_count():
-    timeline = SoundTimeline(Jumps())
-    assert not any(timeline.push(0, 20 * NS_PER_MS, restart=False) for _ in range(100))
-    assert timeline.next_ns == 2 * NS_PER_S
-
-
 def test_sound_keeps_gaps_and_a_late_start():
     assert sound_times_ms(SoundTimeline(Jumps()), [700, 720, 1500, 1520]) == [700, 720, 1500, 1520]
     assert sound_times_ms(SoundTimeline(Jumps()), [5000, 5020]) == [5000, 5020]

@@ -150,7 +150,6 @@ class SoundTimeline(Timeline):
     """Follows the sample count, and the time stamps where they differ from it. No sound is dropped."""
 
     next_ns: int = 0  # expected time of the next frame, from the sample count
-    _last_stamp_ns: int | None = None
     _suspects: int = 0
     _since_overlap_ns: int = OVERLAP_INTERVAL_NS  # duration of the sound since the last overlap
 
@@ -159,9 +158,7 @@ class SoundTimeline(Timeline):
 
         It does if its stamp differs from the sample count, or if `restart` requests it.
         """
-        is_known = stamp_ns is not None and stamp_ns != self._last_stamp_ns  # a stamp that does not advance says nothing
-        self._last_stamp_ns = stamp_ns
-        differs = stamp_ns is not None and is_known and self._differs(stamp_ns, 0 if restart else REANCHOR_NS)
+        differs = stamp_ns is not None and self._differs(stamp_ns, 0 if restart else REANCHOR_NS)
         self.next_ns += duration_ns
         self._since_overlap_ns += duration_ns
         return restart or differs
