@@ -22,7 +22,8 @@ mel bands. The front end is a streaming one: any division of the sound into bloc
 ![A recording in kitchen noise: samples, mel spectrum before and after noise reduction, voice activity](speech_front_end.png)"""
 FILTER = """A spec with `mfcc.high_pass_hz` filters the sound first. The filter is an inverse Chebyshev high-pass
 filter of order 5: it removes a constant offset, rumble, wind and the fundamental of mains hum (50 or 60 Hz) by 40 dB or more
-and leaves sound above 150 Hz unchanged. It adds no delay. The bundle that ships was trained without it."""
+and leaves sound above 150 Hz unchanged. It adds no delay. With `mfcc.mel_floor`, digital silence does not differ from the
+dither of 16-bit sound, which programs add when they shift or convert it. The bundle that ships was trained without both."""
 NOISE_REDUCTION = "The effect of noise reduction on the accuracy is one of the ablations in [the report](models/README.md)."
 
 

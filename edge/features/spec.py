@@ -61,6 +61,7 @@ class MfccSpec:
     output: Literal["cepstra", "log_mel"] = "cepstra"
     sample_scale: float = 32768.0
     high_pass_hz: float = 0.0  # cut-off frequency of moodring.features.audio.high_pass; 0: no filter
+    mel_floor: float = 0.0  # lowest mel energy, before noise tracking; 1.0 is that of the dither of 16-bit sound; 0: none
 
     def __post_init__(self) -> None:
         _require(self.rate_hz > 0, f"rate_hz must be positive, got {self.rate_hz}")
@@ -98,6 +99,7 @@ class MfccSpec:
             self.high_pass_hz == 0.0 or 40.0 <= self.high_pass_hz <= 300.0,
             f"high_pass_hz must be 0 or lie in [40, 300], got {self.high_pass_hz}",
         )
+        _require(0.0 <= self.mel_floor <= 1e6, f"mel_floor must lie in [0, 1e6], got {self.mel_floor}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +191,9 @@ class PreprocessSpec:
         A field that was added later is left out where it has no effect, so that the hashes of earlier bundles stay valid.
         """
         document = dataclasses.asdict(self)
-        if not self.speech.mfcc.high_pass_hz:
-            del document["speech"]["mfcc"]["high_pass_hz"]
+        for name in ("high_pass_hz", "mel_floor"):
+            if not document["speech"]["mfcc"][name]:
+                del document["speech"]["mfcc"][name]
         return document
 
     def hash(self) -> str:

@@ -12,6 +12,7 @@ from scipy import signal
 
 from moodring.features.audio.high_pass import HighPass, design
 from moodring.features.audio.mfcc import Mfcc
+from moodring.features.audio.window import make_mfcc
 from moodring.features.spec import MfccSpec, PreprocessSpec, SpeechSpec
 from moodring.types import SAMPLE_RATE_HZ
 from tests.support.signals import noise, voice
@@ -123,13 +124,34 @@ def test_cepstra_of_voice_do_not_depend_on_the_fault(fault):
     assert change(100.0) < 0.25 * change(0.0)
 
 
+def test_with_a_floor_the_dither_of_16_bits_does_not_differ_from_silence():
+    """Programs that shift or convert sound add dither, which turns digital silence into noise of one bit."""
+    silent = np.concatenate([voice(1.0), np.zeros(16_000, np.float32)])
+    dither = np.random.default_rng(1).triangular(-1, 0, 1, silent.size) / 32_768
+    shifted = (silent + dither + 0.05).astype(np.float32)
+
+    def change(mel_floor: float) -> float:
+        spec = SpeechSpec(mfcc=replace(SPEC, mel_floor=mel_floor))
+        features = [make_mfcc(spec).push(sound).copy() for sound in (silent, shifted)]
+        return float(np.abs(features[0] - features[1])[110:].max())
+
+    assert change(0.0) > 20.0
+    assert change(4.0) < 2.0
+
+
 def test_a_spec_without_the_filter_keeps_its_hash():
     plain = PreprocessSpec()
-    assert "high_pass_hz" not in plain.to_dict()["speech"]["mfcc"]
+    assert not {"high_pass_hz", "mel_floor"} & set(plain.to_dict()["speech"]["mfcc"])
     with_filter = PreprocessSpec(speech=SpeechSpec(mfcc=SPEC))
     assert with_filter.hash() != plain.hash()
     assert PreprocessSpec.from_dict(with_filter.to_dict()) == with_filter
     assert PreprocessSpec.from_dict(plain.to_dict()) == plain
+
+
+@pytest.mark.parametrize("mel_floor", [-1.0, 1e7, float("nan")])
+def test_a_floor_outside_the_limits_is_rejected(mel_floor: float):
+    with pytest.raises(ValueError, match="mel_floor"):
+        MfccSpec(mel_floor=mel_floor)
 
 
 @pytest.mark.parametrize("cutoff_hz", [-1.0, 10.0, 301.0, float("nan")])

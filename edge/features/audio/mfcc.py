@@ -54,6 +54,7 @@ class _Plan:
     to_mel: list[MatmulStep]
     mel: NDArray[Any]
     log_floor: NDArray[Any]
+    mel_floor: NDArray[Any]
     bands: NDArray[Any]
     log_mel: NDArray[Any]
     likelihood: NDArray[Any]
@@ -106,7 +107,8 @@ class Mfcc:
         self._raw = np.zeros(self._pending.size + 1, dtype)  # one segment, preceded by the last sample of the previous one
         self._append_views: dict[tuple[int, int], tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = {}
         self._mel = np.zeros((CHUNK_FRAMES, len(weights)), dtype)
-        self._log_floor = np.full_like(self._mel, _EPSILON)  # a full array: NumPy is slower with a scalar
+        self._log_floor = np.full_like(self._mel, _EPSILON)  # full arrays: NumPy is slower with a scalar
+        self._mel_floor = np.full((CHUNK_FRAMES, spec.filters), spec.mel_floor, dtype)
         self._reserve(CHUNK_FRAMES)
         self.reset()
 
@@ -206,6 +208,8 @@ class Mfcc:
             np.dot(rows, matrix, out)
         if self._pitch_estimator is not None:
             self._pitch_estimator.estimate(plan.to_pitch, plan.pitch)
+        if self.spec.mel_floor:
+            np.maximum(plan.bands, plan.mel_floor, out=plan.bands)
         if self._noise is not None:
             self._noise.apply(plan.bands, plan.likelihood)
         np.maximum(plan.mel, plan.log_floor, out=plan.mel)
@@ -228,6 +232,7 @@ class Mfcc:
             to_mel=self._to_mel.plan(self._kernel.power, self._mel, count),
             mel=self._mel[:count],
             log_floor=self._log_floor[:count],
+            mel_floor=self._mel_floor[:count],
             bands=self._mel[:count, : self.spec.filters],
             log_mel=log_mel,
             likelihood=self._likelihood[start : start + count],
