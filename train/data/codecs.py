@@ -35,6 +35,7 @@ CODECS = (
     Codec("g722", "s16", 16_000, (64_000, 64_000)),
     Codec("pcm_mulaw", "s16", 8_000, (64_000, 64_000)),
 )
+DECODERS = {"libmp3lame": "mp3", "libopencore_amrnb": "amrnb"}  # where the name is not that of the encoder
 AMR_BITS_PER_S = (4_750, 5_150, 5_900, 6_700, 7_400, 7_950, 10_200, 12_200)
 
 
@@ -72,7 +73,7 @@ def pass_through_codec(samples: F32, rate_hz: int, codec: Codec, bits_per_s: int
         piece.sample_rate, piece.pts, piece.time_base = codec.rate_hz, start, Fraction(1, codec.rate_hz)
         packets += encoder.encode(piece)
     packets += encoder.encode(None)
-    decoder = av.CodecContext.create(encoder.codec.name if codec.encoder == "g722" else _decoder_name(codec.encoder), "r")
+    decoder = av.CodecContext.create(DECODERS.get(codec.encoder, codec.encoder), "r")
     if not isinstance(decoder, av.AudioCodecContext):
         raise TypeError(f"{codec.encoder} is not an audio codec")
     decoder.sample_rate, decoder.layout = codec.rate_hz, "mono"
@@ -80,10 +81,6 @@ def pass_through_codec(samples: F32, rate_hz: int, codec: Codec, bits_per_s: int
     pieces = [from_codec.push(decoded) for packet in [*packets, None] for decoded in decoder.decode(packet)]
     result = np.concatenate([*pieces, from_codec.flush()])[: len(samples)]
     return np.pad(result, (0, len(samples) - len(result)))
-
-
-def _decoder_name(encoder: str) -> str:
-    return {"libmp3lame": "mp3", "libopencore_amrnb": "amrnb"}.get(encoder, encoder)
 
 
 def lose_packets(samples: F32, rate_hz: int, share: float, rng: np.random.Generator) -> F32:
