@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import atheris
 
 from benchmarks.fuzz import harness as harnesses
 from benchmarks.fuzz.harness import CORPUS, CURRENT, WORDS, Harness, Mutator
+
+FAILED = 3  # exit code: the mutator of the harness raised
 
 
 def main(argv: list[str]) -> None:
@@ -59,7 +62,11 @@ def _mutator(mutate: Mutator) -> Callable[[bytes, int, int], bytes]:
         rng = random.Random(seed)
         if rng.random() < 0.5:
             return bytes(atheris.Mutate(data, max_bytes))
-        mutated = mutate(data, rng)
+        try:
+            mutated = mutate(data, rng)
+        except Exception:  # noqa: BLE001  whatever it raises is a fault of the harness
+            traceback.print_exc()
+            os._exit(FAILED)  # libFuzzer would go on without its handlers of signals and die of its own timer
         return mutated if len(mutated) <= max_bytes else bytes(atheris.Mutate(data, max_bytes))
 
     return mutator

@@ -20,7 +20,7 @@ def mutate_document(document: Any, rng: random.Random, values: Sequence[Any]) ->
     part, key = rng.choice(places)
     choice = rng.random()
     if choice < 0.5:
-        part[key] = rng.choice((*ODD_VALUES, *values))
+        part[key] = _copy(rng.choice((*ODD_VALUES, *values)))
     elif choice < 0.65:
         del part[key]
     elif choice < 0.85:

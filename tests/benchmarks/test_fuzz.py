@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.fuzz import harness, run
+from benchmarks.fuzz.documents import mutate_document
 from benchmarks.fuzz.harness import HARNESSES
 from benchmarks.fuzz.supervisor import fuzz
 from moodring.config import document
@@ -84,3 +85,22 @@ def test_a_finding_is_repeated_with_its_traceback(
     monkeypatch.setattr(document, "read_node", fail)
     with pytest.raises(harness.BrokenRuleError, match="no place in 'somewhere'"):
         run.main(["config", "--input", str(path)])
+
+
+def test_a_mutator_that_raises_is_a_failure_of_the_harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("atheris", reason="atheris is not installed")
+    monkeypatch.setenv("MOODRING_PLANTED", "mutator")
+    outcome = fuzz(PLANTED, 4.0, tmp_path / "run", seed=1, limit_s=1)
+    assert outcome.findings == []
+    assert "KeyError: 'the mutator'" in outcome.failure
+
+
+def test_mutated_documents_never_contain_themselves():
+    rng, values = random.Random(3), ([1, 8], {"a": [1]})
+    before = json.dumps(values)
+    for _ in range(30):
+        documents: dict[str, object] = {"a": [{"b": 1}, [2]], "c": {"d": []}}
+        for _ in range(60):
+            mutate_document(documents, rng, values)
+        json.dumps(documents)
+    assert json.dumps(values) == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -25,4 +26,9 @@ def make(_folder: Path) -> Harness:
         if data == b"hang":
             time.sleep(30)
 
-    return Harness(check, [b"sound", *os.environ["MOODRING_PLANTED"].encode().split()], max_bytes=16)
+    def mutate(data: bytes, _rng: random.Random) -> bytes:
+        raise KeyError("the mutator")
+
+    planted = os.environ["MOODRING_PLANTED"]
+    seeds = [b"sound", *planted.encode().split()]
+    return Harness(check, seeds, mutate=mutate if planted == "mutator" else None, max_bytes=16)
