@@ -62,11 +62,13 @@ def _mutator(mutate: Mutator) -> Callable[[bytes, int, int], bytes]:
         rng = random.Random(seed)
         if rng.random() < 0.5:
             return bytes(atheris.Mutate(data, max_bytes))
+        mutated = None
         try:
             mutated = mutate(data, rng)
-        except Exception:  # noqa: BLE001  whatever it raises is a fault of the harness
-            traceback.print_exc()
-            os._exit(FAILED)  # libFuzzer would go on without its handlers of signals and die of its own timer
+        finally:
+            if mutated is None:
+                traceback.print_exc()
+                os._exit(FAILED)  # libFuzzer would go on without its handlers of signals and die of its own timer
         return mutated if len(mutated) <= max_bytes else bytes(atheris.Mutate(data, max_bytes))
 
     return mutator
