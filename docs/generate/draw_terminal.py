@@ -20,7 +20,7 @@ from moodring.pipeline import Pipeline
 from moodring.publish.terminal import panel
 from moodring.run.replay import replay
 from moodring.run.sources import SAMPLE_CLIP
-from moodring.types import EmotionEvent, EventIdentity
+from moodring.types import EventIdentity
 
 EVENT_INDEX = 50  # the event ten seconds into the clip
 TICK_NS = 200_000_000
@@ -29,12 +29,8 @@ TICK_NS = 200_000_000
 def draw(out: Path) -> None:
     """Replay the bundled clip and write the panel of one of its events as SVG."""
     pipeline = Pipeline(Config(), bundles.load(bundles.DEFAULT), EventIdentity("/moodring/docs/clip/0", lambda _: ""))
-    panels = []
-
-    def append_panel(event: EmotionEvent) -> None:
-        panels.append(panel(event, "moodring: bundled clip", pipeline.level_dbfs))
-
-    replay(pipeline, VideoFile(str(SAMPLE_CLIP)), AudioFile(str(SAMPLE_CLIP)), append_panel, tick_ns=TICK_NS)
+    events = replay(pipeline, VideoFile(str(SAMPLE_CLIP)), AudioFile(str(SAMPLE_CLIP)), tick_ns=TICK_NS)
+    panels = [panel(event, "moodring: bundled clip", pipeline.level_dbfs) for _, event in events]
     console = Console(record=True, width=76, file=io.StringIO())
     console.print(panels[EVENT_INDEX])
     out.parent.mkdir(parents=True, exist_ok=True)

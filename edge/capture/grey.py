@@ -45,11 +45,11 @@ def downscale_for_faces(grey: U8) -> tuple[U8, int]:
     return downscale(grey, reduction), reduction
 
 
-def grey_frame(frame: av.VideoFrame, aspect: float = 1.0) -> tuple[U8, int]:
+def grey_frame(frame: av.VideoFrame, aspect: float = 1.0, *, full_size: bool = False) -> tuple[U8, int]:
     """Return a decoded frame for the face path, uint8 [H, W] with square pixels, and its reduction factor.
 
-    It is rotated and mirrored as its metadata states. `aspect` is the width of a pixel relative to its height. Raises
-    ValueError or av.error.FFmpegError for a pixel format that cannot be converted.
+    It is rotated and mirrored as its metadata states. `aspect` is the width of a pixel relative to its height. With
+    `full_size` it is not reduced. Raises ValueError or av.error.FFmpegError for a pixel format that cannot be converted.
     """
     quarter_turns, is_mirrored = _orientation(frame)
     grey = luma_plane(frame)
@@ -57,7 +57,7 @@ def grey_frame(frame: av.VideoFrame, aspect: float = 1.0) -> tuple[U8, int]:
         grey = np.ascontiguousarray(np.fliplr(grey))
     if quarter_turns:
         grey = np.ascontiguousarray(np.rot90(grey, quarter_turns))
-    small, reduction = downscale_for_faces(grey)
+    small, reduction = (grey, 1) if full_size else downscale_for_faces(grey)
     return _square_pixels(small, aspect, axis=0 if quarter_turns % 2 else 1), reduction
 
 

@@ -69,9 +69,7 @@ def open_pipeline(engine: Engine, bundle: Bundle, method: Method, stream: str) -
 def replay_clip(pipeline: Pipeline, video: VideoSource | None, audio: AudioSource) -> list[EmotionEvent]:
     """Reset the pipeline, replay one clip and return its events."""
     pipeline.reset()
-    events: list[EmotionEvent] = []
-    replay(pipeline, video, audio, events.append, tick_ns=TICK_NS)
-    return events
+    return [event for _, event in replay(pipeline, video, audio, tick_ns=TICK_NS)]
 
 
 def evaluate_ravdess(engine: Engine, folder: Path, actors: Sequence[int] | None) -> dict[str, Any]:

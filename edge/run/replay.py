@@ -14,7 +14,7 @@ from moodring.capture.media import AudioFile, VideoFile
 from moodring.capture.media.joined import unread_notes
 from moodring.capture.media.timeline import Jumps
 from moodring.clock import NS_PER_S, Clock, MonotonicClock
-from moodring.config import Config, InferenceConfig, SpeechConfig
+from moodring.config import Config, InferenceConfig
 from moodring.errors import MediaError
 from moodring.features.audio.spectrum import KernelName
 from moodring.inference.bundle import Bundle
@@ -27,7 +27,7 @@ from moodring.run.preview import Preview
 from moodring.run.sinks import OpenPage, PageControls, open_sinks, stream_info
 from moodring.run.sources import Sources
 from moodring.telemetry import HistogramTimer
-from moodring.types import AudioBlock, DeviceState, EmotionEvent, VideoFrame
+from moodring.types import U8, AudioBlock, DeviceState, EmotionEvent, VideoFrame
 
 if TYPE_CHECKING:  # threads are not needed here
     from moodring.run.stream import Stages
@@ -48,7 +48,7 @@ def replay_recording(
     make_timer: TimerFactory = HistogramTimer,
 ) -> None:
     """Replay one recording and publish its events to the configured sinks."""
-    config = _reproducible(config)
+    config = reproducible(config)
     clock = MonotonicClock()
     preview = Preview() if options.preview else None
     counters = StreamCounters(clock, make_timer)
@@ -64,46 +64,41 @@ def replay_recording(
             config, [info], clock, stack=stack, log=log, open_page=open_page, controls=controls
         )  # fmt: skip
         stack.push(lambda kind, _error, _where: counters.log_summary(log) if ended_normally(kind) else None)
-        recording = stack.enter_context(_Recording(sources))
+        recording = stack.enter_context(Recording(sources))
         counters.readers, counters.notes = [reader.counters for reader in recording.readers], recording.notes
-        tick_ns = int(NS_PER_S / config.fusion.rate_hz)
-        frames = recording.frames
-        if frames is not None and sources.audio is None:
-            frames, shown_ns = _show_image(frames, config)
-            tick_ns = max(tick_ns, shown_ns)
-        replay(
-            pipeline,
-            frames,
-            recording.blocks,
-            lambda event: distributor.publish(preview.mark(event) if preview else event),
-            tick_ns=tick_ns,
-            pace=clock if options.pace == "realtime" else None,
-            until_ns=None if options.seconds is None else int(options.seconds * NS_PER_S),
-            devices=recording.devices,
-        )
-        recording.check_used(is_limited=options.seconds is not None)
+        pace = clock if options.pace == "realtime" else None
+        for _, event in recording.replay(pipeline, config, pace=pace, seconds=options.seconds):
+            distributor.publish(preview.mark(event) if preview else event)
 
 
-class _Recording:
-    """The tracks of a recording. A track that fails ends alone: `notes` says why, and `devices` shows it."""
+class Recording:
+    """The tracks of a recording. A track that fails ends alone: `notes` says why, and `devices` shows it.
 
-    def __init__(self, sources: Sources) -> None:
+    With `keep_image`, the frame of an image is also kept in its full size, for `image`.
+    """
+
+    def __init__(self, sources: Sources, *, keep_image: bool = False) -> None:
         self.notes: list[str] = []
+        self.end_ns = 0  # time of the newest datum that was processed
         self._sources = sources
         self._failures: list[str] = []
         jumps = Jumps()  # of one file, or of one file for each
-        self._video = VideoFile(sources.video, sources.selection, jumps) if sources.video else None
+        self._video = VideoFile(sources.video, sources.selection, jumps, keep_first=keep_image) if sources.video else None
         shared = jumps if sources.audio == sources.video else Jumps()
         self._audio = AudioFile(sources.audio, sources.selection, shared) if sources.audio else None
         self.readers = [reader for reader in (self._video, self._audio) if reader is not None]
-        self.frames = None if self._video is None else self._read(self._video, "camera")
-        self.blocks = None if self._audio is None else self._read(self._audio, "microphone")
-        self.devices = _device_states(self.frames, self.blocks)
+        self._frames = None if self._video is None else self._read(self._video, "camera")
+        self._blocks = None if self._audio is None else self._read(self._audio, "microphone")
+        self.devices = _device_states(self._frames, self._blocks)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
         for reader in self.readers:
             reader.close()
 
@@ -118,7 +113,34 @@ class _Recording:
             self._failures.append(str(error))
             self.devices[device] = "lost" if is_used else "absent"
 
-    def check_used(self, *, is_limited: bool) -> None:
+    def image(self) -> U8 | None:
+        """Return the frame of a source that is one frame without sound, in its full size, uint8 [H, W]; None for all others."""
+        if self._video is None or self._frames is None or self._blocks is not None:
+            return None
+        head = list(itertools.islice(self._frames, 2))
+        self._frames = itertools.chain(head, self._frames)
+        return self._video.first if len(head) == 1 else None
+
+    def replay(
+        self, pipeline: Stages, config: Config, *, pace: Clock | None = None, seconds: float | None = None
+    ) -> Iterator[tuple[int, EmotionEvent]]:
+        """Yield the event of every tick with its time in ns since the start of the recording.
+
+        Raises MediaError at the end if no track was usable, or if a server or pipe failed.
+        """
+        tick_ns = int(NS_PER_S / config.fusion.rate_hz)
+        frames = self._frames
+        if frames is not None and self._blocks is None:
+            frames, shown_ns = _show_image(frames, config)
+            tick_ns = max(tick_ns, shown_ns)
+        until_ns = None if seconds is None else int(seconds * NS_PER_S)
+        ticks = Ticks(pipeline, tick_ns, self.devices, pace)
+        for time_ns, event in ticks.run(frames, self._blocks, until_ns):
+            yield time_ns, event
+        self.end_ns = ticks.arrived_ns
+        self.check_used(is_limited=seconds is not None)
+
+    def check_used(self, *, is_limited: bool = False) -> None:
         """Add what the tracks report to the notes. Raise MediaError if no track was usable, or a server or pipe failed."""
         is_used = any(reader.counters.frames or reader.counters.samples for reader in self.readers)
         source = self._sources.video or self._sources.audio or ""
@@ -144,10 +166,10 @@ def _show_image(frames: Iterator[VideoFrame], config: Config) -> tuple[Iterator[
     return copies, times_ns[-1] + period_ns
 
 
-def _reproducible(config: Config) -> Config:
+def reproducible(config: Config) -> Config:
     """Fix the settings that a measurement would choose, so that every run is the same."""
     if config.speech.kernel == "auto":
-        config = dataclasses.replace(config, speech=SpeechConfig(REPLAY_KERNEL))
+        config = dataclasses.replace(config, speech=dataclasses.replace(config.speech, kernel=REPLAY_KERNEL))
     engine = config.inference
     backend, precision = resolve_auto(engine.backend, engine.precision)
     return dataclasses.replace(config, inference=InferenceConfig(backend, precision, engine.threads))
@@ -161,48 +183,75 @@ def replay(
     pipeline: Stages,
     video: Iterable[VideoFrame] | None,
     audio: Iterable[AudioBlock] | None,
-    publish: Callable[[EmotionEvent], None],
     *,
     tick_ns: int,
     pace: Clock | None = None,
     until_ns: int | None = None,
-    devices: Mapping[str, DeviceState] | None = None,
-) -> None:
-    """Feed recordings through the pipeline in the order of their time stamps and publish an event at every tick.
+) -> Iterator[tuple[int, EmotionEvent]]:
+    """Feed frames and sound through the pipeline in the order of their time stamps; yield each event with the time of its tick.
 
-    A recording that is shorter than a tick gives one event, at its end. With `pace` the replay runs in real time on that clock,
-    without it as fast as possible. The events are the same. `devices` is read at every tick; by default all are in order.
+    A recording that is shorter than a tick gives one event, at its end.
     """
-    states = _device_states(video, audio) if devices is None else devices
-    start_ns = pace.now_ns() if pace else 0
-    due_ns = tick_ns
+    return Ticks(pipeline, tick_ns, _device_states(video, audio), pace).run(video, audio, until_ns)
 
-    def tick_until(now_ns: int) -> None:
-        nonlocal due_ns
-        while due_ns <= now_ns:
-            if pace:
-                pace.sleep_until_ns(start_ns + due_ns)
-            publish(pipeline.tick(due_ns, states))
-            due_ns += tick_ns
 
-    arrived_ns = 0
-    is_empty = True
-    for arrived_ns, datum in _in_order(video, audio):
-        if until_ns is not None and arrived_ns > until_ns:
-            break
-        is_empty = False
-        tick_until(arrived_ns - 1)
-        if pace:
-            pace.sleep_until_ns(start_ns + arrived_ns)
+class Ticks:
+    """Processes frames and sound in the order of their time stamps and ticks the pipeline between them.
+
+    The first tick is one interval after `start_ns`. With `pace` it runs in real time on that clock, without it as fast as
+    possible; the events are the same. `devices` is read at every tick.
+    """
+
+    def __init__(
+        self,
+        pipeline: Stages,
+        tick_ns: int,
+        devices: Mapping[str, DeviceState],
+        pace: Clock | None = None,
+        start_ns: int = 0,
+    ) -> None:
+        self.arrived_ns = start_ns  # time of the newest datum that was processed
+        self._pipeline, self._devices = pipeline, devices
+        self._tick_ns, self._first_ns, self._due_ns = tick_ns, start_ns + tick_ns, start_ns + tick_ns
+        self._pace = pace
+        self._offset_ns = pace.now_ns() if pace else 0
+        self._is_empty = True
+
+    def run(
+        self, video: Iterable[VideoFrame] | None, audio: Iterable[AudioBlock] | None, until_ns: int | None = None
+    ) -> Iterator[tuple[int, EmotionEvent]]:
+        """Process all data up to a time; yield every event with the time of its tick."""
+        for arrived_ns, datum in _in_order(video, audio):
+            if until_ns is not None and arrived_ns > until_ns:
+                self.arrived_ns = until_ns
+                break
+            yield from self.push(arrived_ns, datum)
+        yield from self.finish()
+
+    def push(self, arrived_ns: int, datum: VideoFrame | AudioBlock) -> Iterator[tuple[int, EmotionEvent]]:
+        """Yield the events of the ticks before a datum, then process the datum, which was complete at `arrived_ns`."""
+        yield from self._until(arrived_ns - 1)
+        self.arrived_ns, self._is_empty = arrived_ns, False
+        if self._pace:
+            self._pace.sleep_until_ns(self._offset_ns + arrived_ns)
         if isinstance(datum, VideoFrame):
-            pipeline.process_frame(datum)
-            pipeline.search_new_faces(datum)
+            self._pipeline.process_frame(datum)
+            self._pipeline.search_new_faces(datum)
         else:
-            pipeline.process_audio(datum)
-    end_ns = arrived_ns if until_ns is None else min(arrived_ns, until_ns)
-    tick_until(end_ns)
-    if due_ns == tick_ns and not is_empty:
-        publish(pipeline.tick(end_ns, states))
+            self._pipeline.process_audio(datum)
+
+    def finish(self) -> Iterator[tuple[int, EmotionEvent]]:
+        """Yield the events up to the end of the data; one event, if the data is shorter than a tick."""
+        yield from self._until(self.arrived_ns)
+        if self._due_ns == self._first_ns and not self._is_empty:
+            yield self.arrived_ns, self._pipeline.tick(self.arrived_ns, self._devices)
+
+    def _until(self, now_ns: int) -> Iterator[tuple[int, EmotionEvent]]:
+        while self._due_ns <= now_ns:
+            if self._pace:
+                self._pace.sleep_until_ns(self._offset_ns + self._due_ns)
+            yield self._due_ns, self._pipeline.tick(self._due_ns, self._devices)
+            self._due_ns += self._tick_ns
 
 
 def _in_order(

@@ -126,10 +126,10 @@ def test_doctor_tunes_and_reports_the_chosen_variants(tiny_bundle: Path, cache: 
 
 
 def test_a_replay_ignores_the_measurement():
-    config = replay._reproducible(Config())
+    config = replay.reproducible(Config())
     assert config.inference == InferenceConfig("onnx", "fp32", 1)
     configured = Config(inference=InferenceConfig("openvino", "int8", 2))
-    assert replay._reproducible(configured).inference == configured.inference
+    assert replay.reproducible(configured).inference == configured.inference
 
 
 class CountingModel:

@@ -116,15 +116,15 @@ def test_data_arrives_in_order_and_no_tick_is_missing(frame_ms, block_ms, tick_m
     video = [VideoFrame(np.zeros((2, 2), np.uint8), int(t) * NS_PER_MS, i) for i, t in enumerate(np.cumsum(frame_ms))]
     starts = np.cumsum([0, *block_ms])
     audio = [AudioBlock(np.zeros(16 * n, np.float32), int(t) * NS_PER_MS) for t, n in zip(starts, block_ms, strict=False)]
-    recorder, published = Recorder(), []
+    recorder = Recorder()
     until_ns = None if until_ms is None else until_ms * NS_PER_MS
-    replay(recorder, video, audio, published.append, tick_ns=tick_ms * NS_PER_MS, until_ns=until_ns)
+    published = [at_ns for at_ns, _ in replay(recorder, video, audio, tick_ns=tick_ms * NS_PER_MS, until_ns=until_ns)]
     times = [time_ns for _, time_ns in recorder.seen]
     rank = {"hear": 0, "see": 1, "tick": 2}  # of data with equal times
     order = [(time_ns, rank[what]) for what, time_ns in recorder.seen]
     assert order == sorted(order)
     ticks = [time_ns for what, time_ns in recorder.seen if what == "tick"]
-    assert len(published) == len(ticks)
+    assert published == ticks
     whole = max([0, *np.cumsum(frame_ms), starts[-1]]) * NS_PER_MS
     end = whole if until_ns is None else min(whole, until_ns)
     expected = [(i + 1) * tick_ms * NS_PER_MS for i in range(end // (tick_ms * NS_PER_MS))]
@@ -146,12 +146,13 @@ def test_data_arrives_in_order_and_no_tick_is_missing(frame_ms, block_ms, tick_m
 )
 def test_a_missing_modality_is_absent(video: bool, audio: bool, devices: dict[str, str]):
     recorder = Recorder()
-    replay(
-        recorder,
-        list(frames(empty_frame(i) for i in range(10))) if video else None,
-        list(split_into_blocks(voice(0.5), [320] * 20)) if audio else None,
-        lambda _: None,
-        tick_ns=TICK_NS,
+    list(
+        replay(
+            recorder,
+            list(frames(empty_frame(i) for i in range(10))) if video else None,
+            list(split_into_blocks(voice(0.5), [320] * 20)) if audio else None,
+            tick_ns=TICK_NS,
+        )
     )
     assert recorder.devices == devices
 
@@ -164,7 +165,7 @@ def test_in_real_time_no_data_arrives_early(tiny_bundle: Path):
         def process_frame(self, frame: VideoFrame) -> None:
             came.append((clock.now_ns() - 5 * NS_PER_S, frame.capture_time_ns))
 
-    replay(Watching(), list(frames(empty_frame(i) for i in range(20))), None, lambda _: None, tick_ns=TICK_NS, pace=clock)
+    list(replay(Watching(), list(frames(empty_frame(i) for i in range(20))), None, tick_ns=TICK_NS, pace=clock))
     assert all(now_ns == time_ns for now_ns, time_ns in came)
     assert len(came) == 20
 
@@ -173,12 +174,11 @@ def test_in_real_time_no_data_arrives_early(tiny_bundle: Path):
 
 
 def events_of(bundle: Path, path: Path, *, video: bool, audio: bool) -> list[EmotionEvent]:
-    events: list[EmotionEvent] = []
     pipeline = make_pipeline(bundle, Config())
     with contextlib.ExitStack() as stack:
         picture = stack.enter_context(VideoFile(str(path))) if video else None
         sound = stack.enter_context(AudioFile(str(path))) if audio else None
-        replay(pipeline, picture, sound, events.append, tick_ns=TICK_NS)
+        events = [event for _, event in replay(pipeline, picture, sound, tick_ns=TICK_NS)]
     for event in events:
         check_event(to_document(event))
     return events

@@ -36,7 +36,7 @@ from moodring.capture.selection import DEFAULT_SELECTION, Selection
 from moodring.capture.sound import Resampler
 from moodring.clock import NS_PER_S
 from moodring.errors import MediaError, UsageError, printable
-from moodring.types import SAMPLE_RATE_HZ, AudioBlock, VideoFrame
+from moodring.types import SAMPLE_RATE_HZ, U8, AudioBlock, VideoFrame
 
 MAX_DAMAGED_PACKETS = 1000  # before the first frame
 MIN_SAMPLE_RATE_HZ, MAX_SAMPLE_RATE_HZ = 1000, 1_000_000
@@ -206,8 +206,15 @@ class _TrackReader:
             raise MediaError(f"{self.name} {missing}")
 
 
+@dataclass(slots=True)
 class VideoFile(_TrackReader):
-    """The frames of a recording in time order, grey uint8 [H, W] with square pixels. Iterate to read it."""
+    """The frames of a recording in time order, grey uint8 [H, W] with square pixels. Iterate to read it.
+
+    With `keep_first`, `first` is the first frame in its full size.
+    """
+
+    keep_first: bool = False
+    first: U8 | None = None
 
     def __iter__(self) -> Iterator[VideoFrame]:
         track = self._open("video")
@@ -220,6 +227,8 @@ class VideoFile(_TrackReader):
                 aspect, start = sample_aspect_ratio(self._track), self._start
             try:
                 grey, reduction = grey_frame(frame, aspect)
+                if self.keep_first and not self.counters.frames:
+                    self.first = grey_frame(frame, aspect, full_size=True)[0]
             except (av.error.FFmpegError, ValueError):  # a pixel format that cannot be converted
                 self.counters.damaged_packets += 1
                 continue
