@@ -2,9 +2,10 @@
 
 The public API. Names are imported on first use, so that `import moodring` is fast:
 
-    from moodring import EmotionEvent
-    with open("events.jsonl") as lines:
-        events = [EmotionEvent.from_json(line) for line in lines]
+    import moodring
+    print(moodring.analyze("clip.mp4").summary)
+
+docs/library.md explains it, docs/api.md lists every name.
 """
 
 import importlib
@@ -13,6 +14,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from moodring.analysis.api import analyze, analyze_image, analyze_sound
+    from moodring.analysis.feed import FeedStream
+    from moodring.analysis.models import Models, load_models
+    from moodring.analysis.opening import open_stream
+    from moodring.analysis.result import Analysis
+    from moodring.analysis.row import Row
+    from moodring.analysis.stream import EventStream
+    from moodring.analysis.summary import Summary
     from moodring.config import Config
     from moodring.config import load as load_config
     from moodring.errors import (
@@ -45,6 +54,7 @@ __version__: str
 
 __all__ = [
     "LABELS",
+    "Analysis",
     "BackendError",
     "BranchView",
     "Bundle",
@@ -55,21 +65,40 @@ __all__ = [
     "DeviceError",
     "EmotionEvent",
     "EventError",
+    "EventStream",
     "ExportError",
     "Face",
+    "FeedStream",
     "MediaError",
+    "Models",
     "MoodringError",
     "Pipeline",
     "PublishError",
+    "Row",
     "StatusEvent",
+    "Summary",
     "UsageError",
+    "analyze",
+    "analyze_image",
+    "analyze_sound",
     "load_bundle",
     "load_config",
+    "load_models",
+    "open_stream",
 ]
 
 # Where each name is defined: (module, name there). All others are in `errors`.
 _DEFINITIONS = {
     "LABELS": ("labels", "LABELS"),
+    "Analysis": ("analysis.result", "Analysis"),
+    "EventStream": ("analysis.stream", "EventStream"),
+    "FeedStream": ("analysis.feed", "FeedStream"),
+    "Models": ("analysis.models", "Models"),
+    "Row": ("analysis.row", "Row"),
+    "Summary": ("analysis.summary", "Summary"),
+    **{name: ("analysis.api", name) for name in ("analyze", "analyze_image", "analyze_sound")},
+    "load_models": ("analysis.models", "load_models"),
+    "open_stream": ("analysis.opening", "open_stream"),
     "Bundle": ("inference.bundle", "Bundle"),
     "Config": ("config", "Config"),
     "Pipeline": ("pipeline", "Pipeline"),

@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         run.add_run,
+        run.add_analyze,
         run.add_replay,
         run.add_report,
         run.add_config,

@@ -28,16 +28,7 @@ def add_run(commands: Any) -> None:
     _settings(run)
     run.add_argument("--video", type=source, metavar="SRC", help="source of video: file, URL, camera path or index, or 'none'")
     run.add_argument("--audio", type=source, metavar="SRC", help="source of sound: file, URL, microphone name, or 'none'")
-    run.add_argument("--video-track", type=whole(0), metavar="N", help="video track of the source, from 0 (its default track)")
-    run.add_argument("--audio-track", type=whole(0), metavar="N", help="audio track of the source, from 0 (its default track)")
-    run.add_argument(
-        "--frame-rate", type=frame_rate, metavar="FPS", help="frame rate of video without time stamps, such as raw H.264"
-    )
-    run.add_argument(
-        "--raw-audio",
-        metavar="FORMAT:RATE:CHANNELS",
-        help="read sound without a header in this format, for example s16le:16000:1",
-    )
+    _tracks(run)
     run.add_argument("--events", metavar="FILE", help="write events to FILE as JSON lines; '-' is standard output")
     run.add_argument("--seconds", type=positive, metavar="N", help="stop after N seconds")
     run.add_argument(
@@ -59,6 +50,42 @@ def _run(arguments: argparse.Namespace) -> int:
         return int(lazy("run.command").run(options, _open_page))
 
 
+def add_analyze(commands: Any) -> None:
+    analyze = commands.add_parser(
+        "analyze",
+        help="analyse images, recordings and sounds, and print a table",
+        description="Analyse images, recordings and sounds. The table has the faces of each image, and a summary of each "
+        "recording; the other formats have a row for each face or event.",
+        epilog="Exit codes: 0 all inputs were analysed, 1 an input could not be decoded, 2 a path does not exist or the "
+        "command line is wrong, 130 interrupted. An input that fails is reported, and the others are analysed.",
+    )
+    analyze.add_argument(
+        "paths",
+        nargs="+",
+        type=source,
+        metavar="PATH",
+        help="file, URL, quoted pattern, or folder, of which all images, recordings and sounds are read; '-' is standard input",
+    )
+    analyze.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (moodring config init writes one)")
+    _settings(analyze)
+    analyze.add_argument(
+        "--format", choices=("table", "json", "csv", "parquet"), default="table", help="parquet needs the extra batch (table)"
+    )
+    analyze.add_argument(
+        "--per", choices=("event", "file"), help="a row for each event or face, or one for each file (event; of a table: file)"
+    )
+    analyze.add_argument("--out", type=Path, metavar="FILE", help="write to FILE, which must not exist, for its owner alone")
+    analyze.add_argument("--seconds", type=positive, metavar="N", help="read the first N seconds of each recording")
+    _tracks(analyze)
+    analyze.set_defaults(command=_analyze)
+
+
+def _analyze(arguments: argparse.Namespace) -> int:
+    _note_unread_variables()
+    command = lazy("analysis.command")
+    return int(command.run(frozen(command.AnalyzeOptions, arguments)))
+
+
 def _open_page(*arguments: Any) -> Any:
     """Open the page only where the configuration or the command line asks for it: asyncio costs start-up time and memory."""
     return lazy("dashboard.opening").open_page(*arguments)
@@ -66,6 +93,23 @@ def _open_page(*arguments: Any) -> Any:
 
 def _page_port(command: Any) -> None:
     command.add_argument("--page-port", type=port, metavar="N", help="port of the page (8737); 0 is any free port")
+
+
+def _tracks(command: Any) -> None:
+    command.add_argument(
+        "--video-track", type=whole(0), metavar="N", help="video track of the source, from 0 (its default track)"
+    )
+    command.add_argument(
+        "--audio-track", type=whole(0), metavar="N", help="audio track of the source, from 0 (its default track)"
+    )
+    command.add_argument(
+        "--frame-rate", type=frame_rate, metavar="FPS", help="frame rate of video without time stamps, such as raw H.264"
+    )
+    command.add_argument(
+        "--raw-audio",
+        metavar="FORMAT:RATE:CHANNELS",
+        help="read sound without a header in this format, for example s16le:16000:1",
+    )
 
 
 def _settings(command: Any) -> None:

@@ -72,7 +72,7 @@ class StreamCounters:
         return sum_counts([self._before["losses"], *(reader.losses for reader in self.readers)])
 
     def log_summary(self, log: Callable[[str], None]) -> None:
-        """Log one line that accounts for all captured data, then one for each loss and each modality without results."""
+        """Log one line that accounts for all captured data, then one for each of the findings."""
         c, dropped = self.counters(), self.dropped()
         log(
             f"{c['events']} events ({c['events_with_both']} from face and voice together); "
@@ -81,15 +81,18 @@ class StreamCounters:
             f"{c['samples_heard'] / SAMPLE_RATE_HZ:.1f} s of sound: {c['windows_read']} windows classified"
             + (f", {c['sound_gaps']} gaps" if c["sound_gaps"] else "")
         )
-        for what, count in self.losses().items():
-            if count:
-                log(f"{count} {what}")
-        for note in self.notes:
-            log(note)
+        for finding in self.findings():
+            log(finding)
+
+    def findings(self) -> list[str]:
+        """Return what was lost or missing, in words: each loss, each note, and each modality without results."""
+        c = self.counters()
+        found = [f"{count} {what}" for what, count in self.losses().items() if count] + list(self.notes)
         if self.sources.video and c["frames_tracked"] and not c["faces_read"]:
-            log("no face was found in any frame")
+            found.append("no face was found in any frame")
         if self.sources.audio and c["samples_heard"] and not c["windows_read"]:
-            log("no speech was found in the sound")
+            found.append("no speech was found in the sound")
+        return found
 
 
 def ended_normally(raised: type[BaseException] | None) -> bool:

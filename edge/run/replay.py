@@ -135,8 +135,7 @@ class Recording:
             tick_ns = max(tick_ns, shown_ns)
         until_ns = None if seconds is None else int(seconds * NS_PER_S)
         ticks = Ticks(pipeline, tick_ns, self.devices, pace)
-        for time_ns, event in ticks.run(frames, self._blocks, until_ns):
-            yield time_ns, event
+        yield from ticks.run(frames, self._blocks, until_ns)
         self.end_ns = ticks.arrived_ns
         self.check_used(is_limited=seconds is not None)
 

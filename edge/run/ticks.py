@@ -13,6 +13,22 @@ from moodring.types import EmotionEvent
 JOIN_S = 1.5  # for all threads together
 
 
+class TickSchedule:
+    """When the next tick is due. Ticks that are overdue are skipped, and counted."""
+
+    def __init__(self, clock: Clock, tick_ns: int) -> None:
+        self.tick_ns = tick_ns
+        self.due_ns = clock.now_ns() + tick_ns
+        self.skipped = 0
+        self._clock = clock
+
+    def advance(self) -> None:
+        """Set the time of the next tick."""
+        overdue = max(0, self._clock.now_ns() - self.due_ns) // self.tick_ns
+        self.skipped += overdue
+        self.due_ns += self.tick_ns * (1 + overdue)
+
+
 class TickLoop:
     """The live streams of a process by name, and the loop that ticks them."""
 
@@ -34,31 +50,23 @@ class TickLoop:
         `between` runs between two ticks, may add and remove streams, and returns the next tick interval in ns. Raises
         MoodringError where a thread of a stream has died.
         """
-        started_ns = self._clock.now_ns()
-        end_ns = None if seconds is None else started_ns + int(seconds * NS_PER_S)
-        due_ns = started_ns + tick_ns
+        schedule = TickSchedule(self._clock, tick_ns)
+        end_ns = None if seconds is None else schedule.due_ns - tick_ns + int(seconds * NS_PER_S)
         try:
             for stream in self.streams.values():
                 stream.start()
-            while end_ns is None or due_ns <= end_ns:
-                self._clock.sleep_until_ns(due_ns)
+            while end_ns is None or schedule.due_ns <= end_ns:
+                self._clock.sleep_until_ns(schedule.due_ns)
                 for name, stream in self.streams.items():
-                    dead = stream.dead_thread()
-                    if dead is not None:
-                        raise MoodringError(f"the thread {dead!r} died; the log above may name the cause")
-                    event = stream.tick()
+                    event = tick_alive(stream)
                     if event is not None:
                         publish(name, event)
-                tick_ns = between() if between is not None else tick_ns
-                due_ns = self._next_due_ns(due_ns, tick_ns)
+                if between is not None:
+                    schedule.tick_ns = between()
+                schedule.advance()
+                self.ticks_skipped = schedule.skipped
         finally:
-            _stop(self.streams.values())
-
-    def _next_due_ns(self, due_ns: int, tick_ns: int) -> int:
-        """Skip ticks that are overdue, and count them."""
-        overdue = max(0, self._clock.now_ns() - due_ns) // tick_ns
-        self.ticks_skipped += overdue
-        return due_ns + tick_ns * (1 + overdue)
+            stop_streams(self.streams.values())
 
     def add(self, name: str, stream: Stream) -> None:
         """Start a stream and tick it from now on."""
@@ -67,7 +75,7 @@ class TickLoop:
 
     def remove(self, names: Collection[str]) -> None:
         """Stop streams. Their counters stay valid."""
-        _stop([self.streams.pop(name) for name in names])
+        stop_streams([self.streams.pop(name) for name in names])
 
     def toggle_mute(self, device: str) -> bool:
         """Mute "camera" or "microphone" in all streams, or unmute it where all are muted; return whether it is muted now."""
@@ -86,7 +94,15 @@ class TickLoop:
         return all(stream.makes_progress() for stream in self.streams.values())
 
 
-def _stop(streams: Collection[Stream]) -> None:
+def tick_alive(stream: Stream) -> EmotionEvent | None:
+    """Return the event of a stream for now (`Stream.tick`). Raises MoodringError where one of its threads has died."""
+    dead = stream.dead_thread()
+    if dead is not None:
+        raise MoodringError(f"the thread {dead!r} died; the log above may name the cause")
+    return stream.tick()
+
+
+def stop_streams(streams: Collection[Stream]) -> None:
     """Stop all streams at the same time, so that it takes no longer than the slowest."""
     for stream in streams:
         stream.stop()

@@ -33,7 +33,9 @@ RUNTIME_LIBRARIES = {
     "onnxruntime",
     "openvino",
     "paho",
+    "pandas",
     "prometheus_client",
+    "pyarrow",
     "pyaudio",
     "pylsl",
     "rich",
@@ -48,6 +50,7 @@ PEER_LIBRARIES = {"fer", "kaldi_native_fbank", "librosa", "python_speech_feature
 LAYERS = (
     ("cli",),
     ("dashboard", "service", "diagnostics"),
+    ("analysis",),
     ("evaluation",),
     ("run",),
     ("publish",),

@@ -39,6 +39,7 @@ SLICE_NEIGHBOURS = 1  # required in one level of the scan; its proposals are ver
 REGION_SCALE_FACTOR = 1.1
 MASK_FRACTION = 0.6  # of a known face's side: the area of eyes and mouth
 STILL_IMAGE_SIDE = 640  # pixels: longer side of a still image after scaling
+GROUP_IMAGE_SIDE = 1600  # pixels: the same for an image that may show many small faces; the smallest has a 30th
 STILL_IMAGE_NEIGHBOURS = 6
 STILL_IMAGE_IOU = 0.4  # of the boxes of a face that both cascades detect
 
@@ -179,12 +180,17 @@ class FaceDetector:
         return [Detection(detection.box, 0) for detection in detections]
 
     def detect_in_image(self, grey: U8) -> list[Box]:
-        """Return the faces of a still image, largest first.
+        """Return the faces of a still image, largest first, as `detect_faces` does with a side of STILL_IMAGE_SIDE."""
+        return [detection.box for detection in self.detect_faces(grey, STILL_IMAGE_SIDE)]
 
-        The check cascade searches the scaled image with a replicated border, so that faces in small images and faces that fill
-        the image are found. If the search cascade confirms at least one of them, the unconfirmed ones are dropped.
+    def detect_faces(self, grey: U8, image_side: int) -> list[Detection]:
+        """Return the faces of a still image, largest first, with the windows of the search cascade.
+
+        The check cascade searches the image, scaled to a longer side of `image_side`, with a replicated border, so that faces
+        in small images and faces that fill the image are found. If the search cascade confirms at least one of them, the
+        unconfirmed ones, which have 0 windows, are dropped.
         """
-        scale = STILL_IMAGE_SIDE / max(grey.shape)
+        scale = image_side / max(grey.shape)
         pad = STILL_IMAGE_SIDE // 8
         padded = np.asarray(
             cv2.copyMakeBorder(rescale(grey, scale, cv2.INTER_CUBIC), pad, pad, pad, pad, cv2.BORDER_REPLICATE), np.uint8
@@ -193,13 +199,18 @@ class FaceDetector:
         found = self._check.classifier.detectMultiScale(
             padded, REGION_SCALE_FACTOR, STILL_IMAGE_NEIGHBOURS, minSize=(smallest, smallest)
         )
-        boxes = sorted((Box(x + w / 2, y + w / 2, w) for x, y, w, _ in found), key=lambda box: -box.side)
-        agreed = [
-            box
+        sides = found.tolist() if len(found) else []
+        boxes = sorted((Box(x + w / 2, y + w / 2, w) for x, y, w, _ in sides), key=lambda box: -box.side)
+        found_again = [
+            [other.neighbours for other in self.search(padded, box, CLOSE_SEARCH) if other.box.iou(box) > STILL_IMAGE_IOU]
             for box in boxes
-            if any(detection.box.iou(box) > STILL_IMAGE_IOU for detection in self.search(padded, box, CLOSE_SEARCH))
         ]
-        return [Box((box.x - pad) / scale, (box.y - pad) / scale, box.side / scale) for box in agreed or boxes]
+        is_confirmed = any(found_again)
+        return [
+            Detection(Box((box.x - pad) / scale, (box.y - pad) / scale, box.side / scale), max(neighbours, default=0))
+            for box, neighbours in zip(boxes, found_again, strict=True)
+            if neighbours or not is_confirmed
+        ]
 
 
 @dataclass(frozen=True, slots=True)
