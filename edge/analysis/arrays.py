@@ -24,7 +24,7 @@ from moodring.types import F32, SAMPLE_RATE_HZ, U8, AudioBlock
 Colour = Literal["rgb", "bgr"]
 
 SAMPLE_FORMATS = {"uint8": "u8", "int16": "s16", "int32": "s32", "float32": "flt", "float64": "dbl"}  # of FFmpeg
-FRAME_SAMPLES = 4096
+FRAMES_PER_S = 10  # at least: as FFmpeg reads a WAV file, whose frames have a power of two as their number of samples
 MAX_SIDE = 30_000  # pixels of an image
 
 
@@ -77,7 +77,9 @@ def check_sound(samples: NDArray[Any], rate_hz: int) -> NDArray[Any]:
         samples = samples[:, None]
     elif samples.shape[0] <= MAX_CHANNELS < samples.shape[1]:
         samples = samples.T
-    if not 0 < samples.shape[1] <= MAX_CHANNELS:
+    if not samples.size:
+        raise UsageError("sound must have at least one sample")
+    if samples.shape[1] > MAX_CHANNELS:
         raise UsageError(f"sound must have 1 to {MAX_CHANNELS} channels, got {samples.shape[1]}")
     return np.ascontiguousarray(samples, samples.dtype.newbyteorder("="))
 
@@ -86,8 +88,9 @@ def audio_frames(samples: NDArray[Any], rate_hz: int) -> Iterator[av.AudioFrame]
     """Yield checked sound, [N, channels], in frames for a `Resampler`."""
     channels = samples.shape[1]
     layout = {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
-    for start in range(0, len(samples), FRAME_SAMPLES):
-        piece = samples[start : start + FRAME_SAMPLES].reshape(1, -1)
+    count = 1 << (int(rate_hz) // FRAMES_PER_S).bit_length() - 1
+    for start in range(0, len(samples), count):
+        piece = samples[start : start + count].reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(piece, format=SAMPLE_FORMATS[samples.dtype.name], layout=layout)
         frame.sample_rate = int(rate_hz)
         yield frame

@@ -66,11 +66,12 @@ def run(options: AnalyzeOptions) -> int:
         output.begin()
         failures = _Failures()
         inputs = _inputs(options.paths, failures)
+        count = len(inputs) + len(failures.listed)
         for path in _shown(inputs, options):
             _analyze(replace(run_options, source=path), models, output, failures)
         output.end(failures.listed)
-    if failures.listed and len(inputs) > 1:
-        log(f"{len(failures.listed)} of {counted(len(inputs), 'input')} could not be analysed")
+    if failures.listed and count > 1:
+        log(f"{len(failures.listed)} of {counted(count, 'input')} could not be analysed")
     return failures.exit_code
 
 

@@ -20,7 +20,7 @@ FOLDER_SUFFIXES = MEDIA_SUFFIXES | IMAGE_SUFFIXES | {".3gp", ".aif", ".aiff", ".
 def expand(named: str) -> list[str]:
     """Return the files that one argument names, in the order of their names.
 
-    A folder stands for the images, recordings and sounds in it and in its folders, by their suffix; hidden ones are left out.
+    A folder stands for the images, recordings and sounds in it and in its folders, by their suffix, but not for hidden files.
     A name with wildcards that is no file itself is a pattern, in which ** stands for any folders. Another name is returned as
     it is, whether it exists or not. Raises UsageError if a folder or a pattern names nothing, or a folder cannot be read.
     """
@@ -50,7 +50,7 @@ def _media_files(folder: str) -> list[str]:
         files += [
             str(Path(place) / name)
             for name in sorted(names)
-            if not name.startswith(".") and Path(name).suffix.lower() in FOLDER_SUFFIXES
+            if not name.startswith(".") and Path(name).suffix.lower() in FOLDER_SUFFIXES and Path(place, name).is_file()
         ]
     return files
 
