@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from moodring.analysis.opening import open_stream
     from moodring.analysis.result import Analysis
     from moodring.analysis.row import Row
-    from moodring.analysis.stream import EventStream
+    from moodring.analysis.stream import DeviceStream, EventStream, RecordingStream
     from moodring.analysis.summary import Summary
     from moodring.config import Config
     from moodring.config import load as load_config
@@ -63,6 +63,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DeviceError",
+    "DeviceStream",
     "EmotionEvent",
     "EventError",
     "EventStream",
@@ -74,6 +75,7 @@ __all__ = [
     "MoodringError",
     "Pipeline",
     "PublishError",
+    "RecordingStream",
     "Row",
     "StatusEvent",
     "Summary",
@@ -91,7 +93,7 @@ __all__ = [
 _DEFINITIONS = {
     "LABELS": ("labels", "LABELS"),
     "Analysis": ("analysis.result", "Analysis"),
-    "EventStream": ("analysis.stream", "EventStream"),
+    **{name: ("analysis.stream", name) for name in ("DeviceStream", "EventStream", "RecordingStream")},
     "FeedStream": ("analysis.feed", "FeedStream"),
     "Models": ("analysis.models", "Models"),
     "Row": ("analysis.row", "Row"),

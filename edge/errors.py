@@ -1,7 +1,7 @@
 """All errors that moodring raises, as a tree.
 
     MoodringError             exit code 1
-    |-- UsageError            exit code 2: invalid command line
+    |-- UsageError            exit code 2: invalid command line or argument
     |   `-- ConfigError       invalid configuration file: unknown key, wrong type, out of range
     |-- DataError             a data set is absent, partial or corrupt
     |-- MediaError            a recording or network stream cannot be opened or decoded
@@ -45,7 +45,7 @@ class MoodringError(Exception):
 
 
 class UsageError(MoodringError):
-    """The command line is invalid."""
+    """The command line, or an argument of a function, is invalid."""
 
     exit_code = 2
 

@@ -10,7 +10,7 @@ from typing import Literal, overload
 
 from moodring.analysis.feed import DEVICES, Feed, FeedStream
 from moodring.analysis.models import Models, choose_models
-from moodring.analysis.stream import DeviceStream, EventStream, RecordingStream
+from moodring.analysis.stream import DeviceStream, RecordingStream
 from moodring.capture.camera import open_camera
 from moodring.clock import MonotonicClock
 from moodring.config import Config
@@ -40,11 +40,17 @@ def open_stream(
 def open_stream(
     config: Config | None = None,
     *,
-    source: str | os.PathLike[str] | None = None,
+    source: str | os.PathLike[str],
     pace: Pace = "realtime",
     models: Models | None = None,
     log: Log | None = None,
-) -> EventStream: ...
+) -> RecordingStream: ...
+
+
+@overload
+def open_stream(
+    config: Config | None = None, *, pace: Pace = "realtime", models: Models | None = None, log: Log | None = None
+) -> DeviceStream | RecordingStream: ...
 
 
 def open_stream(
@@ -55,13 +61,13 @@ def open_stream(
     pace: Pace = "realtime",
     models: Models | None = None,
     log: Log | None = None,
-) -> EventStream:
+) -> DeviceStream | RecordingStream | FeedStream:
     """Open a stream of events and return it; use it in a `with` block.
 
     Without `source` and `feed`, it is that of the camera and the microphone that the configuration names (`video.source`,
-    `audio.source`; by default those of this machine), in real time. `source` is a recording, a pipe or a URL, which is read in
-    real time or, with pace="max", as fast as its events are asked for. With `feed` the caller pushes "video", "audio" or
-    "both" (`FeedStream`).
+    `audio.source`; by default those of this machine), in real time. If it names a recording, this is replayed. `source` is a
+    recording, a pipe or a URL, which is read in real time or, with pace="max", as fast as its events are read. With `feed` the
+    caller pushes "video", "audio" or "both" (`FeedStream`).
 
     `config` has the same keys as for `moodring run` (`load_config`), but sinks, streams, mute and page are not used: the events
     go to the caller alone. The networks are the same for live streams and recordings, so `auto` is ONNX Runtime with float32.

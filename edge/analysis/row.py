@@ -45,7 +45,7 @@ class Row:
         return len(self.modalities) == 2
 
     def to_dict(self, labels: Sequence[str]) -> dict[str, Value]:
-        """Return the row as a flat dictionary with the keys of `columns(labels)`."""
+        """Return the row as a flat dictionary, the same keys for every row (docs/library.md, Columns)."""
         x, y, w, h = self.box_xywh or (None, None, None, None)
         face, speech = self.face, self.speech
         return {

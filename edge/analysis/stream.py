@@ -140,7 +140,7 @@ class DeviceStream(EventStream):
 
     @property
     def ticks_skipped(self) -> int:
-        """The number of ticks without an event, because the caller did not ask for it in time."""
+        """The number of ticks without an event, because the caller did not read it in time."""
         return self._schedule.skipped
 
     def mute(self, device: str, muted: bool) -> bool:
@@ -167,7 +167,7 @@ class DeviceStream(EventStream):
 
 
 class RecordingStream(EventStream):
-    """The events of a recording, the same as those of `moodring run`, in real time or as fast as they are asked for.
+    """The events of a recording, the same as those of `moodring run`, in real time or as fast as they are read.
 
     `notes` says in words what was left out or damaged; it is complete at the end.
     """

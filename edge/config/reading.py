@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 
 from moodring.config.checks import build, find, leaf_keys
@@ -16,9 +17,9 @@ MAX_REPORTED = 50
 NO_ENVIRONMENT: Mapping[str, str] = {}
 
 
-def load(path: Path) -> Config:
+def load(path: str | PathLike[str]) -> Config:
     """Return the configuration of a YAML file alone; missing keys keep their defaults. Raises ConfigError."""
-    return read(path)
+    return read(Path(path))
 
 
 def read(path: Path | None, settings: Sequence[str] = (), environment: Mapping[str, str] = NO_ENVIRONMENT) -> Config:

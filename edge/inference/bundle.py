@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -149,12 +150,13 @@ def load_configured(name: str, key: str) -> Bundle:
     return load(resolve(name), required=(), key=None if key == "none" else Path(key))
 
 
-def load(path: Path, required: Sequence[str] = MODELS, key: Path | None = None) -> Bundle:
+def load(path: str | PathLike[str], required: Sequence[str] = MODELS, key: Path | None = None) -> Bundle:
     """Read and verify a bundle: schema, labels, preprocessing, interfaces and the hash of every file. Raises BundleError.
 
     `required` names the networks that the bundle must contain: all of them for a run, one for an evaluation of that one. With
     `key`, the file of a public key, the bundle must be signed as well.
     """
+    path = Path(path)
     document = _read_document(path, key)
     _check_schema(path, document.get("schema"))
     try:

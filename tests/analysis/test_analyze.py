@@ -237,7 +237,7 @@ def test_the_sound_of_a_video_can_be_analysed_alone(talking_face: Path, models: 
     ("call", "error", "says"),
     [
         (lambda f: moodring.analyze(f / "absent.mp4"), UsageError, "absent.mp4: no such file"),
-        (lambda f: moodring.analyze(f), UsageError, "is a directory"),
+        (moodring.analyze, UsageError, "is a directory"),
         (lambda f: moodring.analyze(f / "text.mp4"), MediaError, "text.mp4 cannot be opened"),
         (lambda f: moodring.analyze(f / "empty.wav"), MediaError, "contains no audio"),
         (lambda f: moodring.analyze_sound(f / "image.png"), MediaError, "contains no sound"),

@@ -1,0 +1,24 @@
+"""The reference and the guide of the library: generated from docstrings, and outputs that the code prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from docs.generate import api_page, library_page
+from tests.architecture.modules import ROOT
+
+
+def test_the_reference_is_that_of_the_docstrings():
+    assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == api_page.render_page(), "run `make docs`"
+
+
+@pytest.mark.data
+def test_the_outputs_in_the_guides_are_what_the_code_prints(data_dir: Path):
+    pytest.importorskip("pandas", reason="no pandas: pip install 'moodring[batch]'")
+    with library_page.example_folder(data_dir):
+        for name in library_page.PAGES:
+            page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+            assert len(library_page.EXAMPLE.findall(page)) >= 2
+            assert library_page.with_outputs(page) == page, "run `make docs DATA=DIR`"
