@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from moodring.analysis.api import analyze, analyze_image, analyze_sound
-    from moodring.analysis.feed import FeedStream
     from moodring.analysis.models import Models, load_models
-    from moodring.analysis.opening import open_stream
     from moodring.analysis.result import Analysis
     from moodring.analysis.row import Row
-    from moodring.analysis.stream import DeviceStream, EventStream, RecordingStream
+    from moodring.analysis.streams.events import DeviceStream, EventStream, RecordingStream
+    from moodring.analysis.streams.feed import FeedStream
+    from moodring.analysis.streams.opening import open_stream
     from moodring.analysis.summary import Summary
     from moodring.config import Config
     from moodring.config import load as load_config
@@ -93,14 +93,14 @@ __all__ = [
 _DEFINITIONS = {
     "LABELS": ("labels", "LABELS"),
     "Analysis": ("analysis.result", "Analysis"),
-    **{name: ("analysis.stream", name) for name in ("DeviceStream", "EventStream", "RecordingStream")},
-    "FeedStream": ("analysis.feed", "FeedStream"),
+    **{name: ("analysis.streams.events", name) for name in ("DeviceStream", "EventStream", "RecordingStream")},
+    "FeedStream": ("analysis.streams.feed", "FeedStream"),
     "Models": ("analysis.models", "Models"),
     "Row": ("analysis.row", "Row"),
     "Summary": ("analysis.summary", "Summary"),
     **{name: ("analysis.api", name) for name in ("analyze", "analyze_image", "analyze_sound")},
     "load_models": ("analysis.models", "load_models"),
-    "open_stream": ("analysis.opening", "open_stream"),
+    "open_stream": ("analysis.streams.opening", "open_stream"),
     "Bundle": ("inference.bundle", "Bundle"),
     "Config": ("config", "Config"),
     "Pipeline": ("pipeline", "Pipeline"),

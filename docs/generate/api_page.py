@@ -16,7 +16,8 @@ from typing import Any
 
 import moodring
 from docs.generate.tables import table
-from moodring.analysis import api, arrays, feed, opening, summary
+from moodring.analysis import api, arrays, summary
+from moodring.analysis.streams import feed, opening
 from moodring.types import DeviceState, Modality, State
 
 INTRODUCTION = """<!-- Written by `make docs` from the docstrings of the package. Change those; do not edit. -->

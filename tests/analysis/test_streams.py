@@ -16,8 +16,8 @@ import pytest
 
 import moodring
 from moodring import cli
-from moodring.analysis.feed import SoundInput
 from moodring.analysis.row import row_of
+from moodring.analysis.streams.feed import SoundInput
 from moodring.capture.media import AudioFile, VideoFile
 from moodring.clock import NS_PER_S
 from moodring.config import InputConfig, StreamConfig, VideoConfig

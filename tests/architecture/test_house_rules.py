@@ -17,7 +17,7 @@ MAX_FUNCTION_LINES = 50
 SUPERVISION = ("edge/run/stream.py", "edge/run/workers.py", "edge/publish/queue.py", "edge/publish/mqtt/sink.py")
 # The modules that may use threads: streams, workers, buffers, sinks beside the pipeline, and shared objects with locks.
 THREADED = {
-    "edge/analysis/feed.py", "edge/analysis/opencv.py", "edge/analysis/stream.py",
+    "edge/analysis/streams/feed.py", "edge/analysis/opencv.py", "edge/analysis/streams/events.py",
     "edge/run/stream.py", "edge/run/workers.py", "edge/buffers.py", "edge/publish/queue.py", "edge/publish/mqtt/sink.py",
     "edge/publish/mqtt/spool.py", "edge/publish/metrics.py", "edge/capture/microphone.py", "edge/inference/openvino.py",
     "edge/dashboard/server.py", "edge/dashboard/replay.py", "edge/process.py", "edge/diagnostics/peers/naive.py",

@@ -191,10 +191,8 @@ class _TrackReader:
 
     def _finish(self, timeline: Timeline, end_ns: int) -> None:
         """Note the jumps of the time stamps. Raise MediaError if the file ends before the duration that its index states."""
-        kind, missing = (
-            self._track.type,
-            None if self._start else missing_end(self._container, self._track, self.source, end_ns),
-        )
+        kind = self._track.type
+        missing = None if self._start else missing_end(self._container, self._track, self.source, end_ns)
         self.close()
         self.counters.time_stamp_jumps += timeline.count
         if timeline.count:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from moodring.analysis.arrays import Colour, audio_frames, check_sound, grey_image
-from moodring.analysis.stream import EventStream
+from moodring.analysis.streams.events import EventStream
 from moodring.buffers import REANCHOR_NS as ARRIVAL_TOLERANCE_NS
 from moodring.buffers import BoundedQueue
 from moodring.capture.grey import downscale_for_faces

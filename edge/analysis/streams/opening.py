@@ -8,9 +8,9 @@ import os
 from collections.abc import Callable
 from typing import Literal, overload
 
-from moodring.analysis.feed import DEVICES, Feed, FeedStream
 from moodring.analysis.models import Models, choose_models
-from moodring.analysis.stream import DeviceStream, RecordingStream
+from moodring.analysis.streams.events import DeviceStream, RecordingStream
+from moodring.analysis.streams.feed import DEVICES, Feed, FeedStream
 from moodring.capture.camera import open_camera
 from moodring.clock import MonotonicClock
 from moodring.config import Config
