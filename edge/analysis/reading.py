@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, Self
 
 from numpy.typing import NDArray
@@ -14,15 +15,16 @@ from moodring.analysis.models import Models
 from moodring.analysis.result import Analysis
 from moodring.analysis.row import Row, row_of
 from moodring.analysis.summary import Kind
-from moodring.clock import NS_PER_S, UNTIMED, MonotonicClock
+from moodring.clock import NS_PER_S
 from moodring.config import Config
 from moodring.errors import MediaError, UsageError
 from moodring.labels import EventLabels
 from moodring.pipeline import Pipeline
-from moodring.run.counters import StreamCounters
+from moodring.run.counters import findings
 from moodring.run.options import RunOptions, select_sources
 from moodring.run.replay import Recording, Ticks
 from moodring.run.sources import Sources
+from moodring.telemetry import sum_counts
 from moodring.types import U8, EventIdentity
 
 IDENTITY = EventIdentity("/moodring/analysis", lambda _: "")  # rows have neither a source nor a date
@@ -74,13 +76,13 @@ class Reading:
             return
         if self._only == "image":
             raise UsageError(f"{self.source} is a recording, not an image; use analyze")
-        counters, pipeline = open_counted_pipeline(self._config, self._models, self._sources)
-        counters.readers, counters.notes = [reader.counters for reader in self._recording.readers], self._recording.notes
+        pipeline = Pipeline(self._config, self._models.bundle, IDENTITY, self._models.networks)
         for time_ns, event in self._recording.replay(pipeline, self._config, seconds=self._options.seconds):
             self.frame_wh = event.frame_wh or self.frame_wh
             yield row_of(event, time_ns / NS_PER_S)
         self.duration_s = self._recording.end_ns / NS_PER_S
-        self.missing += counters.findings()
+        losses = sum_counts(reader.counters.losses for reader in self._recording.readers)
+        self.missing += findings(asdict(pipeline.counters), losses, self._recording.notes, self._sources)
         if self.kind == "video" and self._sources.audio is None:
             self.missing.append("the recording has no sound")
 
@@ -105,14 +107,6 @@ def published_labels(config: Config, models: Models) -> tuple[str, ...]:
     return EventLabels(bundle.labels, merge_calm=config.labels.merge_calm, bundle=str(bundle.path)).names
 
 
-def open_counted_pipeline(config: Config, models: Models, sources: Sources) -> tuple[StreamCounters, Pipeline]:
-    """Return a new pipeline on the loaded networks, and the counters of what it processes."""
-    counters = StreamCounters(MonotonicClock(), lambda _telemetry, _clock: UNTIMED)
-    pipeline = Pipeline(config, models.bundle, IDENTITY, models.networks)
-    counters.attach(sources, pipeline)
-    return counters, pipeline
-
-
 def analyze_grey(grey: U8, source: str, config: Config, models: Models) -> Analysis:
     """Return the faces of an image in memory, uint8 [H, W]."""
     return Analysis(
@@ -128,7 +122,7 @@ def analyze_grey(grey: U8, source: str, config: Config, models: Models) -> Analy
 
 def analyze_samples(samples: NDArray[Any], rate_hz: int, source: str, config: Config, models: Models) -> Analysis:
     """Return the rows of sound in memory, checked samples [N, channels]."""
-    counters, pipeline = open_counted_pipeline(config, models, Sources(None, source, live=False, title=source))
+    pipeline = Pipeline(config, models.bundle, IDENTITY, models.networks)
     ticks = Ticks(pipeline, int(NS_PER_S / config.fusion.rate_hz), {"camera": "absent", "microphone": "ok"})
     events = ticks.run(None, audio_blocks(samples, rate_hz))
     rows: Sequence[Row] = [row_of(event, time_ns / NS_PER_S) for time_ns, event in events]
@@ -139,5 +133,5 @@ def analyze_samples(samples: NDArray[Any], rate_hz: int, source: str, config: Co
         labels=pipeline.labels,
         duration_s=ticks.arrived_ns / NS_PER_S,
         bundle_id=models.bundle.id,
-        missing=tuple(counters.findings()),
+        missing=tuple(findings(asdict(pipeline.counters), {}, [], Sources(None, source, live=False, title=source))),
     )

@@ -81,18 +81,18 @@ class StreamCounters:
             f"{c['samples_heard'] / SAMPLE_RATE_HZ:.1f} s of sound: {c['windows_read']} windows classified"
             + (f", {c['sound_gaps']} gaps" if c["sound_gaps"] else "")
         )
-        for finding in self.findings():
+        for finding in findings(c, self.losses(), self.notes, self.sources):
             log(finding)
 
-    def findings(self) -> list[str]:
-        """Return what was lost or missing, in words: each loss, each note, and each modality without results."""
-        c = self.counters()
-        found = [f"{count} {what}" for what, count in self.losses().items() if count] + list(self.notes)
-        if self.sources.video and c["frames_tracked"] and not c["faces_read"]:
-            found.append("no face was found in any frame")
-        if self.sources.audio and c["samples_heard"] and not c["windows_read"]:
-            found.append("no speech was found in the sound")
-        return found
+
+def findings(counters: Mapping[str, int], losses: Mapping[str, int], notes: Sequence[str], sources: Sources) -> list[str]:
+    """Return what was lost or missing, in words: each loss, each note, and each modality without results."""
+    found = [f"{count} {what}" for what, count in losses.items() if count] + list(notes)
+    if sources.video and counters["frames_tracked"] and not counters["faces_read"]:
+        found.append("no face was found in any frame")
+    if sources.audio and counters["samples_heard"] and not counters["windows_read"]:
+        found.append("no speech was found in the sound")
+    return found
 
 
 def ended_normally(raised: type[BaseException] | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import signal
 import subprocess
@@ -108,6 +109,17 @@ def test_analyses_in_threads_share_networks(talking_face: Path, models: moodring
     for thread in threads:
         thread.join()
     assert [one.rows for one in found] == [analysis.rows] * 2
+
+
+def test_an_analysis_leaves_nothing_to_the_garbage_collector(talking_face: Path, models: moodring.Models):
+    """Frames that refer to themselves once stayed in memory until the collector found them."""
+    gc.collect()
+    gc.disable()
+    try:
+        moodring.analyze(talking_face, models=models)
+        assert gc.collect() < 20  # the recording has 75 frames
+    finally:
+        gc.enable()
 
 
 def test_nothing_is_printed_and_the_process_stays_as_it_was(talking_face: Path, capfd: pytest.CaptureFixture[str]):
