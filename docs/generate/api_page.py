@@ -17,6 +17,7 @@ from typing import Any
 import moodring
 from docs.generate.tables import table
 from moodring.analysis import api, arrays, summary
+from moodring.analysis.annotations import files, moments
 from moodring.analysis.streams import feed, opening
 from moodring.types import DeviceState, Modality, State
 
@@ -47,6 +48,7 @@ GROUPS = {
     ),
 }
 ALIASES = {
+    "AnnotationFormat": files.AnnotationFormat,
     "AnyPath": api.AnyPath,
     "Colour": arrays.Colour,
     "DeviceState": DeviceState,
@@ -55,6 +57,7 @@ ALIASES = {
     "Modality": Modality,
     "Pace": opening.Pace,
     "State": State,
+    "Tier": moments.Tier,
 }
 
 

@@ -1,4 +1,4 @@
-"""Write the outputs of the examples in docs/library.md and docs/analyze.md again: what their code prints.
+"""Write the outputs of the examples in docs/library.md, docs/analyze.md and docs/annotations.md again: what their code prints.
 
 python -m docs.generate.library_page docs DATA
 """
@@ -24,7 +24,7 @@ from moodring.types import F32, SAMPLE_RATE_HZ
 
 TEXT = r"(?:(?!```).)*"  # inside one block
 EXAMPLE = re.compile(rf"(?P<head>```(?P<language>python|sh)\n(?P<code>{TEXT})```\n\n```text\n)(?P<output>{TEXT})```", re.DOTALL)
-PAGES = ("library.md", "analyze.md")
+PAGES = ("library.md", "analyze.md", "annotations.md")
 # The names in the examples, and the files that they stand for in the folder of recordings.
 INPUTS = {
     "couple.jpg": "face_images/fr_two_people.jpg",

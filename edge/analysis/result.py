@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moodring.analysis import tables
+from moodring.analysis.annotations.files import AnnotationFormat, write_annotations
+from moodring.analysis.annotations.intervals import annotate_rows
+from moodring.analysis.annotations.moments import Tier
 from moodring.analysis.row import Row, Value
 from moodring.analysis.summary import Kind, Summary, Tally
 from moodring.analysis.text import aligned
-from moodring.errors import printable
+from moodring.errors import UsageError, printable
 
 if TYPE_CHECKING:  # an extra, imported when it is used
     import pandas as pd
@@ -68,6 +71,27 @@ class Analysis:
             types = tables.columns_of_file(self.labels)
             with tables.open_parquet(types, file) as writer:
                 writer.write_table(tables.arrow_table(self.to_dicts(), types))
+
+    def to_annotations(
+        self,
+        path: str | Path,
+        format: AnnotationFormat,  # noqa: A002  the word of the command line
+        *,
+        tiers: Sequence[Tier] | None = None,
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Write the labels over time as a file of another program (docs/annotations.md), and return the files.
+
+        `format` is vtt, srt, elan, textgrid, bids or xdf; of BIDS, `path` is the .tsv file, and its sidecar is written too.
+        `tiers` are all, or for subtitles `expression`, unless others are named. Only the owner may read the files; each is
+        complete or absent. Raises UsageError for an image, if a file exists and `overwrite` is not set, or without the library
+        of the format (extra `formats`); OSError if a file cannot be written.
+        """
+        if self.kind == "image":
+            raise UsageError(f"{self.source} is an image: annotations need a recording or sound")
+        media = Path(self.source) if Path(self.source).is_file() else None
+        annotations = annotate_rows(self.rows, self.source)
+        return write_annotations(Path(path), annotations, format, tiers=tiers, media=media, overwrite=overwrite)
 
     def __str__(self) -> str:
         """Return the faces of an image, or the summary of a recording, as lines of text for people."""

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from moodring.analysis.annotations.intervals import MAX_HOLD_MS
 from moodring.dashboard.published import displayed_labels, per_mille
 from moodring.dashboard.recording import RecordedEvent
 from moodring.publish.cloudevents import stream_name
 
-MAX_HOLD_MS = 2000  # an event counts until the next event, and at most for this time
 MAX_LABELS = 256  # of one stream; the probabilities of further labels are added up
 OTHER_LABELS = "other labels"
 

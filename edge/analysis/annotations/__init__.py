@@ -1,0 +1,1 @@
+"""Labels over time as files of other programs: subtitles, ELAN, Praat, BIDS and XDF."""
