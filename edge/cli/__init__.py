@@ -11,7 +11,7 @@ from typing import NoReturn
 import moodring
 from moodring import process
 from moodring.address import is_recording
-from moodring.cli import machine, models, run
+from moodring.cli import convert, machine, models, run
 from moodring.errors import MoodringError
 from moodring.evaluation.options import add_evaluate
 from moodring.redaction import without_credentials
@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
         run.add_analyze,
         run.add_replay,
         run.add_report,
+        convert.add_convert,
         run.add_config,
         machine.add_devices,
         machine.add_doctor,

@@ -24,6 +24,7 @@ from moodring.types import EMOTION_V1, STATUS_V1
 
 MAX_LINE_CHARS = 1_000_000
 MAX_TIME_MS = 250_000_000_000_000  # in the year 9892; a later time cannot be printed
+MAX_REPLAY_TIME_MS = 366 * 24 * 3600 * 1000  # a time before 1971 counts from the start of a replayed recording
 MAX_NAMED_LINES = 3  # of each kind of damage
 MAX_NAMED_KINDS = 12
 EVENT_START = LINE_PREFIX.decode()

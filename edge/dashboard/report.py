@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from moodring.dashboard.recording import Skipped, read_events
+from moodring.dashboard.recording import MAX_REPLAY_TIME_MS, Skipped, read_events
 from moodring.dashboard.summary import Summary, summarize_streams
 from moodring.errors import EventError, printable
 from moodring.labels import LABELS
@@ -17,7 +17,6 @@ from moodring.process import log
 
 COLUMNS, HEIGHT = 480, 150  # of the timeline
 NO_VALUE = "-"
-MAX_REPLAY_TIME_MS = 366 * 24 * 3600 * 1000  # a time before 1971 counts from the start of a replayed recording
 NOTICE = "Visible and audible expression as moodring published it, not what a person feels. Shares are shares of time."
 GOLDEN_ANGLE_DEG = 137.508  # consecutive multiples give hues that differ
 PLAIN = 'class="plain"'
