@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import IO
 
 from moodring.analysis import tables
+from moodring.analysis.annotations.beside import AnnotationFiles
+from moodring.analysis.annotations.files import AnnotationFormat
 from moodring.analysis.inputs import expand
 from moodring.analysis.models import Models, load_models
 from moodring.analysis.opencv import OneThread
@@ -37,6 +39,20 @@ class AnalyzeOptions:
     audio_track: int | None = None
     frame_rate: float | None = None
     raw_audio: str | None = None
+    subtitles: Sequence[AnnotationFormat] = ()
+    elan: bool = False
+    textgrid: bool = False
+    bids: bool = False
+    xdf: bool = False
+    annotations: Path | None = None  # folder of the annotation files; beside each recording without it
+
+    @property
+    def annotation_formats(self) -> tuple[AnnotationFormat, ...]:
+        """The annotation files to write for each recording."""
+        flags: tuple[tuple[AnnotationFormat, bool], ...] = (
+            ("elan", self.elan), ("textgrid", self.textgrid), ("bids", self.bids), ("xdf", self.xdf),
+        )  # fmt: skip
+        return (*dict.fromkeys(self.subtitles), *(kind for kind, is_asked in flags if is_asked))
 
 
 def run(options: AnalyzeOptions) -> int:
@@ -61,14 +77,15 @@ def run(options: AnalyzeOptions) -> int:
     except BundleError as error:
         raise with_place(error, run_options, "bundle") from error
     per: Per = options.per or ("file" if options.format == "table" else "event")
+    failures = _Failures()
+    inputs = _inputs(options.paths, failures)
+    files = AnnotationFiles(options.annotation_formats, options.annotations, inputs)
     with OneThread(), _open(options.out) as file:
         output = OUTPUTS[options.format](file, published_labels(models.config, models), per)
         output.begin()
-        failures = _Failures()
-        inputs = _inputs(options.paths, failures)
         count = len(inputs) + len(failures.listed)
         for path in _shown(inputs, options):
-            _analyze(replace(run_options, source=path), models, output, failures)
+            _analyze(replace(run_options, source=path), models, output, files, failures)
         output.end(failures.listed)
     if failures.listed and count > 1:
         log(f"{len(failures.listed)} of {counted(count, 'input')} could not be analysed")
@@ -105,15 +122,21 @@ def _shown(inputs: Sequence[str], options: AnalyzeOptions) -> Iterator[str]:
     yield from inputs if prints or len(inputs) < 2 else progress(inputs, "inputs")
 
 
-def _analyze(options: RunOptions, models: Models, output: Output, failures: _Failures) -> None:
+def _analyze(options: RunOptions, models: Models, output: Output, files: AnnotationFiles, failures: _Failures) -> None:
     """Analyse one input and write it whole, or report why it failed."""
+    source = options.source or ""
     try:
+        files.check(source)
         with Reading(options, models.config, models) as reading:
             analysis = reading.analysis()
     except (MediaError, UsageError) as error:
-        failures.add(options.source or "", error)
-    else:
-        output.add(analysis)
+        failures.add(source, error)
+        return
+    output.add(analysis)
+    try:
+        files.write(source, analysis)
+    except MoodringError as error:
+        failures.add(source, error)
 
 
 def _check_output(options: AnalyzeOptions) -> None:
@@ -121,6 +144,8 @@ def _check_output(options: AnalyzeOptions) -> None:
         raise UsageError(f"{options.out} exists and stays as it is; remove it or name another file with --out")
     if options.out is not None and not options.out.parent.is_dir():
         raise UsageError(f"{options.out}: the folder {options.out.parent} does not exist; make it first")
+    if options.annotations is not None and not options.annotation_formats:
+        raise UsageError("--annotations needs a format: --subtitles vtt, --elan, --textgrid, --bids or --xdf")
     if options.format == "parquet" and options.out is None and sys.stdout.isatty():
         raise UsageError("Parquet is a binary format: name a file with --out")
 

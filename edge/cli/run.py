@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from moodring.arguments import frame_rate, frozen, port, positive, source, whole
+from moodring.cli.convert import add_annotations
 from moodring.cli.lazy import lazy
 
 
@@ -77,6 +78,7 @@ def add_analyze(commands: Any) -> None:
     analyze.add_argument("--out", type=Path, metavar="FILE", help="write to FILE, which must not exist, for its owner alone")
     analyze.add_argument("--seconds", type=positive, metavar="N", help="read the first N seconds of each recording")
     _tracks(analyze)
+    add_annotations(analyze)
     analyze.set_defaults(command=_analyze)
 
 
