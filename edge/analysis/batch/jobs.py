@@ -10,17 +10,18 @@ import csv
 import glob
 import io
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moodring.address import is_url
+from moodring.address import file_mode, is_url
 from moodring.analysis.inputs import FOLDER_SUFFIXES, expand
 from moodring.errors import UsageError, printable
+from moodring.redaction import without_credentials
 
 PATH_COLUMN = "path"
 MAX_LINE = 8192  # characters of a line in a list of paths
-LISTED_NAMES = 3  # in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,8 @@ class Job:
 
     @property
     def path(self) -> str:
-        """The name as the tables have it: bytes that are not UTF-8 are escaped."""
-        return _text(self.name)
+        """The name as the tables have it: without a password, and bytes that are not UTF-8 are escaped."""
+        return without_credentials(_text(self.name)) if is_url(self.name) else _text(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,11 @@ def find_jobs(named: str) -> Jobs:
     """
     if is_url(named):
         raise UsageError(f"{printable(named)} is one source; write the URLs into a text file, one a line")
-    if Path(named).is_dir():
+    mode = file_mode(named)
+    if stat.S_ISDIR(mode):
         return _unique([(os.path.relpath(path, named), path, ()) for path in expand(named)])
     suffix = Path(named).suffix.lower()
-    if not Path(named).exists() and glob.has_magic(named):
+    if not mode and glob.has_magic(named):
         root = _fixed_folder(named)
         return _unique([(os.path.relpath(path, root), path, ()) for path in expand(named)])
     if suffix in FOLDER_SUFFIXES:
