@@ -100,7 +100,8 @@ class Reading:
         self.counts = sum_counts([asdict(pipeline.counters), self._read_counts()])
 
     def _read_counts(self) -> dict[str, int]:
-        return sum_counts(counts for reader in self._recording.readers for counts in (reader.captured, reader.dropped))
+        readers = [reader.counters for reader in self._recording.readers]
+        return sum_counts(counts for reader in readers for counts in (reader.captured, reader.dropped))
 
     def analysis(self) -> Analysis:
         """Read all rows and return them as an analysis."""

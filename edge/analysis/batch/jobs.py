@@ -81,14 +81,6 @@ def shard(jobs: Sequence[Job], part: tuple[int, int]) -> list[Job]:
     return list(jobs[i - 1 :: n])
 
 
-def parse_shard(text: str) -> tuple[int, int]:
-    """Return (i, n) of i/n. Raises ValueError."""
-    i, n = (int(number) for number in text.split("/"))
-    if not 1 <= i <= n:
-        raise ValueError(text)
-    return i, n
-
-
 def _fixed_folder(pattern: str) -> str:
     """Return the folder before the first wildcard of a pattern."""
     fixed = []

@@ -39,6 +39,7 @@ class _Worker:
     pipe: Connection
     job: Job | None = None
     is_ready: bool = False
+    error: str = ""  # that ends it
 
 
 class Pool:
@@ -92,6 +93,9 @@ class Pool:
             return
         if isinstance(message, MoodringError):
             raise message
+        if isinstance(message, str):
+            worker.error = message
+            return
         job, worker.job = worker.job, None
         if message is None:
             worker.is_ready, self._failed_starts = True, 0
@@ -107,7 +111,7 @@ class Pool:
         worker.process.join()
         worker.pipe.close()
         self._workers.remove(worker)
-        job, how = worker.job, _how(worker.process.exitcode)
+        job, how = worker.job, worker.error or _how(worker.process.exitcode)
         if job is not None:
             part = self._parts.head(job)  # written before the worker could tell
             if part is None:
@@ -127,7 +131,7 @@ class Pool:
             log(f"{job.name}: its worker process ended ({how}); it is tried once more")
             self._queue.append(job)
             return None
-        reason = f"{printable(job.name)}: the worker process that read it ended {TRIES} times ({how}); check its memory"
+        reason = f"{printable(job.name)}: the worker process that read it ended {TRIES} times ({how}); check the file, and the memory of this machine"
         part, data = failed_part(job, self._settings, reason)
         self._parts.write(job, data)
         return part
@@ -168,6 +172,9 @@ def work(pipe: Connection, settings: Settings, parts: Parts, parent: int) -> Non
         pipe.send(error)
     except (EOFError, BrokenPipeError):
         return  # the parent has ended
+    except BaseException as error:
+        pipe.send(f"{type(error).__name__}: {error}")
+        raise
 
 
 def _end_with(parent: int) -> None:
