@@ -15,11 +15,11 @@ def add_batch(commands: Any) -> None:
     batch = commands.add_parser(
         "batch",
         help="analyse many files in several processes, and write tables (extra: batch)",
-        description="Analyse the images, recordings and sounds of a folder, a list or a manifest. DIR gets files.parquet (a row "
-        "for each file), events.parquet (a row for each event or face), failures.csv and run.json. The same command continues "
-        "after an interrupt, a crash or a power failure, and tries the files that failed again.",
-        epilog="Exit codes: 0 all files were analysed, 1 a file failed (failures.csv says why) or DIR could not be written, 2 the "
-        "command line or configuration is wrong, or DIR belongs to something else, 130 interrupted.",
+        description="Analyse the images, recordings and sounds of a folder, a list or a manifest. DIR gets files.parquet (a "
+        "row for each file), events.parquet (a row for each event or face), failures.csv and run.json. The same command "
+        "continues after an interrupt, a crash or a power failure, and tries the files that failed again.",
+        epilog="Exit codes: 0 all files were analysed, 1 a file failed (failures.csv says why) or DIR could not be written, 2 "
+        "the command line or configuration is wrong, or DIR belongs to something else, 130 interrupted.",
     )
     batch.add_argument(
         "named",

@@ -36,7 +36,7 @@ class Job:
     @property
     def path(self) -> str:
         """The name as the tables have it: without a password, and bytes that are not UTF-8 are escaped."""
-        return without_credentials(_text(self.name)) if is_url(self.name) else _text(self.name)
+        return without_credentials(table_text(self.name)) if is_url(self.name) else table_text(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +150,10 @@ def _manifest(named: str, data: bytes) -> Jobs:
                     f"{where} line {reader.line_num}: {printable(name)} is also on line {lines[key]}; name each file once"
                 )
             lines[key] = reader.line_num
-            found.append((name, source, tuple(_text(row[index]) for index in kept)))
+            found.append((name, source, tuple(table_text(row[index]) for index in kept)))
     except csv.Error as error:
         raise UsageError(f"{where} line {reader.line_num}: {error}; save it as CSV again") from error
-    return Jobs(_unique(found).files, tuple(_text(header[index]) for index in kept))
+    return Jobs(_unique(found).files, tuple(table_text(header[index]) for index in kept))
 
 
 def _header(where: str, header: Sequence[str]) -> tuple[int, list[int]]:
@@ -168,5 +168,6 @@ def _header(where: str, header: Sequence[str]) -> tuple[int, list[int]]:
     return header.index(PATH_COLUMN), named
 
 
-def _text(name: str) -> str:
+def table_text(name: str) -> str:
+    """Return a name as the tables have it: bytes that are not UTF-8 are escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -12,7 +12,7 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from moodring.analysis import tables
 from moodring.analysis.batch.jobs import PATH_COLUMN, Job, Jobs
@@ -107,8 +107,8 @@ class CsvTable:
         self._writer.writeheader()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)  # type: ignore[arg-type]
 
     def add(self, record: Mapping[str, Value]) -> None:
         """Write one record."""
@@ -139,8 +139,8 @@ class Table:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)  # type: ignore[arg-type]
 
     def add(self, record: Mapping[str, Value]) -> None:
         """Write one record."""

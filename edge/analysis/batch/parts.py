@@ -1,7 +1,8 @@
 """The folder of parts: one file for each input that is done. It makes a batch resumable.
 
-A part is written under a temporary name, synchronised with the disk, and renamed: it is complete or absent, whenever the process
-or the machine ends. It has one line of JSON about the file, then one for each row of the second table; both are gzip members.
+A part is written under a temporary name, synchronised with the disk, and renamed: it is complete or absent, whenever the
+process or the machine ends. It has a line of JSON about the file, then one for each row of the second table, in two gzip
+members.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import multiprocessing.connection
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -53,7 +53,7 @@ class Pool:
         self._workers: list[_Worker] = []
         self._count = min(count, len(jobs))
 
-    def run(self) -> Iterator[tuple[Job, Part] | None]:
+    def run(self) -> Generator[tuple[Job, Part] | None]:
         """Yield each job with its part when the part is on disk, and None at least once a second.
 
         Raises MoodringError if no worker can start or write. All workers have ended when the iterator is closed.
@@ -131,7 +131,9 @@ class Pool:
             log(f"{job.name}: its worker process ended ({how}); it is tried once more")
             self._queue.append(job)
             return None
-        reason = f"{printable(job.name)}: the worker process that read it ended {TRIES} times ({how}); check the file, and the memory of this machine"
+        reason = (
+            f"{printable(job.name)}: the worker process that read it ended {TRIES} times ({how}); check the file and the memory"
+        )
         part, data = failed_part(job, self._settings, reason)
         self._parts.write(job, data)
         return part

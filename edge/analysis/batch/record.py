@@ -1,4 +1,4 @@
-"""The record of a batch, `run.json`: what the results depend on, and what came out. It makes a folder the output of one batch."""
+"""The record of a batch, `run.json`: what the results depend on, and what came out. A folder with one is that of a batch."""
 
 from __future__ import annotations
 

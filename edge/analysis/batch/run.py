@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from moodring.analysis import tables
 from moodring.analysis.batch import output, record
-from moodring.analysis.batch.jobs import Job, Jobs, find_jobs, shard
+from moodring.analysis.batch.jobs import Job, Jobs, find_jobs, shard, table_text
 from moodring.analysis.batch.parts import Parts
 from moodring.analysis.batch.pool import Pool
 from moodring.analysis.batch.progress import Progress
@@ -42,23 +42,39 @@ class BatchOptions:
     raw_audio: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The files of a batch, those of this shard, and where their parts and tables are."""
+
+    jobs: Jobs
+    mine: Sequence[Job]
+    settings: Settings
+    out: Path
+
+    @property
+    def parts(self) -> Parts:
+        """The parts of these settings in the output folder."""
+        return Parts(self.out / record.PARTS, self.settings.key())
+
+
 def run(options: BatchOptions) -> int:
     """Analyse all files that are not done yet, and write the tables when all are; return 1 if some failed, otherwise 0.
 
     Raises UsageError before the first file is read, and another MoodringError or OSError if the work cannot go on.
     """
+    tables.check_parquet()
     settings = read_settings(options)
     jobs = find_jobs(options.named)
-    tables.check_parquet()
-    mine = list(jobs.files) if options.shard is None else shard(jobs.files, options.shard)
     for note in jobs.notes:
         log(note)
-    given = {"input": without_credentials(options.named)}
-    started = record.open_folder(options.out, settings, given)
-    parts = Parts(options.out / record.PARTS, settings.key())
+    batch = Batch(jobs, shard(jobs.files, options.shard or (1, 1)), settings, options.out)
+    started = record.open_folder(options.out, settings, {"input": without_credentials(table_text(options.named))})
     with record.locked(options.out, options.shard):
-        _analyze(mine, parts, settings, options)
-        return _finish(options, jobs, mine, parts, settings, started)
+        _analyze(batch, options.workers or usable_cores())
+        if not _is_complete(batch):
+            return int(_failed(batch) > 0)
+        _write(batch, started, as_csv=options.csv or (options.out / "files.csv").exists())  # an old one would stay
+    return int(_failed(batch) > 0)
 
 
 def read_settings(options: BatchOptions) -> Settings:
@@ -83,49 +99,56 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _analyze(mine: Sequence[Job], parts: Parts, settings: Settings, options: BatchOptions) -> None:
+def _analyze(batch: Batch, workers: int) -> None:
     """Analyse the files that are not done. Says how to go on if it is interrupted."""
-    pending = [job for job in mine if not parts.is_done(job)]
+    parts = batch.parts
+    pending = [job for job in batch.mine if not parts.is_done(job)]
     parts.clear(pending)
-    done = len(mine) - len(pending)
+    files = counted(len(batch.mine), "file")
+    done = len(batch.mine) - len(pending)
     if done:
-        log(f"{done} of {counted(len(mine), 'file')} are done already")
+        log(f"{done} of {files} are done already")
     if not pending:
         return
-    pool = Pool(pending, settings, parts, options.workers or usable_cores())
+    pool = Pool(pending, batch.settings, parts, workers)
     progress = Progress(pending, done)
     try:
-        with progress, contextlib.closing(pool.run()) as finished_jobs:
-            for finished in finished_jobs:
-                if finished is None:
+        with progress, contextlib.closing(pool.run()) as results:
+            for result in results:
+                if result is None:
                     progress.tick()
                 else:
-                    progress.add(*finished)
+                    progress.add(*result)
     except KeyboardInterrupt:
-        log(f"{progress.done} of {counted(len(mine), 'file')} are done; the same command continues with the others")
+        log(f"{progress.done} of {files} are done; the same command continues with the others")
         raise
     log(progress.text)
 
 
-def _finish(
-    options: BatchOptions, jobs: Jobs, mine: Sequence[Job], parts: Parts, settings: Settings, started: dict[str, object]
-) -> int:
-    """Write the tables if all files of all shards are done; return the exit code."""
-    failed = sum(head is None or head.row is None for head in map(parts.head, mine))
-    missing = sum(not parts.path(job).exists() for job in jobs.files)
+def _is_complete(batch: Batch) -> bool:
+    """Return whether all shards are done. Says so if they are not."""
+    missing = sum(not batch.parts.path(job).exists() for job in batch.jobs.files)
     if missing:
         log(f"{counted(missing, 'file')} of other shards are not done yet; the shard that ends last writes the tables")
-        return int(failed > 0)
-    for path in output.leftovers(options.out):
+    return not missing
+
+
+def _failed(batch: Batch) -> int:
+    """Return how many files of this shard failed."""
+    return sum(part is None or part.row is None for part in map(batch.parts.head, batch.mine))
+
+
+def _write(batch: Batch, started: Mapping[str, object], *, as_csv: bool) -> None:
+    """Write the tables and the record of a batch of which all files are done."""
+    out, parts, all_jobs = batch.out, batch.parts, batch.jobs.files
+    for path in output.leftovers(out):
         path.unlink(missing_ok=True)
-    unknown = parts.unknown(jobs.files)
+    unknown = parts.unknown(all_jobs)
     if unknown:
-        log(f"{unknown} files that were analysed earlier are not in {options.named} now; the tables leave them out")
-    as_csv = options.csv or (options.out / "files.csv").exists()  # otherwise it would stay as it was
-    totals = output.write_tables(options.out, jobs, parts, settings, as_csv=as_csv)
-    record.finish(options.out, started, {"result": dataclasses.asdict(totals)})
-    names = ", ".join(output.table_names(settings.per, as_csv=as_csv))
-    log(f"{options.out}: {counted(totals.files, 'file')}, {counted(totals.rows, 'row')} ({names})")
+        log(f"the tables leave out {counted(unknown, 'file')} of an earlier start that the input does not name now")
+    totals = output.write_tables(out, batch.jobs, parts, batch.settings, as_csv=as_csv)
+    record.finish(out, started, {"result": dataclasses.asdict(totals)})
+    names = ", ".join(output.table_names(batch.settings.per, as_csv=as_csv))
+    log(f"{out}: {counted(totals.files, 'file')}, {counted(totals.rows, 'row')} ({names})")
     if totals.failed:
-        log(f"{totals.failed} of {counted(len(jobs.files), 'file')} could not be analysed; {options.out}/failures.csv says why")
-    return int(totals.failed > 0)
+        log(f"{totals.failed} of {counted(len(all_jobs), 'file')} could not be analysed; {out / 'failures.csv'} says why")

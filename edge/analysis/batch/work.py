@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from moodring.address import check_path, is_pipe, is_url
 from moodring.analysis.batch.jobs import Job
