@@ -31,7 +31,7 @@ from tests.support.media.cuts import write_cuts
 from tests.support.signals import face_frame
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="no pyarrow: pip install 'moodring[batch]'")
-FILES = 5
+FILES = 4
 TIMEOUT_S = 60
 
 
@@ -41,7 +41,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     write_cuts(folder, FILES, seconds=1.2)
     (folder / "sub").mkdir()
-    shutil.copy(folder / "cut_0001.mp4", folder / "sub" / "cut_0000.mp4")
+    shutil.copy(folder / "clip_0001.mp4", folder / "sub" / "clip_0000.mp4")
     cv2.imwrite(str(folder / "face.png"), face_frame(0))
     (folder / "bad.mp4").write_text("no video")
     return folder
@@ -108,19 +108,19 @@ def wait_for(condition, what: str) -> None:
 
 
 def test_the_tables_are_those_of_analyze_bit_for_bit(clips: Path, whole: Path):
-    names = [f"cut_{index:04}.mp4" for index in range(FILES)]
-    assert [record["path"] for record in records(whole / "files.parquet")] == [*names, "face.png", "sub/cut_0000.mp4"]
+    names = [f"clip_{index:04}.mp4" for index in range(FILES)]
+    assert [record["path"] for record in records(whole / "files.parquet")] == [*names, "face.png", "sub/clip_0000.mp4"]
     events = records(whole / "events.parquet")
     models = moodring.load_models()
     for file in records(whole / "files.parquet"):
         analysis = moodring.analyze(clips / str(file["path"]), models=models)
-        rows = [{**row, "path": file["path"]} for row in analysis.to_dicts()]
-        assert [row | {"file": row["path"]} for row in events if row["path"] == file["path"]] == [
-            {**row, "file": row["path"]} for row in rows
-        ]
+        expected = [{name: row[name] for name in row if name != "file"} for row in analysis.to_dicts()]
+        found = [row for row in events if row["path"] == file["path"]]
+        assert [{name: row[name] for name in row if name != "path"} for row in found] == expected
         summary = analysis.summary.to_dict()
-        assert {name: file[name] for name in summary if name != "file"} == {**summary} | {} if False else True
-        assert all(file[name] == summary[name] for name in summary if name not in ("file",))
+        assert {name: file[name] for name in summary if name != "file"} == {
+            name: summary[name] for name in summary if name != "file"
+        }
         assert file["frames_captured"] == (1 if analysis.kind == "image" else 30)
 
 
@@ -136,7 +136,7 @@ def test_failures_and_the_record_are_written(whole: Path):
     assert (record["result"]["files"], record["result"]["failed"]) == (FILES + 2, 1)
     assert record["result"]["rows"] == len(records(whole / "events.parquet"))
     assert whole.stat().st_mode & 0o077 == 0
-    assert all(path.stat().st_mode & 0o077 == 0 for path in whole.glob("*.*"))
+    assert all(path.stat().st_mode & 0o077 == 0 for path in whole.glob("[!.]*"))
 
 
 def test_csv_tables_have_the_same_rows(whole: Path):
@@ -152,7 +152,7 @@ def test_the_work_on_one_file_depends_on_the_file_and_the_settings_alone(clips: 
     settings = batch_run.read_settings(batch_run.BatchOptions(str(clips), whole))
     job = find_jobs(str(clips)).files[1]
     part, data = analyze_part(job, settings)
-    assert (analyze_part(job, settings), part.name) == ((part, data), "cut_0000.mp4")
+    assert (analyze_part(job, settings), part.name) == ((part, data), "clip_0000.mp4")
     assert set(part.row or {}) == set(file_types((), settings)) - {"path"}
 
 
@@ -160,8 +160,8 @@ def test_several_workers_write_the_same_bytes(clips: Path, whole: Path, tmp_path
     code, err = batch(capfd, clips, "--out", tmp_path / "out", "--workers", "3", "--csv")
     assert code == 1
     assert tables(tmp_path / "out") == tables(whole)
-    assert "8 of 8 files, 1 failed, " in err
-    assert "1 of 8 files could not be analysed" in err
+    assert "7 of 7 files, 1 failed, " in err
+    assert "1 of 7 files could not be analysed" in err
 
 
 def test_shards_write_the_same_bytes_together(clips: Path, whole: Path, tmp_path: Path, capfd):
@@ -177,24 +177,24 @@ def test_shards_write_the_same_bytes_together(clips: Path, whole: Path, tmp_path
 
 
 def test_per_second_and_per_file(clips: Path, tmp_path: Path, capfd):
-    code, _ = batch(capfd, f"{clips}/cut_000[01].mp4", "--out", tmp_path / "s", "--per", "second", "--workers", "1")
+    code, _ = batch(capfd, f"{clips}/clip_000[01].mp4", "--out", tmp_path / "s", "--per", "second", "--workers", "1")
     assert code == 0
     seconds = records(tmp_path / "s" / "seconds.parquet")
     assert [(row["path"], row["time_s"], row["rows"]) for row in seconds] == [
-        (f"cut_000{index}.mp4", start_s, rows) for index in (0, 1) for start_s, rows in ((0.0, 5), (1.0, 1))
+        (f"clip_000{index}.mp4", start_s, rows) for index in (0, 1) for start_s, rows in ((0.0, 5), (1.0, 1))
     ]
-    events = list(moodring.analyze(clips / "cut_0000.mp4"))[:5]
+    events = list(moodring.analyze(clips / "clip_0000.mp4"))[:5]
     labelled = [event for event in events if event.label]
     mean = sum((event.probabilities or {})["happy"] for event in labelled) / len(labelled)
     assert seconds[0]["mean_p_happy"] == pytest.approx(mean)
-    code, _ = batch(capfd, f"{clips}/cut_000[01].mp4", "--out", tmp_path / "f", "--per", "file", "--workers", "1")
+    code, _ = batch(capfd, f"{clips}/clip_000[01].mp4", "--out", tmp_path / "f", "--per", "file", "--workers", "1")
     assert {path.name for path in (tmp_path / "f").iterdir() if path.suffix in (".parquet", ".csv")} == {
         "files.parquet", "failures.csv",
     }  # fmt: skip
 
 
 def test_a_manifest_is_copied_to_the_table_of_files(clips: Path, tmp_path: Path, capfd):
-    rows = [("sub/cut_0000.mp4", "é", "sad"), ("absent.mp4", "b", "x"), ("cut_0000.mp4", "a", "happy")]
+    rows = [("sub/clip_0000.mp4", "é", "sad"), ("absent.mp4", "b", "x"), ("clip_0000.mp4", "a", "happy")]
     manifest = tmp_path / "m.csv"
     manifest.write_text("path,group,label\n" + "".join(f"{clips}/{','.join(row)}\n" for row in rows))
     code, _ = batch(capfd, manifest, "--out", tmp_path / "out", "--seconds", "0.5", "--workers", "1")
@@ -246,21 +246,21 @@ def failed_parts(out: Path) -> set[str]:
 def test_only_a_file_that_changed_or_failed_is_done_again(clips: Path, tmp_path: Path, capfd):
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
-    for name in ("cut_0000.mp4", "cut_0001.mp4", "bad.mp4"):
+    for name in ("clip_0000.mp4", "clip_0001.mp4", "bad.mp4"):
         shutil.copy(clips / name, folder / name)
     assert batch(capfd, folder, "--out", out, "--workers", "1")[0] == 1
     before = parts(out)
-    (folder / "cut_0000.mp4").touch()  # the same data
-    shutil.copy(clips / "cut_0002.mp4", folder / "cut_0001.mp4")
-    shutil.copy(clips / "cut_0003.mp4", folder / "bad.mp4")
+    (folder / "clip_0000.mp4").touch()  # the same data
+    shutil.copy(clips / "clip_0002.mp4", folder / "clip_0001.mp4")
+    shutil.copy(clips / "clip_0003.mp4", folder / "bad.mp4")
     code, err = batch(capfd, folder, "--out", out, "--workers", "1")
     assert code == 0
     assert "1 of 3 files are done already" in err
     assert len(set(before.items()) & set(parts(out).items())) == 1
-    (folder / "cut_0001.mp4").unlink()
+    (folder / "clip_0001.mp4").unlink()
     code, err = batch(capfd, folder, "--out", out)
     assert "leave out 1 file of an earlier start" in err
-    assert [file["path"] for file in records(out / "files.parquet")] == ["bad.mp4", "cut_0000.mp4"]
+    assert [file["path"] for file in records(out / "files.parquet")] == ["bad.mp4", "clip_0000.mp4"]
 
 
 def test_a_worker_that_is_killed_loses_no_file(clips: Path, whole: Path, tmp_path: Path):
@@ -281,7 +281,9 @@ def test_a_file_whose_worker_is_killed_twice_is_listed(clips: Path, tmp_path: Pa
     process = start(folder, "--out", out, "--workers", "1")
     killed: list[int] = []
     while len(killed) < 2:
-        wait_for(lambda: any(child not in killed and reads(child, folder / "big.wav") for child in workers(process.pid)), "worker")
+        wait_for(
+            lambda: any(child not in killed and reads(child, folder / "big.wav") for child in workers(process.pid)), "worker"
+        )
         killed += [child for child in workers(process.pid) if child not in killed]
         os.kill(killed[-1], signal.SIGKILL)
     _, err = process.communicate(timeout=TIMEOUT_S)
@@ -306,7 +308,7 @@ def test_an_interrupt_says_how_to_continue(clips: Path, tmp_path: Path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 130
-    assert " of 8 files are done; the same command continues with the others\nmoodring: interrupted\n" in err
+    assert " of 7 files are done; the same command continues with the others\nmoodring: interrupted\n" in err
     assert "Traceback" not in err
     assert sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) == ["parts", "run.json"]
     assert list(out.glob("parts/.*")) == []
@@ -347,7 +349,8 @@ def test_odd_names_are_kept_and_what_cannot_be_read_is_listed(unreadable: Path, 
     code, _ = batch(capfd, listed, "--out", tmp_path / "out", "--csv", "--workers", "1")
     assert code == 1
     paths = [record["path"] for record in records(tmp_path / "out" / "files.parquet")]
-    assert paths[-2:] == ["in/line\nbreak é.png", "in/byte\\xff.png"][:: 1 if paths[-1] == "in/byte\\xff.png" else -1]
+    assert {"in/line\nbreak é.png", "in/byte\\xff.png"} <= set(paths)
+    assert len(paths) == (2 if os.geteuid() else 3)
     assert [row["path"] for row in csv.DictReader((tmp_path / "out" / "files.csv").open(newline=""))] == paths
     failures = {row["path"]: row["reason"] for row in csv.DictReader((tmp_path / "out" / "failures.csv").open(newline=""))}
     assert "is a pipe" in failures["in/pipe.png"]
@@ -363,7 +366,7 @@ def test_other_settings_and_folders_of_others_are_refused(clips: Path, whole: Pa
     before = tables(whole)
     code, err = batch(capfd, clips, "--out", whole, "--set", "fusion.rate_hz=2", "--per", "file")
     assert code == 2
-    assert "other settings: settings.per was \"event\", is \"file\"; settings.fusion.rate_hz was 5.0, is 2.0" in err
+    assert 'other settings: settings.per was "event", is "file"; settings.fusion.rate_hz was 5.0, is 2.0' in err
     assert tables(whole) == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
@@ -402,7 +405,7 @@ def test_two_batches_do_not_share_a_folder(clips: Path, tmp_path: Path, capfd):
 
 def test_a_damaged_part_is_named_and_done_again(clips: Path, tmp_path: Path, capfd):
     out = tmp_path / "out"
-    arguments = (f"{clips}/cut_000[01].mp4", "--out", out, "--workers", "1", "--seconds", "0.5")
+    arguments = (f"{clips}/clip_000[01].mp4", "--out", out, "--workers", "1", "--seconds", "0.5")
     assert batch(capfd, *arguments)[0] == 0
     before = tables(out)
     part = min((out / "parts").iterdir())

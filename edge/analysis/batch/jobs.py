@@ -11,7 +11,7 @@ import glob
 import io
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def find_jobs(named: str) -> Jobs:
         data = Path(named).read_bytes()
     except (OSError, ValueError) as error:
         raise UsageError(f"{printable(named)}: {getattr(error, 'strerror', None) or error}; name a folder or file") from error
-    found = _manifest(named, data) if suffix == ".csv" else Jobs(tuple(_listed(named, data)))
+    found = _manifest(named, data) if suffix == ".csv" else _list(named, data)
     if not found.files:
         raise UsageError(f"{printable(named)} names no file; write one path a line")
     return found
@@ -106,17 +106,16 @@ def _unique(found: Iterable[tuple[str, str, tuple[str, ...]]]) -> Jobs:
             raise UsageError(f"two files have the path {printable(job.path)} in the tables; rename one")
         texts.add(job.path)
         jobs[source] = job
-    notes = (f"{repeated} repeated paths are read once",) if repeated else ()
+    notes = (f"{repeated} repeated {'path is' if repeated == 1 else 'paths are'} read once",) if repeated else ()
     return Jobs(tuple(jobs.values()), notes=notes)
 
 
-def _listed(named: str, data: bytes) -> Iterator[Job]:
+def _list(named: str, data: bytes) -> Jobs:
     separator = b"\0" if b"\0" in data else b"\n"
     lines = [os.fsdecode(line.removesuffix(b"\r")) for line in data.removeprefix(b"\xef\xbb\xbf").split(separator)]
     if max(map(len, lines)) > MAX_LINE:
         raise UsageError(f"{printable(named)} is no list of paths: a line is longer than {MAX_LINE} characters")
-    found = _unique([(name, _beside(named, name), ()) for name in lines if name.strip()])
-    return iter(found.files)
+    return _unique((name, _beside(named, name), ()) for name in lines if name.strip())
 
 
 def _beside(named: str, name: str) -> str:

@@ -35,7 +35,6 @@ def open_folder(out: Path, settings: Settings, given: Mapping[str, Any]) -> dict
     if out.is_dir() and not (out / FILE).exists() and any(path.name not in (LOCK, PARTS) for path in _visible(out)):
         raise UsageError(f"{out} has other files, and no {FILE} of an earlier batch; name a new or an empty folder with --out")
     out.mkdir(mode=0o700, exist_ok=True)
-    (out / PARTS).mkdir(mode=0o700, exist_ok=True)
     now = {
         "format": FORMAT,
         "state": "running",
@@ -52,6 +51,7 @@ def open_folder(out: Path, settings: Settings, given: Mapping[str, Any]) -> dict
             f"{out} is the output of a batch with other settings: {'; '.join(found)}. Use the settings of {out / FILE}, or "
             "another folder"
         )
+    (out / PARTS).mkdir(mode=0o700, exist_ok=True)
     return record
 
 

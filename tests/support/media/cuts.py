@@ -1,4 +1,4 @@
-"""Recordings that are cut from the bundled clip and encoded again: real faces and voices, in any number."""
+"""Recordings that are cut from a real one and encoded again: real faces and voices, in any number."""
 
 from __future__ import annotations
 
@@ -6,39 +6,49 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import numpy as np
 
 from moodring.run.sources import SAMPLE_CLIP
+from moodring.types import F32, SAMPLE_RATE_HZ, U8
+from tests.support.recordings import write_recording
 
-START_STEP_S = 0.7
+STEP = 17  # frames between the starts of two cuts
 
 
 def write_cuts(folder: Path, count: int, seconds: float, source: Path = SAMPLE_CLIP) -> list[Path]:
-    """Write `count` cuts of a recording with `seconds` each, as cut_0000.mp4 and so on; return their paths.
+    """Write `count` cuts of a recording with `seconds` each, as STEM_0000.mp4 and so on, H.264 and AAC; return their paths."""
+    frames, fps, sound = decode(source)
+    length = min(len(frames), round(seconds * fps))
+    starts = _starts(len(frames) - length)
+    paths = [folder / f"{source.stem}_{index:04}.mp4" for index in range(count)]
+    for path, start in zip(paths, starts, strict=False):
+        first, last = (round(index / fps * SAMPLE_RATE_HZ) for index in (start, start + length))
+        piece = sound[first:last] if sound.size else None
+        write_recording(path, video_frames=frames[start : start + length], fps=fps, sound=piece, video_codec="libx264")
+    return paths
 
-    The cuts start 0.7 s after one another, from the start again at the end. No two of them are equal, up to a cut every 40 ms.
-    """
-    with av.open(str(source)) as container:
-        duration_s = (container.duration or 0) / av.time_base
-    starts = _starts(max(0.1, duration_s - seconds))
-    return [write_cut(folder / f"cut_{index:04}.mp4", source, next(starts), seconds) for index in range(count)]
 
-
-def _starts(last_s: float) -> Iterator[float]:
-    start_s, turn = 0.0, 0
+def _starts(last: int) -> Iterator[int]:
+    """Yield the first frames of cuts: every 17th frame, then again from the next one."""
+    start, turn = 0, 0
     while True:
-        yield start_s
-        start_s += START_STEP_S
-        if start_s > last_s:
+        yield start
+        start += STEP
+        if start > last:
             turn += 1
-            start_s = (0.04 * turn) % last_s
+            start = turn % min(STEP, last + 1)
 
 
-def write_cut(path: Path, source: Path, start_s: float, seconds: float) -> Path:
-    """Write the part of a recording from `start_s` with H.264 and AAC, as far as it has video and sound; return the path."""
-    with av.open(str(source)) as original, av.open(str(path), "w") as container:
-        if original.streams.video:
-            _copy_video(original, container, start_s, seconds)
-        if original.streams.audio:
-            original.seek(0)
-            _copy_sound(original, container, start_s, seconds)
-    return path
+def decode(source: Path) -> tuple[list[U8], int, F32]:
+    """Return all frames of a recording in grey, their rate, and its sound as mono at 16 kHz."""
+    with av.open(str(source)) as container:
+        video = container.streams.video[0]
+        fps = round(float(video.average_rate or 25))
+        frames = [frame.to_ndarray(format="gray") for frame in container.decode(video)]
+        if not container.streams.audio:
+            return frames, fps, np.zeros(0, np.float32)
+        container.seek(0)
+        resampler = av.AudioResampler("flt", "mono", SAMPLE_RATE_HZ)
+        decoded = [*container.decode(container.streams.audio[0]), None]
+        pieces = [piece.to_ndarray().ravel() for frame in decoded for piece in resampler.resample(frame)]
+    return frames, fps, np.concatenate(pieces).astype(np.float32)
