@@ -1,6 +1,7 @@
 """Throughput and memory of `moodring batch`, side by side with a shell loop over `moodring run`, and its results after kills.
 
-usage: python -m benchmarks batch [--files 1000] [--seconds 4] [--workers 2] [--loop 100] [--kills 20] [--source CLIP] [--json FILE]
+usage: python -m benchmarks batch [--files 1000] [--seconds 4] [--workers 2] [--loop 100] [--kills 20] [--source CLIP]
+       [--json FILE]
 
 The files are cut from the bundled clip, or from each CLIP, and encoded again. The loop runs `moodring run FILE --pace max` on
 the first `loop` files, one after the other, as a shell does. Both write events. Memory is the resident peak of each worker
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -38,12 +40,14 @@ TABLES = ("files.parquet", "events.parquet", "failures.csv")
 
 @dataclass(frozen=True)
 class Throughput:
-    """What a measurement took. `media_s_per_s` is seconds of media a second of wall clock."""
+    """What a measurement took. The last two are seconds of media a second of wall clock, and a second of CPU time."""
 
     files: int
     media_s: float
     wall_s: float
+    cpu_s: float
     media_s_per_s: float
+    media_s_per_cpu_s: float
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "batch": asdict(batch) | memory,
         "shell_loop": asdict(loop),
         "ratio": ratio,
+        "cpu_ratio": round(batch.media_s_per_cpu_s / loop.media_s_per_cpu_s, 2),
         "kills": kills,
     }
     write_json(figures, arguments.json)
@@ -91,18 +96,18 @@ def make_files(folder: Path, sources: Sequence[Path], count: int, seconds: float
 def measure_loop(files: Sequence[Path], seconds: float) -> Throughput:
     """Process the files one after the other with `moodring run`, from one shell."""
     script = f'for file in "$@"; do "{sys.executable}" -m moodring.cli run "$file" --pace max --events - || exit 1; done'
-    start_s = time.monotonic()
+    start_s, start_cpu_s = time.monotonic(), cpu_s()
     subprocess.run(
         ["sh", "-c", script, "sh", *map(str, files)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    return _throughput(len(files), seconds, time.monotonic() - start_s)
+    return _throughput(len(files), seconds, time.monotonic() - start_s, cpu_s() - start_cpu_s)
 
 
 def measure_batch(work: Path, workers: int, seconds: float) -> tuple[Throughput, dict[str, float]]:
     """Run the batch without interrupts; return its throughput, and the memory of its workers in MB."""
     count = len(list((work / "in").iterdir()))
     peak_kb, early_kb, late_kb = 0, 0, 0
-    start_s = time.monotonic()
+    start_s, start_cpu_s = time.monotonic(), cpu_s()
     with start_batch(work, "whole", workers) as process:
         while process.poll() is None:
             time.sleep(POLL_S)
@@ -116,7 +121,9 @@ def measure_batch(work: Path, workers: int, seconds: float) -> tuple[Throughput,
         if process.returncode:
             raise SystemExit(f"the batch ended with exit code {process.returncode}")
     memory = {"worker_peak_mb": peak_kb, "worker_first_quarter_mb": early_kb, "worker_last_quarter_mb": late_kb}
-    return _throughput(count, seconds, wall_s), {name: round(kb / 1024, 1) for name, kb in memory.items()}
+    return _throughput(count, seconds, wall_s, cpu_s() - start_cpu_s), {
+        name: round(kb / 1024, 1) for name, kb in memory.items()
+    }
 
 
 def measure_kills(work: Path, workers: int, kills: int) -> dict[str, Any]:
@@ -167,6 +174,14 @@ def memory_kb(pid: int) -> tuple[int, int]:
     return peak, resident
 
 
-def _throughput(files: int, seconds: float, wall_s: float) -> Throughput:
+def cpu_s() -> float:
+    """Return the CPU time of all processes that this one started and that have ended, in seconds."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _throughput(files: int, seconds: float, wall_s: float, used_s: float) -> Throughput:
     media_s = files * seconds
-    return Throughput(files, media_s, round(wall_s, 1), round(media_s / wall_s, 2))
+    return Throughput(
+        files, media_s, round(wall_s, 1), round(used_s, 1), round(media_s / wall_s, 2), round(media_s / used_s, 2)
+    )  # fmt: skip

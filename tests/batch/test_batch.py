@@ -6,6 +6,7 @@ The recordings are cut from the bundled clip and encoded again.
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import random
@@ -90,11 +91,8 @@ def parts(out: Path) -> dict[str, int]:
 
 def workers(pid: int) -> list[int]:
     """Return the processes of workers of a batch."""
-    found = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-            found.append(int(child))
-    return found
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def wait_for(condition, what: str) -> None:
@@ -238,8 +236,6 @@ def test_killed_twice_and_continued_gives_the_same_tables_and_does_no_file_twice
 
 def failed_parts(out: Path) -> set[str]:
     """Return the parts of files that failed: they are tried again."""
-    import gzip  # noqa: PLC0415
-
     return {path.name for path in (out / "parts").glob("*.gz") if json.loads(gzip.open(path).readline())["row"] is None}
 
 
@@ -280,11 +276,13 @@ def test_a_file_whose_worker_is_killed_twice_is_listed(clips: Path, tmp_path: Pa
         big.truncate(40 << 30)
     process = start(folder, "--out", out, "--workers", "1")
     killed: list[int] = []
-    while len(killed) < 2:
-        wait_for(
-            lambda: any(child not in killed and reads(child, folder / "big.wav") for child in workers(process.pid)), "worker"
-        )
-        killed += [child for child in workers(process.pid) if child not in killed]
+
+    def reading() -> list[int]:
+        return [child for child in workers(process.pid) if child not in killed and reads(child, folder / "big.wav")]
+
+    for _ in range(2):
+        wait_for(reading, "worker")
+        killed += reading()
         os.kill(killed[-1], signal.SIGKILL)
     _, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1

@@ -44,7 +44,7 @@ def decode(source: Path) -> tuple[list[U8], int, F32]:
     with av.open(str(source)) as container:
         video = container.streams.video[0]
         fps = round(float(video.average_rate or 25))
-        frames = [frame.to_ndarray(format="gray") for frame in container.decode(video)]
+        frames = [frame.to_ndarray(format="gray").astype(np.uint8, copy=False) for frame in container.decode(video)]
         if not container.streams.audio:
             return frames, fps, np.zeros(0, np.float32)
         container.seek(0)
