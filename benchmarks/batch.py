@@ -4,7 +4,7 @@ usage: python -m benchmarks batch [--files 1000] [--seconds 4] [--workers 2] [--
        [--json FILE]
 
 The files are cut from the bundled clip, or from each CLIP, and encoded again. The loop runs `moodring run FILE --pace max` on
-the first `loop` files, one after the other, as a shell does. Both write events. Memory is the resident peak of each worker
+`loop` of the files, one after the other, as a shell does. Both write events. Memory is the resident peak of each worker
 (VmHWM), and the largest resident size of any worker after a quarter of the files and near the end.
 
 `kills` ends another batch of the same files with SIGKILL so often, at random times, and continues it; its tables must have the
@@ -25,6 +25,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import av
 
 from benchmarks.report import machine, write_json
 from moodring.run.sources import SAMPLE_CLIP
@@ -64,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="moodring-batch-") as folder:
         work = Path(folder)
         files = make_files(work / "in", arguments.source or [SAMPLE_CLIP], arguments.files, arguments.seconds)
-        loop = measure_loop(files[: arguments.loop], arguments.seconds)
-        batch, memory = measure_batch(work, arguments.workers, arguments.seconds)
+        loop = measure_loop(files[:: max(1, len(files) // arguments.loop)])
+        batch, memory = measure_batch(work, arguments.workers)
         kills = measure_kills(work, arguments.workers, arguments.kills) if arguments.kills else None
     ratio = round(batch.media_s_per_s / loop.media_s_per_s, 2)
     figures: dict[str, Any] = {
@@ -93,19 +95,20 @@ def make_files(folder: Path, sources: Sequence[Path], count: int, seconds: float
     return sorted(paths)
 
 
-def measure_loop(files: Sequence[Path], seconds: float) -> Throughput:
+def measure_loop(files: Sequence[Path]) -> Throughput:
     """Process the files one after the other with `moodring run`, from one shell."""
     script = f'for file in "$@"; do "{sys.executable}" -m moodring.cli run "$file" --pace max --events - || exit 1; done'
     start_s, start_cpu_s = time.monotonic(), cpu_s()
     subprocess.run(
         ["sh", "-c", script, "sh", *map(str, files)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    return _throughput(len(files), seconds, time.monotonic() - start_s, cpu_s() - start_cpu_s)
+    return _throughput(files, time.monotonic() - start_s, cpu_s() - start_cpu_s)
 
 
-def measure_batch(work: Path, workers: int, seconds: float) -> tuple[Throughput, dict[str, float]]:
+def measure_batch(work: Path, workers: int) -> tuple[Throughput, dict[str, float]]:
     """Run the batch without interrupts; return its throughput, and the memory of its workers in MB."""
-    count = len(list((work / "in").iterdir()))
+    files = list((work / "in").iterdir())
+    count = len(files)
     peak_kb, early_kb, late_kb = 0, 0, 0
     start_s, start_cpu_s = time.monotonic(), cpu_s()
     with start_batch(work, "whole", workers) as process:
@@ -121,9 +124,7 @@ def measure_batch(work: Path, workers: int, seconds: float) -> tuple[Throughput,
         if process.returncode:
             raise SystemExit(f"the batch ended with exit code {process.returncode}")
     memory = {"worker_peak_mb": peak_kb, "worker_first_quarter_mb": early_kb, "worker_last_quarter_mb": late_kb}
-    return _throughput(count, seconds, wall_s, cpu_s() - start_cpu_s), {
-        name: round(kb / 1024, 1) for name, kb in memory.items()
-    }
+    return _throughput(files, wall_s, cpu_s() - start_cpu_s), {name: round(kb / 1024, 1) for name, kb in memory.items()}
 
 
 def measure_kills(work: Path, workers: int, kills: int) -> dict[str, Any]:
@@ -180,8 +181,19 @@ def cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _throughput(files: int, seconds: float, wall_s: float, used_s: float) -> Throughput:
-    media_s = files * seconds
+def media_duration_s(path: Path) -> float:
+    """Return the duration of a recording."""
+    with av.open(str(path)) as container:
+        return (container.duration or 0) / av.time_base
+
+
+def _throughput(files: Sequence[Path], wall_s: float, used_s: float) -> Throughput:
+    media_s = sum(map(media_duration_s, files))
     return Throughput(
-        files, media_s, round(wall_s, 1), round(used_s, 1), round(media_s / wall_s, 2), round(media_s / used_s, 2)
-    )  # fmt: skip
+        files=len(files),
+        media_s=round(media_s, 1),
+        wall_s=round(wall_s, 1),
+        cpu_s=round(used_s, 1),
+        media_s_per_s=round(media_s / wall_s, 2),
+        media_s_per_cpu_s=round(media_s / used_s, 2),
+    )
