@@ -327,6 +327,21 @@ def test_a_full_disk_ends_the_batch_and_leaves_nothing_half_written(clips: Path,
     assert list(out.glob("parts/.*")) == []
 
 
+def test_a_full_disk_at_the_end_leaves_the_tables_as_they_were(clips: Path, whole: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    limit = max(map(len, tables(whole).values())) - 1  # bytes
+    process = start(
+        clips, "--out", out, "--workers", "1",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+    _, err = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 1
+    assert "moodring: File too large; check that" in err.splitlines()[-1]
+    assert tables(out) == tables(whole)
+    assert list(out.glob(".*.part")) == []
+
+
 @pytest.fixture
 def unreadable(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "in"

@@ -24,7 +24,7 @@ class Progress:
     def __init__(self, jobs: Sequence[Job], done: int) -> None:
         self._sizes = {job.number: max(1, file_state(job.source)[0]) for job in jobs}
         self._bytes, self._read = sum(self._sizes.values()), 0
-        self._all, self.done = done + len(jobs), done
+        self._all, self._done = done + len(jobs), done
         self._failed, self._media_s = 0, 0.0
         console = Console(stderr=True)
         self._bar = rich.progress.Progress(
@@ -50,7 +50,7 @@ class Progress:
 
     def add(self, job: Job, part: Part) -> None:
         """Count a file that is done."""
-        self.done += 1
+        self._done += 1
         self._read += self._sizes[job.number]
         if part.row is not None:
             self._media_s += float(part.row["duration_s"] or 0.0)
@@ -68,7 +68,7 @@ class Progress:
         """The state in words."""
         elapsed_s = max(1e-3, time.monotonic() - self._start_s)
         failed = f", {self._failed} failed" if self._failed else ""
-        text = f"{self.done} of {counted(self._all, 'file')}{failed}, {self._media_s / elapsed_s:.1f} s of media a second"
+        text = f"{self._done} of {counted(self._all, 'file')}{failed}, {self._media_s / elapsed_s:.1f} s of media a second"
         if not self._read or self._read == self._bytes:
             return text
         return f"{text}, {_duration(elapsed_s * (self._bytes - self._read) / self._read)} left"

@@ -70,10 +70,15 @@ def run(options: BatchOptions) -> int:
     batch = Batch(jobs, shard(jobs.files, options.shard or (1, 1)), settings, options.out)
     started = record.open_folder(options.out, settings, {"input": without_credentials(table_text(options.named))})
     with record.locked(options.out, options.shard):
-        _analyze(batch, options.workers or usable_cores())
-        if not _is_complete(batch):
-            return int(_failed(batch) > 0)
-        _write(batch, started, as_csv=options.csv or (options.out / "files.csv").exists())  # an old one would stay
+        try:
+            _analyze(batch, options.workers or usable_cores())
+            if _is_complete(batch):
+                as_csv = options.csv or (options.out / "files.csv").exists()  # an old one would stay
+                _write(batch, started, as_csv=as_csv)
+        except KeyboardInterrupt:
+            done = sum(batch.parts.path(job).exists() for job in batch.mine)
+            log(f"{done} of {counted(len(batch.mine), 'file')} are done; the same command continues with the others")
+            raise
     return int(_failed(batch) > 0)
 
 
@@ -100,28 +105,23 @@ def usable_cores() -> int:
 
 
 def _analyze(batch: Batch, workers: int) -> None:
-    """Analyse the files that are not done. Says how to go on if it is interrupted."""
+    """Analyse the files that are not done."""
     parts = batch.parts
     pending = [job for job in batch.mine if not parts.is_done(job)]
     parts.clear(pending)
-    files = counted(len(batch.mine), "file")
     done = len(batch.mine) - len(pending)
     if done:
-        log(f"{done} of {files} are done already")
+        log(f"{done} of {counted(len(batch.mine), 'file')} are done already")
     if not pending:
         return
     pool = Pool(pending, batch.settings, parts, workers)
     progress = Progress(pending, done)
-    try:
-        with progress, contextlib.closing(pool.run()) as results:
-            for result in results:
-                if result is None:
-                    progress.tick()
-                else:
-                    progress.add(*result)
-    except KeyboardInterrupt:
-        log(f"{progress.done} of {files} are done; the same command continues with the others")
-        raise
+    with progress, contextlib.closing(pool.run()) as results:
+        for result in results:
+            if result is None:
+                progress.tick()
+            else:
+                progress.add(*result)
     log(progress.text)
 
 
