@@ -32,6 +32,7 @@ class Progress:
             rich.progress.BarColumn(),
             rich.progress.TextColumn("{task.fields[text]}"),
             console=console,
+            transient=True,
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("files", total=max(1, self._bytes), text="")
@@ -51,10 +52,11 @@ class Progress:
     def add(self, job: Job, part: Part) -> None:
         """Count a file that is done."""
         self._done += 1
-        self._read += self._sizes[job.number]
         if part.row is not None:
+            self._read += self._sizes[job.number]
             self._media_s += float(part.row["duration_s"] or 0.0)
         else:
+            self._bytes -= self._sizes[job.number]  # it took no time to read
             self._failed += 1
             log(str(part.failure))
         self._show()
@@ -75,7 +77,7 @@ class Progress:
 
     def _show(self) -> None:
         if self._is_bar:
-            self._bar.update(self._task, completed=self._read, text=self.text)
+            self._bar.update(self._task, total=max(1, self._bytes), completed=self._read, text=self.text)
         elif time.monotonic() - self._line_s >= LINE_S:
             self._line_s = time.monotonic()
             log(self.text)
