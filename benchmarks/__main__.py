@@ -12,6 +12,7 @@ from pathlib import Path
 # Only the chosen module is imported: Chromium, matplotlib and the other extractors are optional.
 MODULES = {
     "aarch64": "benchmarks.aarch64",
+    "batch": "benchmarks.batch",
     "check": "benchmarks.check",
     "events": "benchmarks.events.run",
     "faces": "benchmarks.faces.run",

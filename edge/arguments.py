@@ -73,6 +73,15 @@ def whole(lowest: int) -> Callable[[str], int]:
     return parse
 
 
+def shard(text: str) -> tuple[int, int]:
+    """Return (i, n) of i/n, with i in 1..n."""
+    first, _, second = text.partition("/")
+    i, n = number(int, first), number(int, second)
+    if not 1 <= i <= n:
+        raise argparse.ArgumentTypeError(f"must be I/N with I in 1..N, such as 1/4, got {text}")
+    return i, n
+
+
 def port(text: str) -> int:
     """Return a TCP port."""
     value = number(int, text)

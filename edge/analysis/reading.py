@@ -34,15 +34,25 @@ class Reading:
     """Reads one recording, sound or image: iterate over `rows()` once; the attributes are complete at its end.
 
     Nothing is kept of the rows, so a recording of any length needs the same memory. The networks are those of `models`; a
-    process that reads many files loads them once. `only` sound leaves video out, `only` image refuses a recording. Opening
-    raises UsageError or MediaError, and so does reading.
+    process that reads many files loads them once, and can also reuse a `pipeline` of the same configuration: it is reset first.
+    `only` sound leaves video out, `only` image refuses a recording. Opening raises UsageError or MediaError, and so does
+    reading. `counts` are what was read, processed and dropped, by the counter names of status events.
     """
 
-    def __init__(self, options: RunOptions, config: Config, models: Models, only: Kind | None = None) -> None:
+    def __init__(
+        self,
+        options: RunOptions,
+        config: Config,
+        models: Models,
+        only: Kind | None = None,
+        pipeline: Pipeline | None = None,
+    ) -> None:
         self.kind: Kind = "video"
         self.duration_s = 0.0
         self.frame_wh: tuple[int, int] | None = None
         self.missing: list[str] = []
+        self.counts: dict[str, int] = {}
+        self._pipeline = pipeline
         self._options, self._config, self._models, self._only = options, config, models, only
         (self._sources,) = select_sources(options, config, models.bundle, self.missing.append).values()
         self.source = self._sources.title
@@ -73,10 +83,12 @@ class Reading:
             self._recording.check_used()
             yield from image_rows(image, self._config, self._models)
             self.missing += self._recording.notes
+            self.counts = self._read_counts()
             return
         if self._only == "image":
             raise UsageError(f"{self.source} is a recording, not an image; use analyze")
-        pipeline = Pipeline(self._config, self._models.bundle, IDENTITY, self._models.networks)
+        pipeline = self._pipeline or open_pipeline(self._config, self._models)
+        pipeline.reset()
         for time_ns, event in self._recording.replay(pipeline, self._config, seconds=self._options.seconds):
             self.frame_wh = event.frame_wh or self.frame_wh
             yield row_of(event, time_ns / NS_PER_S)
@@ -85,6 +97,11 @@ class Reading:
         self.missing += findings(asdict(pipeline.counters), losses, self._recording.notes, self._sources)
         if self.kind == "video" and self._sources.audio is None:
             self.missing.append("the recording has no sound")
+        self.counts = sum_counts([asdict(pipeline.counters), self._read_counts()])
+
+    def _read_counts(self) -> dict[str, int]:
+        readers = [reader.counters for reader in self._recording.readers]
+        return sum_counts(counts for reader in readers for counts in (reader.captured, reader.dropped))
 
     def analysis(self) -> Analysis:
         """Read all rows and return them as an analysis."""
@@ -99,6 +116,11 @@ class Reading:
             frame_wh=self.frame_wh,
             missing=tuple(self.missing),
         )
+
+
+def open_pipeline(config: Config, models: Models) -> Pipeline:
+    """Return a pipeline whose events become rows."""
+    return Pipeline(config, models.bundle, IDENTITY, models.networks)
 
 
 def published_labels(config: Config, models: Models) -> tuple[str, ...]:
@@ -122,7 +144,7 @@ def analyze_grey(grey: U8, source: str, config: Config, models: Models) -> Analy
 
 def analyze_samples(samples: NDArray[Any], rate_hz: int, source: str, config: Config, models: Models) -> Analysis:
     """Return the rows of sound in memory, checked samples [N, channels]."""
-    pipeline = Pipeline(config, models.bundle, IDENTITY, models.networks)
+    pipeline = open_pipeline(config, models)
     ticks = Ticks(pipeline, int(NS_PER_S / config.fusion.rate_hz), {"camera": "absent", "microphone": "ok"})
     events = ticks.run(None, audio_blocks(samples, rate_hz))
     rows: Sequence[Row] = [row_of(event, time_ns / NS_PER_S) for time_ns, event in events]

@@ -49,6 +49,11 @@ def arrow_table(records: Sequence[Mapping[str, Value]], types: Mapping[str, type
     return _extra("pyarrow").Table.from_pylist(list(records), schema=arrow_schema(types))
 
 
+def check_parquet() -> None:
+    """Raise UsageError if Parquet files cannot be written here."""
+    _extra("pyarrow.parquet")
+
+
 def open_parquet(types: Mapping[str, type], file: IO[bytes]) -> Any:
     """Return a pyarrow ParquetWriter of tables with these columns."""
     return _extra("pyarrow.parquet").ParquetWriter(file, arrow_schema(types))
@@ -69,6 +74,8 @@ def private_file(path: Path) -> Iterator[IO[bytes]]:
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         Path(part).replace(path)
     except BaseException:
         Path(part).unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from typing import NoReturn
 import moodring
 from moodring import process
 from moodring.address import is_recording
-from moodring.cli import convert, machine, models, run
+from moodring.cli import batch, convert, machine, models, run
 from moodring.errors import MoodringError
 from moodring.evaluation.options import add_evaluate
 from moodring.redaction import without_credentials
@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     for add in (
         run.add_run,
         run.add_analyze,
+        batch.add_batch,
         run.add_replay,
         run.add_report,
         convert.add_convert,

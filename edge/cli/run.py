@@ -26,10 +26,10 @@ def add_run(commands: Any) -> None:
         help="media file, pipe or stream URL with video, sound or both; '-' is standard input",
     )  # fmt: skip
     run.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (moodring config init writes one)")
-    _settings(run)
+    add_settings(run)
     run.add_argument("--video", type=source, metavar="SRC", help="source of video: file, URL, camera path or index, or 'none'")
     run.add_argument("--audio", type=source, metavar="SRC", help="source of sound: file, URL, microphone name, or 'none'")
-    _tracks(run)
+    add_tracks(run)
     run.add_argument("--events", metavar="FILE", help="write events to FILE as JSON lines; '-' is standard output")
     run.add_argument("--seconds", type=positive, metavar="N", help="stop after N seconds")
     run.add_argument(
@@ -45,7 +45,7 @@ def add_run(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    _note_unread_variables()
+    note_unread_variables()
     options = frozen(lazy("run.options").RunOptions, arguments)
     with lazy("run.options").naming_places(options):
         return int(lazy("run.command").run(options, _open_page))
@@ -68,7 +68,7 @@ def add_analyze(commands: Any) -> None:
         help="file, URL, quoted pattern, or folder, of which all images, recordings and sounds are read; '-' is standard input",
     )
     analyze.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (moodring config init writes one)")
-    _settings(analyze)
+    add_settings(analyze)
     analyze.add_argument(
         "--format", choices=("table", "json", "csv", "parquet"), default="table", help="parquet needs the extra batch (table)"
     )
@@ -77,13 +77,13 @@ def add_analyze(commands: Any) -> None:
     )
     analyze.add_argument("--out", type=Path, metavar="FILE", help="write to FILE, which must not exist, for its owner alone")
     analyze.add_argument("--seconds", type=positive, metavar="N", help="read the first N seconds of each recording")
-    _tracks(analyze)
+    add_tracks(analyze)
     add_annotations(analyze)
     analyze.set_defaults(command=_analyze)
 
 
 def _analyze(arguments: argparse.Namespace) -> int:
-    _note_unread_variables()
+    note_unread_variables()
     command = lazy("analysis.command")
     return int(command.run(frozen(command.AnalyzeOptions, arguments)))
 
@@ -97,7 +97,7 @@ def _page_port(command: Any) -> None:
     command.add_argument("--page-port", type=port, metavar="N", help="port of the page (8737); 0 is any free port")
 
 
-def _tracks(command: Any) -> None:
+def add_tracks(command: Any) -> None:
     command.add_argument(
         "--video-track", type=whole(0), metavar="N", help="video track of the source, from 0 (its default track)"
     )
@@ -114,7 +114,7 @@ def _tracks(command: Any) -> None:
     )
 
 
-def _settings(command: Any) -> None:
+def add_settings(command: Any) -> None:
     command.add_argument(
         "--set",
         dest="settings",
@@ -125,7 +125,7 @@ def _settings(command: Any) -> None:
     )
 
 
-def _note_unread_variables() -> None:
+def note_unread_variables() -> None:
     for note in lazy("config").unread_variables(os.environ):
         print(f"moodring: {note}", file=sys.stderr)
 
@@ -146,7 +146,7 @@ def add_config(commands: Any) -> None:
         "line. Also load the bundle and read the files of mqtt. No device or socket is opened.",
     )
     check.add_argument("file", type=Path, metavar="FILE")
-    _settings(check)
+    add_settings(check)
     check.set_defaults(command=_check)
     init = kinds.add_parser(
         "init",
@@ -158,7 +158,7 @@ def add_config(commands: Any) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    _note_unread_variables()
+    note_unread_variables()
     return int(lazy("run.check").check(arguments.file, arguments.settings))
 
 

@@ -1,0 +1,1 @@
+"""`moodring batch`: many files to tables, in several processes, resumable after any end."""
