@@ -3,12 +3,14 @@
 usage: python -m benchmarks batch [--files 1000] [--seconds 4] [--workers 2] [--loop 100] [--kills 20] [--source CLIP]
        [--folder DIR] [--json FILE]
 
-The files are cut from the bundled clip, or from each CLIP, and encoded again; or they are those of a folder DIR. The loop runs `moodring run FILE --pace max` on
-`loop` of the files, one after the other, as a shell does. Both write events. Memory is the resident peak of each worker
-(VmHWM), and the largest resident size of any worker after a quarter of the files and near the end.
+The files are cut from the bundled clip, or from each CLIP, and encoded again; or they are those of a folder DIR. The loop runs
+`moodring run FILE --pace max` on `loop` of the files, one after the other, as a shell does. Both write events. Memory is the
+resident peak of each worker (VmHWM), and the largest resident size of any worker in the first and in the last quarter of the
+files.
 
 `kills` ends another batch of the same files with SIGKILL so often, at random times, and continues it; its tables must have the
-same bytes, and no part may be written twice. The committed figures are in docs/benchmarks/batch.json.
+same bytes, and no part may be written twice. The committed figures, for
+400 files, are in docs/benchmarks/batch.json.
 """
 
 from __future__ import annotations
