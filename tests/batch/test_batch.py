@@ -6,6 +6,7 @@ The recordings are cut from the bundled clip and encoded again.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import json
 import os
@@ -28,6 +29,7 @@ from moodring.analysis.batch import run as batch_run
 from moodring.analysis.batch.jobs import find_jobs
 from moodring.analysis.batch.output import file_types
 from moodring.analysis.batch.work import analyze_part
+from moodring.errors import BundleError
 from tests.support.media.cuts import write_cuts
 from tests.support.signals import face_frame
 
@@ -152,6 +154,14 @@ def test_the_work_on_one_file_depends_on_the_file_and_the_settings_alone(clips: 
     part, data = analyze_part(job, settings)
     assert (analyze_part(job, settings), part.name) == ((part, data), "clip_0000.mp4")
     assert set(part.row or {}) == set(file_types((), settings)) - {"path"}
+
+
+def test_a_worker_with_another_bundle_is_refused_by_name(clips: Path, whole: Path):
+    settings = batch_run.read_settings(batch_run.BatchOptions(str(clips), whole))
+    other = dataclasses.replace(settings, bundle_sha256="0" * 64)
+    assert other.key() != settings.key()
+    with pytest.raises(BundleError, match=r"is default .* but this batch uses default .000000000000.; install the same bundle"):
+        analyze_part(find_jobs(str(clips)).files[1], other)
 
 
 def test_several_workers_write_the_same_bytes(clips: Path, whole: Path, tmp_path: Path, capfd):

@@ -19,6 +19,7 @@ from moodring.errors import DataError, UsageError
 
 FORMAT = "moodring.batch.1"
 FILE, PARTS, LOCK = "run.json", "parts", ".lock"
+TABLES_LOCK = f"{LOCK}-tables"
 COMPARED = ("versions", "bundle", "settings")
 
 
@@ -82,6 +83,15 @@ def locked(out: Path, part: tuple[int, int] | None) -> Iterator[None]:
         if part is not None:
             own = stack.enter_context((out / f"{LOCK}-{part[0]}-of-{part[1]}").open("ab"))
             _lock(out, own.fileno(), fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def writing_tables(out: Path) -> Iterator[None]:
+    """Wait until no other shard writes the tables, and let none begin meanwhile."""
+    with (out / TABLES_LOCK).open("ab") as file:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
         yield
 
 

@@ -74,9 +74,10 @@ def run(options: BatchOptions) -> int:
             _analyze(batch, options.workers or usable_cores())
             if _is_complete(batch):
                 as_csv = options.csv or (options.out / "files.csv").exists()  # an old one would stay
-                _write(batch, started, as_csv=as_csv)
+                with record.writing_tables(options.out):
+                    _write(batch, started, as_csv=as_csv)
         except KeyboardInterrupt:
-            done = sum(batch.parts.path(job).exists() for job in batch.mine)
+            done = sum(path.exists() for path in map(batch.parts.path, batch.mine))
             log(f"{done} of {counted(len(batch.mine), 'file')} are done; the same command continues with the others")
             raise
     return int(_failed(batch) > 0)
@@ -127,7 +128,7 @@ def _analyze(batch: Batch, workers: int) -> None:
 
 def _is_complete(batch: Batch) -> bool:
     """Return whether all shards are done. Says so if they are not."""
-    missing = sum(not batch.parts.path(job).exists() for job in batch.jobs.files)
+    missing = sum(not path.exists() for path in map(batch.parts.path, batch.jobs.files))
     if missing:
         log(f"{counted(missing, 'file')} of other shards are not done yet; the shard that ends last writes the tables")
     return not missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -59,7 +60,7 @@ class Settings:
         """Return what the results depend on, as JSON. It is the same on every machine with these versions."""
         names = ("seconds", "video_track", "audio_track", "frame_rate", "raw_audio")
         return {
-            "versions": versions(),
+            "versions": dict(versions()),
             "bundle": {"id": self.bundle_id, "name": self.bundle_name, "sha256": self.bundle_sha256},
             "settings": {
                 "per": self.per,
@@ -84,6 +85,7 @@ def bundle_hash(bundle: Bundle) -> str:
     return hashlib.sha256((bundle.path / BUNDLE_FILE).read_bytes()).hexdigest()
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Return the versions of moodring and of the libraries that compute the results."""
     return {
