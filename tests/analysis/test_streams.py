@@ -137,7 +137,8 @@ def test_without_times_the_time_is_now(models: moodring.Models):
             stream.push_frame(face_frame(index))
             time.sleep(0.05)
         events = stream.events()
-        assert len(events) in (2, 3)
+        steps = (time.monotonic_ns() - before) / NS_PER_S * 5  # more than three on a busy machine
+        assert 2 <= len(events) <= steps + 1
         assert all(before - NS_PER_S < event.capture_time_ns <= time.monotonic_ns() for event in events)
         assert events[0].time_utc[:4] >= "2024"
         with pytest.raises(UsageError, match="or with none"):
