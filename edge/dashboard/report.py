@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import sys
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from moodring.dashboard.document import DISPLAY_NAMES, PLAIN, bar, document, fill, format_duration, write_document
 from moodring.dashboard.recording import MAX_REPLAY_TIME_MS, Skipped, read_events
 from moodring.dashboard.summary import Summary, summarize_streams
 from moodring.errors import EventError, printable
-from moodring.labels import LABELS
 from moodring.process import log
 
 COLUMNS, HEIGHT = 480, 150  # of the timeline
 NO_VALUE = "-"
 NOTICE = "Visible and audible expression as moodring published it, not what a person feels. Shares are shares of time."
-GOLDEN_ANGLE_DEG = 137.508  # consecutive multiples give hues that differ
-PLAIN = 'class="plain"'
 MAX_DEVICE_CHANGES = 200  # listed for each stream
-DISPLAY_NAMES = {
-    "ok": "label published",
-    "no_signal": "no working device",
-    "no_face": "no face in view",
-    "no_speech": "no speech",
-    "face": "face only",
-    "speech": "voice only",
-    "face and speech": "face and voice",
-}
-STYLE = Path(__file__).resolve().parent / "report.css"
 
 
 def write_report(events: Path, out: Path) -> int:
@@ -42,40 +28,19 @@ def write_report(events: Path, out: Path) -> int:
     summaries = summarize_streams(read_events(events, skipped))
     if not summaries:
         raise EventError("; ".join(filter(None, [f"{events} contains no emotion event", str(skipped)])))
-    with open(out, "w", encoding="utf-8", errors="backslashreplace", opener=_open_private) as file:
-        file.write(render_report(printable(events.name), summaries, str(skipped)))
+    write_document(out, render_report(printable(events.name), summaries, str(skipped)))
     print(f"wrote {out}: {sum(summary.events for summary in summaries)} events of {len(summaries)} streams", file=sys.stderr)
     if skipped.counts:
         log(f"{events}: {skipped}")
     return 0
 
 
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)  # personal data, as the events
-
-
 def render_report(title: str, summaries: list[Summary], skipped: str = "") -> str:
     """Return the report as HTML; `skipped` names the skipped parts of the file. The same arguments give the same bytes."""
     sections = "\n".join(map(_section, summaries))
     damage = f"<p>{escape(skipped)}</p>" if skipped else ""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{escape(title)}: moodring report</title>
-<style>
-{STYLE.read_text(encoding="utf-8")}</style>
-</head>
-<body>
-<header><h1>{escape(title)}</h1><p>{NOTICE}</p>{damage}</header>
-<main>
-{sections}
-</main>
-</body>
-</html>
-"""
+    header = f"<h1>{escape(title)}</h1><p>{NOTICE}</p>{damage}"
+    return document(f"{title}: moodring report", f"<header>{header}</header>\n<main>\n{sections}\n</main>")
 
 
 def _section(summary: Summary) -> str:
@@ -87,7 +52,7 @@ def _section(summary: Summary) -> str:
     facts = [
         ("From", _format_time(begin)),
         ("To", _format_time(end)),
-        ("Length", _format_duration(end - begin)),
+        ("Length", format_duration(end - begin)),
         ("Events", f"{summary.events:,}".replace(",", " ")),
         ("Runs", str(summary.runs)),
         ("Mean confidence", confidence),
@@ -124,22 +89,15 @@ def _timeline(summary: Summary) -> str:
             if bottom - top >= 0.05:
                 shapes[i].append(f"M{x} {bottom:.1f}V{top:.1f}h1V{bottom:.1f}z")
             bottom = top
-    paths = "".join(f'<path {_fill(labels, k)} d="{"".join(shape)}"/>' for k, shape in enumerate(shapes) if shape)
+    paths = "".join(f'<path {fill(labels, k)} d="{"".join(shape)}"/>' for k, shape in enumerate(shapes) if shape)
     longest = max(labels, key=lambda label: summary.label_ms[label])
-    length = _format_duration(summary.times_ms[-1] - summary.times_ms[0])
+    length = format_duration(summary.times_ms[-1] - summary.times_ms[0])
     text = escape(f"Probabilities over {length}; longest label: {longest}")
     return (
         f'<svg class="timeline" role="img" aria-label="{text}" viewBox="0 0 {COLUMNS} {HEIGHT}" preserveAspectRatio="none">'
         f'{paths}</svg><p class="axis"><span>{_format_time(summary.times_ms[0])}</span>'
         f"<span>{_format_time(summary.times_ms[-1])}</span></p>"
     )
-
-
-def _fill(labels: Sequence[str], index: int) -> str:
-    """Return the attribute that colours a label: a class of the style sheet, or a hue for a label of a custom bundle."""
-    if labels[index] in LABELS:
-        return f'class="{labels[index]}"'
-    return f'fill="hsl({round(index * GOLDEN_ANGLE_DEG) % 360}, 45%, 52%)"'
 
 
 def _sorted_by_count(counts: dict[str, int]) -> list[tuple[str, int]]:
@@ -152,10 +110,8 @@ def _share_table(parts: list[tuple[str, int]], total_ms: int, *, colored: bool =
     names = [name for name, _ in parts]
     rows = "".join(
         f'<tr><th scope="row">{escape(name if colored else DISPLAY_NAMES.get(name, name))}</th>'
-        f'<td class="bar"><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="track" width="100" height="8"/>'
-        f'<rect {_fill(names, k) if colored else PLAIN} width="{100 * part / total_ms:.2f}" height="8"/></svg></td>'
-        f"<td>{100 * part / total_ms:.1f} %</td><td>{_format_duration(part)}</td></tr>"
+        f'<td class="bar">{bar(fill(names, k) if colored else PLAIN, part / total_ms)}</td>'
+        f"<td>{100 * part / total_ms:.1f} %</td><td>{format_duration(part)}</td></tr>"
         for k, (name, part) in enumerate(parts)
     )
     return f"<table><tbody>{rows}</tbody></table>"
@@ -199,14 +155,5 @@ def _devices(summary: Summary) -> str:
 
 def _format_time(time_ms: int) -> str:
     if time_ms < MAX_REPLAY_TIME_MS:
-        return f"{_format_duration(time_ms)} from the start"
+        return f"{format_duration(time_ms)} from the start"
     return dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _format_duration(length_ms: int) -> str:
-    seconds = length_ms / 1000
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
