@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from moodring.analysis.row import Value, columns
-from moodring.errors import UsageError
+from moodring.errors import DataError, UsageError
 from moodring.publish.cloudevents import DECIMALS
 
 if TYPE_CHECKING:
@@ -57,6 +58,39 @@ def check_parquet() -> None:
 def open_parquet(types: Mapping[str, type], file: IO[bytes]) -> Any:
     """Return a pyarrow ParquetWriter of tables with these columns."""
     return _extra("pyarrow.parquet").ParquetWriter(file, arrow_schema(types))
+
+
+def has_parquet() -> bool:
+    """Return whether Parquet files can be read and written here."""
+    return importlib.util.find_spec("pyarrow") is not None
+
+
+def read_parquet(path: Path, names: Sequence[str]) -> Iterator[tuple[Value, ...]]:
+    """Yield these columns of a Parquet file, row by row. Raises DataError if it is damaged or lacks one, and OSError."""
+    try:
+        with path.open("rb") as opened, _extra("pyarrow.parquet").ParquetFile(opened) as file:
+            check_columns(path, names, file.schema_arrow.names)
+            for batch in file.iter_batches(columns=list(names)):
+                yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+    except ValueError as error:  # of pyarrow: ArrowInvalid
+        raise DataError(f"{path} is damaged ({error})") from error
+
+
+def parquet_names(path: Path) -> list[str]:
+    """Return the names of the columns of a Parquet file. Raises DataError for a damaged file, and OSError."""
+    try:
+        with path.open("rb") as opened:
+            names: list[str] = _extra("pyarrow.parquet").read_schema(opened).names
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error})") from error
+    return names
+
+
+def check_columns(path: Path, names: Sequence[str], found: Sequence[str]) -> None:
+    """Raise DataError if a table has not exactly one column of each name."""
+    for name in names:
+        if found.count(name) != 1:
+            raise DataError(f"{path} has {found.count(name)} columns {name}, not one")
 
 
 def _extra(name: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from moodring.arguments import frame_rate, frozen, port, positive, source, whole
 from moodring.cli.convert import add_annotations
 from moodring.cli.lazy import lazy
+from moodring.errors import UsageError
 
 
 def add_run(commands: Any) -> None:
@@ -179,9 +180,20 @@ def add_replay(commands: Any) -> None:
 def add_report(commands: Any) -> None:
     report = commands.add_parser(
         "report",
-        help="summarise a recorded event file in one HTML file",
-        description="Write a summary of an event file to one HTML file: timeline, shares, transitions, drops and devices.",
+        help="summarise a recorded event file or a batch in one HTML file",
+        description="Write a summary to one HTML file. Of an event file: timeline, shares, transitions, drops and devices. Of "
+        "the output folder of moodring batch: shares, a strip of labels over time for each file or group, failures and "
+        "settings.",
     )
-    report.add_argument("events", type=Path, metavar="EVENTS.jsonl")
+    report.add_argument("events", type=Path, metavar="EVENTS.jsonl|DIR", help="event file, or the DIR of moodring batch")
     report.add_argument("--html", type=Path, required=True, metavar="OUT", help="the file to write")
-    report.set_defaults(command=lambda a: lazy("dashboard.report").write_report(a.events, a.html))
+    report.add_argument("--group", metavar="COLUMN", help="of a batch: one strip for each value of a column of the manifest")
+    report.set_defaults(command=_report)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    if arguments.events.is_dir():
+        return int(lazy("dashboard.batch.report").write_report(arguments.events, arguments.html, arguments.group))
+    if arguments.group is not None:
+        raise UsageError(f"--group needs the output folder of moodring batch; {arguments.events} is none")
+    return int(lazy("dashboard.report").write_report(arguments.events, arguments.html))

@@ -61,9 +61,9 @@ def read(out: Path) -> dict[str, Any]:
     try:
         record = json.loads((out / FILE).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UsageError(f"{out / FILE} is not the record of a batch ({error}); name another folder with --out") from error
+        raise UsageError(f"{out / FILE} is not the record of a batch ({error}); name another folder") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise UsageError(f"{out / FILE} is not the record of a batch of this version; name another folder with --out")
+        raise UsageError(f"{out / FILE} is not the record of a batch of this version; name another folder")
     return record
 
 

@@ -1,0 +1,1 @@
+"""Report of the output folder of `moodring batch`."""
