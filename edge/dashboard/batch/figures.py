@@ -11,13 +11,13 @@ from typing import Any
 
 from moodring.analysis.batch.jobs import PATH_COLUMN
 from moodring.analysis.row import Value
-from moodring.dashboard.batch.strips import COLUMNS, Columns, Run, Strip, file_strip, merge
+from moodring.dashboard.batch.strips import Columns, Run, Strip, file_strip, merge
 from moodring.dashboard.batch.tables import AGAIN, FIRST_OWN_COLUMN, SHARE_PREFIX, BatchTables, group_column, number
 from moodring.errors import DataError
 
 MAX_MULTIPLES = 1000
-MAX_RECTANGLES = 300  # of the strip of one file
-MIN_RECTANGLES = 60
+RECTANGLES = (60, 300)  # of the strip of one file
+COLUMNS = (20, 200)  # of the strip of one group; each has a rectangle for each label
 ALL_RECTANGLES = 90_000  # of all strips: they keep 500 files below 3 MB
 PLAIN_COLUMNS = (PATH_COLUMN, FIRST_OWN_COLUMN, "duration_s", "rows", "label", "labelled", "faces", "missing")
 
@@ -152,8 +152,13 @@ def _add_strips(
 ) -> None:
     """Read the second table: add the strips to the multiples, and count the states."""
     of_file = {file.path: multiple for multiple in multiples for file in multiple.files}
-    columns = {id(multiple): Columns(_longest_s(multiple.files) or tables.row_s, COLUMNS) for multiple in multiples if grouped}
-    limit = max(MIN_RECTANGLES, min(MAX_RECTANGLES, ALL_RECTANGLES // max(1, len(multiples))))
+    number_of_columns = _limit(COLUMNS, len(multiples) * len(labels))
+    columns = {
+        id(multiple): Columns(_longest_s(multiple.files) or tables.row_s, number_of_columns)
+        for multiple in multiples
+        if grouped
+    }
+    limit = _limit(RECTANGLES, len(multiples))
     for file, runs in _runs(tables, files, states):
         multiple = of_file.get(file.path)
         if multiple is None or file.is_image:
@@ -165,6 +170,12 @@ def _add_strips(
     for multiple in multiples:
         if grouped and any(not file.is_image for file in multiple.files):
             multiple.strip = columns[id(multiple)].strip(labels)
+
+
+def _limit(bounds: tuple[int, int], strips: int) -> int:
+    """Return how many rectangles each strip may have."""
+    least, most = bounds
+    return max(least, min(most, ALL_RECTANGLES // max(1, strips)))
 
 
 def _longest_s(files: Iterable[FileFigures]) -> float:

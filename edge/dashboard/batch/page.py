@@ -50,9 +50,9 @@ def headline(figures: BatchFigures) -> str:
     duration = format_duration(round(1000 * sum(file.duration_s for file in files if not file.is_image)))
     sentences = [f"{len(files)} of {counted(len(files) + failed, 'file')} analysed: {' and '.join(kinds)}, {duration} in all"]
     rows, labelled = sum(file.rows for file in files), sum(file.labelled_rows for file in files)
-    found = [f"{label} ({share:.0%})" for label, share in shares(files, figures.labels).items() if share >= MIN_SHARE]
+    found = [f"{label} ({percent(share)})" for label, share in shares(files, figures.labels).items() if share >= MIN_SHARE]
     if found:
-        sentences.append(f"{labelled / rows:.0%} of the rows have a label; the most frequent: {', '.join(found[:3])}")
+        sentences.append(f"{percent(labelled / rows)} of the rows have a label; the most frequent: {', '.join(found[:3])}")
     else:
         sentences.append("No row has a label")
     sentences.append(f"{counted(failed, 'file')} failed" if failed else "No file failed")
@@ -62,18 +62,23 @@ def headline(figures: BatchFigures) -> str:
     return ". ".join(sentences) + "."
 
 
+def percent(share: float) -> str:
+    """Return a share in [0, 1] as percent, without decimals."""
+    return f"{100 * share:.0f} %"
+
+
 def _overview(figures: BatchFigures) -> Iterator[str]:
     all_shares, means = shares(figures.files, figures.labels), mean_shares(figures.files, figures.labels)
     yield '<section><h2>Shares</h2><div class="columns"><div><h3>Expression</h3>'
     if all_shares:
         yield (
-            '<table><thead class="share-head"><tr><th scope="col">label</th><th></th><th scope="col">of all rows</th>'
+            '<table><thead class="share-head"><tr><th scope="col">label</th><td></td><th scope="col">of all rows</th>'
             '<th scope="col">mean of files</th></tr></thead><tbody>'
         )
         for k, label in enumerate(figures.labels):
             share = all_shares[label]
             yield (
-                f'<tr><th scope="row">{_key(figures.labels, k)}{escape(printable(label))}</th>'
+                f'<tr><th scope="row" class="bar-name">{_key(figures.labels, k)}{escape(printable(label))}</th>'
                 f'<td class="bar">{bar(fill(figures.labels, k), share)}</td>'
                 f"<td>{100 * share:.1f} %</td><td>{100 * means[label]:.1f} %</td></tr>"
             )
@@ -115,7 +120,7 @@ def _multiples(figures: BatchFigures) -> Iterator[str]:
     if figures.group:
         intro = "Share of each label at each time from the start, over the recordings that last as long."
     if any(multiple.strip for multiple in figures.multiples):
-        yield f'<h2 class="note">Over time</h2><p class="soft">{intro} Blank: no label.</p>'
+        yield f'<h2 class="over">Over time</h2><p class="soft">{intro} Blank: no label.</p>'
     seen = shares(figures.files, figures.labels)
     keys = "".join(
         f"<li>{_key(figures.labels, k)}{escape(printable(label))}</li>"
@@ -138,38 +143,36 @@ def _multiple(k: int, multiple: Multiple, figures: BatchFigures) -> Iterator[str
     yield _strip(multiple.strip, figures.labels) if multiple.strip else _stack(found, figures.labels)
     shown = [label for label in found if found[label] >= MIN_SHARE]
     places = {label: place for place, label in enumerate(figures.labels)}
-    if shown:
-        items = "".join(
-            f"<li>{_key(figures.labels, places[label])}{escape(printable(label))} {found[label]:.0%}</li>" for label in shown
-        )
-        yield f'<ul class="shares">{items}</ul>'
+    items = "".join(
+        f"<li>{_key(figures.labels, places[label])}{escape(printable(label))} {percent(found[label])}</li>" for label in shown
+    )
+    yield f'<ul class="shares">{items}<li class="up"><a href="#index">index</a></li></ul>'
     if figures.group:
         yield from _names(multiple.files)
     elif multiple.files[0].missing:
         yield f'<p class="soft">missing: {escape(printable(multiple.files[0].missing))}</p>'
-    yield '<p class="up"><a href="#index">index</a></p></article>'
+    yield "</article>"
 
 
 def _names(files: Sequence[FileFigures]) -> Iterator[str]:
-    yield '<ul class="names">'
+    yield f'<details><summary>{counted(len(files), "file")}</summary><ul class="names">'
     for file in files[:MAX_NAMES]:
         missing = f" (missing: {file.missing})" if file.missing else ""
         text = _first({file.label: file.shares[file.label]}) if file.label in file.shares else "no label"
         yield f"<li>{escape(printable(file.path + missing))}<span>{escape(text)}</span></li>"
-    yield "</ul>"
-    if len(files) > MAX_NAMES:
-        yield f'<p class="soft">and {len(files) - MAX_NAMES} more</p>'
+    more = f'<p class="soft">and {len(files) - MAX_NAMES} more</p>' if len(files) > MAX_NAMES else ""
+    yield f"</ul>{more}</details>"
 
 
 def _first(found: Mapping[str, float]) -> str:
     label = next(iter(found), None)
-    return "no label" if label is None else f"{printable(label)} {found[label]:.0%}"
+    return "no label" if label is None else f"{printable(label)} {percent(found[label])}"
 
 
 def _extent(multiple: Multiple) -> str:
     files = multiple.files
     rows, labelled = sum(file.rows for file in files), sum(file.labelled_rows for file in files)
-    share = f"a label for {labelled / rows:.0%}" if rows else "no rows"
+    share = f"a label for {percent(labelled / rows)}" if rows else "no rows"
     if len(files) > 1:
         duration = format_duration(round(1000 * sum(file.duration_s for file in files if not file.is_image)))
         return f"{counted(len(files), 'file')}, {duration} in all, {share}"
@@ -212,7 +215,7 @@ def _strip(strip: Strip, labels: Sequence[str]) -> str:
 
 
 def _ticks(length_s: float) -> Iterator[str]:
-    step = next((step for step in TICKS_S if length_s / step <= MAX_TICKS), length_s / MAX_TICKS)
+    step = next((step for step in TICKS_S if length_s / step < MAX_TICKS + 0.5), length_s / MAX_TICKS)
     for k in range(int(length_s / step) + 1):
         place = 100 * k * step / length_s
         if place <= 88:  # the text of a later one would not fit

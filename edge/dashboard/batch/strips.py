@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 Run = tuple[float, float, str | None]  # start and end in s, label
 WIDTH = 1000  # units of a shape
-COLUMNS = 200  # of the shares of many files
 HEIGHT = 100  # of the shares of many files; a strip of one file is 1 high
 
 
@@ -58,7 +57,7 @@ class Columns:
     def __init__(self, length_s: float, number: int) -> None:
         self.length_s = length_s
         self._width_s = length_s / number
-        self._seconds: list[Counter[str | None]] = [Counter() for _ in range(number)]
+        self._seconds: list[dict[str | None, float]] = [defaultdict(float) for _ in range(number)]
 
     def add(self, merged: Iterable[Run]) -> None:
         """Add the runs of one file. What lies after the last column is added to it."""
@@ -79,14 +78,14 @@ class Columns:
     def strip(self, labels: Sequence[str]) -> Strip:
         """Return the shares of labels of each column, stacked. What remains up to the height had no label."""
         shapes: dict[str, str] = {}
-        step = WIDTH // len(self._seconds)
         for column, seconds in enumerate(self._seconds):
-            total, bottom = seconds.total(), HEIGHT
+            left, end = (round(WIDTH * place / len(self._seconds)) for place in (column, column + 1))
+            total, bottom = sum(seconds.values()), HEIGHT
             covered = 0.0
             for label in labels:
-                covered += seconds[label]
+                covered += seconds.get(label, 0.0)
                 top = HEIGHT - round(HEIGHT * covered / total) if total else HEIGHT
                 if top < bottom:
-                    shapes[label] = f"{shapes.get(label, '')}M{column * step} {top}h{step}V{bottom}h-{step}z"
+                    shapes[label] = f"{shapes.get(label, '')}M{left} {top}H{end}V{bottom}H{left}z"
                 bottom = top
         return Strip(self.length_s, HEIGHT, shapes)
