@@ -39,4 +39,8 @@ def test_the_report_fits_each_width_and_axe_finds_no_violation(tmp_path: Path, g
                 assert tab.locator("article").last.bounding_box()["y"] < 900
         with browsers.tab(browser) as tab:
             tab.goto((tmp_path / "report.html").as_uri())
-            assert tab.pdf(format="A4").count(b"/Type /Page\n") == (2 if group else 4)
+            tab.emulate_media(media="print")
+            kept = "[...document.querySelectorAll('article')].every((one) => getComputedStyle(one).breakInside === 'avoid')"
+            assert tab.evaluate(kept)
+            assert not tab.locator(".up").first.is_visible()
+            assert tab.pdf(format="A4").count(b"/Type /Page\n") > 1
