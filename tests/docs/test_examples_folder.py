@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +12,8 @@ import sys
 import threading
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from moodring.labels import LABELS
@@ -17,7 +22,8 @@ from tests.support.example_events import EVENT, NO_FACE_EVENT
 from tests.support.servers.broker import Broker
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
-TESTED = {"read_events.py", "count_labels.sh", "subscribe_mqtt.py", "run_pipeline.py", "plot_shares.py"}
+NOTEBOOK = "batch_to_figure.ipynb"
+TESTED = {"read_events.py", "count_labels.sh", "subscribe_mqtt.py", "run_pipeline.py", "plot_shares.py", NOTEBOOK}
 STATES = ("no_signal", "no_face", "no_speech")
 
 
@@ -94,3 +100,35 @@ def test_plot_shares_draws_shares_that_sum_to_one(talking_face: Path):
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100.0, abs=0.1 * len(shares))
     assert [len(row[2]) for row in rows if row] == [pytest.approx(40 * share / 100, abs=0.6) for share in shares]
+
+
+def test_the_notebook_goes_from_a_folder_of_clips_to_a_figure(tmp_path: Path):
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'moodring[batch]'")
+    cells = json.loads((EXAMPLES / NOTEBOOK).read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    (tmp_path / "cells.py").write_text("\n\n".join(code), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "cells.py"], cwd=tmp_path, env=os.environ | {"MPLBACKEND": "Agg"},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^(face|face and voice|voice) +((?:\d\.\d+ *)+)$", done.stdout, re.MULTILINE)
+    assert [name for name, _ in rows] == ["face", "face and voice", "voice"]
+    for _, numbers in rows:
+        assert sum(map(float, numbers.split())) == pytest.approx(1.0, abs=0.01)
+    figure = cv2.imread(str(tmp_path / "clips_to_figure" / "shares.png"))
+    happy_bgr = (0x1D, 0x9A, 0xDD)
+    assert np.all(figure == happy_bgr, axis=2).mean() > 0.1
+
+
+def test_the_notebook_has_the_outputs_of_one_run():
+    notebook = json.loads((EXAMPLES / NOTEBOOK).read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["metadata"]["kernelspec"]["name"]) == (4, "python3")
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert {output["output_type"] for output in outputs} == {"stream", "display_data"}
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    (figure,) = [output["data"]["image/png"] for output in outputs if "data" in output]
+    assert cv2.imdecode(np.frombuffer(base64.b64decode(figure), np.uint8), cv2.IMREAD_COLOR) is not None
+    assert str(Path.home()) not in json.dumps(notebook)
