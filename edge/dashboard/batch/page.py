@@ -116,6 +116,7 @@ def _index(figures: BatchFigures) -> Iterator[str]:
 def _multiples(figures: BatchFigures) -> Iterator[str]:
     if not figures.multiples:
         return
+    yield "<div>"  # the legend stays in view within it
     intro = "Labels over the time of each recording."
     if figures.group:
         intro = "Share of each label at each time from the start, over the recordings that last as long."
@@ -134,7 +135,7 @@ def _multiples(figures: BatchFigures) -> Iterator[str]:
     )
     for k, multiple in enumerate(figures.multiples):
         yield from _multiple(k, multiple, figures)
-    yield "</div>"
+    yield "</div></div>"
 
 
 def _multiple(k: int, multiple: Multiple, figures: BatchFigures) -> Iterator[str]:
