@@ -194,10 +194,12 @@ def test_a_strip_beyond_its_limit_has_the_longest_label_of_each_column():
 
 def test_a_batch_per_second_or_per_file_has_what_its_tables_have(recordings: Path, tmp_path: Path):
     clip = recordings.parent / "clip_000[0].mp4"
-    for per in ("second", "file"):
-        assert cli.main(["batch", str(clip), "--out", str(tmp_path / per), "--workers", "1", "--per", per]) == 0
-        document = report(tmp_path / per, tmp_path / f"{per}.html")
-        assert ("Labels over" in document.text, "State" in document.text) == (per == "second", False)
+    second = tmp_path / "second"
+    assert cli.main(["batch", str(clip), "--out", str(second), "--workers", "1", "--per", "second"]) == 0
+    of_file = write_batch(tmp_path / "file", ["a.mp4"], 9, lambda *_: "happy", per="file")
+    for folder, has_strip in ((second, True), (of_file, False)):
+        document = report(folder, tmp_path / "out.html")
+        assert ("Labels over" in document.text, "State" in document.text) == (has_strip, False)
         assert len(articles(document)) == 1
         assert "none" in document.texts("section", id="failures")[0]
 
