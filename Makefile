@@ -113,7 +113,7 @@ docs: dev  ## write the generated pages again from the committed figures
 	$(BIN)/python -m docs.generate.front_end_page docs
 	$(BIN)/python -m docs.generate.export_page docs/benchmarks/forms.json docs
 	$(BIN)/python -m docs.generate.api_page docs
-	test ! -d "$(DATA)/av_clips" || $(BIN)/python -m docs.generate.library_page docs "$(DATA)"
+	test ! -d "$(DATA)/av_clips" || $(BIN)/python -m docs.generate.example_outputs docs "$(DATA)"
 
 test-plain: dev  ## run the runtime's tests without the fast paths of x86
 	OPENCV_IPP=disabled OPENCV_CPU_DISABLE=AVX2,AVX512_SKX,FP16 OPENBLAS_CORETYPE=Prescott \

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import api_page, library_page
+from docs.generate import api_page, example_outputs
 from tests.architecture.modules import ROOT
 
 
@@ -17,8 +17,8 @@ def test_the_reference_is_that_of_the_docstrings():
 @pytest.mark.data
 def test_the_outputs_in_the_guides_are_what_the_code_prints(data_dir: Path):
     pytest.importorskip("pandas", reason="no pandas: pip install 'moodring[batch]'")
-    with library_page.example_folder(data_dir):
-        for name in library_page.PAGES:
+    with example_outputs.example_folder(data_dir):
+        for name in example_outputs.PAGES:
             page = (ROOT / "docs" / name).read_text(encoding="utf-8")
-            assert len(library_page.EXAMPLE.findall(page)) >= 2
-            assert library_page.with_outputs(page) == page, "run `make docs DATA=DIR`"
+            assert len(example_outputs.EXAMPLE.findall(page)) >= 2
+            assert example_outputs.with_outputs(page) == page, "run `make docs DATA=DIR`"

@@ -1,6 +1,6 @@
 """Write the outputs of the examples in docs/library.md, docs/analyze.md and docs/annotations.md again: what their code prints.
 
-python -m docs.generate.library_page docs DATA
+python -m docs.generate.example_outputs docs DATA
 """
 
 from __future__ import annotations
